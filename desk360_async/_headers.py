@@ -1,0 +1,99 @@
+"""What an answer's headers say about the rate limit: pure functions that read, and never raise.
+
+Each takes the headers as a mapping of lower-cased names to values. Any of them may be garbage (a proxy's
+page has other ideas of `Retry-After`), so what isn't a plausible number counts as absent. Nothing else of
+an answer belongs here.
+
+Implements "Rate Limit" of the vendor's document.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+__all__ = ["parse_limit", "parse_remaining", "parse_reset", "refusal_wait", "retry_after"]
+
+LARGEST_LIMIT = 10_000
+LONGEST_WAIT = 3600.0
+
+# `str.isdigit` and `\d` take other scripts' digits, and `int` takes "1_0", "+1" and blanks inside.
+_DIGITS = re.compile(r"[0-9]+")
+_SIGNED = re.compile(r"-?[0-9]{1,9}")
+# The standard library's reader is forgiving enough to find dates in prose; a time of day is the least.
+_TIME_OF_DAY = re.compile(r"[0-2][0-9]:[0-5][0-9]:[0-6][0-9]")
+# No longer than that, so that a caller's date arithmetic can't overflow.
+_FOREVER = 1e9
+# A reset further off than that is no epoch in seconds, but milliseconds or a duration.
+_PLAUSIBLE_RESET = 86_400.0
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read how many seconds the server asks us to wait.
+
+    `Retry-After` in plain ASCII digits or as an HTTP date (read against the answer's own `Date`, so that a
+    wrong clock here doesn't matter; a past date is 0.0). Only where that header is missing,
+    `X-RateLimit-Reset` against `Date`. None where there is nothing, or nothing readable.
+    """
+    text = headers.get("retry-after")
+    if text is None:
+        return parse_reset(headers)
+    text = text.strip(" \t")
+    if _DIGITS.fullmatch(text):
+        return min(float(text), _FOREVER)
+    until = _http_date(text)
+    if until is None:
+        return None
+    now = _http_date(headers.get("date", ""))
+    return max(0.0, until - (time.time() if now is None else now))
+
+
+def parse_reset(headers: Mapping[str, str]) -> float | None:
+    """Read `X-RateLimit-Reset` (Unix epoch) as seconds after the answer's `Date`; None without either."""
+    text = headers.get("x-ratelimit-reset", "").strip(" \t")
+    now = _http_date(headers.get("date", ""))
+    if now is None or not _DIGITS.fullmatch(text):
+        return None
+    wait = float(text) - now
+    return max(0.0, wait) if abs(wait) <= _PLAUSIBLE_RESET else None
+
+
+def refusal_wait(headers: Mapping[str, str], *, period: float) -> float:
+    """Compute how many seconds to stay away after a 429, or after any answer that says `Retry-After`.
+
+    One second more than asked for, and two at least: the throttle counts in whole seconds and says 0 while
+    it still refuses. A whole `period` (seconds) where the answer doesn't say; an hour at most.
+    """
+    asked = retry_after(headers)
+    wait = period if asked is None else max(1.0, asked) + 1.0
+    return min(wait, LONGEST_WAIT)
+
+
+def parse_limit(headers: Mapping[str, str]) -> int | None:
+    """Read `X-RateLimit-Limit` (requests per period); None unless it lies between 1 and 10,000."""
+    limit = _integer(headers.get("x-ratelimit-limit", ""))
+    return limit if limit is not None and 1 <= limit <= LARGEST_LIMIT else None
+
+
+def parse_remaining(headers: Mapping[str, str]) -> int | None:
+    """Read `X-RateLimit-Remaining` (requests); what is negative, as it is under concurrency, is 0."""
+    remaining = _integer(headers.get("x-ratelimit-remaining", ""))
+    return None if remaining is None else max(0, remaining)
+
+
+def _integer(text: str) -> int | None:
+    text = text.strip(" \t")
+    return int(text) if _SIGNED.fullmatch(text) else None
+
+
+def _http_date(text: str) -> float | None:
+    """Read an HTTP date (RFC 9110, 5.6.7) as Unix time in seconds."""
+    if len(text) > 64 or not text.isascii() or not _TIME_OF_DAY.search(text):
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+        # "GMT" gives an aware datetime, asctime's form (without a zone) a naive one: both are UTC.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

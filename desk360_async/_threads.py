@@ -1,0 +1,84 @@
+"""The one seam through which the package runs blocking code in worker threads.
+
+Everything that would block the event loop (files, SQLite, name resolution) goes through `run`, for two
+reasons: what cancellation does to a thread is decided once, and tests in virtual time can keep the thread
+out of it (trio's `MockClock` jumps ahead while a thread works).
+"""
+
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import checkpoint
+
+__all__ = ["inline", "run"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_inline: ContextVar[bool] = ContextVar("desk360_async_inline", default=False)
+
+
+@contextmanager
+def inline() -> Generator[None]:
+    """Run the functions given to `run` on the event loop's own thread, in this context and its children.
+
+    For tests in virtual time only: it blocks the loop for as long as the function takes.
+    """
+    token = _inline.set(True)
+    try:
+        yield
+    finally:
+        _inline.reset(token)
+
+
+async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `func` in a worker thread and return what it returns, or raise what it raises.
+
+    A cancellation comes either before `func` starts, and then it never will, or after it has ended: a
+    thread can't be stopped, and one left behind would go on using what its caller cleans up.
+    """
+    if _inline.get():
+        await checkpoint()
+        return func(*args, **kwargs)
+    life: Future[None] = Future()
+
+    def work() -> T:
+        if not life.set_running_or_notify_cancel():
+            raise CancelledError  # nobody listens any more
+        try:
+            return func(*args, **kwargs)
+        finally:
+            life.set_result(None)
+
+    try:
+        return await anyio.to_thread.run_sync(work)
+    except anyio.get_cancelled_exc_class():
+        if not life.cancel() and not life.done():
+            await _ended(life)
+        raise
+
+
+async def _ended(life: Future[None]) -> None:
+    """Wait for the thread's end, however often the task is cancelled meanwhile.
+
+    Only asyncio's own `Task.cancel` (so `asyncio.timeout` too) gets here: it breaks through anyio's shields.
+    """
+    import asyncio
+
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(_: Future[None]) -> None:
+        loop.call_soon_threadsafe(done.set)
+
+    life.add_done_callback(tell)
+    while not done.is_set():
+        with anyio.CancelScope(shield=True):
+            try:
+                await done.wait()
+            except asyncio.CancelledError:
+                continue
