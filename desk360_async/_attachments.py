@@ -1,0 +1,165 @@
+"""Attachments: where a file's bytes come from, again for every attempt. No byte is read here."""
+
+import os
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Self
+
+from attrs import field, frozen
+
+from ._errors import InvalidMessage
+
+MAX_BYTES = 20 * 1024 * 1024  # "Max Size: 20MB", read as the larger of its two meanings (ruling 18)
+
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(?:; ?[A-Za-z0-9-]+=[A-Za-z0-9._+-]+)*")
+# A quote ends the name for PHP, CR and LF end the header, a slash leaves the folder, NUL ends C's strings;
+# the bidi controls make `exe` look like `jpg`.
+_UNSAFE = re.compile('["\\\\/\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]')
+
+Opener = Callable[[], AsyncIterator[bytes]]
+
+
+def safe_name(name: object) -> str:
+    """Return a file's name as it may stand in a multipart header: base name only, quotes and controls `_`.
+
+    Raises:
+        InvalidMessage: if nothing is left of it, or if it isn't valid Unicode.
+    """
+    if not isinstance(name, str):
+        raise InvalidMessage("attachment.name", f"must be text, not {type(name).__name__}")
+    base = _UNSAFE.sub("_", re.split(r"[/\\]", name)[-1]).strip()
+    try:
+        base.encode()
+    except UnicodeEncodeError:
+        raise InvalidMessage("attachment.name", "is not valid Unicode; pass name= with a clean one") from None
+    if not base.strip("."):
+        raise InvalidMessage("attachment.name", "is empty; pass name=, such as name='invoice.pdf'")
+    return base
+
+
+def guess_type(name: str) -> str:
+    """Return the media type that a file's name suggests, else `application/octet-stream`."""
+    from mimetypes import MimeTypes
+
+    # Not `mimetypes.guess_type`: that one reads the machine's own tables from disk, on the loop's thread,
+    # and answers differently from machine to machine.
+    return MimeTypes(filenames=()).guess_type(f"file:{name}")[0] or "application/octet-stream"
+
+
+def check_size(size: int, name: str) -> int:
+    """Return `size` (bytes) if an attachment may have it.
+
+    Raises:
+        InvalidMessage: if it is negative or over 20 MiB.
+    """
+    if size > MAX_BYTES:
+        raise InvalidMessage(
+            "attachment",
+            f"{name!r} has {size:,} bytes; at most {MAX_BYTES:,} (20 MB) may be sent: shrink or split it",
+        )
+    if size < 0:
+        raise InvalidMessage("attachment.size", f"of {name!r} must not be negative, got {size}")
+    return size
+
+
+def _content_type(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and _MEDIA_TYPE.fullmatch(value)):
+        return value
+    raise InvalidMessage("attachment.content_type", "must look like 'image/png'; leave it out to have it guessed")
+
+
+@frozen(kw_only=True)
+class Attachment:
+    """A file to send; make one by `from_path`, `from_bytes` or `from_stream`.
+
+    It can be opened again for each attempt, so a retry sends the same bytes. Wherever one is taken, a path
+    does as well. Implements "Attachments".
+
+    Attributes:
+        name: the file's base name, as the customer will see it.
+        size: bytes; None for a path, which is measured in a worker thread before a token is spent.
+        content_type: its media type; None: guessed from the name.
+        path: where the bytes are, or None.
+    """
+
+    name: str = field(converter=safe_name)
+    size: int | None = None
+    content_type: str | None = field(default=None, converter=_content_type)
+    path: Path | None = field(default=None, repr=False)
+    content: bytes | None = field(default=None, repr=False)
+    open: Opener | None = field(default=None, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.size is not None:
+            check_size(self.size, self.name)
+
+    @property
+    def media_type(self) -> str:
+        """The media type that goes over the wire: the one given, else what the name suggests."""
+        return self.content_type or guess_type(self.name)
+
+    @classmethod
+    def from_path(
+        cls, path: str | os.PathLike[str], *, name: str | None = None, content_type: str | None = None
+    ) -> Self:
+        """Send the file at `path`, opened anew for each attempt; the disk isn't touched yet.
+
+        Raises:
+            InvalidMessage: if the name or the type can't be used. That it is a file of at most 20 MiB is
+                checked before a token is spent.
+        """
+        place = Path(path)
+        return cls(name=place.name if name is None else name, content_type=content_type, path=place)
+
+    @classmethod
+    def from_bytes(cls, name: str, content: bytes, *, content_type: str | None = None) -> Self:
+        """Send these bytes.
+
+        Raises:
+            InvalidMessage: if they are over 20 MiB, or the name or the type can't be used.
+        """
+        if not isinstance(content, bytes | bytearray | memoryview):
+            raise InvalidMessage(
+                "attachment", f"must be bytes, not {type(content).__name__}; for a file, Attachment.from_path(path)"
+            )
+        whole = bytes(content)
+        return cls(name=name, size=len(whole), content_type=content_type, content=whole)
+
+    @classmethod
+    def from_stream(cls, name: str, size: int, open: Opener, *, content_type: str | None = None) -> Self:  # noqa: A002  # the contract's name
+        """Send a stream of known length.
+
+        Args:
+            name: the file's name.
+            size: its length in bytes; a stream of another length fails before the request is complete.
+            open: gives a fresh async iterator of bytes each time it is called, once an attempt.
+            content_type: its media type; guessed from the name unless given.
+
+        Raises:
+            InvalidMessage: if it is over 20 MiB, or the name or the type can't be used.
+        """
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise InvalidMessage("attachment.size", f"must be the length in bytes, an int, not {type(size).__name__}")
+        if not callable(open):
+            raise InvalidMessage("attachment.open", "must be a function that gives a fresh async iterator of bytes")
+        return cls(name=name, size=size, content_type=content_type, open=open)
+
+
+def as_attachment(value: Any, where: str = "attachment") -> Attachment:
+    """Return an attachment for what stands where one is taken: itself, or a path.
+
+    Raises:
+        InvalidMessage: if it is neither; bytes and open files get the right call in the message.
+    """
+    if isinstance(value, Attachment):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return Attachment.from_path(value)
+    if isinstance(value, bytes):
+        fix = "bytes need a name: Attachment.from_bytes(name, content)"
+    elif hasattr(value, "read"):
+        fix = "an open file can't be read twice: give its path, or Attachment.from_bytes(name, content)"
+    else:
+        fix = f"must be a path or an Attachment, not {type(value).__name__}"
+    raise InvalidMessage(where, fix)

@@ -1,0 +1,214 @@
+"""The errors: all that this package raises on purpose, and nothing else lives here.
+
+Desk360Error
+├─ ConfigurationError(ValueError)      a setting is missing or unusable
+├─ InvalidMessage(ValueError)          found here, before a request was spent
+├─ ClientStateError                    closed, another event loop, a forked child
+├─ RateLimitWaitTooLong                no token within `max_wait`
+├─ APIError                            the server answered with an error
+│   ├─ ValidationFailed                400, 422
+│   ├─ AuthenticationFailed            401
+│   ├─ PermissionDenied                403
+│   ├─ NotFound                        404
+│   ├─ RequestRefused                  3xx, 405, 406, 413, 415 and the other refusals
+│   ├─ RateLimited                     429
+│   └─ ServerError                     408, 5xx and what explains nothing
+├─ ConnectionFailed(ConnectionError)   no answer
+│   └─ TimedOut(TimeoutError)
+├─ UnexpectedResponse                  an answer that can't be read
+└─ InvalidWebhook                      a webhook body that is no JSON object
+
+Every error that a send raises says in `.outcome` whether the message went out.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class Outcome(enum.StrEnum):
+    """What became of a send: Desk360 took it, certainly did not, or nobody can say."""
+
+    ACCEPTED = "accepted"
+    NOT_SENT = "not_sent"
+    UNKNOWN = "unknown"
+
+
+def mask_phone(phone: str) -> str:
+    """Return a phone number, or a message id, as its last four characters: `…4567`.
+
+    Args:
+        phone: the number as it came, of any length.
+    """
+    return f"…{phone[-4:]}" if len(phone) > 4 else "…"
+
+
+def _restore(kind: type["Desk360Error"], args: tuple[object, ...], state: dict[str, Any]) -> "Desk360Error":
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class Desk360Error(Exception):
+    """The root of all errors of this package.
+
+    Attributes:
+        outcome: whether the message went out; None on reads and webhooks.
+    """
+
+    outcome: Outcome | None
+
+    def __init__(self, message: str, *, outcome: Outcome | None = None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # BaseException's own would call the class with `args` alone, and lose every keyword.
+        return _restore, (type(self), self.args, self.__dict__.copy())
+
+
+class ConfigurationError(Desk360Error, ValueError):
+    """A setting is missing or unusable; nothing was sent. The message names it and the fix."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, outcome=Outcome.NOT_SENT)
+
+
+class InvalidMessage(Desk360Error, ValueError):
+    """The server would refuse this message; found here, and no request was spent on it.
+
+    Attributes:
+        field: which field, in the vendor's words, such as `text` or `buttons[2].title`.
+        problem: what is wrong with it, which limit it breaks, and how to mend it.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}", outcome=Outcome.NOT_SENT)
+        self.field = field
+        self.problem = problem
+
+
+class ClientStateError(Desk360Error):
+    """The client can't be used here: closed, another event loop, a forked child; nothing was sent."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, outcome=Outcome.NOT_SENT)
+
+
+class RateLimitWaitTooLong(Desk360Error):
+    """No token can be had within `max_wait` seconds; nothing was sent.
+
+    Attributes:
+        eta: seconds until a token is likely to be free.
+    """
+
+    def __init__(self, message: str, *, eta: float) -> None:
+        super().__init__(message, outcome=Outcome.NOT_SENT)
+        self.eta = eta
+
+
+class APIError(Desk360Error):
+    """The server answered with an error (the vendor's "Errors"; the class follows the status).
+
+    Attributes:
+        status: the HTTP status; 200 where the body of a success held an error.
+        code: the vendor's machine-readable code, as text, or None.
+        message: the server's words, phone numbers masked, or None.
+        doc_url: where the vendor's document says more, or None.
+        body: the answer's text, phone numbers and message ids masked, cut at 64 KiB.
+        headers: the answer's headers, names in lower case.
+        errors: field → complaints, where the server gave them (Laravel's 422).
+        retry_after: seconds that the server asks to wait, or None.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        *,
+        code: str | None = None,
+        message: str | None = None,
+        doc_url: str | None = None,
+        body: str = "",
+        headers: Mapping[str, str] | None = None,
+        errors: Mapping[str, Sequence[str]] | None = None,
+        retry_after: float | None = None,
+        outcome: Outcome | None = None,
+        hint: str = "",
+    ) -> None:
+        said = ": ".join(part for part in (code, message) if part) or "no explanation"
+        super().__init__(f"HTTP {status}: {said}" + (f" ({hint})" if hint else ""), outcome=outcome)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.doc_url = doc_url
+        self.body = body
+        self.headers = dict(headers or {})
+        self.errors = {field: tuple(lines) for field, lines in (errors or {}).items()}
+        self.retry_after = retry_after
+
+
+class ValidationFailed(APIError):
+    """400 or 422: the server refused the message's fields; nothing was sent."""
+
+
+class AuthenticationFailed(APIError):
+    """401: the API key is missing or wrong; nothing was sent."""
+
+
+class PermissionDenied(APIError):
+    """403: the key may not do this; nothing was sent."""
+
+
+class NotFound(APIError):
+    """404: no such integration, template or media for this key, or a wrong path."""
+
+
+class RequestRefused(APIError):
+    """A redirect, 405, 406, 413, 415 or another refusal: the request was not acted on."""
+
+
+class RateLimited(APIError):
+    """429, for longer than one call waits (`RetryPolicy.max_retry_after` seconds); nothing was sent."""
+
+
+class ServerError(APIError):
+    """408, 409, 425, 499, 5xx and what explains nothing: a send may have gone out."""
+
+
+class ConnectionFailed(Desk360Error, ConnectionError):
+    """No answer came. `.outcome` is NOT_SENT if the request certainly never left, else UNKNOWN."""
+
+
+class TimedOut(ConnectionFailed, TimeoutError):
+    """No answer came in time. `.outcome` as for `ConnectionFailed`."""
+
+
+class UnexpectedResponse(Desk360Error):
+    """The server's answer can't be read as the vendor's document says.
+
+    Attributes:
+        status: the HTTP status.
+        body: the answer's text, phone numbers and message ids masked, cut at 64 KiB.
+        problems: what is wrong, a line each, such as `required field missing @ $.message_id`.
+    """
+
+    def __init__(
+        self, message: str, *, status: int, body: str, problems: Sequence[str] = (), outcome: Outcome | None = None
+    ) -> None:
+        super().__init__(message, outcome=outcome)
+        self.status = status
+        self.body = body
+        self.problems = tuple(problems)
+
+
+class InvalidWebhook(Desk360Error):
+    """A webhook body that holds no JSON object.
+
+    Attributes:
+        problems: what is wrong, a line each.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
