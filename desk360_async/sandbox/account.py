@@ -1,0 +1,165 @@
+"""The account behind the sandbox: integrations and templates, in the vendor's shape, and the seed file's loader.
+
+A seed file is JSON: `{"integrations": [{"id": 11, "display_name": "Shop", "templates": [...]}]}`. A template may be
+copied from the real API's answer as it is, or be as short as
+`{"id": 1, "name": "hi", "translations": [{"language_id": 1, "body": "Hello {{1}}"}]}`; what is missing is filled in.
+"""
+
+import json
+import re
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+LANGUAGES = {1: "English", 2: "Türkçe"}
+HEADER_TYPES = {"IMAGE": 1, "VIDEO": 2, "DOCUMENT": 3, "TEXT": 4}
+ACTIVE = {"status": "template-messages.active", "status_value": 2}
+IN_REVIEW = {"status": "template-messages.in-review", "status_value": 1}
+_PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+_SEEDED_AT = "2024-05-30T12:14:28.000000Z"
+
+
+@frozen
+class Account:
+    """Integrations as the API lists them, and each one's templates by its id, as the API lists those."""
+
+    integrations: tuple[dict[str, Any], ...]
+    templates: dict[int, tuple[dict[str, Any], ...]] = field(repr=False)
+
+    def template(self, integration_id: int, template_id: int) -> dict[str, Any] | None:
+        """Find one template, or None."""
+        found = (row for row in self.templates.get(integration_id, ()) if row["id"] == template_id)
+        return next(found, None)
+
+
+def is_active(translation: dict[str, Any]) -> bool:
+    """Whether WhatsApp has approved it: only "active" templates are sent, says the document."""
+    return bool(translation["status"] == ACTIVE["status"])
+
+
+def header_label(translation: dict[str, Any]) -> str | None:
+    """Name the header's type (TEXT, IMAGE, VIDEO, DOCUMENT), or None where there is none."""
+    return (translation.get("header_type") or {}).get("label")
+
+
+def load_account(path: str | PathLike[str]) -> Account:
+    """Read a seed file.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is not JSON of that shape; the message names the field.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        msg = f"{path}: not a JSON file in UTF-8: {error}"
+        raise ValueError(msg) from error
+    return parse_account(document)
+
+
+def parse_account(document: Any) -> Account:
+    """Build an account out of a seed file's JSON; ValueError names what is wrong and where."""
+    rows = _list(document, "integrations", "the seed file")
+    integrations: list[dict[str, Any]] = []
+    templates: dict[int, tuple[dict[str, Any], ...]] = {}
+    for number, row in enumerate(rows):
+        where = f"integrations[{number}]"
+        identity = _id(row, "id", where)
+        if identity in templates:
+            msg = f"{where}: integration {identity} is there twice"
+            raise ValueError(msg)
+        integrations.append({key: value for key, value in row.items() if key != "templates"})
+        given = _list(row, "templates", where) if "templates" in row else []
+        templates[identity] = tuple(
+            complete_template(template, f"{where}.templates[{index}]") for index, template in enumerate(given)
+        )
+    return Account(tuple(integrations), templates)
+
+
+def complete_template(given: Any, where: str = "template") -> dict[str, Any]:
+    """Fill in what the API would list of a template beside its id, name and translations."""
+    identity = _id(given, "id", where)
+    rows = _list(given, "translations", where)
+    translations = [
+        complete_translation(row, f"{where}.translations[{number}]") for number, row in enumerate(rows)
+    ]
+    if not translations:
+        msg = f"{where}.translations: must not be empty"
+        raise ValueError(msg)
+    category = {
+        "value": 2,
+        "label": "template-messages.new.custom",
+        "subLabel": "template-messages.new.custom-subtitle",
+        "status": 1,
+        "children": [],
+    }
+    languages = [
+        {"label": row["language"], "value": row["language_id"], "filled": True} for row in translations
+    ]
+    defaults = {
+        "id": identity,
+        "name": f"template_{identity}",
+        "category_editable": False,
+        "sendable": any(map(is_active, translations)),
+        "category": category,
+        "category_label": category["label"],
+        "supported_languages": languages,
+    }
+    dates = {"created_at": _SEEDED_AT, "updated_at": _SEEDED_AT}
+    return defaults | dates | given | {"translations": translations}
+
+
+def complete_translation(given: Any, where: str = "translation") -> dict[str, Any]:
+    """Fill in a translation; variables come from the placeholders of its header and body."""
+    language_id = _id(given, "language_id", where)
+    body, header = given.get("body") or "", given.get("header")
+    header_keys, body_keys = placeholders(header or ""), placeholders(body)
+    header_type = given.get("header_type", "TEXT" if header else None)
+    if isinstance(header_type, str):
+        if header_type not in HEADER_TYPES:
+            msg = f"{where}.header_type: {header_type!r} is none of {', '.join(HEADER_TYPES)}"
+            raise ValueError(msg)
+        header_type = {"value": HEADER_TYPES[header_type], "label": header_type}
+    defaults = {
+        "language_id": language_id,
+        "language": LANGUAGES.get(language_id, f"Language {language_id}"),
+        "header_variables": _examples(header_keys),
+        "header": None,
+        "header_file": None,
+        "body": body,
+        "body_variables": _examples(body_keys),
+        "footer": None,
+        "variables": [f"header-{key}" for key in header_keys] + [f"body-{key}" for key in body_keys],
+        "buttons": [],
+        "editable": True,
+        "quality": "template-messages.quality-unavailable",
+        "updated_at": _SEEDED_AT,
+    }
+    return defaults | ACTIVE | given | {"header_type": header_type}
+
+
+def placeholders(text: str) -> list[str]:
+    """List the keys of `{{1}}`, `{{2}}` … in a text, each once, in order."""
+    return list(dict.fromkeys(_PLACEHOLDER.findall(text)))
+
+
+def _examples(keys: list[str]) -> list[dict[str, str]] | None:
+    return [{"id": "", "key": key, "value": f"Sample {key}"} for key in keys] or None
+
+
+def _list(row: Any, name: str, where: str) -> list[Any]:
+    value = row.get(name) if isinstance(row, dict) else None
+    if not isinstance(value, list):
+        msg = f"{where}: {name!r} must be a list"
+        raise ValueError(msg)
+    return value
+
+
+def _id(row: Any, name: str, where: str) -> int:
+    value = row.get(name) if isinstance(row, dict) else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        msg = f"{where}: {name!r} must be an integer"
+        raise ValueError(msg)
+    return value

@@ -1,0 +1,218 @@
+"""The ASGI application of the API: the order in which a Laravel server decides, one step a method.
+
+redirect → fault on arrival → body (413) → route (404, 405) → limit (429) → key (401) → Accept (406)
+→ Content-Type (415) → integration (404) → fields (400) → answer → fault on the answer. What comes before the limit
+is not counted and carries no rate headers (measured); everything after it is counted, invalid requests too.
+"""
+
+import hmac
+from collections.abc import Iterator
+from email.utils import formatdate
+from typing import Any
+
+import anyio
+from attrs import define, evolve, field
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from desk360_async.sandbox.answers import Answer, failed_validation, model_not_found
+from desk360_async.sandbox.bodies import MAX_BODY, Body, TooLarge, read_body
+from desk360_async.sandbox.delivery import Line, deliver
+from desk360_async.sandbox.endpoints import Call, Invalid, file_answer
+from desk360_async.sandbox.faults import Fault, Faults, is_processed, replacement, spoil
+from desk360_async.sandbox.records import ReceivedRequest, RequestLog, Verdict, describe
+from desk360_async.sandbox.routes import Match, find, without_prefix
+from desk360_async.sandbox.rules import members
+from desk360_async.sandbox.store import Store
+from desk360_async.sandbox.throttle import Throttle
+
+_ACCEPTED = {"*/*", "application/*", "application/json"}
+
+
+@define
+class Visit:
+    """What is known so far of one request; it becomes a line of the log."""
+
+    request: Request
+    path: str
+    body: Body = field(factory=Body)
+    verdict: Verdict = "not_counted"
+    headers: dict[str, str] = field(factory=dict[str, str])
+    problems: tuple[str, ...] = ()
+    fault: Fault | None = None
+    header_fault: Fault | None = None
+
+
+class Api:
+    """Desk360's public API, as an ASGI application over a store, a throttle and faults."""
+
+    def __init__(
+        self,
+        store: Store,
+        throttle: Throttle,
+        faults: Faults,
+        log: RequestLog,
+        api_key: str,
+        max_body: int = MAX_BODY,
+    ) -> None:
+        self._store, self._throttle, self._faults, self._log = store, throttle, faults, log
+        self._expected = f"Bearer {api_key}".encode()
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        request, line = Request(scope, receive), Line.of(scope, receive, send)
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        visit = Visit(request, raw_path.decode("latin-1"))
+        arrival = self._faults.strike("arrival", request.method, without_prefix(visit.path))
+        if arrival and arrival.kind == "reset_before":
+            visit.verdict, visit.fault = "dropped", arrival
+            self._note(visit, None)
+            await line.reset()
+            return
+        if arrival:
+            await anyio.sleep(1.0 if arrival.delay is None else arrival.delay)
+        await self._answer(visit, line)
+
+    async def _answer(self, visit: Visit, line: Line) -> None:
+        answer = await self._read(visit) or self._decide(visit)
+        dated = {"date": formatdate(self._throttle.wall_time(), usegmt=True)}
+        answer = evolve(answer, headers=dated | visit.headers | answer.headers)
+        if visit.header_fault:
+            answer = spoil(answer, visit.header_fault)
+        silent = visit.fault is not None and visit.fault.kind in ("reset_after", "stall")
+        self._note(visit, None if silent else answer.status)
+        await deliver(line, answer, visit.fault)
+
+    async def _read(self, visit: Visit) -> Answer | None:
+        """Read the body; an answer means that it is too large."""
+        headers = visit.request.headers
+        try:
+            declared = headers.get("content-length", "")
+            if declared.isdecimal() and int(declared) > self._max_body:
+                raise TooLarge
+            visit.body = await read_body(
+                visit.request.stream(), headers.get("content-type", ""), self._max_body
+            )
+        except TooLarge:
+            # Laravel refuses before it routes and counts; the rest of the body is never read.
+            closing = {"connection": "close"}
+            return Answer.of_error(413, "post_too_large_exception", "The POST data is too large.", closing)
+        return None
+
+    def _decide(self, visit: Visit) -> Answer:
+        method, path = visit.request.method, visit.path
+        if len(path) > 1 and path.endswith("/"):
+            return self._redirect(visit)
+        if file := self._cdn_file(visit):
+            return file
+        matches = find(path)
+        if not matches:
+            message = f"The route {path.lstrip('/')} could not be found."
+            return Answer.of_error(404, "not_found_exception", message)
+        match = next((match for match in matches if method in match.route.methods), None)
+        return self._count(visit, match) if match else _method_not_allowed(method, path, matches)
+
+    def _redirect(self, visit: Visit) -> Answer:
+        """Redirect as Laravel's .htaccess does, which turns a POST that follows into a GET."""
+        query = visit.request.url.query
+        location = _origin(visit.request) + visit.path.rstrip("/") + (f"?{query}" if query else "")
+        return Answer(301, b"", {"location": location, "content-type": "text/html"})
+
+    def _cdn_file(self, visit: Visit) -> Answer | None:
+        """Serve the `url` of an uploaded file: no key, no limit, as on the vendor's CDN."""
+        parts = visit.path.split("/")
+        if len(parts) != 5 or parts[1] != "integrations" or parts[3] != "attachments":
+            return None
+        media = self._store.media.get(parts[4])
+        return file_answer(media) if media and str(media.integration_id) == parts[2] else None
+
+    def _count(self, visit: Visit, match: Match) -> Answer:
+        client = visit.request.client
+        verdict = self._throttle.count(client.host if client else "")
+        visit.headers = verdict.headers
+        visit.verdict = "counted" if verdict.counted else "refused"
+        if not verdict.counted:
+            return Answer.of_error(429, "too_many_requests_exception", "Too Many Attempts.")
+        target = (visit.request.method, without_prefix(visit.path), frozenset(_phones(visit.body.fields)))
+        visit.fault = self._faults.strike("answer", *target)
+        visit.header_fault = self._faults.strike("headers", *target)
+        if visit.fault and not is_processed(visit.fault):
+            return replacement(visit.fault)
+        answer = self._refusal(visit) or self._process(visit, match)
+        return spoil(answer, visit.fault) if visit.fault else answer
+
+    def _refusal(self, visit: Visit) -> Answer | None:
+        headers = visit.request.headers
+        if not hmac.compare_digest(headers.get("authorization", "").encode(), self._expected):
+            return Answer.of_error(401, "authentication_exception", "Unauthenticated.")
+        ranges = {part.partition(";")[0].strip().lower() for part in headers.get("accept", "*/*").split(",")}
+        if not ranges & _ACCEPTED:
+            message = "Only application/json and */* are supported."
+            return Answer.of_error(406, "not_acceptable_exception", message)
+        if visit.request.method == "POST" and not visit.body.supported:
+            message = "Only application/json is supported."
+            return Answer.of_error(415, "unsupported_media_type_exception", message)
+        return None
+
+    def _process(self, visit: Visit, match: Match) -> Answer:
+        integration = match.segments.get("integration_id", "")
+        known = {str(identity): identity for identity in self._store.account.templates}
+        if "integration_id" in match.segments and integration not in known:
+            return model_not_found("Integration", integration)
+        fault = visit.fault
+        partial = fault is not None and fault.kind == "partial" and not fault.accepted
+        call = Call(
+            integration_id=known.get(integration, 0),
+            fields=visit.body.fields,
+            query=dict(visit.request.query_params),
+            url=_origin(visit.request) + visit.path,
+            origin=_origin(visit.request),
+            media_id=match.segments.get("media_id", ""),
+            taken_share=fault.share if fault and partial else 1.0,
+        )
+        try:
+            return match.route.endpoint(self._store, call)
+        except Invalid as error:
+            visit.problems = tuple(problem.message for problem in error.problems)
+            return failed_validation(visit.problems[0])
+
+    def _note(self, visit: Visit, status: int | None) -> None:
+        request = visit.request
+        headers = {name: value for name, value in request.headers.items() if name != "authorization"}
+        self._log.append(
+            ReceivedRequest(
+                method=request.method,
+                path=visit.path,
+                query=dict(request.query_params),
+                headers=headers,
+                body=describe(visit.body.fields),
+                size=visit.body.size,
+                status=status,
+                verdict=visit.verdict,
+                at=self._throttle.clock(),
+                problems=visit.problems,
+                fault=visit.fault.kind if visit.fault else None,
+            )
+        )
+
+
+def _method_not_allowed(method: str, path: str, matches: list[Match]) -> Answer:
+    allowed = ", ".join(name for match in matches for name in match.route.methods)
+    message = (
+        f"The {method} method is not supported for route {path.lstrip('/')}. Supported methods: {allowed}."
+    )
+    return Answer.of_error(405, "method_not_allowed_exception", message, {"allow": allowed})
+
+
+def _origin(request: Request) -> str:
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
+def _phones(fields: dict[Any, Any]) -> Iterator[str]:
+    """List the numbers that a body names, wherever the vendor's tables have one."""
+    rows = [fields, *(row for _, row in members(fields.get("destinations")) if isinstance(row, dict))]
+    for row in rows:
+        for name in ("to", "phone"):
+            if isinstance(row.get(name), str):
+                yield row[name]

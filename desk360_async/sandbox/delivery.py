@@ -1,0 +1,97 @@
+"""How an answer leaves: whole, drop by drop, half, or not at all."""
+
+import struct
+from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
+
+import anyio
+from attrs import frozen
+from starlette.types import Receive, Scope, Send
+
+from desk360_async.sandbox.answers import Answer
+from desk360_async.sandbox.faults import Fault
+
+EXTENSION = "desk360.sandbox.transport"
+_DROP = 1
+
+
+@frozen
+class Line:
+    """The way back to one client: ASGI's `receive` and `send`, and the TCP connection where there is one."""
+
+    receive: Receive
+    send: Send
+    transport: Any = None
+    is_head: bool = False
+
+    @classmethod
+    def of(cls, scope: Scope, receive: Receive, send: Send) -> "Line":
+        """Take the line out of an ASGI call."""
+        transport = scope.get("extensions", {}).get(EXTENSION)
+        return cls(receive, send, transport, is_head=scope["method"] == "HEAD")
+
+    async def reset(self) -> None:
+        """Break the connection: RST over TCP, ConnectionResetError in process."""
+        if self.transport is None:
+            raise ConnectionResetError("the sandbox reset the connection, as a fault says")
+        # Lingering for no time makes the kernel answer with RST, where a close alone would say FIN.
+        self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+        await self._hung_up()
+
+    async def stall(self, delay: float | None) -> None:
+        """Say nothing until the client hangs up or `delay` seconds have passed; then reset."""
+        with anyio.move_on_after(delay):
+            await self._hung_up()
+        await self.reset()
+
+    async def _hung_up(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def whole(self, answer: Answer) -> None:
+        """Send the answer."""
+        await self._start(answer)
+        await self._body(b"" if self.is_head else answer.body)
+
+    async def drip(self, answer: Answer, delay: float) -> None:
+        """Send the answer's body byte by byte, with `delay` seconds before each."""
+        await self._start(answer)
+        for start in range(len(answer.body)):
+            await anyio.sleep(delay)
+            await self._body(answer.body[start : start + _DROP], more=True)
+        await self._body(b"")
+
+    async def half(self, answer: Answer) -> None:
+        """Send the headers and half of the body, then end the connection."""
+        await self._start(answer)
+        await self._body(answer.body[: len(answer.body) // 2], more=True)
+        if self.transport is None:
+            raise ConnectionResetError("the sandbox cut the answer in the middle, as a fault says")
+        self.transport.close()
+        await self._hung_up()
+
+    async def _start(self, answer: Answer) -> None:
+        headers = {"content-length": str(len(answer.body)), **answer.headers}
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+
+    async def _body(self, body: bytes, *, more: bool = False) -> None:
+        await self.send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def deliver(line: Line, answer: Answer, fault: Fault | None) -> None:
+    """Send an answer as the fault of this request wants it."""
+    kind, delay = (fault.kind, fault.delay) if fault else (None, None)
+    if kind == "reset_after":
+        await line.reset()
+    elif kind == "stall":
+        await line.stall(delay)
+    elif kind == "drip":
+        await line.drip(answer, 1.0 if delay is None else delay)
+    elif kind == "truncate":
+        await line.half(answer)
+    else:
+        if kind == "slow":
+            await anyio.sleep(1.0 if delay is None else delay)
+        await line.whole(answer)

@@ -1,0 +1,277 @@
+"""One function an endpoint: from the fields that PHP understood to an answer. No HTTP, no clock, no limit.
+
+Each carries the heading of the vendor's document that it imitates, and validates by that heading's table.
+"""
+
+from typing import Any
+from urllib.parse import quote
+
+from attrs import frozen
+
+from desk360_async.sandbox import fields as tables
+from desk360_async.sandbox.account import header_label, is_active
+from desk360_async.sandbox.answers import Answer, model_not_found, page_of
+from desk360_async.sandbox.forms import PhpArray, Upload
+from desk360_async.sandbox.records import Kind, StoredMedia
+from desk360_async.sandbox.rules import E164, Problem, check, label, members
+from desk360_async.sandbox.store import Store, files_of
+
+_PLURALS = {"image": "images", "video": "videos", "audio": "audios", "document": "documents"}
+_HEADER_FILES = {"IMAGE": "image/", "VIDEO": "video/", "DOCUMENT": ""}
+
+
+@frozen
+class Call:
+    """One request after authentication: its fields and where it came from.
+
+    `taken_share` is below 1 where a fault makes a bulk request take only some of its recipients.
+    """
+
+    integration_id: int
+    fields: PhpArray
+    query: dict[str, str]
+    url: str
+    origin: str
+    media_id: str = ""
+    taken_share: float = 1.0
+
+
+class Invalid(Exception):  # noqa: N818 - a validation's result on its way out, not an error of the sandbox
+    """The fields break rules; the first problem becomes the answer."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(problems[0].message)
+        self.problems = problems
+
+
+def list_integrations(store: Store, call: Call) -> Answer:
+    """Integrations."""
+    return page_of(store.account.integrations, call.query, call.url)
+
+
+def list_templates(store: Store, call: Call) -> Answer:
+    """WhatsApp Message Templates."""
+    return page_of(store.account.templates[call.integration_id], call.query, call.url)
+
+
+def send_text(store: Store, call: Call) -> Answer:
+    """Send WhatsApp Message."""
+    to = _recipient(store, call, tables.SEND_TEXT)
+    return _sent(store, call, to, "text", text=call.fields["text"])
+
+
+def send_location(store: Store, call: Call) -> Answer:
+    """Send WhatsApp Location Message."""
+    to = _recipient(store, call, tables.SEND_LOCATION)
+    return _sent(store, call, to, "location", content=call.fields["location"])
+
+
+def send_contacts(store: Store, call: Call) -> Answer:
+    """Send WhatsApp Contact Message."""
+    to = _recipient(store, call, tables.SEND_CONTACTS)
+    contacts = [contact for _, contact in members(call.fields["contacts"])]
+    return _sent(store, call, to, "contacts", content=contacts)
+
+
+def send_interactive(store: Store, call: Call) -> Answer:
+    """Send WhatsApp Interactive Message."""
+    to = _recipient(store, call, tables.SEND_INTERACTIVE)
+    content = {name: call.fields[name] for name in ("header", "buttons", "footer") if name in call.fields}
+    return _sent(store, call, to, "interactive", text=call.fields["body"], content=content)
+
+
+def send_location_request(store: Store, call: Call) -> Answer:
+    """Send WhatsApp Location Request Interactive Message."""
+    to = _recipient(store, call, tables.SEND_LOCATION_REQUEST)
+    return _sent(store, call, to, "location_request", text=call.fields["body"])
+
+
+def mark_read(store: Store, call: Call) -> Answer:
+    """Read WhatsApp Message."""
+    _validate(tables.MARK_READ, call.fields)
+    identities = [identity for _, identity in members(call.fields["message_ids"])]
+    store.take_read(call.fields["to"], identities, call.integration_id)
+    return Answer.of_json({"message_ids": identities})
+
+
+def send_media(store: Store, call: Call) -> Answer:
+    """Send WhatsApp Media Message."""
+    to = _recipient(store, call, tables.SEND_MEDIA)
+    medias: dict[str, list[dict[str, Any]]] = {}
+    for _, upload in members(call.fields["attachments"]):
+        media = store.keep_media(upload, call.integration_id)
+        kind = kind_of(upload.content_type)
+        message = store.take(to, "media", call.integration_id, files=files_of(upload), content=media.media_id)
+        row = {
+            "url": f"{call.origin}/integrations/{call.integration_id}/attachments/{media.media_id}",
+            "name": upload.name,
+            "type": kind,
+            "aws": True,
+            "content_type": upload.content_type,
+            "message_id": message.message_id,
+            "media_id": media.media_id,
+        }
+        medias.setdefault(_PLURALS[kind], []).append(row)
+    return Answer.of_json({"medias": medias})
+
+
+def kind_of(content_type: str) -> str:
+    """Group a media type as the answer does: image, video, audio, and document for the rest."""
+    main = content_type.partition("/")[0]
+    return main if main in _PLURALS else "document"
+
+
+def get_media(store: Store, call: Call) -> Answer:
+    """Get WhatsApp Media."""
+    media = store.media.get(call.media_id)
+    if media is None or media.integration_id != call.integration_id:
+        return model_not_found("Media", call.media_id)
+    return file_answer(media)
+
+
+def file_answer(media: StoredMedia) -> Answer:
+    """Answer with a stored file, named as Symfony's BinaryFileResponse names it."""
+    plain = media.name.encode("ascii", "replace").decode().replace("?", "_").replace('"', "'")
+    disposition = f'inline; filename="{plain}"'
+    if plain != media.name:
+        disposition += f"; filename*=utf-8''{quote(media.name, safe='')}"
+    return Answer(
+        200, media.content, {"content-type": media.content_type, "content-disposition": disposition}
+    )
+
+
+def send_template(store: Store, call: Call) -> Answer:
+    """Send WhatsApp Message Template."""
+    _validate(tables.SEND_TEMPLATE, call.fields)
+    translation = _translation(store, call)
+    destinations = members(call.fields["destinations"])
+    problems: list[Problem] = []
+    for key, destination in destinations:
+        where = f"destinations.{key}"
+        problems += _parameter_problems(translation, destination.get("parameters"), f"{where}.parameters")
+        if store.is_refused(destination["phone"]):
+            problems.append(_not_on_whatsapp(f"{where}.phone"))
+    _refuse(problems)
+    shared = _shared(call)
+    ids = [
+        store.take(
+            row["phone"],
+            "template",
+            call.integration_id,
+            parameters=_parameters(row.get("parameters")),
+            **shared,
+        ).message_id
+        for _, row in destinations
+    ]
+    # Several destinations are allowed, but the documented answer has room for one id.
+    return Answer.of_json({"message_id": ids[0]})
+
+
+def send_template_bulk(store: Store, call: Call) -> Answer:
+    """Bulk Send WhatsApp Message Template."""
+    _validate(tables.SEND_TEMPLATE_BULK, call.fields)
+    translation = _translation(store, call)
+    parameters = call.fields.get("parameters")
+    phones = [row["phone"] for _, row in members(call.fields.get("destinations"))]
+    phones += _file_phones(call.fields.get("destinations_file"))
+    _refuse(_parameter_problems(translation, parameters, "parameters"))
+    refused = [number for number, phone in enumerate(phones) if store.is_refused(phone)]
+    if store.strict_bulk:
+        _refuse([_not_on_whatsapp(f"destinations.{number}.phone") for number in refused])
+    skipped = set(refused)
+    taken = [phone for number, phone in enumerate(phones) if number not in skipped]
+    taken = taken[: round(len(taken) * call.taken_share)]
+    shared = _shared(call) | {"parameters": _parameters(parameters), "bulk": True}
+    for phone in taken:
+        store.take(phone, "template", call.integration_id, **shared)
+    return Answer.of_json({"phones": taken})
+
+
+def _file_phones(upload: Upload | None) -> list[str]:
+    if upload is None:
+        return []
+    lines = [line.strip() for line in upload.content.decode("utf-8", "replace").split("\n")]
+    phones = [line for line in lines if line]
+    bad = [number for number, phone in enumerate(phones) if not E164.fullmatch(phone)]
+    _refuse(
+        [Problem("destinations_file", f"The destinations file.{n} field format is invalid.") for n in bad]
+    )
+    if not phones:
+        _refuse([Problem("destinations_file", "The destinations file field is required.")])
+    return phones
+
+
+def _translation(store: Store, call: Call) -> dict[str, Any]:
+    """Find the active translation that the request names, with the file that it needs."""
+    template = store.account.template(call.integration_id, int(call.fields["template_id"]))
+    if template is None:
+        raise Invalid([Problem("template_id", "The selected template id is invalid.")])
+    wanted = int(call.fields["language_id"])
+    found = [row for row in template["translations"] if row["language_id"] == wanted]
+    if not found:
+        raise Invalid([Problem("language_id", "The selected language id is invalid.")])
+    if not template["sendable"] or not is_active(found[0]):
+        raise Invalid([Problem("template_id", "The selected template is not active.")])
+    _refuse(_attachment_problems(found[0], call.fields.get("attachment")))
+    return found[0]
+
+
+def _attachment_problems(translation: dict[str, Any], attachment: Upload | None) -> list[Problem]:
+    needed = _HEADER_FILES.get(header_label(translation) or "")
+    # A file beside a template without a media header is what the document's own samples send.
+    if needed is None:
+        return []
+    if attachment is None:
+        return [Problem("attachment", "The attachment field is required.")]
+    if not attachment.content_type.startswith(needed):
+        kind = needed.rstrip("/")
+        return [Problem("attachment", f"The attachment field must be a file of type: {kind}.")]
+    return []
+
+
+def _parameter_problems(translation: dict[str, Any], given: Any, where: str) -> list[Problem]:
+    parameters, variables = _parameters(given), translation["variables"]
+    missing = [name for name in variables if not str(parameters.get(name) or "").strip()]
+    unknown = [name for name in parameters if name not in variables]
+    return [
+        Problem(f"{where}.{name}", f"The {label(where)}.{name} field is {verdict}.")
+        for names, verdict in ((missing, "required"), (unknown, "prohibited"))
+        for name in names
+    ]
+
+
+def _parameters(given: Any) -> dict[str, Any]:
+    return {str(key): value for key, value in members(given)}
+
+
+def _shared(call: Call) -> dict[str, Any]:
+    return {
+        "template_id": int(call.fields["template_id"]),
+        "language_id": int(call.fields["language_id"]),
+        "files": files_of(call.fields.get("attachment")),
+    }
+
+
+def _recipient(store: Store, call: Call, rules: dict[str, str]) -> str:
+    _validate(rules, call.fields)
+    to: str = call.fields["to"]
+    if store.is_refused(to):
+        raise Invalid([_not_on_whatsapp("to")])
+    return to
+
+
+def _validate(rules: dict[str, str], given: PhpArray) -> None:
+    _refuse(check(rules, given))
+
+
+def _refuse(problems: list[Problem]) -> None:
+    if problems:
+        raise Invalid(problems)
+
+
+def _not_on_whatsapp(where: str) -> Problem:
+    return Problem(where, f"The {where} field must be a valid WhatsApp number.")
+
+
+def _sent(store: Store, call: Call, to: str, kind: Kind, **content: Any) -> Answer:
+    return Answer.of_json({"message_id": store.take(to, kind, call.integration_id, **content).message_id})

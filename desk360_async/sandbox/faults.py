@@ -1,0 +1,261 @@
+"""What can go wrong on purpose: which request it hits, and what it makes of an answer. Pure but for the dice.
+
+Faults that need the connection (resets, stalls, drips, truncation) are carried out in `delivery.py`.
+"""
+
+import json
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from random import Random
+from typing import Any, Literal, TypeAlias, get_args
+
+from attrs import Attribute, define, evolve, field
+
+from desk360_async.sandbox.answers import Answer
+
+ArrivalKind: TypeAlias = Literal["latency", "reset_before"]
+AnswerKind: TypeAlias = Literal[
+    "status", "reset_after", "stall", "drip", "truncate", "slow",
+    "bad_json", "html", "wrong_type", "empty", "noise", "partial",
+]  # fmt: skip
+HeaderKind: TypeAlias = Literal["headers", "bad_link"]
+FaultKind: TypeAlias = ArrivalKind | AnswerKind | HeaderKind
+Stage: TypeAlias = Literal["arrival", "answer", "headers"]
+
+_STAGES: dict[str, Stage] = {
+    **dict.fromkeys(get_args(ArrivalKind), "arrival"),
+    **dict.fromkeys(get_args(AnswerKind), "answer"),
+    **dict.fromkeys(get_args(HeaderKind), "headers"),
+}
+KINDS: tuple[str, ...] = tuple(_STAGES)
+# Kinds that a client must survive at any time; the rest need a setting or an endpoint of their own.
+SCATTERED: tuple[FaultKind, ...] = (
+    "latency", "slow", "status", "reset_before", "reset_after", "truncate", "bad_json", "html", "empty",
+)  # fmt: skip
+
+_HTML = b"<!DOCTYPE html><html><head><title>%d</title></head><body><h1>nginx</h1></body></html>"
+_NOISE = b"<br />\n<b>Warning</b>:  Undefined variable $x in <b>/app/index.php</b> on line <b>3</b><br />\n"
+
+
+def _known(_instance: object, _attribute: "Attribute[str]", value: str) -> None:
+    if value not in _STAGES:
+        msg = f"kind: {value!r} is none of {', '.join(KINDS)}"
+        raise ValueError(msg)
+
+
+def _share(_instance: object, attribute: "Attribute[float]", value: float) -> None:
+    if not 0 <= value <= 1:
+        msg = f"{attribute.name}: {value} is not between 0 and 1"
+        raise ValueError(msg)
+
+
+def _not_negative(_instance: object, attribute: "Attribute[Any]", value: float | None) -> None:
+    if value is not None and value < 0:
+        msg = f"{attribute.name}: {value} is negative"
+        raise ValueError(msg)
+
+
+@define
+class Fault:
+    """One thing that goes wrong, and when.
+
+    | kind | what happens | settings |
+    |---|---|---|
+    | `latency` | a wait before the request is read and counted | `delay`, `jitter` |
+    | `reset_before` | the connection is reset before the body is read; nothing is counted | |
+    | `status` | this status instead of the right answer | `status`, `body`, `headers`, `accepted` |
+    | `slow` | a wait after the request was processed, before the answer | `delay`, `jitter` |
+    | `reset_after` | processed and counted, then reset without an answer | |
+    | `stall` | processed, then silence for `delay` seconds (None: for ever), then a reset | `delay` |
+    | `drip` | the right answer, one byte each `delay` seconds | `delay` |
+    | `truncate` | status and headers, half of the body, end of the connection | |
+    | `bad_json` | the right answer with its JSON cut in the middle | |
+    | `html` | a page of a proxy instead of the answer | `status` (default 200) |
+    | `wrong_type` | valid JSON of another type: objects become lists and lists objects | |
+    | `empty` | the right status without a body | |
+    | `noise` | a PHP warning in front of the JSON | |
+    | `partial` | a bulk answer that lists `share` of the phones | `share`, `accepted`: whether the rest were taken |
+    | `headers` | these headers added or replaced (None removes one) | `headers` |
+    | `bad_link` | a `Link` that can't be right | `link` |
+
+    Over TCP a reset is a real one. In process the application raises ConnectionResetError instead, before any part
+    of an answer is seen.
+
+    Attributes:
+        kind: See the table.
+        method: Only requests with this method.
+        path: Only paths that fit this pattern (`*` and `?` as in a shell; a `/v1` in front doesn't matter).
+        phone: Only requests that name this number, as sent. Not for `latency` and `reset_before`, which come before
+            the body is read.
+        after: Spare this many fitting requests first.
+        times: Strike this often, then never again; None for always.
+        probability: Of a strike on a fitting request, from 0 to 1.
+        status: HTTP status of `status` and `html`.
+        body: For `status`: bytes as they are, anything else as JSON; None for the documented error shape.
+        headers: Headers to add; None as a value removes one.
+        accepted: For `status` and `partial`: whether the request was carried out all the same. A `status` in the
+            2xx without a `body` is carried out and answered as usual but for the status.
+        delay: Seconds; None where a stall has no end.
+        jitter: Up to so many seconds more, drawn by the seed.
+        share: Of the phones that a partial answer lists, from 0 to 1.
+        link: The text of a bad `Link`.
+    """
+
+    kind: FaultKind = field(validator=_known)
+    method: str | None = field(default=None, kw_only=True)
+    path: str | None = field(default=None, kw_only=True)
+    phone: str | None = field(default=None, kw_only=True)
+    after: int = field(default=0, kw_only=True, validator=_not_negative)
+    times: int | None = field(default=None, kw_only=True, validator=_not_negative)
+    probability: float = field(default=1.0, kw_only=True, validator=_share)
+    status: int | None = field(default=None, kw_only=True)
+    body: Any = field(default=None, kw_only=True)
+    headers: dict[str, str | None] = field(factory=dict[str, str | None], kw_only=True)
+    accepted: bool = field(default=False, kw_only=True)
+    delay: float | None = field(default=None, kw_only=True, validator=_not_negative)
+    jitter: float = field(default=0.0, kw_only=True, validator=_not_negative)
+    share: float = field(default=0.5, kw_only=True, validator=_share)
+    link: str = field(default="<>; rel=next", kw_only=True)
+
+    @property
+    def stage(self) -> Stage:
+        """When it strikes; at most one fault of each stage hits a request."""
+        return _STAGES[self.kind]
+
+    def fits(self, stage: Stage, method: str, path: str, phones: frozenset[str]) -> bool:
+        """Whether this request is one that it may hit."""
+        return (
+            self.stage == stage
+            and self.times != 0
+            and self.method in (None, method)
+            and (self.path is None or fnmatchcase(path, self.path))
+            and (self.phone is None or self.phone in phones)
+        )
+
+
+class Faults:
+    """The faults of one sandbox. The first added that fits a request hits it; equal seeds give equal dice."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+        self._faults: list[Fault] = []
+        self._dice = Random(seed)  # noqa: S311 - repeatable on purpose
+        self.struck = 0
+
+    def add(self, fault: Fault) -> Fault:
+        """Let a fault strike from now on; it comes back so that it can be removed."""
+        self._faults.append(fault)
+        return fault
+
+    def scatter(self, rate: float, kinds: tuple[FaultKind, ...] = SCATTERED) -> None:
+        """Spread faults over all requests at random: each kind hits `rate / len(kinds)` of them."""
+        for kind in kinds:
+            self.add(Fault(kind, probability=rate / len(kinds), accepted=True))
+
+    def remove(self, fault: Fault) -> None:
+        """Stop one fault; ValueError where it isn't there."""
+        self._faults.remove(fault)
+
+    def clear(self) -> None:
+        """Stop all faults and begin the dice anew."""
+        self._faults.clear()
+        self._dice = Random(self._seed)  # noqa: S311 - repeatable on purpose
+        self.struck = 0
+
+    def __iter__(self) -> Iterator[Fault]:
+        return iter(tuple(self._faults))
+
+    def strike(
+        self, stage: Stage, method: str, path: str, phones: frozenset[str] = frozenset()
+    ) -> Fault | None:
+        """Choose the fault that hits a request in this stage, if any; the settings come with the dice thrown."""
+        for fault in self._faults:
+            if not fault.fits(stage, method, path, phones):
+                continue
+            if fault.after:
+                fault.after -= 1
+            elif fault.probability == 1 or self._dice.random() < fault.probability:
+                return self._struck(fault)
+        return None
+
+    def _struck(self, fault: Fault) -> Fault:
+        self.struck += 1
+        if fault.times is not None:
+            fault.times -= 1
+        if fault.jitter:
+            return evolve(fault, delay=(fault.delay or 0.0) + self._dice.uniform(0, fault.jitter), jitter=0.0)
+        return fault
+
+
+def is_processed(fault: Fault | None) -> bool:
+    """Whether the request is carried out in spite of the fault."""
+    if fault is None or fault.kind != "status":
+        return True
+    return fault.accepted or (200 <= (fault.status or 500) < 300 and fault.body is None)
+
+
+def spoil(answer: Answer, fault: Fault) -> Answer:
+    """Make of the right answer what the fault says; connection faults leave it as it is."""
+    change = _CHANGES.get(fault.kind)
+    return change(answer, fault) if change else answer
+
+
+def replacement(fault: Fault) -> Answer:
+    """Build the answer of a `status` fault whose request is not carried out."""
+    status = fault.status or 500
+    if isinstance(fault.body, bytes):
+        answer = Answer(status, fault.body, {"content-type": "text/plain; charset=utf-8"})
+    elif fault.body is not None:
+        answer = Answer.of_json(fault.body, status)
+    else:
+        code = "internal_server_error" if status >= 500 else "failed_validation"
+        answer = Answer.of_error(status, code, "Server Error" if status >= 500 else "Refused by a fault.")
+    return with_headers(answer, fault.headers)
+
+
+def with_headers(answer: Answer, headers: dict[str, str | None]) -> Answer:
+    """Add, replace or (None) remove headers."""
+    merged = {**answer.headers, **{name.lower(): value for name, value in headers.items()}}
+    return evolve(answer, headers={name: value for name, value in merged.items() if value is not None})
+
+
+def _status(answer: Answer, fault: Fault) -> Answer:
+    if fault.body is None and 200 <= (fault.status or 500) < 300:
+        return with_headers(evolve(answer, status=fault.status or 200), fault.headers)
+    return replacement(fault)
+
+
+def _cut(answer: Answer, _fault: Fault) -> Answer:
+    return evolve(answer, body=answer.body[: max(1, len(answer.body) // 2)])
+
+
+def _html(answer: Answer, fault: Fault) -> Answer:
+    status = fault.status or 200
+    return with_headers(evolve(answer, status=status, body=_HTML % status), {"content-type": "text/html"})
+
+
+def _wrong_type(answer: Answer, _fault: Fault) -> Answer:
+    value = json.loads(answer.body)
+    other = list(value) if isinstance(value, dict) else {"rows": len(value)}
+    return evolve(answer, body=json.dumps(other).encode())
+
+
+def _partial(answer: Answer, fault: Fault) -> Answer:
+    value = json.loads(answer.body)
+    if not fault.accepted or "phones" not in value:
+        return answer
+    phones = value["phones"]
+    return evolve(answer, body=json.dumps({"phones": phones[: round(len(phones) * fault.share)]}).encode())
+
+
+_CHANGES = {
+    "status": _status,
+    "bad_json": _cut,
+    "html": _html,
+    "wrong_type": _wrong_type,
+    "empty": lambda answer, _fault: evolve(answer, body=b""),
+    "noise": lambda answer, _fault: evolve(answer, body=_NOISE + answer.body),
+    "partial": _partial,
+    "headers": lambda answer, fault: with_headers(answer, fault.headers),
+    "bad_link": lambda answer, fault: with_headers(answer, {"link": fault.link}),
+}

@@ -1,0 +1,207 @@
+"""What PHP makes of a request body: bracketed names, silent limits, strict JSON. Pure; nothing of Desk360.
+
+The limits and their silence were measured on PHP: what is past them vanishes and the answer is still 200.
+"""
+
+import json
+import re
+from typing import Any, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from attrs import define, field, frozen
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+MAX_FIELDS = 1000
+MAX_FILES = 20
+MAX_PARTS = MAX_FIELDS + MAX_FILES
+MAX_DEPTH = 64
+JSON_DEPTH = 512
+
+PhpArray: TypeAlias = dict[str | int, Any]
+
+_INTEGER_KEY = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@frozen
+class Upload:
+    """A file that came in a form: its base name, the type that the sender declared, and its bytes."""
+
+    name: str
+    content_type: str
+    content: bytes = field(repr=False)
+
+
+def php_key(text: str) -> str | int:
+    """Turn `"0"` into 0, as PHP does with every array key that reads like an integer."""
+    return int(text) if _INTEGER_KEY.fullmatch(text) else text
+
+
+def _mangled(name: str) -> str:
+    return name.replace(" ", "_").replace(".", "_")
+
+
+def split_name(name: str) -> list[str | None]:
+    """Split `a[b][]` into `["a", "b", None]`, where None asks for a new element; `[]` when PHP ignores it."""
+    name = name.lstrip(" ").split("\0", 1)[0]
+    head, bracket, rest = name.partition("[")
+    if not head:
+        return []
+    keys: list[str | None] = [_mangled(head)]
+    while bracket:
+        inside, closed, after = rest.partition("]")
+        if not closed:
+            # PHP turns an unclosed bracket into part of the plain name, but only on the first level.
+            return [_mangled(head + "_" + rest).replace("[", "_")] if len(keys) == 1 else keys
+        keys.append(inside if inside.strip() else None)
+        # What follows a closing bracket and opens no other is ignored: a[b]c is a[b].
+        bracket, rest = after[:1] if after.startswith("[") else "", after[1:]
+    return keys if len(keys) <= MAX_DEPTH else []
+
+
+def _next_index(array: PhpArray) -> int:
+    return max((key for key in array if isinstance(key, int) and key >= 0), default=-1) + 1
+
+
+def register(array: PhpArray, name: str, value: Any) -> None:
+    """Put a value where PHP's variable registration would: the last of two equal names wins."""
+    keys = split_name(name)
+    if not keys:
+        return
+    here = array
+    for key in keys[:-1]:
+        index = _next_index(here) if key is None else php_key(key)
+        child = here.get(index)
+        if not isinstance(child, dict):
+            child = here[index] = {}
+        here = child
+    last = keys[-1]
+    here[_next_index(here) if last is None else php_key(last)] = value
+
+
+def parse_urlencoded(body: bytes) -> PhpArray:
+    """Parse `application/x-www-form-urlencoded`; fields after the thousandth are dropped."""
+    fields: PhpArray = {}
+    for pair in [pair for pair in body.split(b"&") if pair][:MAX_FIELDS]:
+        name, _, value = pair.replace(b"+", b" ").partition(b"=")
+        register(fields, _text(unquote_to_bytes(name)), _text(unquote_to_bytes(value)))
+    return fields
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _reject_constant(name: str) -> Any:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
+
+
+def parse_json(body: bytes) -> PhpArray:
+    """Decode as PHP's json_decode does: whatever it can't read leaves no field at all, without an error."""
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_constant=_reject_constant)
+        if _ESCAPED_SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return {}
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    return value if isinstance(value, dict) and not _deeper_than(value, JSON_DEPTH) else {}
+
+
+def _deeper_than(value: Any, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth):
+        nested = [item for item in level if isinstance(item, dict | list)]
+        level = [child for item in nested for child in (item.values() if isinstance(item, dict) else item)]
+        if not level:
+            return False
+    return any(isinstance(item, dict | list) for item in level)
+
+
+@define
+class _Part:
+    headers: dict[str, bytes] = field(factory=dict[str, bytes])
+    data: bytearray = field(factory=bytearray)
+
+
+class MultipartForm:
+    """Collects a multipart body chunk by chunk; `.fields` is what a PHP script would see of it."""
+
+    def __init__(self, content_type: bytes) -> None:
+        self.fields: PhpArray = {}
+        self._part = _Part()
+        self._header = (bytearray(), bytearray())
+        self._parts = self._texts = self._files = 0
+        _, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary")
+        # Without a boundary PHP warns, and hands an empty form to the script.
+        self._parser = MultipartParser(boundary, self._callbacks()) if boundary else None
+
+    def _callbacks(self) -> Any:
+        return {
+            "on_part_begin": self._begin,
+            "on_part_data": lambda data, start, end: self._part.data.extend(data[start:end]),
+            "on_part_end": self._end,
+            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_end": self._end_header,
+        }
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes; what follows a malformed part is lost, as in PHP."""
+        if self._parser is None:
+            return
+        try:
+            self._parser.write(chunk)
+        except ValueError:
+            self._parser = None
+
+    def _begin(self) -> None:
+        self._part = _Part()
+
+    def _end_header(self) -> None:
+        name, value = self._header
+        self._part.headers[bytes(name).decode("latin-1").lower()] = bytes(value)
+        self._header = (bytearray(), bytearray())
+
+    def _end(self) -> None:
+        self._parts += 1
+        disposition = self._part.headers.get("content-disposition")
+        if disposition is None or self._parts > MAX_PARTS:
+            return
+        parameters = disposition_parameters(disposition)
+        name = parameters.get("name", "")
+        if "filename" in parameters:
+            self._take_file(name, parameters["filename"])
+        else:
+            self._take_text(name)
+
+    def _take_text(self, name: str) -> None:
+        self._texts += 1
+        if self._texts <= MAX_FIELDS:
+            register(self.fields, name, _text(bytes(self._part.data)))
+
+    def _take_file(self, name: str, filename: str) -> None:
+        if not filename:
+            return
+        self._files += 1
+        if self._files > MAX_FILES:
+            return
+        base_name = re.split(r"[/\\]", filename)[-1]
+        content_type = _text(self._part.headers.get("content-type", b"application/octet-stream"))
+        register(self.fields, name, Upload(base_name, content_type, bytes(self._part.data)))
+
+
+_PARAMETER = re.compile(r';\s*([^=;\s]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
+
+
+def disposition_parameters(value: bytes) -> dict[str, str]:
+    r"""Read `name` and `filename` as PHP does: raw UTF-8, `\"` unescaped, and no notion of `filename*`."""
+    found = _PARAMETER.findall(_text(value))
+    return {
+        key.lower(): (re.sub(r'\\(["\\])', r"\1", quoted) if quoted else plain.strip())
+        for key, quoted, plain in found
+    }

@@ -1,0 +1,168 @@
+"""What the sandbox remembers: messages taken, requests seen, media kept. Bounded, so that a campaign fits."""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Literal, TypeAlias
+
+from attrs import field, frozen
+
+from desk360_async.sandbox.forms import Upload
+
+Kind: TypeAlias = Literal[
+    "template", "text", "location", "contacts", "media", "interactive", "location_request"
+]
+
+
+@frozen
+class ReceivedFile:
+    """A file as it arrived: base name, declared type, size in bytes, SHA-256 in hex."""
+
+    name: str
+    type: str
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, upload: Upload) -> "ReceivedFile":
+        """Describe an upload without keeping its bytes."""
+        digest = hashlib.sha256(upload.content).hexdigest()
+        return cls(upload.name, upload.content_type, len(upload.content), digest)
+
+
+@frozen
+class ReceivedMessage:
+    """One message that the sandbox took for one recipient. `at` is in seconds of the sandbox's clock."""
+
+    phone: str
+    kind: Kind
+    message_id: str
+    integration_id: int
+    at: float
+    template_id: int | None = None
+    language_id: int | None = None
+    parameters: dict[str, Any] = field(factory=dict[str, Any])
+    text: str | None = None
+    content: Any = None
+    files: tuple[ReceivedFile, ...] = ()
+    bulk: bool = False
+
+
+@frozen
+class ReceivedRead:
+    """A request to mark messages as read."""
+
+    phone: str
+    message_ids: tuple[str, ...]
+    integration_id: int
+    at: float
+
+
+Verdict: TypeAlias = Literal["counted", "refused", "not_counted", "dropped"]
+
+
+@frozen
+class ReceivedRequest:
+    """One HTTP request, without the key.
+
+    `verdict` is "counted" (against the limit), "refused" (429), "not_counted" (405, unknown path, 413, redirect)
+    or "dropped" (a fault cut the connection before it was counted). `status` is None where no answer was sent,
+    `body` the fields as PHP understood them, with files as `ReceivedFile`.
+    """
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: Any
+    size: int
+    status: int | None
+    verdict: Verdict
+    at: float
+    problems: tuple[str, ...] = ()
+    fault: str | None = None
+
+
+@frozen
+class StoredMedia:
+    """An uploaded file that can be fetched again."""
+
+    media_id: str
+    integration_id: int
+    name: str
+    content_type: str
+    content: bytes = field(repr=False)
+
+
+def describe(value: Any) -> Any:
+    """Copy parsed fields with each upload replaced by its description."""
+    if isinstance(value, Upload):
+        return ReceivedFile.of(value)
+    if isinstance(value, dict):
+        return {key: describe(item) for key, item in value.items()}
+    return [describe(item) for item in value] if isinstance(value, list) else value
+
+
+class RequestLog:
+    """The latest requests: at most `keep` of them, and at most `budget` bytes of bodies."""
+
+    def __init__(self, keep: int | None, budget: int = 4 * 1024 * 1024) -> None:
+        self._entries: deque[ReceivedRequest] = deque(maxlen=keep)
+        self._budget = budget
+        self._size = 0
+
+    def append(self, entry: ReceivedRequest) -> None:
+        """Remember one request and forget the oldest ones that no longer fit."""
+        if self._entries.maxlen == 0:
+            return
+        if len(self._entries) == self._entries.maxlen:
+            self._forget()
+        self._entries.append(entry)
+        self._size += entry.size
+        # A parsed body takes about ten times its bytes; the newest is kept however large.
+        while self._size > self._budget and len(self._entries) > 1:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._size -= self._entries.popleft().size
+
+    def __iter__(self) -> Iterator[ReceivedRequest]:
+        return iter(tuple(self._entries))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self._size = 0
+
+
+class MediaStore:
+    """Uploaded media by id: at most `max_bytes` in sum, the oldest forgotten first (the newest always stays)."""
+
+    def __init__(self, max_bytes: int = 256 * 1024 * 1024) -> None:
+        self.max_bytes = max_bytes
+        self._files: dict[str, StoredMedia] = {}
+        self._size = 0
+
+    def put(self, media: StoredMedia) -> None:
+        """Keep a file so that it can be fetched."""
+        self._discard(media.media_id)
+        self._files[media.media_id] = media
+        self._size += len(media.content)
+        while self._size > self.max_bytes and len(self._files) > 1:
+            self._discard(next(iter(self._files)))
+
+    def _discard(self, media_id: str) -> None:
+        if media := self._files.pop(media_id, None):
+            self._size -= len(media.content)
+
+    def get(self, media_id: str) -> StoredMedia | None:
+        """Find a file, or None where it was never uploaded or is forgotten."""
+        return self._files.get(media_id)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def clear(self) -> None:
+        """Forget every file."""
+        self._files.clear()
+        self._size = 0

@@ -1,0 +1,214 @@
+"""A validator in the manner of Laravel's: rules as text, dotted names with wildcards, Laravel's wording.
+
+What may live here: rules that know nothing of Desk360. Which field has which rule is in `fields.py`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from attrs import frozen
+
+from desk360_async.sandbox.forms import Upload
+
+E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_DATE = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
+
+
+@frozen
+class Problem:
+    """One failed rule: the field's dotted name and Laravel's sentence about it."""
+
+    field: str
+    message: str
+
+
+@frozen
+class _Rule:
+    name: str
+    argument: str
+
+
+def members(value: Any) -> list[tuple[str | int, Any]]:
+    """List the keys and values of a PHP array, which JSON spells as a list or as an object."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    return list(enumerate(value)) if isinstance(value, list) else []
+
+
+def lookup(value: Any, key: str) -> Any:
+    """Fetch one member of a PHP array, or None; forms give integer keys, rules spell them as text."""
+    if isinstance(value, Mapping):
+        found = value.get(key)
+        return value.get(int(key)) if found is None and key.isdecimal() else found
+    if isinstance(value, list) and key.isdecimal():
+        return value[int(key)] if int(key) < len(value) else None
+    return None
+
+
+def at(data: Any, dotted: str) -> Any:
+    """Fetch `a.b.0` out of nested PHP arrays, or None."""
+    for key in dotted.split("."):
+        data = lookup(data, key)
+    return data
+
+
+def expand(data: Any, parts: tuple[str, ...], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each concrete field that a rule's name stands for, with its value (None where it is missing)."""
+    head, rest = parts[0], parts[1:]
+    if head == "*":
+        found = [(str(key), value) for key, value in members(data)]
+    else:
+        found = [(head, lookup(data, head))]
+    for key, value in found:
+        if rest:
+            yield from expand(value, rest, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def label(field: str) -> str:
+    """Spell a field as Laravel's messages do: underscores become spaces."""
+    return field.replace("_", " ")
+
+
+def is_blank(value: Any) -> bool:
+    """Whether `required` refuses it: null, blank text, an empty array."""
+    return value is None or (isinstance(value, str) and not value.strip()) or value in ([], {})
+
+
+def check(rules: Mapping[str, str], data: Any) -> list[Problem]:
+    """Try every rule; problems come in the order of the rules, at most one a field and rule."""
+    problems: list[Problem] = []
+    for parts, compiled in _compiled(tuple(rules.items())):
+        fields = list(expand(data, parts))
+        for field, value in fields:
+            problems += _check_field(compiled, field, value, data, fields)
+    return problems
+
+
+@cache
+def _compiled(rules: tuple[tuple[str, str], ...]) -> tuple[tuple[tuple[str, ...], tuple[_Rule, ...]], ...]:
+    return tuple((tuple(name.split(".")), parse_rules(text)) for name, text in rules)
+
+
+def parse_rules(text: str) -> tuple[_Rule, ...]:
+    """Split `required|max:20` into its rules."""
+    return tuple(_Rule(*rule.partition(":")[::2]) for rule in text.split("|"))
+
+
+def _check_field(
+    rules: tuple[_Rule, ...], field: str, value: Any, data: Any, fields: list[tuple[str, Any]]
+) -> Iterator[Problem]:
+    for rule in rules:
+        if rule.name in _PRESENCE:
+            message = _PRESENCE[rule.name](field, value, rule.argument, data)
+        elif is_blank(value):
+            continue
+        elif rule.name == "distinct":
+            message = _distinct(value, fields)
+        else:
+            message = _CONTENT[rule.name](value, rule.argument)
+        if message:
+            yield Problem(field, message.format(field=label(field)))
+            return
+
+
+def _required(field: str, value: Any, _argument: str, _data: Any) -> str | None:
+    return "The {field} field is required." if is_blank(value) else None
+
+
+def _required_if(field: str, value: Any, argument: str, data: Any) -> str | None:
+    other, _, expected = argument.partition(",")
+    if is_blank(value) and at(data, other) == expected:
+        return f"The {{field}} field is required when {label(other)} is {expected}."
+    return None
+
+
+def _required_with(field: str, value: Any, argument: str, data: Any) -> str | None:
+    if is_blank(value) and not is_blank(at(data, argument)):
+        return f"The {{field}} field is required when {label(argument)} is present."
+    return None
+
+
+def _required_without(field: str, value: Any, argument: str, data: Any) -> str | None:
+    if is_blank(value) and is_blank(at(data, argument)):
+        return f"The {{field}} field is required when {label(argument)} is not present."
+    return None
+
+
+def _distinct(value: Any, fields: list[tuple[str, Any]]) -> str | None:
+    if sum(other == value for _, other in fields) > 1:
+        return "The {field} field has a duplicate value."
+    return None
+
+
+def _string(value: Any, _argument: str) -> str | None:
+    return None if isinstance(value, str) else "The {field} field must be a string."
+
+
+def _integer(value: Any, _argument: str) -> str | None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    text = isinstance(value, str) and _INTEGER.fullmatch(value.strip())
+    return None if whole or text else "The {field} field must be an integer."
+
+
+def _numeric(value: Any, _argument: str) -> str | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = isinstance(value, str) and _NUMBER.fullmatch(value.strip())
+    return None if number or text else "The {field} field must be a number."
+
+
+def _array(value: Any, _argument: str) -> str | None:
+    return None if isinstance(value, list | dict) else "The {field} field must be an array."
+
+
+def _file(value: Any, _argument: str) -> str | None:
+    return None if isinstance(value, Upload) else "The {field} field must be a file."
+
+
+def _phone(value: Any, _argument: str) -> str | None:
+    fits = isinstance(value, str) and E164.fullmatch(value)
+    return None if fits else "The {field} field format is invalid."
+
+
+def _in(value: Any, argument: str) -> str | None:
+    return None if value in argument.split(",") else "The selected {field} is invalid."
+
+
+def _date_format(value: Any, argument: str) -> str | None:
+    fits = isinstance(value, str) and _DATE.fullmatch(value)
+    return None if fits else f"The {{field}} field must match the format {argument}."
+
+
+def _max(value: Any, argument: str) -> str | None:
+    limit = int(argument)
+    if isinstance(value, str) and len(value) > limit:
+        return f"The {{field}} field must not be greater than {limit} characters."
+    if isinstance(value, list | dict) and len(value) > limit:
+        return f"The {{field}} field must not have more than {limit} items."
+    if isinstance(value, Upload) and len(value.content) > limit * 1024:
+        return f"The {{field}} field must not be greater than {limit} kilobytes."
+    return None
+
+
+_PRESENCE: dict[str, Callable[[str, Any, str, Any], str | None]] = {
+    "required": _required,
+    "required_if": _required_if,
+    "required_with": _required_with,
+    "required_without": _required_without,
+}
+_CONTENT: dict[str, Callable[[Any, str], str | None]] = {
+    "string": _string,
+    "integer": _integer,
+    "numeric": _numeric,
+    "array": _array,
+    "file": _file,
+    "phone": _phone,
+    "in": _in,
+    "date_format": _date_format,
+    "max": _max,
+}

@@ -1,0 +1,171 @@
+"""The sandbox itself: one account, one limit, one record, and the ASGI application over them."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+from starlette.routing import Mount, Router
+
+from desk360_async.sandbox.account import Account
+from desk360_async.sandbox.app import Api
+from desk360_async.sandbox.control import control_routes
+from desk360_async.sandbox.demo_account import demo_account
+from desk360_async.sandbox.faults import Faults
+from desk360_async.sandbox.records import (
+    MediaStore,
+    ReceivedMessage,
+    ReceivedRead,
+    ReceivedRequest,
+    RequestLog,
+)
+from desk360_async.sandbox.server import RunningServer, serve, serve_in_thread
+from desk360_async.sandbox.store import RefusedPhones, Store, ends_in_zeros
+from desk360_async.sandbox.throttle import Throttle
+from desk360_async.sandbox.windows import WindowRule
+
+
+class Sandbox:
+    """A server that behaves like Desk360's, in process (`.app`) or over TCP (`.serve()`, `.serve_in_thread()`).
+
+    Args:
+        api_key: The one key that it accepts; any other is 401.
+        limit: Requests a window, per IP address.
+        period: Length of a window in seconds.
+        window: How requests are counted: "first_hit" (Laravel's), "aligned", "sliding_log" or "token_bucket".
+        clock: Seconds, never going back. For virtual time pass `anyio.current_time`.
+        account: Integrations and templates; by default two integrations with 25 and 3 templates.
+        refused_phones: E.164 numbers, or a function of one, that are valid but not on WhatsApp. By default those
+            that end in 0000000. A bulk send leaves them out of its answer, any other send is refused (400).
+        strict_bulk: Whether one refused phone refuses a whole bulk request instead.
+        other_traffic: Requests a minute that others on the same IP make.
+        seed: For everything that is drawn at random; equal seeds behave equally.
+        keep: Messages remembered, the latest; None for all. Requests: a tenth of it.
+        record: False remembers nothing but the counts.
+
+    Raises:
+        ValueError: limit, period, window or traffic make no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str = "sandbox-key",
+        limit: int = 60,
+        period: float = 60.0,
+        window: WindowRule = "first_hit",
+        clock: Callable[[], float] = time.monotonic,
+        account: Account | None = None,
+        refused_phones: RefusedPhones = ends_in_zeros,
+        strict_bulk: bool = False,
+        other_traffic: float = 0.0,
+        seed: int = 0,
+        keep: int | None = 10_000,
+        record: bool = True,
+    ) -> None:
+        keep = keep if record else 0
+        self.api_key = api_key
+        self.clock = clock
+        self.faults = Faults(seed)
+        self.throttle = Throttle(
+            limit=limit, period=period, rule=window, clock=clock, others=other_traffic, seed=seed
+        )
+        self._store = Store(
+            account or demo_account(),
+            clock=clock,
+            seed=seed,
+            keep=keep,
+            refused_phones=refused_phones,
+            strict_bulk=strict_bulk,
+        )
+        self._log = RequestLog(None if keep is None else keep // 10 + (keep > 0))
+        api = Api(self._store, self.throttle, self.faults, self._log, api_key)
+        self.app = Router([*control_routes(self), Mount("/", app=api)])
+
+    @property
+    def account(self) -> Account:
+        """The integrations and templates that it lists."""
+        return self._store.account
+
+    @property
+    def received(self) -> list[ReceivedMessage]:
+        """The messages taken, one a recipient, oldest first (the latest `keep`)."""
+        return self._store.messages()
+
+    @property
+    def reads(self) -> list[ReceivedRead]:
+        """The read receipts taken, oldest first."""
+        return self._store.reads()
+
+    @property
+    def requests(self) -> list[ReceivedRequest]:
+        """Every HTTP request, refused ones too, oldest first; parsed bodies up to 4 MiB on the wire in sum."""
+        return list(self._log)
+
+    @property
+    def media(self) -> MediaStore:
+        """Uploaded files by media id; `put` one to let it be fetched."""
+        return self._store.media
+
+    @property
+    def accepted(self) -> int:
+        """How many messages were taken, remembered or not."""
+        return self._store.accepted
+
+    @property
+    def counted(self) -> int:
+        """How many requests were counted against the limit."""
+        return self.throttle.counted
+
+    @property
+    def refusals(self) -> int:
+        """How many requests were refused with 429."""
+        return self.throttle.refusals
+
+    def sent(self, *, to: str | None = None, template: int | str | None = None) -> list[ReceivedMessage]:
+        """List the messages taken for a phone, of a template (its id or name), or both."""
+        names = {row["id"]: row["name"] for rows in self.account.templates.values() for row in rows}
+        return [
+            message
+            for message in self.received
+            if to in (None, message.phone)
+            and (template is None or template in (message.template_id, names.get(message.template_id)))
+        ]
+
+    def spend(self, requests: int) -> int:
+        """Let others on 127.0.0.1 make so many requests now; tells how many were counted."""
+        return self.throttle.spend(requests)
+
+    def reset(self) -> None:
+        """Forget what was received and counted, and stop all faults. Settings and account stay."""
+        self._store.reset()
+        self._log.clear()
+        self.throttle.reset()
+        self.faults.clear()
+
+    def serve(
+        self, host: str = "127.0.0.1", port: int = 0, *, allow_remote: bool = False
+    ) -> AbstractAsyncContextManager[RunningServer]:
+        """Serve over TCP in the running asyncio loop; port 0 takes a free one.
+
+        Raises:
+            ValueError: the host isn't loopback and `allow_remote` is False.
+            RuntimeError: no asyncio loop is running (under trio use `serve_in_thread`).
+            OSError: the address can't be bound.
+        """
+        return serve(self.app, host, port, allow_remote=allow_remote)
+
+    def serve_in_thread(
+        self, host: str = "127.0.0.1", port: int = 0, *, allow_remote: bool = False
+    ) -> AbstractContextManager[RunningServer]:
+        """Serve over TCP from a thread with a loop of its own: for synchronous code, trio, benchmarks.
+
+        Raises: As `serve` does.
+        """
+        return serve_in_thread(self.app, host, port, allow_remote=allow_remote)
+
+    def __repr__(self) -> str:
+        throttle = self.throttle
+        return (
+            f"<Sandbox {throttle.limit} per {throttle.period:g} s ({throttle.rule}), "
+            f"{self.accepted} accepted, {self.refusals} refused>"
+        )

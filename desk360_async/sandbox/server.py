@@ -1,0 +1,175 @@
+"""The sandbox over TCP: uvicorn in the running loop, in a thread, or in the foreground for the command line."""
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from attrs import frozen
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from desk360_async.sandbox.delivery import EXTENSION
+
+if TYPE_CHECKING:
+    from desk360_async.sandbox.sandbox import Sandbox
+
+_GRACE = 3
+
+
+@frozen
+class RunningServer:
+    """A sandbox that listens. `url` is its base URL, without `/v1`."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """For example `http://127.0.0.1:8360`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+class _Connections:
+    """The open TCP connections by their client's address, so that a fault can break the one it was asked on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._open: dict[tuple[str, int], asyncio.Transport] = {}
+
+    def protocol(self) -> type[H11Protocol]:
+        connections = self._open
+
+        class Protocol(H11Protocol):
+            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
+                super().connection_made(transport)
+                if self.client:
+                    connections[self.client] = transport
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                if self.client:
+                    connections.pop(self.client, None)
+                super().connection_lost(exc)
+
+        return Protocol
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport = self._open.get(scope["client"])
+        extensions = {**scope.get("extensions", {}), EXTENSION: transport}
+        await self._app({**scope, "extensions": extensions}, receive, send)
+
+    def abort(self) -> None:
+        for transport in list(self._open.values()):
+            transport.abort()
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves the process's signals alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(connections: _Connections) -> uvicorn.Config:
+    # The application writes its own Date, by the sandbox's clock.
+    return uvicorn.Config(
+        connections,
+        http=connections.protocol(),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+
+
+def _listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
+    if not allow_remote and not _is_loopback(host):
+        msg = f"{host} can be reached by other machines; pass allow_remote=True if that is meant"
+        raise ValueError(msg)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@asynccontextmanager
+async def serve(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> AsyncIterator[RunningServer]:
+    """Listen, in the running asyncio loop; leaving the block breaks what is still open."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        msg = "no asyncio loop is running here; use serve_in_thread()"
+        raise RuntimeError(msg) from None
+    with _listen(host, port, allow_remote=allow_remote) as listener:
+        connections = _Connections(app)
+        server = _Server(_config(connections))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield RunningServer(host, listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            connections.abort()
+            await task
+
+
+@contextmanager
+def serve_in_thread(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> Iterator[RunningServer]:
+    """Listen, from a thread with its own asyncio loop; leaving the block ends the thread."""
+    with _listen(host, port, allow_remote=allow_remote) as listener:
+        connections = _Connections(app)
+        server = _Server(_config(connections))
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=_run_loop, args=(loop, server, listener), name="desk360-sandbox")
+        thread.start()
+        try:
+            yield RunningServer(host, listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            loop.call_soon_threadsafe(connections.abort)
+            thread.join()
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop, server: uvicorn.Server, listener: socket.socket) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(server.serve(sockets=[listener]))
+
+
+def run(
+    sandbox: "Sandbox",
+    host: str = "127.0.0.1",
+    port: int = 8360,
+    *,
+    allow_remote: bool = False,
+    on_start: Callable[[RunningServer], Any] | None = None,
+) -> None:
+    """Serve in the foreground until Ctrl-C or SIGTERM, letting what is under way finish for 3 seconds.
+
+    `on_start` is called once the address is bound.
+
+    Raises:
+        ValueError: the host isn't loopback and `allow_remote` is False.
+        OSError: the address can't be bound.
+    """
+    with _listen(host, port, allow_remote=allow_remote) as listener:
+        if on_start:
+            on_start(RunningServer(host, listener.getsockname()[1]))
+        # uvicorn raises the signal again once it has shut down.
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(_config(_Connections(sandbox.app))).run(sockets=[listener])

@@ -1,0 +1,107 @@
+"""The limit per IP address: a window each, the headers as measured, and the other traffic that shares it."""
+
+import time
+from collections.abc import Callable
+from math import floor
+from random import Random
+
+from attrs import frozen
+
+from desk360_async.sandbox.windows import WINDOWS, Ruling, Window, WindowRule
+
+# A made-up clock gets a made-up date that starts a minute: 2026-01-01T00:00:00Z.
+MADE_UP_EPOCH = 1_767_225_600.0
+
+
+@frozen
+class Verdict:
+    """Whether a request was counted, and the headers that say so."""
+
+    counted: bool
+    headers: dict[str, str]
+
+
+class Throttle:
+    """Counts requests as Laravel's ThrottleRequests does. `limit` and `period` (seconds) may change at any time.
+
+    Attributes:
+        limit: Requests a window.
+        period: Length of a window in seconds.
+        others: Requests a minute that others on the same IP make (at random, by the seed).
+        counted: Requests of ours that were counted.
+        refusals: Requests of ours that were refused with 429.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: int,
+        period: float,
+        rule: WindowRule,
+        clock: Callable[[], float],
+        others: float,
+        seed: int,
+    ) -> None:
+        if limit < 1 or period <= 0 or others < 0:
+            msg = (
+                f"limit {limit}, period {period}, other traffic {others}: 1, more than 0 and 0 are the least"
+            )
+            raise ValueError(msg)
+        if rule not in WINDOWS:
+            msg = f"window: {rule!r} is none of {', '.join(WINDOWS)}"
+            raise ValueError(msg)
+        self.limit, self.period, self.rule, self.others = limit, period, rule, others
+        self.clock = clock
+        self.epoch = time.time() - clock() if clock is time.monotonic else MADE_UP_EPOCH
+        self._seed = seed
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        self.counted = self.refusals = 0
+        self._windows: dict[str, Window] = {}
+        self._dice = Random(self._seed)  # noqa: S311 - repeatable on purpose
+        self._next_other: float | None = None
+
+    def wall_time(self) -> float:
+        """Seconds since 1970 on the sandbox's clock."""
+        return self.epoch + self.clock()
+
+    def count(self, ip: str) -> Verdict:
+        """Count a request, or refuse it; what is refused does not count and does not lengthen the wait."""
+        now = self.clock()
+        self._let_others_in(ip, now)
+        ruling = self._window(ip).hit(now, self.limit, self.period)
+        if ruling.retry_at is None:
+            self.counted += 1
+            return Verdict(counted=True, headers=self._headers(ruling))
+        self.refusals += 1
+        return Verdict(counted=False, headers=self._headers(ruling) | self._wait_headers(ruling.retry_at))
+
+    def spend(self, requests: int, ip: str = "127.0.0.1") -> int:
+        """Let others on the same IP make so many requests now; tells how many were counted."""
+        window, now = self._window(ip), self.clock()
+        return sum(window.hit(now, self.limit, self.period).retry_at is None for _ in range(requests))
+
+    def _window(self, ip: str) -> Window:
+        return self._windows.setdefault(ip, WINDOWS[self.rule]())
+
+    def _let_others_in(self, ip: str, now: float) -> None:
+        if not self.others:
+            return
+        if self._next_other is None:
+            self._next_other = now + self._pause()
+        while self._next_other <= now:
+            self._window(ip).hit(self._next_other, self.limit, self.period)
+            self._next_other += self._pause()
+
+    def _pause(self) -> float:
+        return self._dice.expovariate(self.others / 60)
+
+    def _headers(self, ruling: Ruling) -> dict[str, str]:
+        return {"x-ratelimit-limit": str(self.limit), "x-ratelimit-remaining": str(ruling.remaining)}
+
+    def _wait_headers(self, retry_at: float) -> dict[str, str]:
+        # Laravel subtracts two clocks cut to whole seconds, so 0 is said while it still refuses (measured).
+        reset, now = floor(self.epoch + retry_at), floor(self.wall_time())
+        return {"retry-after": str(max(0, reset - now)), "x-ratelimit-reset": str(reset)}
