@@ -1,7 +1,7 @@
 """A server that behaves like Desk360's: for tests, demos and a first try without an account.
 
-It knows nothing of the client (no import of it), parses forms and JSON by itself, and so checks what the client sends.
-Needs the extra `sandbox`.
+It imports nothing of the client and parses forms and JSON by itself, so that each checks the other. Needs the
+extra `sandbox`.
 """
 
 from desk360_async.sandbox.account import Account, load_account, parse_account

@@ -1,8 +1,8 @@
-"""The account behind the sandbox: integrations and templates, in the vendor's shape, and the seed file's loader.
+"""The account behind the sandbox: integrations and templates in the vendor's shape; the seed file's loader.
 
-A seed file is JSON: `{"integrations": [{"id": 11, "display_name": "Shop", "templates": [...]}]}`. A template may be
-copied from the real API's answer as it is, or be as short as
-`{"id": 1, "name": "hi", "translations": [{"language_id": 1, "body": "Hello {{1}}"}]}`; what is missing is filled in.
+A seed file is JSON: `{"integrations": [{"id": 11, "display_name": "Shop", "templates": [...]}]}`. A template
+may be copied from the real API's answer as it is, or be as short as
+`{"id": 1, "name": "hi", "translations": [{"language_id": 1, "body": "Hello {{1}}"}]}`: the rest is filled in.
 """
 
 import json
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
+
+from desk360_async.sandbox.forms import is_list, is_map
 
 LANGUAGES = {1: "English", 2: "Türkçe"}
 HEADER_TYPES = {"IMAGE": 1, "VIDEO": 2, "DOCUMENT": 3, "TEXT": 4}
@@ -41,7 +43,8 @@ def is_active(translation: dict[str, Any]) -> bool:
 
 def header_label(translation: dict[str, Any]) -> str | None:
     """Name the header's type (TEXT, IMAGE, VIDEO, DOCUMENT), or None where there is none."""
-    return (translation.get("header_type") or {}).get("label")
+    header: dict[str, Any] | None = translation.get("header_type")
+    return header.get("label") if header else None
 
 
 def load_account(path: str | PathLike[str]) -> Account:
@@ -88,7 +91,7 @@ def complete_template(given: Any, where: str = "template") -> dict[str, Any]:
     if not translations:
         msg = f"{where}.translations: must not be empty"
         raise ValueError(msg)
-    category = {
+    category: dict[str, Any] = {
         "value": 2,
         "label": "template-messages.new.custom",
         "subLabel": "template-messages.new.custom-subtitle",
@@ -98,7 +101,7 @@ def complete_template(given: Any, where: str = "template") -> dict[str, Any]:
     languages = [
         {"label": row["language"], "value": row["language_id"], "filled": True} for row in translations
     ]
-    defaults = {
+    defaults: dict[str, Any] = {
         "id": identity,
         "name": f"template_{identity}",
         "category_editable": False,
@@ -108,7 +111,8 @@ def complete_template(given: Any, where: str = "template") -> dict[str, Any]:
         "supported_languages": languages,
     }
     dates = {"created_at": _SEEDED_AT, "updated_at": _SEEDED_AT}
-    return defaults | dates | given | {"translations": translations}
+    template: dict[str, Any] = defaults | dates | given | {"translations": translations}
+    return template
 
 
 def complete_translation(given: Any, where: str = "translation") -> dict[str, Any]:
@@ -137,7 +141,8 @@ def complete_translation(given: Any, where: str = "translation") -> dict[str, An
         "quality": "template-messages.quality-unavailable",
         "updated_at": _SEEDED_AT,
     }
-    return defaults | ACTIVE | given | {"header_type": header_type}
+    translation: dict[str, Any] = defaults | ACTIVE | given | {"header_type": header_type}
+    return translation
 
 
 def placeholders(text: str) -> list[str]:
@@ -150,15 +155,15 @@ def _examples(keys: list[str]) -> list[dict[str, str]] | None:
 
 
 def _list(row: Any, name: str, where: str) -> list[Any]:
-    value = row.get(name) if isinstance(row, dict) else None
-    if not isinstance(value, list):
+    value = row.get(name) if is_map(row) else None
+    if not is_list(value):
         msg = f"{where}: {name!r} must be a list"
         raise ValueError(msg)
     return value
 
 
 def _id(row: Any, name: str, where: str) -> int:
-    value = row.get(name) if isinstance(row, dict) else None
+    value = row.get(name) if is_map(row) else None
     if not isinstance(value, int) or isinstance(value, bool):
         msg = f"{where}: {name!r} must be an integer"
         raise ValueError(msg)

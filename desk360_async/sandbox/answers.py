@@ -48,7 +48,7 @@ def page_of(rows: tuple[Any, ...], query: dict[str, str], url: str) -> Answer:
     """List 20 rows, with the document's unquoted `Link` unless it is the last page."""
     asked = query.get("page", "1")
     # Laravel reads a page that isn't a positive integer as the first.
-    number = int(asked) if asked.isascii() and asked.isdigit() and 1 <= int(asked[:9]) else 1
+    number = int(asked) if asked.isascii() and asked.isdigit() and int(asked[:9]) >= 1 else 1
     start = (number - 1) * PAGE_SIZE
     more = start + PAGE_SIZE < len(rows)
     link = {"link": f"<{url}?page={number + 1}>; rel=next"} if more else {}

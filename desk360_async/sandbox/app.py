@@ -1,8 +1,8 @@
 """The ASGI application of the API: the order in which a Laravel server decides, one step a method.
 
-redirect → fault on arrival → body (413) → route (404, 405) → limit (429) → key (401) → Accept (406)
-→ Content-Type (415) → integration (404) → fields (400) → answer → fault on the answer. What comes before the limit
-is not counted and carries no rate headers (measured); everything after it is counted, invalid requests too.
+fault on arrival → body (413) → final slash (301) → route (404, 405) → limit (429) → key (401) → Accept (406)
+→ Content-Type (415) → integration (404) → fields (400) → answer → fault on the answer. What comes before the
+limit is not counted and carries no rate headers (measured); the rest is counted, invalid requests too.
 """
 
 import hmac
@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 from attrs import define, evolve, field
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from desk360_async.sandbox.answers import Answer, failed_validation, model_not_found
@@ -20,6 +20,7 @@ from desk360_async.sandbox.bodies import MAX_BODY, Body, TooLarge, read_body
 from desk360_async.sandbox.delivery import Line, deliver
 from desk360_async.sandbox.endpoints import Call, Invalid, file_answer
 from desk360_async.sandbox.faults import Fault, Faults, is_processed, replacement, spoil
+from desk360_async.sandbox.forms import is_map
 from desk360_async.sandbox.records import ReceivedRequest, RequestLog, Verdict, describe
 from desk360_async.sandbox.routes import Match, find, without_prefix
 from desk360_async.sandbox.rules import members
@@ -75,7 +76,12 @@ class Api:
         await self._answer(visit, line)
 
     async def _answer(self, visit: Visit, line: Line) -> None:
-        answer = await self._read(visit) or self._decide(visit)
+        try:
+            answer = await self._read(visit) or self._decide(visit)
+        except ClientDisconnect:
+            visit.verdict = "dropped"
+            self._note(visit, None)
+            return
         dated = {"date": formatdate(self._throttle.wall_time(), usegmt=True)}
         answer = evolve(answer, headers=dated | visit.headers | answer.headers)
         if visit.header_fault:
@@ -211,7 +217,7 @@ def _origin(request: Request) -> str:
 
 def _phones(fields: dict[Any, Any]) -> Iterator[str]:
     """List the numbers that a body names, wherever the vendor's tables have one."""
-    rows = [fields, *(row for _, row in members(fields.get("destinations")) if isinstance(row, dict))]
+    rows = [fields, *(row for _, row in members(fields.get("destinations")) if is_map(row))]
     for row in rows:
         for name in ("to", "phone"):
             if isinstance(row.get(name), str):

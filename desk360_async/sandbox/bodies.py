@@ -1,4 +1,4 @@
-"""Reading a request's body, by its content type, as PHP would have it in `$_POST` and `$_FILES` or Laravel in JSON."""
+"""Reads a body by its content type, as PHP fills `$_POST` and `$_FILES`, or as Laravel reads JSON."""
 
 from collections.abc import AsyncIterator
 

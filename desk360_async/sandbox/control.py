@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from desk360_async.sandbox.faults import Fault
+from desk360_async.sandbox.forms import is_map
 from desk360_async.sandbox.openapi import openapi_document
 
 if TYPE_CHECKING:
@@ -100,12 +101,12 @@ async def openapi(_sandbox: "Sandbox", request: Request) -> Response:
     return JSONResponse(openapi_document(f"{request.url.scheme}://{request.url.netloc}/v1"))
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
+async def _json_object(request: Request) -> dict[Any, Any]:
     try:
         value = json.loads(await request.body())
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {}
+    return value if is_map(value) else {}
 
 
 def _plain(fault: Fault) -> dict[str, Any]:

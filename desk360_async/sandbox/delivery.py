@@ -34,9 +34,10 @@ class Line:
         """Break the connection: RST over TCP, ConnectionResetError in process."""
         if self.transport is None:
             raise ConnectionResetError("the sandbox reset the connection, as a fault says")
-        # Lingering for no time makes the kernel answer with RST, where a close alone would say FIN.
-        self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+        if not self.transport.is_closing():
+            # Lingering for no time makes the kernel answer with RST, where a close alone would say FIN.
+            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
         await self._hung_up()
 
     async def stall(self, delay: float | None) -> None:

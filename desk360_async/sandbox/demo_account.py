@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - a dotless i is a letter of Turkish, and meant
 """The account that a sandbox has when none is given: the document's two integrations, 25 templates and 3.
 
 Template 75 of integration 11 is the document's own sample, word for word. 25 templates make a second page.
@@ -27,8 +28,8 @@ _DOCUMENTED_TEMPLATE: dict[str, Any] = {
             "language_id": 2,
             "header": "Merhaba {{1}} ,",
             "header_variables": [{"id": "", "key": "1", "value": "Header 1"}],
-            "body": "Merhaba {{1}}, Sipariş takip numaranız: {{2}} Bu takip numarası ile siparişinizin durumunu "
-            "sorgulayabilirsiniz.",
+            "body": "Merhaba {{1}}, Sipariş takip numaranız: {{2}} Bu takip numarası ile siparişinizin "
+            "durumunu sorgulayabilirsiniz.",
             "body_variables": [
                 {"id": "", "key": "1", "value": "Ahmet Kara"},
                 {"id": "", "key": "2", "value": "SP123456789"},

@@ -12,7 +12,7 @@ from desk360_async.sandbox import fields as tables
 from desk360_async.sandbox.account import header_label, is_active
 from desk360_async.sandbox.answers import Answer, model_not_found, page_of
 from desk360_async.sandbox.forms import PhpArray, Upload
-from desk360_async.sandbox.records import Kind, StoredMedia
+from desk360_async.sandbox.records import Kind, StoredMedia, describe
 from desk360_async.sandbox.rules import E164, Problem, check, label, members
 from desk360_async.sandbox.store import Store, files_of
 
@@ -212,8 +212,9 @@ def _translation(store: Store, call: Call) -> dict[str, Any]:
         raise Invalid([Problem("language_id", "The selected language id is invalid.")])
     if not template["sendable"] or not is_active(found[0]):
         raise Invalid([Problem("template_id", "The selected template is not active.")])
-    _refuse(_attachment_problems(found[0], call.fields.get("attachment")))
-    return found[0]
+    translation: dict[str, Any] = found[0]
+    _refuse(_attachment_problems(translation, call.fields.get("attachment")))
+    return translation
 
 
 def _attachment_problems(translation: dict[str, Any], attachment: Upload | None) -> list[Problem]:
@@ -274,4 +275,5 @@ def _not_on_whatsapp(where: str) -> Problem:
 
 
 def _sent(store: Store, call: Call, to: str, kind: Kind, **content: Any) -> Answer:
-    return Answer.of_json({"message_id": store.take(to, kind, call.integration_id, **content).message_id})
+    message = store.take(to, kind, call.integration_id, **describe(content))
+    return Answer.of_json({"message_id": message.message_id})

@@ -4,7 +4,7 @@ Faults that need the connection (resets, stalls, drips, truncation) are carried 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from random import Random
 from typing import Any, Literal, TypeAlias, get_args
@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from attrs import Attribute, define, evolve, field
 
 from desk360_async.sandbox.answers import Answer
+from desk360_async.sandbox.forms import is_map
 
 ArrivalKind: TypeAlias = Literal["latency", "reset_before"]
 AnswerKind: TypeAlias = Literal[
@@ -37,7 +38,7 @@ _HTML = b"<!DOCTYPE html><html><head><title>%d</title></head><body><h1>nginx</h1
 _NOISE = b"<br />\n<b>Warning</b>:  Undefined variable $x in <b>/app/index.php</b> on line <b>3</b><br />\n"
 
 
-def _known(_instance: object, _attribute: "Attribute[str]", value: str) -> None:
+def _known(_instance: object, _attribute: "Attribute[Any]", value: Any) -> None:
     if value not in _STAGES:
         msg = f"kind: {value!r} is none of {', '.join(KINDS)}"
         raise ValueError(msg)
@@ -74,27 +75,27 @@ class Fault:
     | `wrong_type` | valid JSON of another type: objects become lists and lists objects | |
     | `empty` | the right status without a body | |
     | `noise` | a PHP warning in front of the JSON | |
-    | `partial` | a bulk answer that lists `share` of the phones | `share`, `accepted`: whether the rest were taken |
+    | `partial` | a bulk answer that lists `share` of the phones | `share`, `accepted` (the rest too) |
     | `headers` | these headers added or replaced (None removes one) | `headers` |
     | `bad_link` | a `Link` that can't be right | `link` |
 
-    Over TCP a reset is a real one. In process the application raises ConnectionResetError instead, before any part
-    of an answer is seen.
+    Over TCP a reset is a real one. In process the application raises ConnectionResetError instead, and
+    nothing of the answer is seen.
 
     Attributes:
         kind: See the table.
         method: Only requests with this method.
         path: Only paths that fit this pattern (`*` and `?` as in a shell; a `/v1` in front doesn't matter).
-        phone: Only requests that name this number, as sent. Not for `latency` and `reset_before`, which come before
-            the body is read.
+        phone: Only requests that name this number, as sent. Not for `latency` and `reset_before`, which come
+            before the body is read.
         after: Spare this many fitting requests first.
         times: Strike this often, then never again; None for always.
         probability: Of a strike on a fitting request, from 0 to 1.
         status: HTTP status of `status` and `html`.
         body: For `status`: bytes as they are, anything else as JSON; None for the documented error shape.
         headers: Headers to add; None as a value removes one.
-        accepted: For `status` and `partial`: whether the request was carried out all the same. A `status` in the
-            2xx without a `body` is carried out and answered as usual but for the status.
+        accepted: For `status` and `partial`: whether the request was carried out all the same. A `status` in
+            the 2xx without a `body` is carried out, and answered as usual but for the status.
         delay: Seconds; None where a stall has no end.
         jitter: Up to so many seconds more, drawn by the seed.
         share: Of the phones that a partial answer lists, from 0 to 1.
@@ -168,7 +169,7 @@ class Faults:
     def strike(
         self, stage: Stage, method: str, path: str, phones: frozenset[str] = frozenset()
     ) -> Fault | None:
-        """Choose the fault that hits a request in this stage, if any; the settings come with the dice thrown."""
+        """Choose the fault that hits a request in this stage, if any, with its jitter drawn."""
         for fault in self._faults:
             if not fault.fits(stage, method, path, phones):
                 continue
@@ -197,7 +198,11 @@ def is_processed(fault: Fault | None) -> bool:
 def spoil(answer: Answer, fault: Fault) -> Answer:
     """Make of the right answer what the fault says; connection faults leave it as it is."""
     change = _CHANGES.get(fault.kind)
-    return change(answer, fault) if change else answer
+    if change is None or (
+        fault.kind in _JSON_ONLY and answer.headers.get("content-type") != "application/json"
+    ):
+        return answer
+    return change(answer, fault)
 
 
 def replacement(fault: Fault) -> Answer:
@@ -213,7 +218,7 @@ def replacement(fault: Fault) -> Answer:
     return with_headers(answer, fault.headers)
 
 
-def with_headers(answer: Answer, headers: dict[str, str | None]) -> Answer:
+def with_headers(answer: Answer, headers: Mapping[str, str | None]) -> Answer:
     """Add, replace or (None) remove headers."""
     merged = {**answer.headers, **{name.lower(): value for name, value in headers.items()}}
     return evolve(answer, headers={name: value for name, value in merged.items() if value is not None})
@@ -236,7 +241,7 @@ def _html(answer: Answer, fault: Fault) -> Answer:
 
 def _wrong_type(answer: Answer, _fault: Fault) -> Answer:
     value = json.loads(answer.body)
-    other = list(value) if isinstance(value, dict) else {"rows": len(value)}
+    other: Any = list(value) if is_map(value) else {"rows": len(value)}
     return evolve(answer, body=json.dumps(other).encode())
 
 
@@ -248,7 +253,8 @@ def _partial(answer: Answer, fault: Fault) -> Answer:
     return evolve(answer, body=json.dumps({"phones": phones[: round(len(phones) * fault.share)]}).encode())
 
 
-_CHANGES = {
+_JSON_ONLY = ("wrong_type", "partial")
+_CHANGES: dict[str, Callable[[Answer, Fault], Answer]] = {
     "status": _status,
     "bad_json": _cut,
     "html": _html,

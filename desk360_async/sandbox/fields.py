@@ -1,4 +1,4 @@
-"""The vendor's request body tables as rules: one table a heading, one row a field, in the document's order."""
+"""The vendor's request body tables as rules: a table each heading, a row each field, in its order."""
 
 _TO = {"to": "required|string|phone"}
 

@@ -5,7 +5,8 @@ The limits and their silence were measured on PHP: what is past them vanishes an
 
 import json
 import re
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias, TypeGuard
 from urllib.parse import unquote_to_bytes
 
 from attrs import define, field, frozen
@@ -30,6 +31,16 @@ class Upload:
     name: str
     content_type: str
     content: bytes = field(repr=False)
+
+
+def is_map(value: object) -> TypeGuard[PhpArray]:
+    """Whether it is a PHP array with keys of its own."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether it is a PHP array that JSON spelled as a list."""
+    return isinstance(value, list)
 
 
 def php_key(text: str) -> str | int:
@@ -72,7 +83,7 @@ def register(array: PhpArray, name: str, value: Any) -> None:
     for key in keys[:-1]:
         index = _next_index(here) if key is None else php_key(key)
         child = here.get(index)
-        if not isinstance(child, dict):
+        if not is_map(child):
             child = here[index] = {}
         here = child
     last = keys[-1]
@@ -106,19 +117,24 @@ def parse_json(body: bytes) -> PhpArray:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return {}
-    if isinstance(value, list):
+    if is_list(value):
         value = dict(enumerate(value))
-    return value if isinstance(value, dict) and not _deeper_than(value, JSON_DEPTH) else {}
+    return value if is_map(value) and not _deeper_than(value, JSON_DEPTH) else {}
 
 
 def _deeper_than(value: Any, depth: int) -> bool:
-    level = [value]
+    level: list[Any] = [value]
     for _ in range(depth):
-        nested = [item for item in level if isinstance(item, dict | list)]
-        level = [child for item in nested for child in (item.values() if isinstance(item, dict) else item)]
+        level = [child for item in level for child in _children(item)]
         if not level:
             return False
     return any(isinstance(item, dict | list) for item in level)
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if is_map(value):
+        return value.values()
+    return value if is_list(value) else ()
 
 
 @define
@@ -143,10 +159,10 @@ class MultipartForm:
     def _callbacks(self) -> Any:
         return {
             "on_part_begin": self._begin,
-            "on_part_data": lambda data, start, end: self._part.data.extend(data[start:end]),
+            "on_part_data": self._part_data,
             "on_part_end": self._end,
-            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_field": self._header_name,
+            "on_header_value": self._header_value,
             "on_header_end": self._end_header,
         }
 
@@ -161,6 +177,15 @@ class MultipartForm:
 
     def _begin(self) -> None:
         self._part = _Part()
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        self._part.data += data[start:end]
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header[0].extend(data[start:end])
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1].extend(data[start:end])
 
     def _end_header(self) -> None:
         name, value = self._header

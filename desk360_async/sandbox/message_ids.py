@@ -1,7 +1,7 @@
 """Message ids as Desk360's: they decode to the recipient. Read off the document's samples.
 
-`gBEGkFBXUQRnAglW0luHY8xsrFk` is URL-safe base64 of `80 11 06 905057510467 02 09 56d25b8763cc6cac59`: a mark, the
-length of the number in bytes, its digits two to a byte, the length of a unique rest, the rest.
+`gBEGkFBXUQRnAglW0luHY8xsrFk` is URL-safe base64 of `80 11 06 905057510467 02 09 56d25b8763cc6cac59`: a mark,
+the length of the number in bytes, its digits two to a byte, the length of a unique rest, the rest.
 """
 
 import base64

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import field, frozen
 
-from desk360_async.sandbox.forms import Upload
+from desk360_async.sandbox.forms import Upload, is_list, is_map
 
 Kind: TypeAlias = Literal[
     "template", "text", "location", "contacts", "media", "interactive", "location_request"
@@ -65,9 +65,9 @@ Verdict: TypeAlias = Literal["counted", "refused", "not_counted", "dropped"]
 class ReceivedRequest:
     """One HTTP request, without the key.
 
-    `verdict` is "counted" (against the limit), "refused" (429), "not_counted" (405, unknown path, 413, redirect)
-    or "dropped" (a fault cut the connection before it was counted). `status` is None where no answer was sent,
-    `body` the fields as PHP understood them, with files as `ReceivedFile`.
+    `verdict` is "counted" (against the limit), "refused" (429), "not_counted" (405, 404, 413, 301) or
+    "dropped" (the connection ended before it was counted). `status` is None where no answer was sent,
+    `body` holds the fields as PHP understood them, with files as `ReceivedFile`.
     """
 
     method: str
@@ -98,9 +98,9 @@ def describe(value: Any) -> Any:
     """Copy parsed fields with each upload replaced by its description."""
     if isinstance(value, Upload):
         return ReceivedFile.of(value)
-    if isinstance(value, dict):
+    if is_map(value):
         return {key: describe(item) for key, item in value.items()}
-    return [describe(item) for item in value] if isinstance(value, list) else value
+    return [describe(item) for item in value] if is_list(value) else value
 
 
 class RequestLog:
@@ -136,7 +136,7 @@ class RequestLog:
 
 
 class MediaStore:
-    """Uploaded media by id: at most `max_bytes` in sum, the oldest forgotten first (the newest always stays)."""
+    """Uploaded media by id: at most `max_bytes` in sum, the oldest forgotten first, the newest never."""
 
     def __init__(self, max_bytes: int = 256 * 1024 * 1024) -> None:
         self.max_bytes = max_bytes

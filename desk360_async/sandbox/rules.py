@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
-from desk360_async.sandbox.forms import Upload
+from desk360_async.sandbox.forms import Upload, is_list, is_map
 
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -34,17 +34,17 @@ class _Rule:
 
 def members(value: Any) -> list[tuple[str | int, Any]]:
     """List the keys and values of a PHP array, which JSON spells as a list or as an object."""
-    if isinstance(value, Mapping):
+    if is_map(value):
         return list(value.items())
-    return list(enumerate(value)) if isinstance(value, list) else []
+    return list(enumerate(value)) if is_list(value) else []
 
 
 def lookup(value: Any, key: str) -> Any:
     """Fetch one member of a PHP array, or None; forms give integer keys, rules spell them as text."""
-    if isinstance(value, Mapping):
+    if is_map(value):
         found = value.get(key)
         return value.get(int(key)) if found is None and key.isdecimal() else found
-    if isinstance(value, list) and key.isdecimal():
+    if is_list(value) and key.isdecimal():
         return value[int(key)] if int(key) < len(value) else None
     return None
 
@@ -188,7 +188,7 @@ def _max(value: Any, argument: str) -> str | None:
     limit = int(argument)
     if isinstance(value, str) and len(value) > limit:
         return f"The {{field}} field must not be greater than {limit} characters."
-    if isinstance(value, list | dict) and len(value) > limit:
+    if isinstance(value, list | dict) and len(members(value)) > limit:
         return f"The {{field}} field must not have more than {limit} items."
     if isinstance(value, Upload) and len(value.content) > limit * 1024:
         return f"The {{field}} field must not be greater than {limit} kilobytes."

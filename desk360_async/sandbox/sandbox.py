@@ -25,7 +25,9 @@ from desk360_async.sandbox.windows import WindowRule
 
 
 class Sandbox:
-    """A server that behaves like Desk360's, in process (`.app`) or over TCP (`.serve()`, `.serve_in_thread()`).
+    """A server that behaves like Desk360's, in process (`.app`) or over TCP (`serve`, `serve_in_thread`).
+
+    `.faults` makes things go wrong; `.throttle.limit` and `.throttle.period` may be changed at any time.
 
     Args:
         api_key: The one key that it accepts; any other is 401.
@@ -34,8 +36,8 @@ class Sandbox:
         window: How requests are counted: "first_hit" (Laravel's), "aligned", "sliding_log" or "token_bucket".
         clock: Seconds, never going back. For virtual time pass `anyio.current_time`.
         account: Integrations and templates; by default two integrations with 25 and 3 templates.
-        refused_phones: E.164 numbers, or a function of one, that are valid but not on WhatsApp. By default those
-            that end in 0000000. A bulk send leaves them out of its answer, any other send is refused (400).
+        refused_phones: E.164 numbers (or a function of one) that are valid but not on WhatsApp. By default
+            those that end in 0000000. A bulk send's answer leaves them out, another send is refused.
         strict_bulk: Whether one refused phone refuses a whole bulk request instead.
         other_traffic: Requests a minute that others on the same IP make.
         seed: For everything that is drawn at random; equal seeds behave equally.
@@ -98,7 +100,7 @@ class Sandbox:
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """Every HTTP request, refused ones too, oldest first; parsed bodies up to 4 MiB on the wire in sum."""
+        """Every HTTP request, refused ones too, oldest first; 4 MiB of bodies in sum."""
         return list(self._log)
 
     @property

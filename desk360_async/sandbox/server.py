@@ -1,11 +1,11 @@
-"""The sandbox over TCP: uvicorn in the running loop, in a thread, or in the foreground for the command line."""
+"""The sandbox over TCP: uvicorn in the running loop, in a thread, or in the foreground for a command."""
 
 import asyncio
 import contextlib
 import ipaddress
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ class RunningServer:
 
 
 class _Connections:
-    """The open TCP connections by their client's address, so that a fault can break the one it was asked on."""
+    """The open TCP connections by their client's address, so that a fault can break its own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -73,7 +73,7 @@ class _Server(uvicorn.Server):
     """A uvicorn server that leaves the process's signals alone."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         yield
 
 
@@ -110,7 +110,7 @@ def _is_loopback(host: str) -> bool:
 
 
 @asynccontextmanager
-async def serve(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> AsyncIterator[RunningServer]:
+async def serve(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> AsyncGenerator[RunningServer]:
     """Listen, in the running asyncio loop; leaving the block breaks what is still open."""
     try:
         asyncio.get_running_loop()
@@ -130,7 +130,7 @@ async def serve(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> As
 
 
 @contextmanager
-def serve_in_thread(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> Iterator[RunningServer]:
+def serve_in_thread(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> Generator[RunningServer]:
     """Listen, from a thread with its own asyncio loop; leaving the block ends the thread."""
     with _listen(host, port, allow_remote=allow_remote) as listener:
         connections = _Connections(app)

@@ -22,7 +22,7 @@ class Verdict:
 
 
 class Throttle:
-    """Counts requests as Laravel's ThrottleRequests does. `limit` and `period` (seconds) may change at any time.
+    """Counts requests as Laravel's ThrottleRequests does. `limit` and `period` may change at any time.
 
     Attributes:
         limit: Requests a window.
@@ -50,7 +50,8 @@ class Throttle:
         if rule not in WINDOWS:
             msg = f"window: {rule!r} is none of {', '.join(WINDOWS)}"
             raise ValueError(msg)
-        self.limit, self.period, self.rule, self.others = limit, period, rule, others
+        self.limit, self.period, self.others = limit, period, others
+        self.rule: WindowRule = rule
         self.clock = clock
         self.epoch = time.time() - clock() if clock is time.monotonic else MADE_UP_EPOCH
         self._seed = seed
