@@ -1,0 +1,276 @@
+"""The token bucket's state and its transitions: a function of (state, now, event).
+
+No clock, no waiting, no I/O: every method is told what time it is, in seconds of any one clock that never
+goes back, and what happened. Who waits for a token, and how, is the limiters' business.
+
+The algorithm: the bucket holds `limit` tokens, and a token comes back one period, plus a margin, after its
+request is *complete*. The server counts the request somewhere in between, so if it counted more than
+`limit` in a window of one period, more than `limit` tokens would have been away at once. A textbook bucket
+that refills at limit/period lets nearly twice the limit through in its first period.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from heapq import heapify, heappop, heappush
+from typing import Literal, NamedTuple
+
+from attrs import define, field
+
+from desk360_async._headers import parse_limit, parse_remaining, refusal_wait, retry_after
+
+__all__ = ["Bucket", "Lane", "Token"]
+
+Lane = Literal["interactive", "bulk"]
+
+# How long a request whose end nobody saw may still be under way before the server counts it.
+GRACE = 30.0
+# A bulk waiter that has waited for a period takes every tenth token, whoever else is waiting.
+BULK_SHARE = 10
+NEVER = -math.inf
+
+
+class Token(NamedTuple):
+    """One of the bucket's tokens, away with a request.
+
+    Attributes:
+        number: how many tokens had been taken before this one.
+        returned: how many tokens had come back when it was taken.
+    """
+
+    number: int
+    returned: int
+
+
+@define(eq=False)
+class Bucket:
+    """The state: which tokens are away, when the last one was taken, and until when the gate is closed.
+
+    Attributes:
+        limit: how many tokens there are; what the server says replaces it, unless `learn` is false.
+        period: seconds.
+        wanted_reserve: how many tokens bulk leaves for interactive; None: a sixtieth of the limit.
+        margin: seconds on top of the period.
+        hold: seconds after which a taken token is back by itself.
+        learn: whether `X-RateLimit-Limit` changes `limit`.
+        away: a heap of the times at which tokens come back: complete, lost, taken by others.
+        in_flight: by their numbers, oldest first, when the tokens whose end wasn't seen yet come back.
+        gate: before this time nobody takes a token.
+        last_grant: when a token was taken last, in either lane.
+    """
+
+    limit: int
+    period: float
+    wanted_reserve: int | None
+    margin: float
+    hold: float
+    learn: bool = True
+    away: list[float] = field(factory=list[float])
+    in_flight: dict[int, float] = field(factory=dict[int, float])
+    gate: float = NEVER
+    last_grant: float = NEVER
+    _grant_before: float = NEVER
+    _taken: int = 0
+    _returned: int = 0
+    _since_bulk: int = 0
+    _newest_answer: int = -1
+    _rumoured_limit: int | None = None
+
+    @property
+    def free(self) -> int:
+        """How many tokens are here; negative while the server's limit has shrunk below what is away."""
+        return self.limit - len(self.away) - len(self.in_flight)
+
+    @property
+    def reserve(self) -> int:
+        """How many tokens bulk leaves for interactive: never all of them, or bulk would never move."""
+        wanted = self.limit // 60 if self.wanted_reserve is None else self.wanted_reserve
+        return min(wanted, self.limit - 1)
+
+    def sweep(self, now: float) -> None:
+        """Take back the tokens whose time has come."""
+        away, in_flight = self.away, self.in_flight
+        while away and away[0] <= now:
+            heappop(away)
+            self._returned += 1
+        while in_flight:
+            # Each is held for the same time, so they expire in the order in which they were taken.
+            number, expiry = next(iter(in_flight.items()))
+            if expiry > now:
+                break
+            del in_flight[number]
+            self._returned += 1
+
+    def next_return(self) -> float:
+        """When the next token comes back, if no request ends before; infinite when none is away."""
+        at = self.away[0] if self.away else math.inf
+        if self.in_flight:
+            at = min(at, next(iter(self.in_flight.values())))
+        return at
+
+    def ready_at(self, lane: Lane, bulk_since: float = math.inf) -> float:
+        """From when on the lane may take a token, as far as this state tells; to be called after `sweep`.
+
+        `bulk_since` is when the first bulk waiter came. The rule for bulk: what is free is spread until the
+        next token is back, so that no clump forms behind which interactive requests would wait.
+        """
+        # Written out, not through the property: this is the path of a request that needn't wait.
+        free = self.limit - len(self.away) - len(self.in_flight)
+        token_at = self.gate if free > 0 else max(self.gate, self.next_return())
+        if lane == "interactive":
+            return token_at
+        paced = max(self.gate, self._paced())
+        if self._since_bulk >= BULK_SHARE - 1:
+            return min(paced, max(token_at, bulk_since + self.period))
+        return paced
+
+    def _paced(self) -> float:
+        """When bulk's pace allows the next token.
+
+        That is the first `now` for which now - last >= (next return - now) / spare, solved for `now`, so
+        that the very number a timer was set to passes the comparison when it rings. A token in flight
+        returns no sooner than one period from now, whatever its expiry says.
+        """
+        last, spare = self.last_grant, self.free - self.reserve
+        if spare <= 0:
+            return self.next_return()
+        spread = math.inf if self.away or self.in_flight else NEVER
+        if self.away:
+            spread = (self.away[0] + spare * last) / (spare + 1)
+        if self.in_flight:
+            spread = min(spread, last + self.period / spare)
+        return max(spread, last + self.period / self.limit)
+
+    def turn(self, now: float, *, interactive: bool, bulk_since: float | None) -> Lane | None:
+        """Say which lane's first waiter takes a token now, or None; to be called after `sweep`.
+
+        Args:
+            now: seconds.
+            interactive: whether someone waits in that lane.
+            bulk_since: since when bulk's first waiter has waited; None if nobody does.
+        """
+        if self.ready_at("interactive") > now:
+            return None
+        if bulk_since is not None and self.overdue(now, bulk_since):
+            return "bulk"
+        if interactive:
+            return "interactive"
+        if bulk_since is not None and self.ready_at("bulk", bulk_since) <= now:
+            return "bulk"
+        return None
+
+    def overdue(self, now: float, bulk_since: float) -> bool:
+        """Say whether the next token is bulk's by right: one in ten, after waiting for a period."""
+        return self._since_bulk >= BULK_SHARE - 1 and bulk_since + self.period <= now
+
+    def take(self, now: float, lane: Lane) -> Token:
+        """Take a token. Its return time is pessimistic; the request's end only ever lowers it."""
+        number = self._taken
+        self.in_flight[number] = now + self.hold
+        self._taken = number + 1
+        self._grant_before, self.last_grant = self.last_grant, now
+        self._since_bulk = self._since_bulk + 1 if lane == "interactive" else 0
+        return Token(number, self._returned)
+
+    def unused(self, token: Token) -> None:
+        """Give back a token with which nothing left the process: it is here again at once."""
+        if self.in_flight.pop(token.number, None) is not None and token.number == self._taken - 1:
+            # Bulk's pace counts requests, and there was none.
+            self.last_grant = self._grant_before
+
+    def lost(self, now: float, token: Token) -> None:
+        """Note that a request's end was never seen: the server may still count it."""
+        self.sweep(now)
+        expiry = self.in_flight.pop(token.number, None)
+        if expiry is not None:
+            heappush(self.away, min(expiry, now + GRACE + self.period + self.margin))
+
+    def done(self, now: float, token: Token, status: int, headers: Mapping[str, str]) -> bool:
+        """Note that a request is complete, and learn from its answer.
+
+        Returns:
+            Whether those who wait may have to wait longer than could be foreseen before.
+        """
+        self.sweep(now)
+        # Not only if it was still in flight: an end seen after all hope is an end all the same.
+        self.in_flight.pop(token.number, None)
+        heappush(self.away, now + self.period + self.margin)
+        # Each of the three is to learn its part, so no short circuit.
+        return any(
+            [
+                self._learn_limit(headers),
+                self._learn_others(now, token, headers),
+                self._close(now, status, headers),
+            ]
+        )
+
+    def _learn_limit(self, headers: Mapping[str, str]) -> bool:
+        limit = parse_limit(headers)
+        if limit is None or not self.learn:
+            return False
+        # One answer may be another server's page, or a slip; two in a row are believed.
+        believed, self._rumoured_limit = limit == self._rumoured_limit, limit
+        shrinks = believed and limit < self.limit
+        if believed:
+            self.limit = limit
+        return shrinks
+
+    def _learn_others(self, now: float, token: Token, headers: Mapping[str, str]) -> bool:
+        """Count as taken by others what the server misses and we thought was free.
+
+        The server counted at some moment since the token was taken, and a token that was away at that
+        moment may be back by now: so it counts as ours. Without that, a slow answer from the end of one
+        window would take the next window's tokens for foreign ones.
+        """
+        remaining = parse_remaining(headers)
+        if remaining is None or token.number < self._newest_answer:
+            return False
+        self._newest_answer = token.number
+        # Until a smaller limit is believed, what it lacks isn't taken by others.
+        lacking = max(0, self.limit - (parse_limit(headers) or self.limit))
+        others = self.free - lacking - (self._returned - token.returned) - remaining
+        for _ in range(others):
+            heappush(self.away, now + self.period + self.margin)
+        return others > 0
+
+    def _close(self, now: float, status: int, headers: Mapping[str, str]) -> bool:
+        """Close the gate after a refusal, or after a success that asks the next requests to wait."""
+        asked = "retry-after" in headers and retry_after(headers) is not None
+        if status == 429 or (asked and 200 <= status < 300):
+            until = now + refusal_wait(headers, period=self.period)
+            if until > self.gate:
+                self.gate = until
+                return True
+        return False
+
+    def borrow(self, now: float, returns: Iterable[float]) -> None:
+        """Send tokens away that come back at the given times: requests that others made for us."""
+        self.away.extend(returns)
+        heapify(self.away)
+        self.sweep(now)
+
+    def shift(self, seconds: float) -> None:
+        """Move every time in the state to another clock, which shows `seconds` more than the old one."""
+        self.away[:] = [at + seconds for at in self.away]
+        self.in_flight = {number: at + seconds for number, at in self.in_flight.items()}
+        self.gate += seconds
+        self.last_grant += seconds
+        self._grant_before += seconds
+
+    def forecast(self, now: float, lane: Lane) -> Callable[[int], float]:
+        """Foresee when a waiter gets a token, by how many are before it, if nothing unforeseen happens.
+
+        A lower bound: requests under way end at once, nobody else comes.
+        """
+        self.sweep(now)
+        lap = self.period + self.margin
+        kept = self.reserve if lane == "bulk" else 0
+        spare, capacity = self.free - kept, self.limit - kept
+        returns = sorted([*self.away, *([now + lap] * len(self.in_flight))])
+        pace = self.period / self.limit if lane == "bulk" else 0.0
+
+        def at(ahead: int) -> float:
+            laps, nth = divmod(ahead, capacity)
+            back = now if nth < spare else returns[nth - spare]
+            return max(self.gate, back + laps * lap, self.last_grant + (ahead + 1) * pace)
+
+        return at

@@ -1,0 +1,438 @@
+"""Waiting for a token: lanes, order, deadlines, cancellation, and the bucket that clients share by default.
+
+What a token is, and when it may be taken, is decided in `_bucket`; nothing of that lives here.
+
+How waiting works: those who wait stand in one line per lane, each asleep on an event of its own. The first
+in line also holds the alarm, the one timer that is set to when the next token can be taken; whoever wakes
+up by it hands out what there is, in order, and sets the alarm of the next. So nobody polls, nobody is woken
+before his turn, and those behind the first cost nothing while they wait.
+"""
+
+import asyncio
+import math
+import time
+import weakref
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import anyio
+import sniffio
+from anyio.lowlevel import RunVar, checkpoint, current_token
+from attrs import define
+
+from desk360_async._bucket import GRACE, NEVER, Bucket, Lane, Token
+from desk360_async._errors import ClientStateError
+from desk360_async._rate_limits import (
+    LANES,
+    NO_HEADERS,
+    Permit,
+    RateLimiter,
+    RateLimitStatus,
+    check_arguments,
+    check_wish,
+    wait_too_long,
+)
+
+__all__ = ["Lane", "Permit", "RateLimitStatus", "RateLimiter", "TokenBucket", "default_limiter"]
+
+# An acquire that needn't wait costs no trip through the event loop, but for every so many of them, so that
+# a loop around it can't starve the other tasks.
+_YIELD_EVERY = 32
+
+
+@define(eq=False)
+class _Waiter:
+    """Someone in line. Woken by `ready`, or, while he holds the alarm, by his scope's deadline."""
+
+    lane: Lane
+    since: float
+    deadline: float
+    alarm: float = math.inf
+    permit: "_BucketPermit | None" = None
+    problem: Exception | None = None
+    ready: anyio.Event | None = None
+    scope: anyio.CancelScope | None = None
+
+    def set_alarm(self, at: float) -> None:
+        self.alarm = at
+        if self.scope is not None:
+            self.scope.deadline = min(at, self.deadline)
+
+    def wake(self) -> None:
+        if self.ready is not None:
+            self.ready.set()
+
+
+class _BucketPermit:
+    """A `Permit` of a `TokenBucket`."""
+
+    __slots__ = ("_ended", "_token")
+
+    def __init__(self, ended: "_Ended", token: Token) -> None:
+        self._ended: _Ended | None = ended
+        self._token = token
+
+    def done(self, status: int, headers: Mapping[str, str]) -> None:
+        self._end("done", status, headers)
+
+    def lost(self) -> None:
+        self._end("lost", 0, NO_HEADERS)
+
+    def unused(self) -> None:
+        self._end("unused", 0, NO_HEADERS)
+
+    def _end(self, how: str, status: int, headers: Mapping[str, str]) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(self._token, how, status, headers)
+
+
+_Ended = Callable[[Token, str, int, Mapping[str, str]], None]
+
+
+def _here() -> tuple[Any, float]:
+    """Return the running event loop (or trio's token for its run) and its time."""
+    # `anyio.current_time()`, at a third of the cost on asyncio.
+    if sniffio.thread_local.name != "trio":
+        loop = asyncio.get_running_loop()
+        return loop, loop.time()
+    return current_token().native_token, anyio.current_time()
+
+
+def _is_running(loop: Any) -> bool:
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return loop.is_running()
+    try:
+        loop.run_sync_soon(int)  # trio's token has no other way to ask, and `int()` does nothing
+    except RuntimeError:
+        return False
+    return True
+
+
+class TokenBucket:
+    """The rate limiter for one process and event loop ("Rate Limit": by IP address, 60 a minute).
+
+    A token comes back one `period` (plus `margin`) after its request is complete; so the server, whichever
+    way it counts, never sees more than `limit` requests in one period. Interactive requests take any free
+    token. Bulk spreads what is free until the next token is back, and leaves `reserve` tokens alone: 40
+    bulk sends on an idle account take 40 s, so give short lists `lane="interactive"`.
+
+    A bucket may be used by one event loop at a time; what is away stays away when the next loop begins.
+
+    Args:
+        limit: requests per period, 1 to 10,000; what the server says replaces it (see `learn`).
+        period: seconds.
+        reserve: tokens that bulk leaves alone, 0 to `limit - 1`; None is `limit // 60`. Each costs bulk
+            1/limit of the rate, and lets one interactive request more go at once.
+        margin: seconds on top of the period, for clocks that differ.
+        attempt_timeout: seconds that one request may take at most. A token whose request's end nobody ever
+            tells is back after that, 30 s of grace and a period.
+        learn: whether `X-RateLimit-Limit` changes `limit`. Turn it off where several machines behind one
+            address each get a part of the limit.
+
+    Raises:
+        ConfigurationError: an argument is out of bounds.
+    """
+
+    def __init__(
+        self,
+        limit: int = 60,
+        period: float = 60.0,
+        reserve: int | None = None,
+        *,
+        margin: float = 0.05,
+        attempt_timeout: float = 120.0,
+        learn: bool = True,
+    ) -> None:
+        check_arguments(limit, period, reserve, margin, attempt_timeout)
+        hold = attempt_timeout + GRACE + period + margin
+        self._bucket = Bucket(limit, period, reserve, margin, hold, learn)
+        self._interactive: OrderedDict[_Waiter, None] = OrderedDict()
+        self._bulk: OrderedDict[_Waiter, None] = OrderedDict()
+        self._alarm: _Waiter | None = None
+        self._rush = 0
+        # Weak, since the default bucket is kept in a table that is keyed by its loop.
+        self._loop: weakref.ref[Any] | None = None
+        self._born = math.inf
+        self._seen = NEVER
+        self._seen_at = time.monotonic()
+        self._inherited: list[float] = []
+
+    def __repr__(self) -> str:
+        status = self.snapshot()
+        return f"<TokenBucket {status.free} of {status.limit} per {status.period:g} s free>"
+
+    async def acquire(self, lane: Lane = "interactive", max_wait: float | None = None) -> Permit:
+        """Wait for a token. First come, first served within a lane, interactive before bulk.
+
+        Args:
+            lane: `"interactive"` or `"bulk"`.
+            max_wait: seconds; None waits as long as it takes.
+
+        Raises:
+            RateLimitWaitTooLong: no token can be had within `max_wait`; as soon as that is certain.
+            ClientStateError: another running event loop uses this bucket.
+            ConfigurationError: there is no such lane, or `max_wait` is negative.
+        """
+        self._rush += 1
+        if not self._rush % _YIELD_EVERY:
+            await checkpoint()
+        now = self._now()
+        bucket = self._bucket
+        bucket.sweep(now)
+        if not self._interactive and not self._bulk and lane in LANES and bucket.ready_at(lane) <= now:
+            return _BucketPermit(self._ended, bucket.take(now, lane))
+        return await self._stand_in_line(lane, now, max_wait)
+
+    async def _stand_in_line(self, lane: Lane, now: float, max_wait: float | None) -> Permit:
+        check_wish(lane, max_wait)
+        waiter = _Waiter(lane, now, math.inf if max_wait is None else now + max_wait)
+        self._line(lane)[waiter] = None
+        self._serve(now)
+        if waiter.permit is None and max_wait is not None:
+            # The last in his line: with 100,000 before him, nobody counts heads.
+            ahead = len(self._interactive) + (len(self._bulk) if lane == "bulk" else 0) - 1
+            at = self._bucket.forecast(now, lane)(ahead)
+            if at > waiter.deadline:
+                self._leave(waiter)
+                raise wait_too_long(max_wait, at - now)
+        return waiter.permit or await self._wait(waiter)
+
+    async def _wait(self, waiter: _Waiter) -> Permit:
+        waiter.ready = anyio.Event()
+        try:
+            while waiter.permit is None:
+                with anyio.CancelScope(deadline=min(waiter.alarm, waiter.deadline)) as waiter.scope:
+                    await waiter.ready.wait()
+                if waiter.problem is not None:
+                    raise waiter.problem
+                if waiter.permit is None:
+                    self._ring(waiter)
+        except BaseException:
+            self._leave(waiter)
+            raise
+        return waiter.permit
+
+    def _ring(self, waiter: _Waiter) -> None:
+        """Hand out tokens, since this waiter's alarm rang; or give him up, if it was his deadline."""
+        now = self._now()
+        if waiter is self._alarm:
+            self._alarm = None
+        waiter.alarm = math.inf
+        self._serve(now)
+        if waiter.permit is None and now >= waiter.deadline:
+            line = self._line(waiter.lane)
+            before = len(self._interactive) if waiter.lane == "bulk" else 0
+            # Deadlines come in the order of the line, mostly, so this stops early.
+            ahead = next(n for n, other in enumerate(line, before) if other is waiter)
+            at = self._bucket.forecast(now, waiter.lane)(ahead)
+            raise wait_too_long(waiter.deadline - waiter.since, at - now)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Let go a waiter that gave up, was cancelled, or was cancelled as he was being served."""
+        line = self._line(waiter.lane)
+        if waiter.permit is not None:
+            waiter.permit.unused()
+        elif waiter in line:
+            del line[waiter]
+            if waiter is self._alarm:
+                self._alarm = None
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        try:
+            self._serve(self._now())
+        except (RuntimeError, ClientStateError):
+            # The loop is gone, and with it everyone who waited.
+            return
+
+    def _serve(self, now: float) -> None:
+        """Hand out what there is, in order, and set the alarm for the rest."""
+        bucket = self._bucket
+        bucket.sweep(now)
+        while self._interactive or self._bulk:
+            since = next(iter(self._bulk)).since if self._bulk else None
+            lane = bucket.turn(now, interactive=bool(self._interactive), bulk_since=since)
+            if lane is None:
+                break
+            waiter, _ = self._line(lane).popitem(last=False)
+            waiter.permit = _BucketPermit(self._ended, bucket.take(now, lane))
+            waiter.wake()
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """Set the first waiter's alarm to when the state next lets anyone take a token."""
+        at = math.inf
+        first = None
+        if self._bulk:
+            first = next(iter(self._bulk))
+            at = self._bucket.ready_at("bulk", first.since)
+        if self._interactive:
+            first = next(iter(self._interactive))
+            at = min(at, self._bucket.ready_at("interactive"))
+        if self._alarm is not None and self._alarm is not first:
+            self._alarm.set_alarm(math.inf)
+        self._alarm = first
+        if first is not None and first.alarm != at:
+            first.set_alarm(at)
+
+    def _line(self, lane: Lane) -> OrderedDict[_Waiter, None]:
+        return self._interactive if lane == "interactive" else self._bulk
+
+    def _ended(self, token: Token, how: str, status: int, headers: Mapping[str, str]) -> None:
+        try:
+            now = self._now()
+        except (RuntimeError, ClientStateError):
+            # Without a loop (a generator's end, another thread) there is no time to go by: the token then
+            # comes back at its pessimistic time.
+            return
+        worse = False
+        if how == "done":
+            worse = self._bucket.done(now, token, status, headers)
+        elif how == "lost":
+            self._bucket.lost(now, token)
+        else:
+            self._bucket.unused(token)
+        if self._interactive or self._bulk:
+            if worse:
+                self._dismiss(now)
+            self._serve(now)
+
+    def _dismiss(self, now: float) -> None:
+        """Refuse those who certainly can't be served in time any more."""
+        kept = 0
+        for lane in LANES:
+            line, at = self._line(lane), self._bucket.forecast(now, lane)
+            for waiter in list(line):
+                if (eta := at(kept)) <= waiter.deadline:
+                    kept += 1
+                    continue
+                del line[waiter]
+                waiter.problem = wait_too_long(waiter.deadline - waiter.since, eta - now)
+                waiter.wake()
+
+    def snapshot(self) -> RateLimitStatus:
+        """Tell what is known now, without I/O; from anywhere, outside the event loop too."""
+        bucket, now = self._bucket, self._present()
+        bucket.sweep(now)
+        return RateLimitStatus(
+            limit=bucket.limit,
+            period=bucket.period,
+            reserve=bucket.reserve,
+            free=max(0, bucket.free),
+            in_flight=len(bucket.in_flight),
+            waiting={"interactive": len(self._interactive), "bulk": len(self._bulk)},
+            paused_until=bucket.gate if bucket.gate > now else None,
+            next_token=max(0.0, bucket.ready_at("interactive") - now),
+            as_of=now,
+        )
+
+    def seed(self, ages: Iterable[float]) -> None:
+        """Count requests that were made before this bucket existed, by a process that has ended since.
+
+        Args:
+            ages: how many seconds ago each was complete; what is older than a period doesn't matter. What
+                is younger than this bucket's own first use is known to it, and not counted twice.
+        """
+        now = self._now()
+        lifetime, away = now - self._born, self._bucket.period + self._bucket.margin
+        self._bucket.borrow(now, [now - age + away for age in ages if lifetime <= age < away])
+        self._serve(now)
+
+    def _now(self) -> float:
+        """Return the running loop's time; move in, if it isn't the loop of the last time."""
+        loop, now = _here()
+        if self._loop is None or self._loop() is not loop:
+            self._move(loop, now)
+        self._seen, self._seen_at = now, time.monotonic()
+        return now
+
+    def _present(self) -> float:
+        """Return the time on this bucket's clock: by the process's, where its loop isn't running here."""
+        try:
+            loop, now = _here()
+        except RuntimeError:
+            loop = None
+            now = time.monotonic()
+        if loop is not None and (self._loop is None or self._loop() is loop):
+            return now
+        return now if self._loop is None else self._seen + time.monotonic() - self._seen_at
+
+    def _move(self, loop: Any, now: float) -> None:
+        """Go on in another event loop, whose clock may have any other origin."""
+        if self._loop is None:
+            self._born = now
+        else:
+            old = self._loop()
+            if old is not None and _is_running(old):
+                raise ClientStateError(
+                    "This TokenBucket is in use on another running event loop. Give each loop its own, or "
+                    "share one limit between them with HostLimiter(path)."
+                )
+            shift = now - self._present()
+            self._bucket.shift(shift)
+            self._born += shift
+            self._clear_lines(old)
+        self._loop = weakref.ref(loop)
+
+    def _clear_lines(self, old: Any) -> None:
+        """Forget those who waited on a loop that has ended, or that somebody left standing."""
+        stale = [*self._interactive, *self._bulk]
+        self._interactive.clear()
+        self._bulk.clear()
+        self._alarm = None
+        if isinstance(old, asyncio.AbstractEventLoop) and not old.is_closed():
+            for waiter in stale:
+                waiter.problem = ClientStateError("The TokenBucket went on to another event loop.")
+                waiter.wake()
+
+    def inherit(self, earlier: "TokenBucket") -> bool:
+        """Count what another bucket for the same server still has away, and keep its pause.
+
+        What that one inherited itself isn't counted again.
+
+        Returns:
+            Whether a later bucket may have anything to inherit from that one.
+        """
+        now, loop = self._now(), earlier._loop and earlier._loop()
+        shift = now - earlier._present()
+        theirs = earlier._bucket
+        own = [at + shift for at in earlier._own_returns() if at + shift > now]
+        self._inherited += own
+        self._bucket.borrow(now, own)
+        self._bucket.limit = theirs.limit
+        self._bucket.gate = max(self._bucket.gate, theirs.gate + shift)
+        self._bucket.last_grant = max(self._bucket.last_grant, theirs.last_grant + shift)
+        self._born = min(self._born, earlier._born + shift)
+        return bool(own) or theirs.gate + shift > now or (loop is not None and _is_running(loop))
+
+    def _own_returns(self) -> list[float]:
+        bucket = self._bucket
+        returns = [*bucket.away, *bucket.in_flight.values()]
+        return list((Counter(returns) - Counter(self._inherited)).elements())
+
+
+_buckets: RunVar[dict[str, TokenBucket]] = RunVar("desk360_async_buckets")
+# By host and port, the buckets that this process's event loops have used: the limit is the address's, and
+# doesn't start anew with the next loop.
+_earlier: dict[str, list[TokenBucket]] = {}
+
+
+def default_limiter(host: str) -> TokenBucket:
+    """Return the bucket that all clients of this event loop share, unless they are given another.
+
+    Several event loops that run at the same time don't share it: that is `HostLimiter`'s business.
+
+    Args:
+        host: the server's host and port, such as `public-api.desk360.com:443`.
+    """
+    try:
+        here = _buckets.get()
+    except LookupError:
+        _buckets.set(here := {})
+    if host not in here:
+        bucket = TokenBucket()
+        _earlier[host] = [other for other in _earlier.get(host, ()) if bucket.inherit(other)] + [bucket]
+        here[host] = bucket
+    return here[host]
