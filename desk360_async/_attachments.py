@@ -66,7 +66,9 @@ def check_size(size: int, name: str) -> int:
 def _content_type(value: object) -> str | None:
     if value is None or (isinstance(value, str) and _MEDIA_TYPE.fullmatch(value)):
         return value
-    raise InvalidMessage("attachment.content_type", "must look like 'image/png'; leave it out to have it guessed")
+    raise InvalidMessage(
+        "attachment.content_type", "must look like 'image/png'; leave it out to have it guessed"
+    )
 
 
 @frozen(kw_only=True)
@@ -121,7 +123,8 @@ class Attachment:
         """
         if not isinstance(content, bytes | bytearray | memoryview):
             raise InvalidMessage(
-                "attachment", f"must be bytes, not {type(content).__name__}; for a file, Attachment.from_path(path)"
+                "attachment",
+                f"must be bytes, not {type(content).__name__}; for a file, Attachment.from_path(path)",
             )
         whole = bytes(content)
         return cls(name=name, size=len(whole), content_type=content_type, content=whole)
@@ -140,9 +143,13 @@ class Attachment:
             InvalidMessage: if it is over 20 MiB, or the name or the type can't be used.
         """
         if isinstance(size, bool) or not isinstance(size, int):
-            raise InvalidMessage("attachment.size", f"must be the length in bytes, an int, not {type(size).__name__}")
+            raise InvalidMessage(
+                "attachment.size", f"must be the length in bytes, an int, not {type(size).__name__}"
+            )
         if not callable(open):
-            raise InvalidMessage("attachment.open", "must be a function that gives a fresh async iterator of bytes")
+            raise InvalidMessage(
+                "attachment.open", "must be a function that gives a fresh async iterator of bytes"
+            )
         return cls(name=name, size=size, content_type=content_type, open=open)
 
 

@@ -194,7 +194,13 @@ class UnexpectedResponse(Desk360Error):
     """
 
     def __init__(
-        self, message: str, *, status: int, body: str, problems: Sequence[str] = (), outcome: Outcome | None = None
+        self,
+        message: str,
+        *,
+        status: int,
+        body: str,
+        problems: Sequence[str] = (),
+        outcome: Outcome | None = None,
     ) -> None:
         super().__init__(message, outcome=outcome)
         self.status = status

@@ -22,7 +22,7 @@ Check = Callable[[Any, "Attribute[Any]", Any], None]
 
 
 def check_unicode(text: str, where: str) -> str:
-    """Return `text` if it can be encoded; a lone surrogate makes every field vanish on the server (ruling 5)."""
+    """Return `text` if it can be encoded; a lone surrogate makes all fields vanish on the server (ruling 5)."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -101,7 +101,9 @@ def listed(value: Any, where: str) -> tuple[Any, ...]:
         InvalidMessage: for one value where a list is due; a `str` would be taken letter by letter.
     """
     if isinstance(value, str | bytes | Mapping | os.PathLike) or not isinstance(value, Iterable):
-        raise InvalidMessage(where, f"takes a list, not one {type(value).__name__}; wrap it in a list: [{where[:-1]}]")
+        raise InvalidMessage(
+            where, f"takes a list, not one {type(value).__name__}; wrap it in a list: [{where[:-1]}]"
+        )
     return tuple(value)
 
 
@@ -120,7 +122,9 @@ def _at_least_one(_: object, attribute: "Attribute[Any]", value: Sequence[object
 
 def _id_or_name(_: object, attribute: "Attribute[Any]", value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise InvalidMessage(attribute.name, f"must be an id (int) or a name (str), not {type(value).__name__}")
+        raise InvalidMessage(
+            attribute.name, f"must be an id (int) or a name (str), not {type(value).__name__}"
+        )
     if isinstance(value, int) and value < 1:
         raise InvalidMessage(attribute.name, f"an id is 1 or more, got {value}")
     if isinstance(value, str):
@@ -133,7 +137,9 @@ def _parameters(value: object) -> dict[str, str] | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        problem = f"must map the template's variables to text, like {{'body-1': 'Ada'}}, not {type(value).__name__}"
+        problem = (
+            f"must map the template's variables to text, like {{'body-1': 'Ada'}}, not {type(value).__name__}"
+        )
         raise InvalidMessage("parameters", problem)
     return {_parameter_key(key): _parameter(key, text) for key, text in value.items()}
 
@@ -160,7 +166,9 @@ def _attachment(value: object) -> Attachment | None:
 
 def _attachments(value: Any) -> tuple[Attachment, ...]:
     if isinstance(value, Attachment):
-        raise InvalidMessage("attachments", "takes a list, not one Attachment; wrap it in a list: [attachment]")
+        raise InvalidMessage(
+            "attachments", "takes a list, not one Attachment; wrap it in a list: [attachment]"
+        )
     items = listed(value, "attachments")
     return tuple(as_attachment(item, f"attachments[{index}]") for index, item in enumerate(items))
 
@@ -350,7 +358,9 @@ class TemplateMessage:
     to: str = field(converter=_phone, repr=_masked)
     template: int | str = field(validator=_id_or_name)
     language: int | str = field(validator=_id_or_name, kw_only=True)
-    parameters: Mapping[str, str] | None = field(default=None, converter=_parameters, kw_only=True, hash=False)
+    parameters: Mapping[str, str] | None = field(
+        default=None, converter=_parameters, kw_only=True, hash=False
+    )
     attachment: Attachment | None = field(default=None, converter=_attachment, kw_only=True)
 
 
@@ -369,7 +379,9 @@ class TemplateBatch:
     phones: tuple[str, ...] = field(converter=_phones, validator=_at_least_one, repr=_counted)
     template: int | str = field(validator=_id_or_name)
     language: int | str = field(validator=_id_or_name, kw_only=True)
-    parameters: Mapping[str, str] | None = field(default=None, converter=_parameters, kw_only=True, hash=False)
+    parameters: Mapping[str, str] | None = field(
+        default=None, converter=_parameters, kw_only=True, hash=False
+    )
     attachment: Attachment | None = field(default=None, converter=_attachment, kw_only=True)
 
 
@@ -392,7 +404,9 @@ class ContactsMessage:
 def _five_files(_: object, attribute: "Attribute[Any]", value: Sequence[object]) -> None:
     _at_least_one(_, attribute, value)
     if len(value) > 5:
-        raise InvalidMessage(attribute.name, f"holds {len(value)} files, the limit is 5; send the others separately")
+        raise InvalidMessage(
+            attribute.name, f"holds {len(value)} files, the limit is 5; send the others separately"
+        )
 
 
 @frozen
@@ -474,7 +488,9 @@ def attachments_of(message: Message) -> tuple[Attachment, ...]:
     match message:
         case MediaMessage(attachments=files):
             return files
-        case TemplateMessage(attachment=Attachment() as file) | TemplateBatch(attachment=Attachment() as file):
+        case (
+            TemplateMessage(attachment=Attachment() as file) | TemplateBatch(attachment=Attachment() as file)
+        ):
             return (file,)
         case _:
             return ()

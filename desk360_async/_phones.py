@@ -29,11 +29,15 @@ def parse_phone(value: object, field: str = "to") -> str:
         InvalidMessage: if it is anything else; the message shows its last characters only.
     """
     if not isinstance(value, str):
-        raise InvalidMessage(field, f"a phone number is text like '+905551112233', not {type(value).__name__}")
+        raise InvalidMessage(
+            field, f"a phone number is text like '+905551112233', not {type(value).__name__}"
+        )
     if _E164.fullmatch(value):
         return value
     if _TRUNK_ZERO.search(value):
-        raise InvalidMessage(field, f"{mask_phone(value)!r} holds '(0)'; leave that zero out, as one does from abroad")
+        raise InvalidMessage(
+            field, f"{mask_phone(value)!r} holds '(0)'; leave that zero out, as one does from abroad"
+        )
     bare = _FORGIVEN.sub("", value)
     if _E164.fullmatch(bare):
         return bare

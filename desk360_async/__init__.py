@@ -1,0 +1,211 @@
+"""The asyncio-native Python SDK for the Desk360 WhatsApp Business API.
+
+Start with `AsyncDesk360`. Every send ends as accepted, not sent or unknown, and what is unknown is never
+sent again unasked; errors say which in `.outcome`. Webhooks, campaigns, the sandbox and the testing kit are
+packages of their own: `desk360_async.webhooks`, `.campaigns`, `.sandbox`, `.testing`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._attachments import Attachment
+    from ._client import AsyncDesk360
+    from ._downloads import MediaStream
+    from ._errors import (
+        APIError,
+        AuthenticationFailed,
+        ClientStateError,
+        ConfigurationError,
+        ConnectionFailed,
+        Desk360Error,
+        InvalidMessage,
+        InvalidWebhook,
+        NotFound,
+        Outcome,
+        PermissionDenied,
+        RateLimited,
+        RateLimitWaitTooLong,
+        RequestRefused,
+        ServerError,
+        TimedOut,
+        UnexpectedResponse,
+        ValidationFailed,
+    )
+    from ._fanout import Results
+    from ._host_limiter import HostLimiter
+    from ._http import Transport
+    from ._limiter import (
+        Lane,
+        Permit,
+        RateLimiter,
+        RateLimitStatus,
+        TokenBucket,
+    )
+    from ._messages import (
+        Button,
+        Contact,
+        ContactAddress,
+        ContactEmail,
+        ContactName,
+        ContactOrganization,
+        ContactPhone,
+        ContactsMessage,
+        ContactUrl,
+        DocumentHeader,
+        ImageHeader,
+        InteractiveMessage,
+        Location,
+        LocationMessage,
+        LocationRequestMessage,
+        MediaMessage,
+        Message,
+        TemplateBatch,
+        TemplateMessage,
+        TextHeader,
+        TextMessage,
+        VideoHeader,
+    )
+    from ._replies import (
+        Answer,
+        BulkSent,
+        Choice,
+        Integration,
+        Media,
+        Page,
+        SendResult,
+        Sent,
+        SentFile,
+        SentMedia,
+        SupportedLanguage,
+        Template,
+        TemplateVariable,
+        Translation,
+    )
+    from ._resources import (
+        Integrations,
+        Templates,
+    )
+    from ._settings import (
+        RetryPolicy,
+        Timeouts,
+    )
+    from ._version import __version__
+
+__all__ = [
+    "APIError",
+    "Answer",
+    "AsyncDesk360",
+    "Attachment",
+    "AuthenticationFailed",
+    "BulkSent",
+    "Button",
+    "Choice",
+    "ClientStateError",
+    "ConfigurationError",
+    "ConnectionFailed",
+    "Contact",
+    "ContactAddress",
+    "ContactEmail",
+    "ContactName",
+    "ContactOrganization",
+    "ContactPhone",
+    "ContactUrl",
+    "ContactsMessage",
+    "Desk360Error",
+    "DocumentHeader",
+    "HostLimiter",
+    "ImageHeader",
+    "Integration",
+    "Integrations",
+    "InteractiveMessage",
+    "InvalidMessage",
+    "InvalidWebhook",
+    "Lane",
+    "Location",
+    "LocationMessage",
+    "LocationRequestMessage",
+    "Media",
+    "MediaMessage",
+    "MediaStream",
+    "Message",
+    "NotFound",
+    "Outcome",
+    "Page",
+    "PermissionDenied",
+    "Permit",
+    "RateLimitStatus",
+    "RateLimitWaitTooLong",
+    "RateLimited",
+    "RateLimiter",
+    "RequestRefused",
+    "Results",
+    "RetryPolicy",
+    "SendResult",
+    "Sent",
+    "SentFile",
+    "SentMedia",
+    "ServerError",
+    "SupportedLanguage",
+    "Template",
+    "TemplateBatch",
+    "TemplateMessage",
+    "TemplateVariable",
+    "Templates",
+    "TextHeader",
+    "TextMessage",
+    "TimedOut",
+    "Timeouts",
+    "TokenBucket",
+    "Translation",
+    "Transport",
+    "UnexpectedResponse",
+    "ValidationFailed",
+    "VideoHeader",
+    "__version__",
+]
+
+# A name is loaded when it is first asked for: a webhook handler needs no HTTP client, and nobody pays for
+# what stays unused.
+_HOMES = {
+    "_attachments": "Attachment",
+    "_client": "AsyncDesk360",
+    "_downloads": "MediaStream",
+    "_errors": (
+        "APIError AuthenticationFailed ClientStateError ConfigurationError ConnectionFailed Desk360Error "
+        "InvalidMessage InvalidWebhook NotFound Outcome PermissionDenied RateLimitWaitTooLong RateLimited "
+        "RequestRefused ServerError TimedOut UnexpectedResponse ValidationFailed"
+    ),
+    "_fanout": "Results",
+    "_host_limiter": "HostLimiter",
+    "_http": "Transport",
+    "_limiter": "Lane Permit RateLimitStatus RateLimiter TokenBucket",
+    "_messages": (
+        "Button Contact ContactAddress ContactEmail ContactName ContactOrganization ContactPhone "
+        "ContactUrl ContactsMessage DocumentHeader ImageHeader InteractiveMessage Location "
+        "LocationMessage LocationRequestMessage MediaMessage Message TemplateBatch TemplateMessage "
+        "TextHeader TextMessage VideoHeader"
+    ),
+    "_replies": (
+        "Answer BulkSent Choice Integration Media Page SendResult Sent SentFile SentMedia "
+        "SupportedLanguage Template TemplateVariable Translation"
+    ),
+    "_resources": "Integrations Templates",
+    "_settings": "RetryPolicy Timeouts",
+    "_version": "__version__",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+# Type checkers would take any name for one of ours.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'desk360_async' has no attribute {name!r}")
+        value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

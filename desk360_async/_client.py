@@ -1,0 +1,625 @@
+"""AsyncDesk360: a short method for each endpoint, over one pipeline."""
+
+import logging
+import os
+import ssl
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, overload
+from urllib.parse import urlsplit
+
+from attrs import evolve
+
+from . import _codec, _downloads, _wire
+from ._attachments import Attachment
+from ._delivery import Brake, Delivery, OnAttempt, Options, Progress
+from ._downloads import Download
+from ._errors import ClientStateError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
+from ._fanout import Results, Sink
+from ._http import Transport, check_proxy
+from ._inflate import ENCODINGS
+from ._limiter import Lane, RateLimiter, RateLimitStatus
+from ._messages import (
+    Button,
+    Contact,
+    ContactsMessage,
+    Header,
+    InteractiveMessage,
+    Location,
+    LocationMessage,
+    LocationRequestMessage,
+    MediaMessage,
+    Message,
+    TemplateBatch,
+    TemplateMessage,
+    TextMessage,
+)
+from ._replies import Answer, BulkSent, Media, Reply, SendResult, Sent, SentMedia
+from ._resources import Integrations, TemplateCache, Templates
+from ._settings import (
+    RetryPolicy,
+    Timeouts,
+    parse_api_key,
+    parse_base_url,
+    parse_integration_id,
+    parse_timeouts,
+)
+from ._version import __version__
+
+File = Attachment | str | os.PathLike[str]
+
+log = logging.getLogger("desk360_async")
+
+
+class _Same:
+    """Stands for an option that isn't given; None is a value."""
+
+
+_SAME: Final = _Same()
+
+
+class AsyncDesk360:
+    """A client of the Desk360 WhatsApp Business API.
+
+    Make one, keep it, share it between tasks; it binds to its event loop at the first await, so making it
+    at module level is fine. Clients of one process and loop share one rate limiter, since the vendor's limit
+    counts per IP address.
+
+    Args:
+        api_key: else the environment variable DESK360_API_KEY.
+        integration_id: else DESK360_INTEGRATION_ID; the calls that need one raise ConfigurationError.
+        base_url: else DESK360_BASE_URL, else the vendor's; `/v1` is added where it is missing.
+        allow_http: plain http beyond loopback hosts, for a sandbox in a container.
+        timeout: `Timeouts`, or the total seconds of one attempt.
+        retry: when an attempt is repeated; what may have gone out never is.
+        limiter: None for the one that this loop's clients share; `TokenBucket`, `HostLimiter`, or your own.
+        lane: "interactive", or "bulk" for what may wait.
+        max_wait: seconds that one call may wait for the rate limit; None: as long as it takes.
+        proxy: the URL of an http, https or socks5 proxy. The environment is not consulted.
+        verify: an SSL context; False trusts anybody.
+        transport: an httpx.AsyncBaseTransport, for tests and other HTTP stacks.
+        user_agent: appended to ours.
+        max_connections: at most so many requests on the wire at once.
+        on_result: called with the end of every send; it must not block.
+
+    Raises:
+        ConfigurationError: if a setting is missing or unusable; the message names it and the fix.
+    """
+
+    integrations: Integrations
+    templates: Templates
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        integration_id: int | None = None,
+        base_url: str | None = None,
+        allow_http: bool = False,
+        timeout: Timeouts | float = Timeouts(),  # noqa: B008  # frozen
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
+        limiter: RateLimiter | None = None,
+        lane: Lane = "interactive",
+        max_wait: float | None = None,
+        proxy: str | None = None,
+        verify: ssl.SSLContext | bool = True,
+        transport: Transport | None = None,
+        user_agent: str | None = None,
+        max_connections: int = 20,
+        on_result: Callable[[SendResult], None] | None = None,
+    ) -> None:
+        key = parse_api_key(api_key)
+        url = parse_base_url(base_url, allow_http=allow_http)
+        check_proxy(proxy)
+        _check_settings(max_connections, user_agent, retry)
+        self._options = Options(
+            integration_id=parse_integration_id(integration_id),
+            lane=_checked_lane(lane),
+            max_wait=_checked_wait(max_wait),
+            timeout=parse_timeouts(timeout),
+            retry=retry,
+        )
+        self._delivery = Delivery(
+            base_url=url,
+            host=urlsplit(url).netloc,
+            headers=_headers(url, key, user_agent),
+            limiter=limiter,
+            transport=transport,
+            proxy=proxy,
+            verify=verify,
+            max_connections=max_connections,
+        )
+        self._on_result = on_result
+        self._is_view = False
+        self._caches: dict[int, TemplateCache] = {}
+        self._attach()
+
+    def _attach(self) -> None:
+        self.integrations = Integrations(self)
+        self.templates = Templates(self)
+
+    def __repr__(self) -> str:
+        options = self._options
+        host = urlsplit(self._delivery.base_url).netloc
+        return f"<AsyncDesk360 {host} integration_id={options.integration_id} lane={options.lane!r}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a client can't be pickled: it holds connections and the API key; make one where it is needed"
+        )
+
+    # ── life ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def __aenter__(self) -> Self:
+        if self._is_view:
+            raise ClientStateError("a view is used without 'async with': it lives as long as its client")
+        self._delivery.check()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Take no more calls, end those that wait for the rate limit, let those on the wire finish, close.
+
+        What is on the wire is given `timeout.total` seconds.
+
+        Raises:
+            ClientStateError: on a view, which can't be closed, and in another event loop.
+        """
+        if self._is_view:
+            raise ClientStateError("a view can't be closed; close the client that it was made from")
+        await self._delivery.aclose(drain=self._options.timeout.total)
+
+    def for_integration(self, integration_id: int) -> Self:
+        """Return a light view for another integration: same pool, same bucket.
+
+        Raises:
+            ConfigurationError: if it is no whole number of 1 or more.
+        """
+        return self.with_options(integration_id=integration_id)
+
+    def with_options(
+        self,
+        *,
+        integration_id: int | _Same = _SAME,
+        lane: Lane | _Same = _SAME,
+        timeout: Timeouts | float | _Same = _SAME,
+        retry: RetryPolicy | _Same = _SAME,
+        max_wait: float | _Same | None = _SAME,
+    ) -> Self:
+        """Return a light view with other options: same pool, same bucket.
+
+        Args:
+            integration_id: the integration's id.
+            lane: "interactive" or "bulk".
+            timeout: `Timeouts`, or the total seconds of one attempt.
+            retry: when an attempt is repeated.
+            max_wait: seconds that one call may wait for the rate limit.
+
+        Raises:
+            ConfigurationError: if one is unusable.
+        """
+        changes: dict[str, Any] = {}
+        if not isinstance(integration_id, _Same):
+            changes["integration_id"] = parse_integration_id(integration_id, {})
+        if not isinstance(lane, _Same):
+            changes["lane"] = _checked_lane(lane)
+        if not isinstance(timeout, _Same):
+            changes["timeout"] = parse_timeouts(timeout)
+        if not isinstance(retry, _Same):
+            _check_settings(1, None, retry)
+            changes["retry"] = retry
+        if not isinstance(max_wait, _Same):
+            changes["max_wait"] = _checked_wait(max_wait)
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._options = evolve(self._options, **changes)
+        view._is_view = True
+        view._attach()
+        return view
+
+    @property
+    def rate_limit(self) -> RateLimitStatus:
+        """What the limiter knows now, without I/O ("Rate Limit")."""
+        return self._delivery.limiter.snapshot()
+
+    # ── sending ────────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    async def send(self, message: MediaMessage, *, on_attempt: OnAttempt | None = None) -> SentMedia: ...
+    @overload
+    async def send(self, message: TemplateBatch, *, on_attempt: OnAttempt | None = None) -> BulkSent: ...
+    @overload
+    async def send(
+        self,
+        message: TextMessage
+        | TemplateMessage
+        | LocationMessage
+        | ContactsMessage
+        | InteractiveMessage
+        | LocationRequestMessage,
+        *,
+        on_attempt: OnAttempt | None = None,
+    ) -> Sent: ...
+    @overload
+    async def send(self, message: Message, *, on_attempt: OnAttempt | None = None) -> Reply: ...
+    async def send(self, message: Message, *, on_attempt: OnAttempt | None = None) -> Reply:
+        """Send a message.
+
+        Args:
+            message: one of the message values.
+            on_attempt: awaited with the token in hand, before a byte leaves, once an attempt; if it raises,
+                nothing was sent.
+
+        Raises:
+            Desk360Error: `.outcome` says whether the message went out.
+        """
+        return await self._transmit(0, message, message, None, None, on_attempt=on_attempt)
+
+    async def _transmit(
+        self,
+        index: int,
+        item: Any,
+        message: Message,
+        brake: Brake | None,
+        sink: Sink | None,
+        *,
+        on_attempt: OnAttempt | None = None,
+    ) -> Reply:
+        progress = Progress()
+        call: _wire.Call | None = None
+        try:
+            if isinstance(message, TemplateMessage | TemplateBatch):
+                resolved: Message = await self.templates.resolve(message)
+            else:
+                resolved = message
+            call = _wire.call_for(resolved, self._integration("sending"))
+            reply: Reply = await self._delivery.deliver(
+                call, self._options, brake=brake, progress=progress, on_attempt=on_attempt
+            )
+        except Desk360Error as error:
+            # A look-up of a template is a read, and has no outcome; the send that needed it has one.
+            error.outcome = error.outcome or Outcome.NOT_SENT
+            self._report(SendResult(index, item, message, error.outcome, None, error), sink)
+            raise
+        except BaseException as error:
+            outcome = progress.outcome(call) if call else Outcome.NOT_SENT
+            how = Desk360Error(f"ended by {type(error).__name__}", outcome=outcome)
+            self._report(SendResult(index, item, message, outcome, None, how), sink)
+            raise
+        self._report(SendResult(index, item, message, Outcome.ACCEPTED, reply, None), sink)
+        return reply
+
+    def _report(self, result: SendResult, sink: Sink | None = None) -> None:
+        if sink is not None:
+            sink(result)
+        if self._on_result is not None:
+            try:
+                self._on_result(result)
+            except Exception:
+                # Whatever it raises: the send's outcome is what it is.
+                log.exception("on_result failed")
+
+    def _integration(self, purpose: str) -> int:
+        if self._options.integration_id is None:
+            raise ConfigurationError(
+                f"{purpose} needs an integration: pass AsyncDesk360(integration_id=...), set the environment "
+                "variable DESK360_INTEGRATION_ID, or use client.for_integration(...); "
+                "client.integrations lists them"
+            )
+        return self._options.integration_id
+
+    async def _call(self, call: _wire.Call) -> Any:
+        return await self._delivery.deliver(call, self._options)
+
+    async def send_template(
+        self,
+        to: str,
+        template: int | str,
+        *,
+        language: int | str,
+        parameters: Mapping[str, str] | None = None,
+        attachment: File | None = None,
+    ) -> Sent:
+        """Send a template to one phone. Implements "Send WhatsApp Message Template".
+
+        Args:
+            to: the phone, E.164 with `+`.
+            template: its id (int: no look-up), or its name (str: looked up in the cached list).
+            language: the id (int) or label (str) of one of its translations.
+            parameters: variable → text, such as {"body-1": "Ada"}.
+            attachment: the file for a media header, or its path.
+
+        Raises:
+            Desk360Error: `.outcome` says whether it went out.
+        """
+        message = TemplateMessage(
+            to, template, language=language, parameters=parameters, attachment=attachment
+        )
+        return await self.send(message)
+
+    async def send_template_bulk(
+        self,
+        phones: Iterable[str],
+        template: int | str,
+        *,
+        language: int | str,
+        parameters: Mapping[str, str] | None = None,
+        attachment: File | None = None,
+    ) -> BulkSent:
+        """Send a template with the same parameters to many phones, in one request.
+
+        Implements "Bulk Send WhatsApp Message Template".
+
+        Args:
+            phones: E.164 with `+`; duplicates are sent once.
+            template: its id (int) or name (str).
+            language: the id (int) or label (str) of one of its translations.
+            parameters: variable → text, shared by all.
+            attachment: the file for a media header, or its path.
+
+        Raises:
+            Desk360Error: `.outcome` says whether it went out.
+        """
+        message = TemplateBatch(
+            phones, template, language=language, parameters=parameters, attachment=attachment
+        )
+        return await self.send(message)
+
+    async def send_text(self, to: str, text: str) -> Sent:
+        """Send text of 1 to 4,096 characters. Implements "Send WhatsApp Message".
+
+        Raises:
+            Desk360Error: `.outcome` says whether it went out.
+        """
+        return await self.send(TextMessage(to, text))
+
+    async def send_location(self, to: str, location: Location) -> Sent:
+        """Send a place on the map. Implements "Send WhatsApp Location Message".
+
+        Raises:
+            Desk360Error: `.outcome` says whether it went out.
+        """
+        return await self.send(LocationMessage(to, location))
+
+    async def send_contacts(self, to: str, contacts: Sequence[Contact]) -> Sent:
+        """Send contact cards. Implements "Send WhatsApp Contact Message".
+
+        Raises:
+            Desk360Error: `.outcome` says whether it went out.
+        """
+        return await self.send(ContactsMessage(to, contacts))
+
+    async def send_media(self, to: str, attachments: Sequence[File]) -> SentMedia:
+        """Send 1 to 5 files of at most 20 MB each. Implements "Send WhatsApp Media Message".
+
+        Args:
+            to: the phone, E.164 with `+`.
+            attachments: paths, or `Attachment` values.
+
+        Raises:
+            Desk360Error: `.outcome` says whether it went out.
+        """
+        return await self.send(MediaMessage(to, attachments))
+
+    async def send_interactive(
+        self,
+        to: str,
+        body: str,
+        buttons: Sequence[Button],
+        *,
+        header: Header | None = None,
+        footer: str | None = None,
+    ) -> Sent:
+        """Send text with 1 to 10 buttons. Implements "Send WhatsApp Interactive Message".
+
+        Raises:
+            Desk360Error: `.outcome` says whether it went out.
+        """
+        return await self.send(InteractiveMessage(to, body, buttons, header=header, footer=footer))
+
+    async def send_location_request(self, to: str, body: str) -> Sent:
+        """Ask for the customer's location.
+
+        Implements "Send WhatsApp Location Request Interactive Message".
+
+        Raises:
+            Desk360Error: `.outcome` says whether it went out.
+        """
+        return await self.send(LocationRequestMessage(to, body))
+
+    async def mark_read(self, to: str, message_ids: Sequence[str]) -> tuple[str, ...]:
+        """Mark a customer's messages as read; repeating it does no harm. Implements "Read WhatsApp Message".
+
+        Args:
+            to: the customer's phone, E.164 with `+`.
+            message_ids: the ids, as webhooks brought them.
+
+        Returns:
+            The ids that the server marked.
+
+        Raises:
+            Desk360Error: if it failed.
+        """
+        call = _wire.mark_read_call(to, message_ids, self._integration("marking as read"))
+        return await self._call(call)  # type: ignore[no-any-return]  # the call's reader makes it
+
+    # ── many sends ─────────────────────────────────────────────────────────────────────────────────────
+
+    def send_each(
+        self,
+        messages: Iterable[Any] | AsyncIterable[Any],
+        *,
+        build: Callable[[Any], Message] | None = None,
+        concurrency: int = 8,
+        lane: Lane = "bulk",
+    ) -> Results:
+        """Send many messages; results come as the sends end, and memory stays flat.
+
+        Use it as `async with client.send_each(messages) as results: async for result in results: ...`.
+        Leaving the block stops starting, and lets what is on the wire finish. One failed send never stops
+        the others.
+
+        Args:
+            messages: any iterable or async iterable of messages, or of items for `build`.
+            build: makes a message of an item; an InvalidMessage from it is that item's result.
+            concurrency: at most so many sends at once, 1 to 1,000; the rate limit decides the speed.
+            lane: "bulk" stands back for interactive sends, and spreads what is free; short lists may use
+                "interactive".
+
+        Raises:
+            ConfigurationError: if concurrency or lane is unusable.
+        """
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 1000:
+            raise ConfigurationError(f"concurrency must be 1 to 1,000, got {concurrency!r}")
+        if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable | AsyncIterable):
+            raise InvalidMessage(
+                "messages", "takes a list or an (async) iterator of messages; wrap one in a list"
+            )
+        sender = self.with_options(lane=lane)
+        return Results(sender._transmit, messages, build, self._report, concurrency=concurrency)
+
+    async def send_all(
+        self,
+        messages: Iterable[Any] | AsyncIterable[Any],
+        *,
+        build: Callable[[Any], Message] | None = None,
+        concurrency: int = 8,
+        lane: Lane = "bulk",
+    ) -> list[SendResult]:
+        """Send many messages and return all results, in the order of the input.
+
+        Args:
+            messages: as for `send_each`.
+            build: as for `send_each`.
+            concurrency: as for `send_each`.
+            lane: as for `send_each`.
+
+        Raises:
+            ConfigurationError: if concurrency or lane is unusable.
+        """
+        async with self.send_each(messages, build=build, concurrency=concurrency, lane=lane) as results:
+            ended = [result async for result in results]
+        return sorted(ended, key=lambda result: result.index)
+
+    # ── files down ─────────────────────────────────────────────────────────────────────────────────────
+
+    def open_media(self, media_id: str) -> Download:
+        """Open a download: `async with client.open_media(id) as media:`, then `media.aiter_bytes()`.
+
+        Implements "Get WhatsApp Media". Inside, `media` has `.content_type`, `.filename` and `.size`.
+
+        Args:
+            media_id: opaque, as a webhook or a send brought it.
+
+        Raises:
+            InvalidMessage: if the id is empty.
+            Desk360Error: on entering, if the media can't be had.
+        """
+        path = _wire.media_path(media_id, self._integration("downloading"))
+        call = _wire.Call("GET", path, _wire.read_answer, idempotent=True, has_outcome=False)
+        return Download(self._delivery, call, self._options)
+
+    async def read_media(self, media_id: str, *, max_bytes: int = 100 * 1024 * 1024) -> Media:
+        """Download a file into memory.
+
+        Args:
+            media_id: opaque, as a webhook or a send brought it.
+            max_bytes: at most so many bytes are kept.
+
+        Raises:
+            UnexpectedResponse: if the file is larger than `max_bytes`.
+            Desk360Error: if it can't be had.
+        """
+        return await _downloads.read(self.open_media(media_id), max_bytes)
+
+    async def save_media(self, media_id: str, path: str | os.PathLike[str]) -> Path:
+        """Download into a file, which is whole or not there.
+
+        Args:
+            media_id: opaque, as a webhook or a send brought it.
+            path: the file to write (replaced if it exists), or an existing folder: then the file gets the
+                base name that the server gives, and a number if that is taken.
+
+        Returns:
+            Where the file is.
+
+        Raises:
+            Desk360Error: if it can't be had.
+            OSError: if it can't be written.
+        """
+        return await _downloads.save(self.open_media(media_id), media_id, Path(path))
+
+    # ── the way out ────────────────────────────────────────────────────────────────────────────────────
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        idempotent: bool = False,
+    ) -> Answer:
+        """Call what this SDK doesn't cover yet, through the same limiter, retries and errors.
+
+        Args:
+            method: the HTTP method.
+            path: relative, below `/v1`.
+            json: the body, if any.
+            params: the query.
+            idempotent: whether repeating it does no harm; GETs are.
+
+        Raises:
+            InvalidMessage: if the path leaves `/v1`, or the body is no strict JSON.
+            Desk360Error: as for a send.
+        """
+        try:
+            content = None if json is None else _codec.encode(json)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidMessage(
+                "json", f"can't be written as strict JSON: {type(error).__name__}"
+            ) from error
+        call = _wire.free_call(method, path, content, params, idempotent=idempotent)
+        return await self._call(call)  # type: ignore[no-any-return]  # the call's reader makes it
+
+
+def _headers(url: str, key: str, user_agent: str | None) -> tuple[tuple[str, str], ...]:
+    agent = f"desk360-async/{__version__}" + (f" {user_agent}" if user_agent else "")
+    return (
+        ("host", urlsplit(url).netloc),
+        ("authorization", f"Bearer {key}"),
+        ("accept", "application/json"),
+        ("accept-encoding", ENCODINGS),
+        ("user-agent", agent),
+        ("connection", "keep-alive"),
+    )
+
+
+def _check_settings(max_connections: object, user_agent: object, retry: object) -> None:
+    if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
+        raise ConfigurationError(f"max_connections must be 1 or more, got {max_connections!r}")
+    if user_agent is not None and (
+        not isinstance(user_agent, str) or not user_agent.isascii() or not user_agent.isprintable()
+    ):
+        raise ConfigurationError("user_agent must be printable ASCII text, such as 'shop/1.2'")
+    if not isinstance(retry, RetryPolicy):
+        raise ConfigurationError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
+
+
+def _checked_lane(lane: Lane) -> Lane:
+    if lane not in ("interactive", "bulk"):
+        raise ConfigurationError(f"lane must be 'interactive' or 'bulk', got {lane!r}")
+    return lane
+
+
+def _checked_wait(max_wait: float | None) -> float | None:
+    if max_wait is None or (
+        isinstance(max_wait, int | float) and not isinstance(max_wait, bool) and max_wait >= 0
+    ):
+        return max_wait
+    raise ConfigurationError(f"max_wait must be seconds of 0 or more, or None for no limit, got {max_wait!r}")

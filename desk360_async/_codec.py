@@ -1,0 +1,318 @@
+"""The converter and strict JSON: every rule about how values look on the wire, a line each.
+
+Out: what is None stays off; the vendor's nesting. In: forgiving about everything but ids (ruling 22).
+JSON goes out as strict UTF-8, since what PHP can't decode makes every field vanish (ruling 5).
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, TypeVar, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from ._messages import (
+    ContactsMessage,
+    DocumentHeader,
+    ImageHeader,
+    InteractiveMessage,
+    LocationMessage,
+    MediaMessage,
+    Message,
+    TemplateBatch,
+    TemplateMessage,
+    TextHeader,
+    VideoHeader,
+)
+
+try:  # the extra `speed`
+    from orjson import loads as _fast_loads
+except ImportError:
+    _fast_loads = None  # type: ignore[assignment]  # the standard library takes over
+
+T = TypeVar("T")
+Structure = Callable[[Any, Any], Any]
+
+MAX_BYTES = 8 * 1024 * 1024  # no JSON answer of this API comes near it (ruling 32a)
+
+
+# ── values out ─────────────────────────────────────────────────────────────────────────────────────────
+
+_HEADERS = {TextHeader: "text", ImageHeader: "image", VideoHeader: "video", DocumentHeader: "document"}
+
+
+def unstructure(message: Message) -> dict[str, Any]:
+    """Return a message's fields as the vendor nests them; files are left to the form."""
+    return _outward().unstructure(message)  # type: ignore[no-any-return]  # cattrs says Any
+
+
+@cache
+def _outward() -> Converter:
+    out = Converter()
+    # An attrs default is None or () throughout, so omitting defaults omits what is None, and nothing else.
+    out.register_unstructure_hook_factory(
+        attrs.has, lambda cls: make_dict_unstructure_fn(cls, out, _cattrs_omit_if_default=True)
+    )
+    plain = out.unstructure
+    out.register_unstructure_hook(LocationMessage, lambda m: {"to": m.to, "location": plain(m.location)})
+    out.register_unstructure_hook(
+        ContactsMessage, lambda m: {"to": m.to, "contacts": [plain(c) for c in m.contacts]}
+    )
+    out.register_unstructure_hook(MediaMessage, lambda m: {"to": m.to})
+    out.register_unstructure_hook(InteractiveMessage, lambda m: _interactive(m, plain))
+    out.register_unstructure_hook(TemplateMessage, _template)
+    out.register_unstructure_hook(TemplateBatch, _batch)
+    return out
+
+
+def _interactive(m: InteractiveMessage, plain: Callable[[Any], Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {"to": m.to, "body": m.body, "buttons": [plain(b) for b in m.buttons]}
+    if m.header is not None:
+        kind = _HEADERS[type(m.header)]
+        fields["header"] = {
+            "type": kind,
+            kind: m.header.text if isinstance(m.header, TextHeader) else plain(m.header),
+        }
+    if m.footer is not None:
+        fields["footer"] = {"text": m.footer}
+    return fields
+
+
+def _template(m: TemplateMessage) -> dict[str, Any]:
+    # One destination: the answer holds one message_id (ruling 21). Parameters belong to it (ruling 9).
+    destination: dict[str, Any] = {"phone": m.to}
+    if m.parameters is not None:
+        destination["parameters"] = m.parameters
+    return {"template_id": m.template, "language_id": m.language, "destinations": [destination]}
+
+
+def _batch(m: TemplateBatch) -> dict[str, Any]:
+    # Parameters stand at the top, shared by all (ruling 9); destinations last (ruling 6).
+    fields: dict[str, Any] = {"template_id": m.template, "language_id": m.language}
+    if m.parameters is not None:
+        fields["parameters"] = m.parameters
+    return {**fields, "destinations": [{"phone": phone} for phone in m.phones]}
+
+
+# ── values in ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class MissingId(ValueError):
+    """A row has no usable id. Private: `_wire` turns it into an `UnexpectedResponse` with the place."""
+
+
+def structure(value: object, kind: type[T]) -> T:
+    """Make a reply of decoded JSON.
+
+    Raises:
+        MissingId: if a required id is missing or unusable; nothing else is required.
+    """
+    try:
+        return _hook(kind)(as_object(value), kind)  # type: ignore[no-any-return]  # cattrs says Any
+    except KeyError as error:
+        raise MissingId(str(error.args[0])) from None
+
+
+def _hook(kind: Any) -> Structure:
+    return _inward().get_structure_hook(kind)
+
+
+@cache
+def _inward() -> Converter:
+    conv = Converter(detailed_validation=False)
+    # Factories are asked in the reverse order of registration: the special ones come last.
+    conv.register_structure_hook_factory(lambda t: get_origin(t) is tuple, _rows_factory)
+    conv.register_structure_hook_factory(attrs.has, lambda cls: _object_factory(cls, conv))
+    conv.register_structure_hook_func(_optional_class, _maybe_object)
+    for kind, reader in (
+        (int, _required_int),
+        (int | None, _int),
+        (str, _required_text),
+        (str | None, _text),
+        (bool | None, _bool),
+        (datetime | None, _moment),
+        (int | str | None, _scalar),
+        (Mapping[str, Any], lambda value, _: as_object(value)),
+    ):
+        conv.register_structure_hook_func(lambda t, kind=kind: t == kind, reader)
+    return conv
+
+
+def _object_factory(cls: type, conv: Converter) -> Structure:
+    raw = {"raw": override(omit=True)} if "raw" in attrs.fields_dict(cls) else {}
+    make = make_dict_structure_fn(cls, conv, _cattrs_detailed_validation=False, **raw)  # type: ignore[arg-type]  # its keywords are typed as one
+
+    def structure_with_raw(value: Any, kind: Any) -> Any:
+        made = make(value, kind)
+        if raw:
+            object.__setattr__(made, "raw", value)
+        return made
+
+    return structure_with_raw
+
+
+def _optional_class(kind: Any) -> bool:
+    arms = get_args(kind)
+    return len(arms) == 2 and type(None) in arms and any(attrs.has(arm) for arm in arms)
+
+
+def _maybe_object(value: Any, kind: Any) -> Any:
+    cls = next(arm for arm in get_args(kind) if arm is not type(None))
+    if value is None or not isinstance(value, dict | list):
+        return None
+    return _hook(cls)(as_object(value), cls)
+
+
+def _rows_factory(kind: Any) -> Structure:
+    item = get_args(kind)[0]
+    hook = _hook(item)
+
+    def read(value: Any, _: Any) -> tuple[Any, ...]:
+        items = as_rows(value)
+        if attrs.has(item):
+            items = [row for row in items if isinstance(row, dict)]
+        return tuple(hook(row, item) for row in items if isinstance(row, dict | str | int | float))
+
+    return read
+
+
+def as_rows(value: object) -> list[Any]:
+    """Return what PHP meant as a list: holes closed, one object wrapped, `{"data": …}` opened, no nulls."""
+    if isinstance(value, dict):
+        if isinstance(value.get("data"), list) and "id" not in value:
+            value = value["data"]
+        elif value and all(key.isascii() and key.isdigit() for key in value):
+            value = list(value.values())  # a PHP list with holes: {"0": …, "2": …}
+        else:
+            value = [value] if value else []
+    if not isinstance(value, list):
+        value = [] if value is None else [value]
+    return [row for row in value if row is not None]
+
+
+def as_object(value: object) -> dict[str, Any]:
+    """Return what PHP meant as an object: its empty one is `[]`; a list of one object is that object."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        value = value[0]
+    return value if isinstance(value, dict) else {}
+
+
+def _int(value: Any, _: Any = None) -> int | None:
+    if type(value) is int:
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
+        return int(value)
+    return None
+
+
+def _required_int(value: Any, _: Any) -> int:
+    number = _int(value)
+    if number is None:
+        raise KeyError("id")
+    return number
+
+
+def _text(value: Any, _: Any = None) -> str | None:
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _required_text(value: Any, _: Any) -> str:
+    return _text(value) or ""
+
+
+def _bool(value: Any, _: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return {"1": True, "true": True, "0": False, "false": False}.get(str(value).lower())
+
+
+def _scalar(value: Any, _: Any) -> int | str | None:
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
+def _moment(value: Any, _: Any) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+# ── JSON ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class UnreadableJSON(ValueError):
+    """The text is no JSON that we read. Private: `_wire` turns it into an `UnexpectedResponse`."""
+
+
+# Made once: `json.dumps` with any option makes an encoder for each call.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def encode(value: object) -> bytes:
+    """Return strict JSON in UTF-8.
+
+    Raises:
+        ValueError: for NaN, Infinity, a lone surrogate or a circle (ruling 5).
+        TypeError: for what JSON can't hold.
+    """
+    return _encode(value).encode()
+
+
+def _refuse_constant(name: str) -> None:
+    raise UnreadableJSON(f"{name} is no JSON")
+
+
+def decode(body: bytes, content_type: str = "") -> Any:
+    """Return what a JSON text says; a BOM is skipped, a charset honoured (ruling 32a).
+
+    Raises:
+        UnreadableJSON: for broken, too deep or mislabelled text, NaN and Infinity.
+    """
+    if _fast_loads is not None and "charset" not in content_type:
+        try:
+            return _fast_loads(body)
+        except ValueError:
+            pass  # the slow way decides, so that the extra changes no answer's meaning
+    try:
+        return json.loads(_decode_text(body, content_type), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise UnreadableJSON("nested too deeply") from None
+    except ValueError as error:
+        raise UnreadableJSON(str(error)) from None
+
+
+def _decode_text(body: bytes, content_type: str) -> str:
+    if body.startswith(codecs.BOM_UTF8):
+        return body[3:].decode()
+    found = re.search(r"charset=\"?([A-Za-z0-9._-]{1,40})", content_type, re.IGNORECASE)
+    try:
+        return body.decode(found[1] if found else "utf-8")
+    except LookupError:
+        raise UnreadableJSON("unknown charset") from None
+
+
+def salvage(body: bytes) -> Any:
+    """Return the JSON that a PHP warning stands in front of (ruling 32a).
+
+    Raises:
+        UnreadableJSON: if there is none at the start of a line.
+    """
+    text = body.decode("utf-8", "replace")
+    for start in [m.start() for m in re.finditer(r"^[\[{]", text, re.MULTILINE)][:4]:
+        try:
+            return decode(text[start:].encode("utf-8", "replace"))
+        except UnreadableJSON:
+            continue
+    raise UnreadableJSON("no JSON in it")

@@ -1,0 +1,432 @@
+"""The pipeline: a token, a slot, the wire, the verdict; and whether to try again. One loop, here.
+
+`Delivery` is what a client and its views share. Nothing below it waits for the rate limit, and nothing
+above it decides about retries.
+"""
+
+import logging
+import os
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import anyio
+import anyio.lowlevel
+from attrs import field, frozen
+
+from ._errors import ClientStateError, ConnectionFailed, Desk360Error, Outcome, TimedOut
+from ._headers import refusal_wait
+from ._http import Evidence, Http, Opened, Request, Transport, Unanswered, ssl_context
+from ._limiter import Lane, Permit, RateLimiter, default_limiter
+from ._settings import RetryPolicy, Timeouts
+from ._uploads import Measures, Upload, measure
+from ._verdict import Again, Body, Reach, Verdict, verdict
+from ._wire import Answered, Call, error_from, read
+
+T = TypeVar("T")
+OnAttempt = Callable[[], Awaitable[None]]
+
+log = logging.getLogger("desk360_async")
+
+# One object per event loop, to tell them apart: comparing ids would take a dead loop for its successor.
+_loop_mark: anyio.lowlevel.RunVar[object] = anyio.lowlevel.RunVar("desk360_async.loop")
+
+
+def _current_loop() -> object:
+    try:
+        return _loop_mark.get()
+    except LookupError:
+        mark = object()
+        _loop_mark.set(mark)
+        return mark
+
+
+@frozen(kw_only=True)
+class Options:
+    """What may differ between a client and its views."""
+
+    integration_id: int | None
+    lane: Lane
+    max_wait: float | None
+    timeout: Timeouts
+    retry: RetryPolicy
+
+
+class Brake:
+    """Ends waits for tokens and between attempts, but nothing that is on the wire."""
+
+    def __init__(self) -> None:
+        self.pulled = False
+        self._waits: set[anyio.CancelScope] = set()
+
+    def pull(self) -> None:
+        """End all waits, now and from now on."""
+        self.pulled = True
+        for scope in self._waits:
+            scope.cancel()
+
+    async def wait(self, waiting: Callable[..., Awaitable[T]], *args: object) -> T | None:
+        """Await something that may be ended; None if it was."""
+        if self.pulled:
+            return None
+        result: T | None = None
+        with anyio.CancelScope() as scope:
+            self._waits.add(scope)
+            try:
+                result = await waiting(*args)
+            finally:
+                self._waits.discard(scope)
+        return result
+
+
+class RetryQuota:
+    """Retries that a client and its views may make together: in an outage they must not double the load.
+
+    Each call earns a part of a retry; a total outage then sees at most 1.2 attempts a call over time.
+    """
+
+    EARNED = 0.18
+    MOST = 10.0
+
+    def __init__(self) -> None:
+        self.balance = self.MOST
+
+    def earn(self) -> None:
+        """Count a call."""
+        self.balance = min(self.MOST, self.balance + self.EARNED)
+
+    def spend(self) -> bool:
+        """Take one retry, if there is one."""
+        if self.balance < 1:
+            return False
+        self.balance -= 1
+        return True
+
+
+class Progress:
+    """How far a call got: what is known of it if it is cancelled now."""
+
+    def __init__(self) -> None:
+        self.evidence: Evidence | None = None
+
+    def outcome(self, call: Call) -> Outcome:
+        """Return what a cancelled call's outcome is."""
+        if self.evidence is None:
+            return Outcome.NOT_SENT
+        seen = self.evidence.status or self.evidence.reach
+        return verdict(seen, body=Body.UNUSABLE, lists_taken=call.lists_taken).outcome
+
+
+@frozen
+class _Ride:
+    """One call under way, with all that belongs to it."""
+
+    call: Call
+    options: Options
+    brake: Brake
+    progress: Progress
+    on_attempt: OnAttempt | None
+    measures: Measures = field(factory=dict)
+
+
+class Patience:
+    """What is left of one call's waits: for tokens (`max_wait`) and for 429s (`max_retry_after`)."""
+
+    def __init__(self, options: Options) -> None:
+        self.max_wait = options.max_wait
+        self.gates = options.retry.max_retry_after
+        self.attempts = options.retry.attempts
+
+
+class Delivery:
+    """The pool, the limiter, the quota and the state that a client shares with its views."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        host: str,
+        headers: tuple[tuple[str, str], ...],
+        limiter: RateLimiter | None,
+        transport: Transport | None,
+        proxy: str | None,
+        verify: ssl.SSLContext | bool,
+        max_connections: int,
+    ) -> None:
+        self.base_url = base_url
+        self.headers = headers
+        self.closed = False
+        self.quota = RetryQuota()
+        self._host = host
+        self._limiter = limiter
+        self._transport = transport
+        self._proxy = proxy
+        self._verify = verify
+        self._max_connections = max_connections
+        self._brake = Brake()
+        self._loop: object | None = None
+        self._pid = 0
+        self._http: Http | None = None
+        self._under_way = 0
+        self._idle: anyio.Event | None = None
+
+    # ── state ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def check(self) -> None:
+        """Bind to the running event loop at first, and refuse any other from then on.
+
+        Raises:
+            ClientStateError: if the client is closed, another loop's, or another process's.
+        """
+        if self.closed:
+            raise ClientStateError(
+                "this client is closed; make a new AsyncDesk360, or keep this one open for longer"
+            )
+        if self._loop is None:
+            self._loop = _current_loop()
+            self._pid = os.getpid()
+            self._starting = anyio.Lock()
+            self._slots = anyio.Semaphore(self._max_connections, fast_acquire=True)
+        elif self._pid != os.getpid():
+            raise ClientStateError(
+                "this client was used before the process forked; its connections belong to the parent: "
+                "make a new AsyncDesk360 in the child"
+            )
+        elif self._loop is not _current_loop():
+            raise ClientStateError(
+                "this client belongs to another event loop (a second asyncio.run?): "
+                "make one AsyncDesk360 for each loop"
+            )
+
+    @property
+    def limiter(self) -> RateLimiter:
+        """The limiter: the user's own, else the one that this loop's clients of the host share."""
+        if self._limiter is None:
+            self._limiter = default_limiter(self._host)
+        return self._limiter
+
+    async def _connected(self) -> Http:
+        if self._http is None:
+            async with self._starting:
+                if self._http is None:
+                    context = await ssl_context(self._verify) if self._transport is None else None
+                    self._http = Http(
+                        context, self._transport, proxy=self._proxy, max_connections=self._max_connections
+                    )
+        return self._http
+
+    async def aclose(self, *, drain: float) -> None:
+        """Take no more calls, end those that wait, let those on the wire finish, close the pool.
+
+        Args:
+            drain: seconds that calls on the wire are given to finish.
+
+        Raises:
+            ClientStateError: if the client is another loop's or another process's.
+        """
+        if not self.closed and self._loop is not None:
+            self.check()
+        self.closed = True
+        self._brake.pull()
+        if self._under_way:
+            self._idle = anyio.Event()
+            with anyio.move_on_after(drain):
+                await self._idle.wait()
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    def _leave(self) -> None:
+        self._under_way -= 1
+        if not self._under_way and self._idle is not None:
+            self._idle.set()
+
+    # ── the loop ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def deliver(
+        self,
+        call: Call,
+        options: Options,
+        *,
+        brake: Brake | None = None,
+        progress: Progress | None = None,
+        on_attempt: OnAttempt | None = None,
+    ) -> Any:
+        """Make a call, again where that is safe, and return its reply.
+
+        Raises:
+            Desk360Error: what the pipeline found, with the outcome.
+        """
+        self.check()
+        measures = await measure(call.form) if call.form is not None else {}
+        ride = _Ride(call, options, brake or self._brake, progress or Progress(), on_attempt, measures)
+        patience = Patience(options)
+        self.quota.earn()
+        while True:
+            try:
+                answered = await self._attempt(ride, patience)
+            except Unanswered as lost:
+                judged = verdict(lost.reach, idempotent=call.idempotent)
+                error: Desk360Error = connection_error(lost, judged.outcome if call.has_outcome else None)
+                error.__cause__ = lost.__cause__
+            else:
+                if 200 <= answered.status < 300 and not (answered.cut and call.idempotent):
+                    return read(call, answered)
+                error, judged = self.setback(call, answered, patience)
+            ride.progress.evidence = None
+            await self.pause(options.retry, patience, error, judged, ride.brake)
+
+    def setback(self, call: Call, answered: Answered, patience: Patience) -> tuple[Desk360Error, Verdict]:
+        """Return what an answer that is no success means, and take its wait from the call's patience."""
+        if 200 <= answered.status < 300:
+            lost = Unanswered(Reach.STARTED, answered.damage)
+            judged = verdict(lost.reach, idempotent=call.idempotent)
+            return connection_error(lost, judged.outcome if call.has_outcome else None), judged
+        judged = verdict(answered.status, idempotent=call.idempotent)
+        error = error_from(call, answered)
+        if judged.again is Again.WHEN_ALLOWED:
+            patience.gates -= refusal_wait(answered.headers, period=self.limiter.snapshot().period)
+        return error, judged
+
+    async def pause(
+        self,
+        retry: RetryPolicy,
+        patience: Patience,
+        error: Desk360Error,
+        judged: Verdict,
+        brake: Brake | None = None,
+    ) -> None:
+        """Return when the next attempt may begin; raise `error` where there is none."""
+        if judged.again is Again.WHEN_ALLOWED and patience.gates >= 0:
+            return  # the limiter's gate is closed for as long as the server asked
+        patience.attempts -= 1
+        if judged.again is not Again.BACKOFF or patience.attempts < 1 or not self.quota.spend():
+            raise error
+        brake = brake or self._brake
+        longest = min(
+            retry.backoff_max, retry.backoff * 2.0 ** min(retry.attempts - patience.attempts - 1, 30)
+        )
+        # Full jitter would often be no pause at all; half of it parts calls that failed together as well.
+        await brake.wait(anyio.sleep, longest * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+        if brake.pulled or self.closed:
+            raise error
+
+    async def _attempt(self, ride: _Ride, patience: Patience) -> Answered:
+        """A token, a slot, the wire; the token goes back with what the answer said."""
+        http = await self._connected()
+        permit = await self._token(ride, patience)
+        self._under_way += 1
+        evidence = ride.progress.evidence = Evidence(trusted=http.trusted)
+        timeout = ride.options.timeout
+        total = timeout.total if ride.call.form is None else timeout.upload
+        began = anyio.current_time()
+        try:
+            async with self._slots:
+                request = self.request_for(ride.call, ride.measures)
+                if ride.on_attempt is not None:
+                    await ride.on_attempt()
+                answered = await http.exchange(request, evidence, total=total, connect=timeout.connect)
+        except BaseException as error:
+            settle(permit, error, evidence)
+            log_attempt(ride.call, error, began)
+            raise
+        finally:
+            self._leave()
+        permit.done(answered.status, answered.headers)
+        log_attempt(ride.call, answered.status, began)
+        return answered
+
+    async def _token(self, ride: _Ride, patience: Patience) -> Permit:
+        before = anyio.current_time()
+        permit = await ride.brake.wait(self.limiter.acquire, ride.options.lane, patience.max_wait)
+        if permit is None:
+            raise ClientStateError("stopped while it waited for the rate limit; nothing was sent")
+        if ride.brake.pulled or self.closed:
+            permit.unused()
+            raise ClientStateError("stopped before it began; nothing was sent")
+        if patience.max_wait is not None:
+            patience.max_wait = max(0.0, patience.max_wait - (anyio.current_time() - before))
+        return permit
+
+    def request_for(self, call: Call, measures: Measures) -> Request:
+        """Return what goes over the wire for a call."""
+        url = self.base_url + call.path
+        if call.form is not None:
+            upload = Upload(call.form, measures)
+            kind = (("content-type", upload.content_type), ("content-length", str(upload.length)))
+            return Request(call.method, url, self.headers + kind, upload=upload)
+        if call.content is not None:
+            return Request(
+                call.method, url, (*self.headers, ("content-type", "application/json")), call.content
+            )
+        return Request(call.method, url, self.headers)
+
+    # ── downloads ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def open(
+        self, request: Request, options: Options, call: Call, patience: Patience
+    ) -> tuple[Opened, Callable[[], Awaitable[None]]]:
+        """Make one attempt at a download; return the answer, and what closes it and frees its slot.
+
+        Raises:
+            Unanswered: if no status came.
+        """
+        http = await self._connected()
+        permit = await self._token(_Ride(call, options, self._brake, Progress(), None), patience)
+        self._under_way += 1
+        evidence = Evidence(trusted=http.trusted)
+        slots = self._slots
+        began = anyio.current_time()
+        held = False
+        try:
+            await slots.acquire()
+            held = True
+            opened = await http.open(
+                request, evidence, total=options.timeout.total, connect=options.timeout.connect
+            )
+        except BaseException as error:
+            settle(permit, error, evidence)
+            log_attempt(call, error, began)
+            if held:
+                slots.release()
+            self._leave()
+            raise
+        permit.done(opened.status, opened.headers)
+        log_attempt(call, opened.status, began)
+
+        async def close() -> None:
+            try:
+                await opened.aclose()
+            finally:
+                slots.release()
+                self._leave()
+
+        return opened, close
+
+
+def settle(permit: Permit, error: BaseException, evidence: Evidence) -> None:
+    """Give a token back after an attempt without an answer: at once only if nothing left the process."""
+    reach = error.reach if isinstance(error, Unanswered) else evidence.reach
+    if reach is Reach.STARTED:
+        permit.lost()
+    else:
+        permit.unused()
+
+
+def connection_error(lost: Unanswered, outcome: Outcome | None) -> ConnectionFailed:
+    """Return the error for a call that got no answer."""
+    kind = TimedOut if lost.timed_out else ConnectionFailed
+    meaning = {
+        Outcome.NOT_SENT: "; nothing was sent",
+        Outcome.UNKNOWN: "; it may have gone out, so it is not sent again",
+    }
+    return kind(f"no answer: {lost.reason}{meaning.get(outcome, '') if outcome else ''}", outcome=outcome)
+
+
+def log_attempt(call: Call, ended: int | BaseException, began: float) -> None:
+    """Write the attempt's line. A path holds neither the key nor a phone; an error's text might."""
+    if log.isEnabledFor(logging.INFO):
+        how = str(ended) if isinstance(ended, int) else type(ended).__name__
+        path = call.path.partition("?")[0].partition("/medias/")[0]
+        log.info("%s %s: %s after %.3f s", call.method, path, how, anyio.current_time() - began)

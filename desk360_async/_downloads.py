@@ -1,0 +1,260 @@
+"""Files coming down: streamed, bounded, and never written where the server likes.
+
+Implements "Get WhatsApp Media"; rulings 14 and 27.
+"""
+
+import itertools
+import os
+import re
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from email.message import Message
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+from . import _threads
+from ._attachments import safe_name
+from ._codec import UnreadableJSON, decode
+from ._delivery import Delivery, Options, Patience, connection_error
+from ._errors import Desk360Error, InvalidMessage, UnexpectedResponse
+from ._http import Opened, Request, Unanswered
+from ._replies import Media
+from ._settings import is_loopback
+from ._verdict import verdict
+from ._wire import Answered, Call, error_from, read_answer
+
+MOST_HOPS = 5
+ERROR_BYTES = 64 * 1024  # a JSON body up to this size may be an error; a larger one is a customer's file
+
+
+class MediaStream:
+    """A download under way.
+
+    Attributes:
+        content_type: its media type without parameters, or None.
+        filename: the base name of the name that the server gave, or None.
+        size: bytes, if the server said so and doesn't compress; else None.
+    """
+
+    def __init__(self, opened: Opened, head: bytes, rest: AsyncIterator[bytes] | None) -> None:
+        self._head = head
+        self._rest = rest
+        headers = opened.headers
+        self.content_type = headers.get("content-type", "").partition(";")[0].strip().lower() or None
+        self.filename = filename_of(headers.get("content-disposition", ""))
+        length = headers.get("content-length", "")
+        plain = "content-encoding" not in headers
+        self.size = int(length) if plain and re.fullmatch(r"[0-9]{1,15}", length) else None
+
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """Yield the file's bytes; what is compressed in pieces of at most 64 KiB.
+
+        Raises:
+            ConnectionFailed: if the body breaks off, or `timeout.download` seconds pass without a byte.
+        """
+        head, self._head = self._head, b""
+        if head:
+            yield head
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            try:
+                async for piece in rest:
+                    yield piece
+            except Unanswered as lost:
+                raise connection_error(lost, None) from lost.__cause__
+
+
+def filename_of(disposition: str) -> str | None:
+    """Return the base name in a Content-Disposition, made safe; None if there is none."""
+    if not disposition:
+        return None
+    header = Message()
+    header["Content-Disposition"] = re.sub(r"[\x00-\x1f\x7f]", "_", disposition)
+    try:
+        name = header.get_filename()
+        # Percent signs first: %2e%2e%2f is how a path hides.
+        return safe_name(unquote(name)) if name else None
+    except (InvalidMessage, LookupError, ValueError, TypeError):
+        return None
+
+
+class Download:
+    """The async context manager behind `client.open_media`; one attempt's connection is held inside it.
+
+    Args:
+        delivery: the pipeline.
+        call: the GET.
+        options: the client's.
+    """
+
+    def __init__(self, delivery: Delivery, call: Call, options: Options) -> None:
+        self._delivery = delivery
+        self._call = call
+        self._options = options
+        self._close: Callable[[], Awaitable[None]] | None = None
+
+    async def __aenter__(self) -> MediaStream:
+        self._delivery.check()
+        self._delivery.quota.earn()
+        url = self._delivery.base_url + self._call.path
+        for _ in range(MOST_HOPS + 1):
+            opened = await self._open(url)
+            if not 300 <= opened.status < 400:
+                return await self._begin(opened)
+            location = opened.headers.get("location", "")
+            await self._release()
+            url = follow(url, location, self._call, opened)
+        problem = f"more than {MOST_HOPS} redirects"
+        raise UnexpectedResponse(
+            f"the download can't be read: {problem}", status=opened.status, body="", problems=(problem,)
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._release()
+
+    async def _release(self) -> None:
+        close, self._close = self._close, None
+        if close is not None:
+            await close()
+
+    async def _open(self, url: str) -> Opened:
+        delivery, options = self._delivery, self._options
+        headers = tuple((k, v) for k, v in delivery.headers if k != "accept")
+        if urlsplit(url)[:2] != urlsplit(delivery.base_url)[:2]:
+            headers = tuple((k, v) for k, v in headers if k != "authorization")
+        request = Request("GET", url, (*headers, ("accept", "*/*")))
+        patience = Patience(options)
+        while True:
+            try:
+                opened, self._close = await delivery.open(request, options, self._call, patience)
+            except Unanswered as lost:
+                judged = verdict(lost.reach, idempotent=True)
+                error: Desk360Error = connection_error(lost, None)
+                error.__cause__ = lost.__cause__
+            else:
+                if opened.status < 400:
+                    return opened
+                answered = await self._read_error(opened)
+                error, judged = delivery.setback(self._call, answered, patience)
+            await delivery.pause(options.retry, patience, error, judged)
+
+    async def _read_error(self, opened: Opened) -> Answered:
+        body = b""
+        try:
+            async for piece in opened.pieces(self._options.timeout.download):
+                body += piece
+                if len(body) > ERROR_BYTES:
+                    break
+        except Unanswered:
+            pass  # the status is known; what there is of the body will do
+        await self._release()
+        return Answered(opened.status, opened.headers, body)
+
+    async def _begin(self, opened: Opened) -> MediaStream:
+        """Look whether a JSON body is an error in disguise; anything else is the file."""
+        pieces = opened.pieces(self._options.timeout.download)
+        if "json" not in opened.headers.get("content-type", "").lower():
+            return MediaStream(opened, b"", pieces)
+        head = b""
+        try:
+            async for piece in pieces:
+                head += piece
+                if len(head) > ERROR_BYTES:
+                    return MediaStream(opened, head, pieces)
+        except Unanswered as lost:
+            await self._release()
+            raise connection_error(lost, None) from lost.__cause__
+        if _is_error(head):
+            await self._release()
+            read_answer(self._call, Answered(opened.status, opened.headers, head))
+        return MediaStream(opened, head, None)
+
+
+def _is_error(body: bytes) -> bool:
+    try:
+        data = decode(body)
+    except UnreadableJSON:
+        return False
+    return (
+        isinstance(data, dict)
+        and list(data) == ["error"]
+        and bool(data["error"])
+        and isinstance(data["error"], dict | str)
+    )
+
+
+def follow(url: str, location: str, call: Call, opened: Opened) -> str:
+    """Return where a redirect leads: https only, plain http to loopback hosts alone (ruling 14).
+
+    Raises:
+        RequestRefused: if it leads nowhere, or elsewhere.
+    """
+    refused = error_from(call, Answered(opened.status, opened.headers, b""))
+    try:
+        target = urlsplit(urljoin(url, location))
+        host = target.hostname or ""
+        allowed = target.scheme == "https" or (target.scheme == "http" and is_loopback(host))
+    except ValueError:
+        raise refused from None
+    if not location or not host or not allowed or target.username or opened.status in (300, 304):
+        raise refused
+    return target._replace(fragment="").geturl()
+
+
+async def read(download: Download, max_bytes: int) -> Media:
+    """Return a whole download.
+
+    Raises:
+        UnexpectedResponse: if it is over `max_bytes`.
+    """
+    async with download as stream:
+        body = bytearray()
+        async for piece in stream.aiter_bytes():
+            body += piece
+            if len(body) > max_bytes:
+                problem = f"the file is over max_bytes={max_bytes:,}; use save_media, or a larger limit"
+                raise UnexpectedResponse(problem, status=200, body="", problems=(problem,))
+        return Media(bytes(body), stream.content_type, stream.filename)
+
+
+async def save(download: Download, media_id: str, path: Path) -> Path:
+    """Stream a download into a file: written beside its place, then renamed, so it is whole or not there.
+
+    Raises:
+        OSError: if it can't be written; nothing is left behind.
+    """
+    async with download as stream:
+        folder = path if await _threads.run(path.is_dir) else None
+        name = (stream.filename or safe_name(media_id)) if folder else path.name
+        place = (folder or path.parent) / f".{secrets.token_hex(8)}.part"
+        file = await _threads.run(place.open, "xb")
+        try:
+            try:
+                async for piece in stream.aiter_bytes():
+                    await _threads.run(file.write, piece)
+            finally:
+                await _threads.run(file.close)
+            if folder is not None:
+                return await _threads.run(_settle_in, place, folder, name)
+            await _threads.run(os.replace, place, path)
+            return path
+        finally:
+            await _threads.run(place.unlink, missing_ok=True)
+
+
+def _settle_in(place: Path, folder: Path, name: str) -> Path:
+    """Give a finished file the server's name, or that name with a number: no file is ever overwritten."""
+    stem, dot, suffix = name[-200:].rpartition(".")
+    for number in itertools.count(1):
+        free = (
+            name[-200:]
+            if number == 1
+            else f"{stem or suffix} ({number}){dot if stem else ''}{suffix if stem else ''}"
+        )
+        target = folder / free
+        try:
+            os.link(place, target)  # unlike rename, it refuses a name that is taken
+        except FileExistsError:
+            continue
+        return target
+    raise AssertionError("unreachable")

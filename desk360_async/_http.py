@@ -1,0 +1,396 @@
+"""The only module that knows httpx: TLS, the pool, and the evidence of how far a request got.
+
+Whoever wants another HTTP stack replaces this file. Redirects are off, the environment isn't trusted,
+cookies are dropped; each of these would let somebody else decide where the API key goes.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, NoReturn, TypeAlias
+
+import anyio
+import httpx
+from attrs import frozen
+
+from . import _threads
+from ._codec import MAX_BYTES
+from ._errors import ConfigurationError, InvalidMessage
+from ._inflate import Inflater, Undecodable
+from ._uploads import Upload
+from ._verdict import Reach
+from ._wire import Answered
+
+Transport: TypeAlias = httpx.AsyncBaseTransport
+
+# Shorter than what servers use: a connection closed just as we write leaves an unknown outcome.
+KEEPALIVE_EXPIRY = 15.0
+
+# The process's SSL context: loading the CA file takes 45 ms, and would block the loop for as long.
+_contexts: dict[bool, ssl.SSLContext] = {}
+
+
+async def ssl_context(verify: ssl.SSLContext | bool) -> ssl.SSLContext:
+    """Return the context to use; the process's own is made once, in a worker thread."""
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    if verify not in _contexts:
+        _contexts[verify] = await _threads.run(httpx.create_ssl_context, verify, trust_env=False)
+    return _contexts[verify]
+
+
+def check_proxy(proxy: str | None) -> None:
+    """Refuse a proxy that can't be used, before anything is sent.
+
+    Raises:
+        ConfigurationError: if it is no http, https or socks5 URL. It isn't shown: it may hold a password.
+    """
+    if proxy is None:
+        return
+    try:
+        httpx.Proxy(proxy)
+    except (ValueError, TypeError, httpx.InvalidURL):
+        raise ConfigurationError("proxy must be a URL like 'http://proxy.example:3128'") from None
+
+
+class Evidence:
+    """httpcore's trace of one attempt: how far our own request got (a proxy's CONNECT doesn't count)."""
+
+    __slots__ = ("handed", "refused", "seen", "started", "status", "trusted")
+
+    def __init__(self, *, trusted: bool) -> None:
+        self.trusted = trusted
+        self.handed = self.seen = self.started = self.refused = False
+        self.status: int | None = None
+
+    async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
+        self.seen = True
+        if name.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT":
+            self.started = True
+        elif name.endswith(".send_request_headers.failed"):
+            self.refused = (
+                isinstance(info.get("exception"), Exception)
+                and "LocalProtocol" in type(info["exception"]).__name__
+            )
+
+    @property
+    def reach(self) -> Reach:
+        """How far it got, as far as anybody can say.
+
+        Absence of evidence counts only on a transport of our own, and only if it was seen to give any:
+        a mocked one gives none, even after the server read the body.
+        """
+        if not self.handed:
+            return Reach.UNSTARTED
+        if self.trusted and self.seen and not self.started:
+            return Reach.UNSTARTED
+        return Reach.STARTED
+
+
+class Unanswered(Exception):
+    """No status came. Private: `_client` turns it into a `ConnectionFailed` with the outcome."""
+
+    def __init__(self, reach: Reach, reason: str, *, timed_out: bool = False) -> None:
+        super().__init__(reason)
+        self.reach = reach
+        self.reason = reason
+        self.timed_out = timed_out
+
+
+_NEVER_STARTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+def judge(error: Exception, evidence: Evidence) -> Reach:
+    """Return how far a request got that ended in this exception; its class alone is no proof."""
+    if _is_certificate_error(error) and not evidence.started:
+        return Reach.UNTRUSTED
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL) or evidence.refused:
+        return Reach.REFUSED
+    if isinstance(error, httpx.LocalProtocolError) and evidence.reach is Reach.UNSTARTED:
+        return Reach.REFUSED
+    if isinstance(error, _NEVER_STARTED) and not evidence.started:
+        return Reach.UNSTARTED
+    if isinstance(error, httpx.ProxyError) and evidence.trusted and not evidence.started:
+        return Reach.UNSTARTED
+    return evidence.reach
+
+
+def _is_certificate_error(error: BaseException | None) -> bool:
+    for _ in range(10):
+        if error is None or isinstance(error, ssl.SSLCertVerificationError):
+            return error is not None
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class _Inert(httpx.AsyncBaseTransport):
+    """Hides from `AsyncClient` what it would act upon unasked: cookies to keep, redirects to prepare.
+
+    A hostile `Location` makes httpx raise after the server did its work. The headers as they came travel
+    in the response's extensions.
+    """
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self.inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self.inner.handle_async_request(request)
+        if "location" not in response.headers and "set-cookie" not in response.headers:
+            return response
+        kept = [(k, v) for k, v in response.headers.raw if k.lower() not in (b"location", b"set-cookie")]
+        extensions = {**response.extensions, "desk360.headers": response.headers}
+        return httpx.Response(
+            response.status_code, headers=kept, stream=response.stream, extensions=extensions
+        )
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+@frozen
+class Request:
+    """What goes out: already built, so that a retry sends the same."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    content: bytes | None = None
+    upload: Upload | None = None
+
+
+class Http:
+    """One pool of connections, on one event loop.
+
+    Args:
+        transport: the user's own, or None for ours.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext | None,
+        transport: Transport | None,
+        *,
+        proxy: str | None,
+        max_connections: int,
+    ) -> None:
+        self.trusted = transport is None
+        limits = httpx.Limits(
+            max_connections=max_connections,
+            max_keepalive_connections=max_connections,
+            keepalive_expiry=KEEPALIVE_EXPIRY,
+        )
+        self._transport = transport or httpx.AsyncHTTPTransport(
+            verify=context or False, trust_env=False, limits=limits, proxy=proxy
+        )
+        self._client = httpx.AsyncClient(
+            transport=_Inert(self._transport), trust_env=False, follow_redirects=False
+        )
+        # A prebuilt Request skips the merging of URLs, headers and cookies, a third of httpx's own cost.
+        self._urls: dict[str, httpx.URL] = {}
+
+    async def exchange(
+        self, request: Request, evidence: Evidence, *, total: float, connect: float
+    ) -> Answered:
+        """Send a request and read its answer within `total` seconds.
+
+        Raises:
+            Unanswered: if no status came; it says how far the request got.
+            InvalidMessage: if a file changed under our hands.
+        """
+        if request.upload is None:
+            return await self._exchange(request, evidence, total=total, connect=connect)
+        outcome: Answered | Exception
+        try:
+            await request.upload.open()
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(request.upload.pump)
+                try:
+                    outcome = await self._exchange(request, evidence, total=total, connect=connect)
+                except Exception as error:  # noqa: BLE001  # raised below: a task group would wrap it
+                    outcome = error
+                beside.cancel_scope.cancel()
+        finally:
+            await request.upload.aclose()
+        if isinstance(outcome, Answered):
+            return outcome
+        raise outcome
+
+    async def _exchange(
+        self, request: Request, evidence: Evidence, *, total: float, connect: float
+    ) -> Answered:
+        response: httpx.Response | None = None
+        body = bytearray()
+        damage, cut = "", False
+        whole = False
+        try:
+            with anyio.move_on_after(total) as deadline:
+                response = await self._send(request, evidence, connect=connect)
+                try:
+                    async for piece in _pieces(response):
+                        body += piece
+                        if len(body) > MAX_BYTES:
+                            raise Undecodable(f"the body is over {MAX_BYTES // 1024 // 1024} MiB")
+                    whole = True
+                except Undecodable as error:
+                    damage = str(error)
+                except Exception as error:  # noqa: BLE001  # a status was seen: whatever it is, the verdict stands
+                    damage, cut = f"the body was cut off ({type(error).__name__})", True
+                else:
+                    await response.aclose()
+            if deadline.cancelled_caught:
+                if response is None:
+                    raise Unanswered(evidence.reach, f"no answer within {total:g} s", timed_out=True)
+                damage, cut = f"the body didn't end within {total:g} s", True
+            return Answered(response.status_code, headers_of(response), bytes(body), damage, cut)  # type: ignore[union-attr]  # no exception, no deadline: it is there
+        finally:
+            if not whole:
+                await self._tidy(response)
+
+    async def _send(self, request: Request, evidence: Evidence, *, connect: float) -> httpx.Response:
+        built = self._build(request, evidence, connect)
+        evidence.handed = True
+        try:
+            response = await self._client.send(built, stream=True)
+        except InvalidMessage:
+            raise
+        except Exception as error:  # users' transports raise what they like
+            timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
+            reason = (
+                f"{type(error).__name__}: {error}"
+                if isinstance(error, httpx.ConnectError)
+                else type(error).__name__
+            )
+            raise Unanswered(judge(error, evidence), reason, timed_out=timed_out) from error
+        evidence.status = response.status_code
+        return response
+
+    def _build(self, request: Request, evidence: Evidence, connect: float) -> httpx.Request:
+        url = self._urls.get(request.url)
+        if url is None:
+            if len(self._urls) > 200:
+                self._urls.clear()
+            url = self._urls[request.url] = httpx.URL(request.url)
+        content: Any = request.content if request.upload is None else request.upload
+        timeout = {"connect": connect, "read": None, "write": None, "pool": None}
+        return httpx.Request(
+            request.method,
+            url,
+            headers=[*request.headers],
+            content=content,
+            extensions={"timeout": timeout, "trace": evidence},
+        )
+
+    async def open(self, request: Request, evidence: Evidence, *, total: float, connect: float) -> "Opened":
+        """Send a request and return its answer with the body still to come.
+
+        Raises:
+            Unanswered: if no status came within `total` seconds.
+        """
+        response: httpx.Response | None = None
+        try:
+            with anyio.move_on_after(total):
+                response = await self._send(request, evidence, connect=connect)
+        finally:
+            if response is None:
+                await self._tidy(None)
+        if response is None:
+            raise Unanswered(evidence.reach, f"no answer within {total:g} s", timed_out=True)
+        return Opened(self, response)
+
+    async def _tidy(self, response: httpx.Response | None) -> None:
+        """Close what a failed request left behind, or the pool dies of it (httpcore 1.0.9, measured)."""
+        with anyio.move_on_after(1, shield=True):
+            if response is not None:
+                await response.aclose()
+            for connection in _orphans(getattr(self._transport, "_pool", None)):
+                await connection.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        with anyio.move_on_after(5, shield=True):
+            await self._client.aclose()
+
+
+def _orphans(pool: Any) -> list[Any]:
+    """Remove from httpcore's pool, and return, the connections that no live request owns, idle ones aside."""
+    connections = getattr(pool, "_connections", None)
+    requests = getattr(pool, "_requests", None)
+    if not isinstance(connections, list) or not isinstance(requests, list):
+        return []  # another transport, or a later httpcore that keeps its own house
+    owned = {id(getattr(request, "connection", None)) for request in requests}
+    lost = [c for c in connections if id(c) not in owned and not c.is_idle() and not c.is_closed()]
+    for connection in lost:
+        connections.remove(connection)
+    return lost
+
+
+def headers_of(response: httpx.Response) -> dict[str, str]:
+    """Return the headers as they came, names in lower case; several of one name joined by commas."""
+    kept: httpx.Headers = response.extensions.get("desk360.headers", response.headers)
+    return dict(kept.items())
+
+
+async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    inflater = Inflater(response.headers.get("content-encoding", ""))
+    async for chunk in response.aiter_raw():
+        for piece in inflater.feed(chunk):
+            yield piece
+    for piece in inflater.finish():
+        yield piece
+
+
+class Opened:
+    """An answer whose body is still to be read.
+
+    Attributes:
+        status: the HTTP status.
+        headers: names in lower case.
+    """
+
+    def __init__(self, http: Http, response: httpx.Response) -> None:
+        self._http = http
+        self._response = response
+        self._ended = False
+        self.status = response.status_code
+        self.headers = headers_of(response)
+
+    async def pieces(self, gap: float) -> AsyncIterator[bytes]:
+        """Yield the decoded body, at most 64 KiB at a time where it is compressed.
+
+        Args:
+            gap: seconds that may pass between two pieces.
+
+        Raises:
+            Unanswered: if the body breaks off, stalls or can't be decoded.
+        """
+        source = _pieces(self._response)
+        try:
+            while True:
+                with anyio.move_on_after(gap) as deadline:
+                    try:
+                        piece = await anext(source)
+                    except StopAsyncIteration:
+                        break
+                    except Exception as error:  # noqa: BLE001  # httpx's, zlib's or a user's transport's
+                        _broken_off(error)
+                if deadline.cancelled_caught:
+                    raise Unanswered(Reach.STARTED, f"no further byte within {gap:g} s", timed_out=True)
+                yield piece
+            self._ended = True
+        finally:
+            with anyio.CancelScope(shield=True):
+                await source.aclose()  # type: ignore[attr-defined]  # an async generator, typed as an iterator
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body wasn't read to its end."""
+        if self._ended:
+            with anyio.move_on_after(1, shield=True):
+                await self._response.aclose()
+        else:
+            await self._http._tidy(self._response)  # the other half of this module
+
+
+def _broken_off(error: Exception) -> NoReturn:
+    reason = (
+        str(error) if isinstance(error, Undecodable) else f"the body was cut off ({type(error).__name__})"
+    )
+    raise Unanswered(Reach.STARTED, reason) from error

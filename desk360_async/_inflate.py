@@ -1,0 +1,80 @@
+"""Decompression in bounded pieces: a bomb of 56 kB must not become 57 MB in memory at once (ruling 32a)."""
+
+import zlib
+from collections.abc import Iterator
+
+PIECE = 64 * 1024  # bytes that one step may yield
+
+ENCODINGS = "gzip, deflate"  # all that we offer: the others can't be decoded in bounded pieces
+
+
+class Undecodable(ValueError):
+    """The compressed data is broken, or in an encoding that we didn't offer."""
+
+
+class Inflater:
+    """Decodes a body's content encoding piece by piece.
+
+    Args:
+        encoding: the value of Content-Encoding, in any case; empty for none.
+
+    Raises:
+        Undecodable: for an encoding that wasn't offered.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        name = encoding.strip().lower()
+        if name not in ("", "identity", "gzip", "x-gzip", "deflate"):
+            raise Undecodable("the body is in a content encoding that wasn't asked for")
+        self._plain = name in ("", "identity")
+        self._deflate = name == "deflate"
+        self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self._started = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what a chunk decodes to, at most 64 KiB at a time.
+
+        Raises:
+            Undecodable: if the data is broken.
+        """
+        if self._plain:
+            if chunk:
+                yield chunk
+            return
+        while chunk:
+            piece = self._decompress(chunk)
+            if piece:
+                yield piece
+            chunk = self._stream.unconsumed_tail
+            if self._stream.eof and self._stream.unused_data.strip(b"\0"):
+                # A gzip file may hold several members, one behind the other.
+                chunk = self._stream.unused_data
+                self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+    def _decompress(self, chunk: bytes) -> bytes:
+        started, self._started = self._started, True
+        try:
+            return self._stream.decompress(chunk, PIECE)
+        except zlib.error:
+            if started or not self._deflate:
+                raise Undecodable("the compressed body is broken") from None
+        try:
+            # "deflate" should be zlib's format; servers of old send it raw.
+            self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
+            return self._stream.decompress(chunk, PIECE)
+        except zlib.error:
+            raise Undecodable("the compressed body is broken") from None
+
+    def finish(self) -> Iterator[bytes]:
+        """Yield what is left at the end of the body.
+
+        Raises:
+            Undecodable: if the compressed data stops too early.
+        """
+        if self._plain or not self._started:
+            return
+        while not self._stream.eof:
+            piece = self._stream.decompress(self._stream.unconsumed_tail, PIECE)
+            if not piece:
+                raise Undecodable("the compressed body stops too early")
+            yield piece

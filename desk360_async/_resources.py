@@ -1,0 +1,235 @@
+"""Lists that the server keeps: integrations, and templates with their cache."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+from attrs import define, field
+
+from ._background import start
+from ._errors import Desk360Error, InvalidMessage
+from ._messages import TemplateBatch, TemplateMessage, with_ids
+from ._replies import Integration, Page, Template, Translation, matching
+from ._wire import Call, integrations_call, stuck, templates_call
+
+if TYPE_CHECKING:
+    from ._client import AsyncDesk360
+
+T = TypeVar("T")
+
+FRESH = (
+    300.0  # seconds for which a list is taken as it is; "Best Practices" asks to cache what hardly changes
+)
+STALE = 3600.0  # seconds until which it may still be used while it is refreshed in the background
+RETRIED = 60.0  # seconds after which a name that isn't in the list is worth another look
+
+
+async def pages(load: Callable[[int], Awaitable["Page[T]"]], start_page: int) -> AsyncIterator["Page[T]"]:
+    """Yield page after page, as long as the server names a later one ("Pagination").
+
+    Raises:
+        UnexpectedResponse: after the pages before it, if `next` doesn't grow.
+    """
+    number = start_page
+    while True:
+        page = await load(number)
+        yield page
+        if page.following is None:
+            return
+        if not page.has_next:
+            stuck(page)
+        number = page.following
+
+
+class Integrations:
+    """Your WhatsApp numbers. Implements "Integrations"; reached as `client.integrations`."""
+
+    def __init__(self, client: "AsyncDesk360") -> None:
+        self._client = client
+
+    async def list(self, page: int = 1) -> "Page[Integration]":
+        """Return one page of at most 20.
+
+        Args:
+            page: from 1.
+
+        Raises:
+            Desk360Error: if it can't be had.
+        """
+        return await self._client._call(integrations_call(page))  # type: ignore[no-any-return]  # a part of the client
+
+    def iter_pages(self, start_page: int = 1) -> AsyncIterator["Page[Integration]"]:
+        """Yield page after page; each costs a request.
+
+        Raises:
+            Desk360Error: after the pages before it.
+        """
+        return pages(self.list, start_page)
+
+    async def iter(self) -> AsyncIterator[Integration]:
+        """Yield integration after integration."""
+        async for page in self.iter_pages():
+            for item in page:
+                yield item
+
+
+@define(eq=False)
+class TemplateCache:
+    """One integration's templates, as last seen; shared by a client and its views.
+
+    Attributes:
+        at: when they were asked for, by the event loop's clock.
+    """
+
+    templates: tuple[Template, ...] = ()
+    at: float | None = None
+    lock: anyio.Lock = field(factory=anyio.Lock)
+    refreshing: bool = False
+
+    def age(self) -> float:
+        """Seconds since it was asked for."""
+        return float("inf") if self.at is None else anyio.current_time() - self.at
+
+
+class Templates:
+    """An integration's message templates. Implements "WhatsApp Message Templates".
+
+    Reached as `client.templates`. Look-ups by name, and the checks of sends, use a cached list.
+    """
+
+    def __init__(self, client: "AsyncDesk360") -> None:
+        self._client = client
+
+    def _call(self, page: int) -> Call:
+        return templates_call(page, self._client._integration("templates"))  # a part of the client
+
+    async def list(self, page: int = 1) -> "Page[Template]":
+        """Return one page of at most 20, fresh from the server.
+
+        Args:
+            page: from 1.
+
+        Raises:
+            Desk360Error: if it can't be had.
+        """
+        return await self._client._call(self._call(page))  # type: ignore[no-any-return]  # a part of the client
+
+    def iter_pages(self, start_page: int = 1) -> AsyncIterator["Page[Template]"]:
+        """Yield page after page, fresh from the server; each costs a request.
+
+        Raises:
+            Desk360Error: after the pages before it.
+        """
+        return pages(self.list, start_page)
+
+    async def iter(self) -> AsyncIterator[Template]:
+        """Yield template after template, fresh from the server."""
+        async for page in self.iter_pages():
+            for item in page:
+                yield item
+
+    async def preload(self) -> None:
+        """Load the list now, so that no send by name has to wait for it.
+
+        Raises:
+            Desk360Error: if it can't be had.
+        """
+        await self._load(self._cache(), younger_than=0.0)
+
+    async def get(self, id_or_name: int | str) -> Template:
+        """Return a template from the cached list.
+
+        Args:
+            id_or_name: its id (int) or name (str); Unicode-normalised, exact first, then case-folded.
+
+        Raises:
+            InvalidMessage: if there is none, or more than one; the message lists what there is.
+            Desk360Error: if the list can't be had.
+        """
+        cache = self._cache()
+        await self._refreshed(cache)
+        found = _find(cache.templates, id_or_name)
+        if not found and cache.age() > RETRIED:
+            await self._load(cache, younger_than=RETRIED)
+            found = _find(cache.templates, id_or_name)
+        if len(found) == 1:
+            return found[0]
+        there_is = ", ".join(f"{t.name} ({t.id})" for t in cache.templates) or "none"
+        problem = "is ambiguous; use its id" if found else "is unknown"
+        raise InvalidMessage("template", f"{id_or_name!r} {problem}; there is: {there_is}")
+
+    async def resolve(self, message: TemplateMessage | TemplateBatch) -> TemplateMessage | TemplateBatch:
+        """Return a message with ids for names, checked as far as the list is known.
+
+        With ids only, nothing is looked up: a list that is at hand is used, or no check is made.
+
+        Raises:
+            InvalidMessage: if the template or the language can't be sent, or parameters don't fit.
+        """
+        if isinstance(message.template, int) and isinstance(message.language, int):
+            self._check_known(message)
+            return message
+        template = await self.get(message.template)
+        translation = template.translation(message.language)
+        _check(message, template, translation)
+        if translation.language_id is None:
+            raise InvalidMessage("language", f"{message.language!r} has no id in the list; use its id")
+        return with_ids(message, template.id, translation.language_id)
+
+    def _check_known(self, message: TemplateMessage | TemplateBatch) -> None:
+        cache = self._cache()
+        if cache.age() > FRESH:
+            return
+        for template in _find(cache.templates, message.template):
+            for translation in template.translations:
+                if translation.language_id == message.language:
+                    _check(message, template, translation)
+
+    def _cache(self) -> TemplateCache:
+        integration = self._client._integration("templates")  # a part of the client
+        return self._client._caches.setdefault(integration, TemplateCache())  # a part of the client
+
+    async def _refreshed(self, cache: TemplateCache) -> None:
+        age = cache.age()
+        if age > STALE:
+            await self._load(cache, younger_than=STALE)
+        elif age > FRESH and not cache.refreshing:
+            cache.refreshing = True
+            start(self._refresh, cache)
+
+    async def _refresh(self, cache: TemplateCache) -> None:
+        try:
+            await self._load(cache, younger_than=FRESH)
+        except Desk360Error:
+            pass  # the list at hand goes on serving; when it is too old, a caller gets the error
+        finally:
+            cache.refreshing = False
+
+    async def _load(self, cache: TemplateCache, *, younger_than: float) -> None:
+        # All who wait share one answer: whoever gets the lock second finds the list already there.
+        asked = anyio.current_time()
+        async with cache.lock:
+            if cache.at is not None and (cache.at >= asked or cache.age() < younger_than):
+                return
+            at = anyio.current_time()
+            cache.templates = tuple([template async for template in self.iter()])
+            cache.at = at
+
+
+def _find(templates: tuple[Template, ...], id_or_name: int | str) -> list[Template]:
+    if isinstance(id_or_name, int):
+        return [template for template in templates if template.id == id_or_name]
+    return matching(templates, id_or_name, lambda template: template.name)
+
+
+def _check(message: TemplateMessage | TemplateBatch, template: Template, translation: Translation) -> None:
+    if template.sendable is False:
+        raise InvalidMessage(
+            "template", f"{template.name} ({template.id}) is not sendable; ask Desk360's panel why"
+        )
+    if not translation.active:
+        active = ", ".join(str(t.language) for t in template.translations if t.active) or "none"
+        name = f"{translation.language} of {template.name}"
+        problem = f"{name} is not active ({translation.status}); active: {active}"
+        raise InvalidMessage("language", problem)
+    translation.check(message.parameters, message.attachment)

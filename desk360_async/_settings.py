@@ -1,0 +1,164 @@
+"""Settings: what the user configures, checked where it is given. Pure, but for reading the environment."""
+
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import Attribute, field, frozen
+
+from ._errors import ConfigurationError
+
+DEFAULT_BASE_URL = "https://public-api.desk360.com/v1"
+
+
+def _seconds(least: float) -> Any:
+    def check(owner: object, attribute: "Attribute[float]", value: object) -> None:
+        name = f"{type(owner).__name__}.{attribute.name}"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ConfigurationError(f"{name} must be a finite number of seconds, got {value!r}")
+        if value < least or (least == 0 and attribute.name != "backoff" and value < 0):
+            raise ConfigurationError(f"{name} must be at least {least:g} seconds, got {value!r}")
+
+    return check
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """How long to wait, in seconds; all count once the token and a connection slot are held.
+
+    Attributes:
+        total: one attempt, from connecting to the last byte, dripping servers included.
+        connect: DNS, TCP and TLS.
+        upload: takes the place of `total` when files go up.
+        download: between two chunks of a media download.
+
+    Raises:
+        ConfigurationError: if one isn't a finite number above zero.
+    """
+
+    total: float = field(default=30.0, validator=_seconds(0.001))
+    connect: float = field(default=5.0, validator=_seconds(0.001))
+    upload: float = field(default=120.0, validator=_seconds(0.001))
+    download: float = field(default=30.0, validator=_seconds(0.001))
+
+
+@frozen(kw_only=True)
+class RetryPolicy:
+    """When an attempt is repeated by itself; what may have gone out never is.
+
+    Attributes:
+        attempts: at most so many, the first included; those after a 429 don't count.
+        max_retry_after: one call waits for 429s at most so many seconds in sum.
+        backoff: seconds before the second attempt, doubled each time, with jitter.
+        backoff_max: at most so many seconds between two attempts.
+
+    Raises:
+        ConfigurationError: if attempts is below 1 or a number of seconds is negative.
+    """
+
+    attempts: int = 3
+    max_retry_after: float = field(default=120.0, validator=_seconds(0))
+    backoff: float = field(default=0.5, validator=_seconds(0))
+    backoff_max: float = field(default=8.0, validator=_seconds(0))
+
+    def __attrs_post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+            raise ConfigurationError(f"RetryPolicy.attempts must be 1 or more, got {self.attempts!r}")
+
+
+def parse_timeouts(value: object) -> Timeouts:
+    """Return timeouts; a bare number is `total`, and bounds `connect` too."""
+    if isinstance(value, Timeouts):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"timeout must be seconds or Timeouts(...), not {type(value).__name__}")
+    total = Timeouts(total=value).total
+    return Timeouts(total=total, connect=min(total, 5.0))
+
+
+def parse_api_key(value: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the API key, else DESK360_API_KEY's; blanks around it and a pasted "Bearer " are dropped.
+
+    Raises:
+        ConfigurationError: if there is none, or it holds what a header can't. The key isn't shown.
+    """
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"api_key must be text, not {type(value).__name__}")
+    key = (environ.get("DESK360_API_KEY", "") if value is None else value).strip()
+    key = re.sub(r"\Abearer\s+", "", key, flags=re.IGNORECASE)
+    if not key or key.lower() == "bearer":
+        raise ConfigurationError(
+            "no API key: pass AsyncDesk360(api_key=...) or set the environment variable DESK360_API_KEY"
+        )
+    if bad := re.search(r"[^\x21-\x7e]", key):
+        kind = "a line break" if bad[0] in "\r\n" else "a blank, a control or a non-ASCII character"
+        raise ConfigurationError(
+            f"the API key holds {kind} at position {bad.start()}; copy it again, in one piece"
+        )
+    return key
+
+
+def parse_integration_id(value: object, environ: Mapping[str, str] = os.environ) -> int | None:
+    """Return the integration's id, else DESK360_INTEGRATION_ID's, else None.
+
+    Raises:
+        ConfigurationError: if it is no whole number of 1 or more.
+    """
+    name = "integration_id"
+    if value is None:
+        text = environ.get("DESK360_INTEGRATION_ID", "").strip()
+        if not text:
+            return None
+        name, value = "DESK360_INTEGRATION_ID", int(text) if re.fullmatch(r"[0-9]{1,18}", text) else text
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number of 1 or more, got {value!r}")
+    return value
+
+
+def parse_base_url(value: str | None, *, allow_http: bool, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the API's base URL, ending in `/v1`: the one given, else DESK360_BASE_URL, else the vendor's.
+
+    Raises:
+        ConfigurationError: for anything but https (http to loopback hosts, or with `allow_http`), and for
+            a query, a fragment or user info.
+    """
+    url = environ.get("DESK360_BASE_URL") or DEFAULT_BASE_URL if value is None else value
+    if not isinstance(url, str) or re.search(r"[\x00-\x20\x7f-\uffff]", url.strip()):
+        raise ConfigurationError("base_url must be a plain ASCII URL, like 'https://public-api.desk360.com'")
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError(
+            "base_url is no URL; it looks like 'https://public-api.desk360.com'"
+        ) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError("base_url must start with https://, like 'https://public-api.desk360.com'")
+    if parts.query or parts.fragment or "@" in parts.netloc or "?" in url or "#" in url:
+        raise ConfigurationError(
+            "base_url must not hold a query, a fragment or a user; the key goes in api_key"
+        )
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
+        raise ConfigurationError(
+            f"base_url with http:// would send the key in the clear to {parts.hostname}: "
+            "write https://, or pass allow_http=True for a sandbox in a container"
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    path = parts.path.rstrip("/")
+    if not path.endswith("/v1"):
+        path += "/v1"
+    return f"{parts.scheme}://{host}{f':{port}' if port is not None else ''}{path}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address can only be this machine."""
+    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

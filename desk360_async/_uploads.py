@@ -1,0 +1,186 @@
+"""Files going up: measured, opened and read in worker threads, never on the event loop's own.
+
+A block is read ahead while the one before it is on the wire. What changed on the disk since it was
+measured is refused before a byte leaves, as far as that can be seen.
+"""
+
+import os
+import secrets
+import stat
+from collections.abc import AsyncIterator, Mapping
+from io import FileIO
+from pathlib import Path
+from typing import TypeAlias
+
+import anyio
+from attrs import frozen
+
+from . import _threads
+from ._attachments import Attachment, check_size
+from ._errors import InvalidMessage, Outcome
+from ._forms import Form, head_of, tail_of
+
+BLOCK = 256 * 1024  # bytes a read; smaller ones cost a thread's round trip more often
+
+
+@frozen
+class Measure:
+    """What the disk said of a file before the token was spent."""
+
+    size: int
+    modified: int
+
+
+Measures: TypeAlias = Mapping[Path, Measure]
+
+
+async def measure(form: Form) -> Measures:
+    """Look, in a worker thread, whether the form's paths are files of at most 20 MiB.
+
+    Raises:
+        InvalidMessage: if one is missing, no file, too large or unreadable.
+    """
+    paths = [file for file in form.files if file.path is not None]
+    return await _threads.run(_measure, paths) if paths else {}
+
+
+def _measure(files: list[Attachment]) -> Measures:
+    return {file.path: _measure_one(file, file.path) for file in files if file.path is not None}
+
+
+def _measure_one(file: Attachment, path: Path) -> Measure:
+    try:
+        with path.open("rb", buffering=0) as opened:
+            return _measure_open(file, opened)
+    except OSError as error:
+        raise _unusable(file, error) from error
+
+
+def _measure_open(file: Attachment, opened: FileIO) -> Measure:
+    found = os.fstat(opened.fileno())
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidMessage("attachment", f"{file.name!r} is not a regular file")
+    return Measure(check_size(found.st_size, file.name), found.st_mtime_ns)
+
+
+def _unusable(file: Attachment, error: OSError) -> InvalidMessage:
+    reason = (
+        "is a folder, not a file"
+        if isinstance(error, IsADirectoryError)
+        else (error.strerror or "can't be read")
+    )
+    return InvalidMessage("attachment", f"{file.name!r}: {reason}; give the path of a file that can be read")
+
+
+class Upload:
+    """One attempt's multipart body: an async iterable of bytes with a known length.
+
+    Attributes:
+        content_type: the request's media type, with the boundary.
+        length: bytes in all.
+        failure: why the body stopped early, if it did.
+    """
+
+    def __init__(self, form: Form, measures: Measures) -> None:
+        boundary = secrets.token_hex(16)
+        self._tail = tail_of(boundary)
+        self._parts = [(head_of(part, boundary), part.value) for part in form.parts]
+        self._measures = measures
+        self._open: dict[int, FileIO] = {}
+        self._send, self._receive = anyio.create_memory_object_stream[bytes](1)
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        self.length = len(self._tail) + sum(len(head) + self._size(value) + 2 for head, value in self._parts)
+        self.failure: InvalidMessage | None = None
+
+    def _size(self, value: str | Attachment) -> int:
+        if isinstance(value, str):
+            return len(value.encode())
+        return self._measures[value.path].size if value.path is not None else value.size or 0
+
+    async def open(self) -> None:
+        """Open the files, before a byte leaves.
+
+        Raises:
+            InvalidMessage: if one vanished, or isn't what was measured.
+        """
+        if self._measures:
+            await _threads.run(self._open_files)
+
+    def _open_files(self) -> None:
+        for index, (_, file) in enumerate(self._parts):
+            if isinstance(file, Attachment) and file.path is not None:
+                try:
+                    self._open[index] = opened = file.path.open("rb", buffering=0)
+                except OSError as error:
+                    raise _unusable(file, error) from error
+                if _measure_open(file, opened) != self._measures[file.path]:
+                    raise InvalidMessage(
+                        "attachment", f"{file.name!r} changed while it waited to be sent; send it again"
+                    )
+
+    async def aclose(self) -> None:
+        """Close the files and the channel between reader and wire."""
+        self._receive.close()
+        self._send.close()
+        if self._open:
+            files, self._open = list(self._open.values()), {}
+            with anyio.CancelScope(shield=True):
+                await _threads.run(_close, files)
+
+    async def pump(self) -> None:
+        """Read the parts, a block ahead of the wire; runs beside the request."""
+        with self._send:
+            try:
+                async for block in self._blocks():
+                    await self._send.send(block)
+            except InvalidMessage as error:
+                self.failure = error
+            except anyio.BrokenResourceError:
+                pass  # the request ended first, and says why itself
+            except Exception as error:  # noqa: BLE001  # the user's stream may raise anything
+                self.failure = InvalidMessage("attachment", f"its stream failed: {type(error).__name__}")
+                self.failure.__cause__ = error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for block in self._receive:
+            yield block
+        if self.failure is not None:
+            # The headers are out, and what the server makes of half a body is its own affair.
+            self.failure.outcome = Outcome.UNKNOWN
+            raise self.failure
+
+    async def _blocks(self) -> AsyncIterator[bytes]:
+        for index, (head, value) in enumerate(self._parts):
+            if isinstance(value, str):
+                yield head + value.encode() + b"\r\n"
+            elif value.content is not None:
+                yield head
+                for start in range(0, len(value.content), BLOCK):
+                    yield value.content[start : start + BLOCK]
+                yield b"\r\n"
+            else:
+                yield head
+                left = self._size(value)
+                async for block in self._content(index, value):
+                    left -= len(block)
+                    if left < 0:
+                        break
+                    yield block
+                if left:
+                    raise InvalidMessage("attachment", f"{value.name!r} is not as long as it was said to be")
+                yield b"\r\n"
+        yield self._tail
+
+    async def _content(self, index: int, file: Attachment) -> AsyncIterator[bytes]:
+        if file.open is not None:
+            async for block in file.open():
+                yield bytes(block)
+            return
+        opened = self._open[index]
+        while block := await _threads.run(opened.read, BLOCK):
+            yield block
+
+
+def _close(files: list[FileIO]) -> None:
+    for file in files:
+        file.close()

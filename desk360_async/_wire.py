@@ -1,0 +1,527 @@
+"""The protocol, pure: a message to a call, and (status, headers, body) to a reply or an error.
+
+Each function names the heading of the vendor's document that it implements. Nothing here waits, and
+nothing knows of httpx.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+from urllib.parse import parse_qs, quote, urlsplit
+
+from attrs import field, frozen
+
+from . import _codec
+from ._errors import (
+    APIError,
+    AuthenticationFailed,
+    InvalidMessage,
+    NotFound,
+    Outcome,
+    PermissionDenied,
+    RateLimited,
+    RequestRefused,
+    ServerError,
+    UnexpectedResponse,
+    ValidationFailed,
+    mask_phone,
+)
+from ._forms import Form, form_for
+from ._headers import retry_after
+from ._messages import (
+    ContactsMessage,
+    InteractiveMessage,
+    LocationMessage,
+    LocationRequestMessage,
+    MediaMessage,
+    Message,
+    TemplateBatch,
+    TemplateMessage,
+    TextMessage,
+    attachments_of,
+    check_unicode,
+    listed,
+    phones_of,
+)
+from ._phones import digits_of, parse_phone
+from ._replies import Answer, BulkSent, Integration, Page, Sent, SentFile, SentMedia, Template
+from ._verdict import Body, verdict
+
+BODY_KEPT = 64 * 1024  # characters of an answer that an error keeps
+
+
+@frozen
+class Answered:
+    """An answer as it came off the wire.
+
+    Attributes:
+        status: the HTTP status.
+        headers: names in lower case.
+        body: decompressed, at most 8 MiB.
+        damage: what went wrong with the body after the status was seen; empty if nothing.
+        cut: whether that was the network's doing, so that another attempt may read it whole.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    damage: str = ""
+    cut: bool = False
+
+
+@frozen
+class Call:
+    """One request, ready to go out as often as needed, and the way to read its answer.
+
+    Attributes:
+        method: GET or POST, or the user's own.
+        path: below the base URL, with its query.
+        read: (call, answered) → reply, for a 2xx.
+        content: the JSON body.
+        form: the multipart body, where files go up.
+        idempotent: whether repeating it does no harm.
+        has_outcome: whether its errors say what became of a send; reads have none.
+        lists_taken: whether the answer alone says who was taken (bulk).
+        phones: the digits of the phones in it, to be masked in what the server says.
+        asked: what the request listed, to compare the answer with.
+    """
+
+    method: str
+    path: str
+    read: Callable[["Call", Answered], Any]
+    content: bytes | None = field(default=None, repr=False)
+    form: Form | None = field(default=None, repr=False)
+    idempotent: bool = False
+    has_outcome: bool = True
+    lists_taken: bool = False
+    phones: frozenset[str] = field(default=frozenset(), repr=False)
+    asked: tuple[str, ...] = field(default=(), repr=False)
+
+
+# ── calls ──────────────────────────────────────────────────────────────────────────────────────────────
+
+_PATHS: dict[type, str] = {
+    TemplateMessage: "templates/send",
+    TemplateBatch: "templates/send/bulk",
+    TextMessage: "messages",
+    LocationMessage: "messages/locations",  # six samples say so, the heading says `messages` (ruling 2)
+    ContactsMessage: "messages/contacts",
+    MediaMessage: "messages/medias",
+    InteractiveMessage: "messages/interactive",
+    LocationRequestMessage: "messages/interactive/location-request",
+}
+
+
+def call_for(message: Message, integration_id: int) -> Call:
+    """Return the call that sends a message; names of templates are ids by now.
+
+    Raises:
+        InvalidMessage: if it is no message, or makes a form that PHP would cut.
+    """
+    place = _PATHS.get(type(message))
+    if place is None:
+        raise InvalidMessage(
+            "message", f"must be a message such as TextMessage, not {type(message).__name__}"
+        )
+    fields = _codec.unstructure(message)
+    files = attachments_of(message)
+    name = "attachments[]" if isinstance(message, MediaMessage) else "attachment"
+    phones = phones_of(message)
+    bulk = isinstance(message, TemplateBatch)
+    return Call(
+        method="POST",
+        path=f"/integrations/{integration_id}/conversations/{place}",
+        read=read_bulk if bulk else read_media if isinstance(message, MediaMessage) else read_sent,
+        # JSON whenever there is no file: PHP keeps 1,000 fields of a form (ruling 4).
+        content=None if files else _codec.encode(fields),
+        form=form_for(fields, [(name, file) for file in files]) if files else None,
+        lists_taken=bulk,
+        phones=frozenset(digits_of(phone) for phone in phones),
+        asked=phones,
+    )
+
+
+def mark_read_call(to: str, message_ids: Sequence[str], integration_id: int) -> Call:
+    """Return the call for "Read WhatsApp Message".
+
+    Raises:
+        InvalidMessage: for a wrong phone, a lone id, or none.
+    """
+    ids = listed(message_ids, "message_ids")
+    for index, value in enumerate(ids):
+        if not isinstance(value, str) or not value:
+            raise InvalidMessage(
+                f"message_ids[{index}]", "must be the text of a message's id, as its webhook brought it"
+            )
+        check_unicode(value, f"message_ids[{index}]")
+    if not ids:
+        raise InvalidMessage("message_ids", "is empty; give at least one")
+    phone = parse_phone(to)
+    return Call(
+        method="POST",
+        path=f"/integrations/{integration_id}/conversations/messages/reads",
+        read=read_marked,
+        content=_codec.encode({"to": phone, "message_ids": ids}),
+        idempotent=True,
+        phones=frozenset({digits_of(phone)}),
+        asked=ids,
+    )
+
+
+def integrations_call(page: int) -> Call:
+    """Return the call for one page of "Integrations"."""
+    return _list_call("/integrations", page, Integration)
+
+
+def templates_call(page: int, integration_id: int) -> Call:
+    """Return the call for one page of "WhatsApp Message Templates"."""
+    return _list_call(f"/integrations/{integration_id}/conversations/templates", page, Template)
+
+
+def _list_call(path: str, page: int, kind: type[Any]) -> Call:
+    if isinstance(page, bool) or not isinstance(page, int) or page < 1:
+        raise InvalidMessage("page", f"must be a whole number of 1 or more, got {page!r}")
+    return Call(
+        method="GET",
+        path=f"{path}?page={page}",
+        read=lambda call, answered: read_page(call, answered, kind, page),
+        idempotent=True,
+        has_outcome=False,
+    )
+
+
+def media_path(media_id: str, integration_id: int) -> str:
+    """Return the path of "Get WhatsApp Media"; the id is opaque text, one path segment (ruling 15)."""
+    if not isinstance(media_id, str) or not media_id.strip("."):
+        raise InvalidMessage("media_id", "must be the id of a media, as a webhook or a send brought it")
+    check_unicode(media_id, "media_id")
+    return f"/integrations/{integration_id}/conversations/messages/medias/{quote(media_id, safe='')}"
+
+
+def free_call(
+    method: str, path: str, content: bytes | None, params: Mapping[str, Any] | None, *, idempotent: bool
+) -> Call:
+    """Return a call of the user's own; relative paths under `/v1` only, so that the key stays at home.
+
+    Raises:
+        InvalidMessage: for a method or a path that can't be meant.
+    """
+    if not isinstance(method, str) or not re.fullmatch(r"[A-Za-z]{1,20}", method):
+        raise InvalidMessage("method", "must be an HTTP method, such as 'GET'")
+    if (
+        not isinstance(path, str)
+        or re.search(r"[^\x21-\x7e]|\\", path)
+        or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|//", path)
+    ):
+        raise InvalidMessage(
+            "path", "must be relative to /v1, like '/integrations', without a host or blanks"
+        )
+    if re.search(r"(^|/)(\.|%2e){1,2}(/|\?|$)", path, re.IGNORECASE) or "#" in path:
+        raise InvalidMessage("path", "must not hold '.' or '..' segments or a '#'")
+    query = "&".join(f"{quote(str(k), safe='')}={quote(str(v), safe='')}" for k, v in (params or {}).items())
+    bare = "/" + path.lstrip("/")
+    safe = method.upper() in ("GET", "HEAD")
+    return Call(
+        method=method.upper(),
+        path=bare + (("&" if "?" in bare else "?") + query if query else ""),
+        read=read_answer,
+        content=content,
+        idempotent=idempotent or safe,
+        has_outcome=not safe,
+    )
+
+
+# ── replies ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read(call: Call, answered: Answered) -> Any:
+    """Return the reply that an answer holds.
+
+    Raises:
+        APIError: for a status that is no success, or an error in a success's body.
+        UnexpectedResponse: for a success that can't be read.
+    """
+    if 200 <= answered.status < 300:
+        return call.read(call, answered)
+    raise error_from(call, answered)
+
+
+def read_sent(call: Call, answered: Answered) -> Sent:
+    """Read the answer to a send: "message_id"."""
+    data = _payload(call, answered)
+    fields = _codec.as_object(data)
+    message_id = fields.get("message_id")
+    if isinstance(message_id, int) and not isinstance(message_id, bool):
+        message_id = str(message_id)
+    if isinstance(message_id, str) and message_id:
+        return Sent(message_id, raw=fields)
+    raise _refuse(call, answered, data, "required field missing @ $.message_id")
+
+
+def read_bulk(call: Call, answered: Answered) -> BulkSent:
+    """Read the answer to a bulk send: "phones", which alone says who was taken."""
+    data = _payload(call, answered)
+    fields = _codec.as_object(data)
+    listed_ = fields.get("phones")
+    if not isinstance(listed_, list | dict) or (_said_error(fields) and not listed_):
+        raise _refuse(call, answered, data, "required field missing @ $.phones")
+    phones = tuple(str(phone) for phone in _codec.as_rows(listed_) if isinstance(phone, str | int))
+    taken = {digits_of(phone) for phone in phones}
+    return BulkSent(phones, tuple(p for p in call.asked if digits_of(p) not in taken), raw=fields)
+
+
+def read_media(call: Call, answered: Answered) -> SentMedia:
+    """Read the answer to a media message: "medias", files grouped by kind."""
+    data = _payload(call, answered)
+    fields = _codec.as_object(data)
+    groups = fields.get("medias")
+    if not isinstance(groups, dict | list) or not groups:
+        raise _refuse(call, answered, data, "required field missing @ $.medias")
+    named = groups.items() if isinstance(groups, dict) else [(None, groups)]
+    files = [
+        _file(kind, row) for kind, rows in named for row in _codec.as_rows(rows) if isinstance(row, dict)
+    ]
+    if not any(file.media_id or file.message_id for file in files):
+        raise _refuse(call, answered, data, "required field missing @ $.medias.*.message_id")
+    return SentMedia(tuple(files), raw=fields)
+
+
+def _file(kind: str | None, row: dict[str, Any]) -> SentFile:
+    return _codec.structure({**row, "kind": kind}, SentFile)
+
+
+def read_marked(call: Call, answered: Answered) -> tuple[str, ...]:
+    """Read the answer to "Read WhatsApp Message"; an empty one returns the ids asked for (ruling 26)."""
+    if not answered.body.strip() and not answered.damage:
+        return call.asked
+    data = _payload(call, answered)
+    ids = _codec.as_object(data).get("message_ids")
+    if ids is None:
+        raise _refuse(call, answered, data, "required field missing @ $.message_ids")
+    return tuple(str(value) for value in _codec.as_rows(ids) if isinstance(value, str | int))
+
+
+def read_page(call: Call, answered: Answered, kind: type[Any], number: int) -> "Page[Any]":
+    """Read a page of a list; a row without its id is named."""
+    data = _payload(call, answered)
+    if (isinstance(data, dict) and _said_error(data)) or data is None or not isinstance(data, dict | list):
+        raise _refuse(call, answered, data, "a list was expected @ $")
+    items = []
+    for index, row in enumerate(_codec.as_rows(data)):
+        try:
+            items.append(_codec.structure(row, kind))
+        except _codec.MissingId:
+            raise _refuse(call, answered, None, f"required field missing @ $[{index}].id") from None
+    following = next_page(answered.headers)
+    return Page(
+        tuple(items), number, following is not None and following > number, following=following, raw=data
+    )
+
+
+def read_answer(call: Call, answered: Answered) -> Answer:
+    """Read the answer to a call of the user's own: JSON, or nothing."""
+    if not answered.body.strip() and not answered.damage:
+        return Answer(answered.status, answered.headers, None)
+    data = _payload(call, answered)
+    if data is _UNREADABLE or (isinstance(data, dict) and _said_error(data)):
+        raise _refuse(call, answered, data, "no JSON @ $")
+    return Answer(answered.status, answered.headers, data)
+
+
+class _Unreadable:
+    """Stands for a body that is no JSON; None is JSON's null."""
+
+
+_UNREADABLE = _Unreadable()
+
+
+def _payload(call: Call, answered: Answered) -> Any:
+    content_type = answered.headers.get("content-type", "")
+    if answered.damage or not answered.body.strip():
+        return _UNREADABLE
+    try:
+        return _codec.decode(answered.body, content_type)
+    except _codec.UnreadableJSON:
+        pass
+    try:
+        return _codec.salvage(answered.body)
+    except _codec.UnreadableJSON:
+        return _UNREADABLE
+
+
+def _said_error(fields: Mapping[str, Any]) -> bool:
+    # null, false, [] and "" are no error (ruling 25).
+    error = fields.get("error")
+    return bool(error) and isinstance(error, dict | str)
+
+
+def _refuse(call: Call, answered: Answered, data: Any, problem: str) -> Exception:
+    """Return the error for a 2xx that isn't the reply (rulings 25, 26)."""
+    fields = _codec.as_object(data)
+    if _said_error(fields):
+        judged = verdict(answered.status, body=Body.ERROR).outcome
+        return _api_error(APIError, call, answered, judged if call.has_outcome else None)
+    judged = verdict(answered.status, body=Body.UNUSABLE, lists_taken=call.lists_taken).outcome
+    outcome = judged if call.has_outcome else None
+    if answered.damage or data is _UNREADABLE:
+        problem = answered.damage or (
+            "the body is empty" if not answered.body.strip() else "the body is no JSON"
+        )
+    took = {
+        Outcome.ACCEPTED: "; the server took it, so it is not sent again",
+        Outcome.UNKNOWN: "; nobody can say who was taken, so it is not sent again",
+    }
+    meaning = took.get(outcome, "") if outcome else ""
+    message = f"HTTP {answered.status}, but the answer can't be read: {problem}{meaning}"
+    text = redact(_text_of(answered), call.phones)
+    return UnexpectedResponse(
+        message, status=answered.status, body=text, problems=(problem,), outcome=outcome
+    )
+
+
+# ── errors ─────────────────────────────────────────────────────────────────────────────────────────────
+
+_ERRORS: dict[int, type[APIError]] = {
+    400: ValidationFailed,
+    401: AuthenticationFailed,
+    403: PermissionDenied,
+    404: NotFound,
+    422: ValidationFailed,
+    429: RateLimited,
+}
+_HINTS = {
+    401: "check the API key, and that it belongs to this account",
+    404: "check the ids, and base_url",
+    429: "the limit counts per IP address; others may share it",
+}
+
+
+def error_from(call: Call, answered: Answered) -> APIError:
+    """Return the error that an answer is; the status decides its class ("Errors"; ruling 24)."""
+    judged = verdict(answered.status, idempotent=call.idempotent).outcome
+    kind = _ERRORS.get(answered.status)
+    if kind is None:
+        kind = ServerError if judged is Outcome.UNKNOWN else RequestRefused
+    return _api_error(kind, call, answered, judged if call.has_outcome else None)
+
+
+def _api_error(kind: type[APIError], call: Call, answered: Answered, outcome: Outcome | None) -> APIError:
+    text = _text_of(answered)
+    code, message, doc_url, errors = explain(text, answered.headers.get("content-type", ""))
+
+    def clean(words: str | None) -> str | None:
+        return redact(words, call.phones) if words else None
+
+    return kind(
+        answered.status,
+        code=clean(code),
+        message=clean(message),
+        doc_url=clean(doc_url),
+        body=redact(text, call.phones),
+        headers={name: redact(value, call.phones) for name, value in answered.headers.items()},
+        errors={
+            redact(f, call.phones): [redact(line, call.phones) for line in lines]
+            for f, lines in errors.items()
+        },
+        retry_after=retry_after(answered.headers),
+        outcome=outcome,
+        hint=_HINTS.get(answered.status, ""),
+    )
+
+
+def _text_of(answered: Answered) -> str:
+    return answered.body[: BODY_KEPT * 4].decode("utf-8", "replace")[:BODY_KEPT]
+
+
+def explain(
+    text: str, content_type: str = ""
+) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
+    """Return what an error's body says: code, message, doc_url and Laravel's errors by field.
+
+    The body may be the documented object, a string under `error`, Laravel's own, HTML, or anything.
+    """
+    try:
+        data = _codec.decode(text.encode("utf-8", "replace"))
+    except _codec.UnreadableJSON:
+        return _glean(text)
+    fields = _codec.as_object(data)
+    error = fields.get("error")
+    inner = error if isinstance(error, dict) else {}
+    message = (
+        _word(inner.get("message"))
+        or (error if isinstance(error, str) else None)
+        or _word(fields.get("message"))
+    )
+    errors = fields.get("errors") or inner.get("errors")
+    by_field = {str(k): _lines(v) for k, v in errors.items()} if isinstance(errors, dict) else {}
+    code = _word(inner.get("code")) or _word(fields.get("code"))
+    doc_url = _word(inner.get("doc_url")) or _word(fields.get("doc_url"))
+    return code, message or None, doc_url, by_field
+
+
+def _glean(text: str) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
+    # The document's own sample of an error lacks a brace and a comma; live ones may too.
+    if '"code"' not in text and '"message"' not in text:
+        return None, None, None, {}
+    found = (
+        re.search(rf'"{name}"\s*:\s*"([^"\\]{{1,500}})"', text) for name in ("code", "message", "doc_url")
+    )
+    code, message, doc_url = (match[1] if match else None for match in found)
+    return code, message, doc_url, {}
+
+
+def _word(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(value)[:2000] or None
+
+
+def _lines(value: object) -> list[str]:
+    return [line for line in map(_word, value if isinstance(value, list) else [value]) if line]
+
+
+_DIGITS = re.compile(r"[0-9]{7,20}")
+_MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
+
+
+def redact(text: str, phones: frozenset[str]) -> str:
+    """Return the text with the call's own phones, and all message ids, cut to their last characters."""
+    if phones:
+        text = _DIGITS.sub(lambda m: mask_phone(m[0]) if m[0] in phones else m[0], text)
+    return _MESSAGE_ID.sub(lambda m: mask_phone(m[0]), text)
+
+
+# ── pagination ─────────────────────────────────────────────────────────────────────────────────────────
+
+# A link is <…> and then parameters up to the next comma that stands outside quotes (RFC 8288).
+_LINK = re.compile(r'<([^>]*)>((?:"(?:[^"\\]|\\.)*"|[^,"])*)')
+_REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))', re.IGNORECASE)
+
+
+def next_page(headers: Mapping[str, str]) -> int | None:
+    """Return the number of the page that `Link` calls next, else None ("Pagination"; ruling 28).
+
+    Only `page=N` is read: the URL's host and path would take the key wherever they like.
+    """
+    for target, rest in _LINK.findall(headers.get("link", "")):
+        rel = _REL.search(rest)
+        if rel is None or "next" not in (rel[1] or rel[2] or "").lower().split():
+            continue
+        try:
+            pages = parse_qs(urlsplit(target.strip()).query).get("page", [])
+        except ValueError:
+            return None
+        return int(pages[-1]) if pages and re.fullmatch(r"[0-9]{1,9}", pages[-1]) else None
+    return None
+
+
+def stuck(page: "Page[Any]") -> NoReturn:
+    """Refuse a `next` that doesn't grow: following it would never end.
+
+    Raises:
+        UnexpectedResponse: always.
+    """
+    problem = (
+        f"page {page.number} names page {page.following} as its next; the list ends here, maybe too early"
+    )
+    raise UnexpectedResponse(problem, status=200, body="", problems=(problem,))

@@ -1,0 +1,25 @@
+"""What all tests share: both event loops, and the HTTP stack that a run is for."""
+
+import os
+
+if os.environ.get("DESK360_TEST_HTTP_STACK") == "httpx2":
+    # Before anything imports httpx: the suite then runs on the fork, unchanged.
+    import httpx2
+
+    httpx2.alias_httpx()
+
+import pytest
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Each async test runs on both event loops."""
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own key and proxies stay out of the tests."""
+    for name in list(os.environ):
+        if name.startswith("DESK360_") and name != "DESK360_TEST_HTTP_STACK":
+            monkeypatch.delenv(name)
