@@ -1,0 +1,369 @@
+"""The events: what a webhook tells, as frozen values made for `match`. No parsing, no I/O.
+
+Every field may be missing in what the server sends (rulings 22 and 33 to 38), so the rules are the same all
+over: an id or a sender that isn't there is `""`, everything else that isn't there is None, an empty tuple
+or an empty part. What a field can't express stays in `.raw`, the event's own JSON object.
+
+`raw` is part of equality, since it holds what the fields don't, and not of the hash, since a dict has none.
+The classes have no slots: attrs fills a frozen instance's `__dict__` in a third of the time.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar, TypeAlias
+
+from attrs import field, frozen
+
+from desk360_async._errors import mask_phone
+
+_DIGITS = re.compile(r"\+?([1-9][0-9]{6,14})")
+_LONG_TOKEN = re.compile(r"[\w+/=-]{16,}")
+_PHONE_LIKE = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){5,}")
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """Return text as it may stand in a repr, a log or an error: short, numbers and ids masked."""
+    text = str(value)[:1000]  # bounds the work that the patterns do on a hostile megabyte
+    text = _LONG_TOKEN.sub(_tail, text)
+    text = _PHONE_LIKE.sub(_tail, text)
+    return repr(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def _tail(found: re.Match[str]) -> str:
+    return mask_phone(found.group())
+
+
+def _shown_or_none(value: object) -> str:
+    return "None" if value is None else shown(value)
+
+
+def _masked(value: str) -> str:
+    return repr(mask_phone(value)) if value else "''"
+
+
+def phone_of(sender: str) -> str | None:
+    """Return a sender as E.164 (`+905…`), or None where it isn't all digits (ruling 35)."""
+    found = _DIGITS.fullmatch(sender)
+    return f"+{found[1]}" if found else None
+
+
+def _words(default: str | None = None) -> Any:
+    # All that a customer can write is masked: a name, a type or a caption may well be a phone number.
+    return field(default=default, repr=_shown_or_none)
+
+
+@frozen(slots=False, kw_only=True)
+class Referral:
+    """The advertisement or post that a message came from ("Messages Triggered by WhatsApp Ads").
+
+    Attributes:
+        id: of the advertisement or post.
+        url: of the advertisement or post.
+        type: `ad` or `post`; open text.
+        header: its title.
+        body: its description.
+        media_type: `image` or `video`; open text.
+        media_url: of its picture or film.
+        thumbnail_url: of the film's still.
+        raw: the JSON object as it came.
+    """
+
+    id: str | None = _words()
+    url: str | None = _words()
+    type: str | None = _words()
+    header: str | None = _words()
+    body: str | None = _words()
+    media_type: str | None = _words()
+    media_url: str | None = _words()
+    thumbnail_url: str | None = _words()
+    raw: dict[str, Any] = field(factory=dict[str, Any], repr=False, hash=False)
+
+
+@frozen(slots=False, kw_only=True)
+class Place:
+    """Where a received location is ("Location Messages").
+
+    Attributes:
+        latitude: in degrees, or None where it can't be read.
+        longitude: in degrees, or None where it can't be read.
+        name: of the place.
+        address: of the place.
+        raw: the JSON object as it came.
+    """
+
+    latitude: float | None = None
+    longitude: float | None = None
+    name: str | None = _words()
+    address: str | None = _words()
+    raw: dict[str, Any] = field(factory=dict[str, Any], repr=False, hash=False)
+
+
+@frozen(slots=False, kw_only=True)
+class ReceivedFile:
+    """One stored file of a received media message (an entry of `attachments`).
+
+    Attributes:
+        url: where the vendor keeps it.
+        name: the stored file's name; not to be used as a path.
+        type: `image`, `video`, …; open text.
+        raw: the JSON object as it came.
+    """
+
+    url: str | None = _words()
+    name: str | None = _words()
+    type: str | None = _words()
+    raw: dict[str, Any] = field(factory=dict[str, Any], repr=False, hash=False)
+
+
+@frozen(slots=False, kw_only=True)
+class CardName:
+    """The name on a contact card."""
+
+    formatted_name: str | None = _words()
+    first_name: str | None = _words()
+    last_name: str | None = _words()
+    middle_name: str | None = _words()
+    suffix: str | None = _words()
+    prefix: str | None = _words()
+
+
+@frozen(slots=False, kw_only=True)
+class CardPhone:
+    """A phone number on a contact card, as the customer typed it; `wa_id` is its WhatsApp id, digits only."""
+
+    phone: str | None = _words()
+    type: str | None = _words()
+    wa_id: str | None = _words()
+
+
+@frozen(slots=False, kw_only=True)
+class CardEmail:
+    """An e-mail address on a contact card."""
+
+    email: str | None = _words()
+    type: str | None = _words()
+
+
+@frozen(slots=False, kw_only=True)
+class CardAddress:
+    """A postal address on a contact card."""
+
+    street: str | None = _words()
+    city: str | None = _words()
+    state: str | None = _words()
+    zip: str | None = _words()
+    country: str | None = _words()
+    country_code: str | None = _words()
+    type: str | None = _words()
+
+
+@frozen(slots=False, kw_only=True)
+class CardOrganization:
+    """The organization on a contact card."""
+
+    company: str | None = _words()
+    department: str | None = _words()
+    title: str | None = _words()
+
+
+@frozen(slots=False, kw_only=True)
+class CardUrl:
+    """A web address on a contact card."""
+
+    url: str | None = _words()
+    type: str | None = _words()
+
+
+@frozen(slots=False, kw_only=True)
+class CardIm:
+    """An instant-messaging account on a contact card, such as `AIM` and `kfish`."""
+
+    service: str | None = _words()
+    user_id: str | None = _words()
+
+
+@frozen(slots=False, kw_only=True)
+class ContactCard:
+    """One received contact ("Contact Messages").
+
+    Attributes:
+        name: the name's parts.
+        org: the organization, or None.
+        birthday: as it came: ISO text where the customer's phone wrote it so.
+        phones: numbers as typed, and their WhatsApp ids.
+        emails: e-mail addresses.
+        addresses: postal addresses.
+        urls: web addresses.
+        ims: instant-messaging accounts.
+        raw: the JSON object as it came.
+    """
+
+    name: CardName = CardName()
+    org: CardOrganization | None = None
+    birthday: str | None = _words()
+    phones: tuple[CardPhone, ...] = ()
+    emails: tuple[CardEmail, ...] = ()
+    addresses: tuple[CardAddress, ...] = ()
+    urls: tuple[CardUrl, ...] = ()
+    ims: tuple[CardIm, ...] = ()
+    raw: dict[str, Any] = field(factory=dict[str, Any], repr=False, hash=False)
+
+
+@frozen(slots=False, kw_only=True)
+class MessageReceived:
+    """A message from a customer ("Received Messages Examples"); of this very class if of any other type.
+
+    Attributes:
+        id: the message's id, opaque; "" if there was none.
+        sender: the customer's number as received, without `+`; "" if there was none.
+        name: the customer's name, or None.
+        sent_at: when the customer sent it, in UTC, or None.
+        type: the vendor's word (`text`, `image`, `reaction`, …), open; inferred, or `unknown`, if missing.
+        text: the text; a button's title on a button reply; None if there is none.
+        referral: the advertisement that led here, or None.
+        raw: the event's own JSON object as it came.
+    """
+
+    id: str = field(default="", repr=_masked)
+    sender: str = field(default="", repr=_masked)
+    name: str | None = _words()
+    sent_at: datetime | None = None
+    type: str = _words("unknown")
+    text: str | None = _words()
+    referral: Referral | None = None
+    raw: dict[str, Any] = field(factory=dict[str, Any], repr=False, hash=False)
+
+    @property
+    def phone(self) -> str | None:
+        """The sender as E.164 (`+905…`), fit for replying to; None where the sender isn't a number."""
+        return phone_of(self.sender)
+
+    @property
+    def replies_to(self) -> str | None:
+        """The id of the message that the customer quoted or answered, or None."""
+        context = self.raw.get("context")
+        found = context.get("id", context.get("message_id")) if isinstance(context, Mapping) else None
+        return found if isinstance(found, str) else None
+
+
+@frozen(slots=False, kw_only=True)
+class TextReceived(MessageReceived):
+    """A text ("Text Messages"); `.text` is "" where there was none."""
+
+    type: str = _words("text")
+    text: str = _words("")
+
+
+@frozen(slots=False, kw_only=True)
+class LocationReceived(MessageReceived):
+    """A location ("Location Messages"); `.text` is the vendor's description of it.
+
+    Attributes:
+        location: where it is.
+    """
+
+    type: str = _words("location")
+    location: Place = Place()
+
+    @property
+    def latitude(self) -> float | None:
+        """The location's latitude in degrees, or None where it can't be read."""
+        return self.location.latitude
+
+    @property
+    def longitude(self) -> float | None:
+        """The location's longitude in degrees, or None where it can't be read."""
+        return self.location.longitude
+
+
+@frozen(slots=False, kw_only=True)
+class ContactsReceived(MessageReceived):
+    """Contact cards ("Contact Messages").
+
+    Attributes:
+        contacts: the cards.
+    """
+
+    type: str = _words("contacts")
+    contacts: tuple[ContactCard, ...] = ()
+
+
+@frozen(slots=False, kw_only=True)
+class MediaReceived(MessageReceived):
+    """An image, video, audio, voice message, document or sticker ("Media Messages").
+
+    Attributes:
+        media_id: for `client.open_media`, `read_media` and `save_media`; None if there was none.
+        mime_type: such as `image/jpeg`, or None.
+        sha: the content's SHA-256 in hexadecimal, or None.
+        caption: what the customer wrote beneath it, or None.
+        filename: a document's name, or None; not to be used as a path.
+        attachments: the files as the vendor stored them.
+    """
+
+    type: str = _words("image")
+    media_id: str | None = _words()
+    mime_type: str | None = _words()
+    sha: str | None = _words()
+    caption: str | None = _words()
+    filename: str | None = _words()
+    attachments: tuple[ReceivedFile, ...] = ()
+
+
+@frozen(slots=False, kw_only=True)
+class ReplyReceived(MessageReceived):
+    """A press on a button or a choice from a list (types `button` and `interactive`; WhatsApp's shapes).
+
+    Attributes:
+        reply_id: the id given to `Button(id, title)` when it was sent, or a template button's payload.
+        title: the words on it; `.text` as well.
+        description: a list row's second line, or None.
+    """
+
+    type: str = _words("interactive")
+    reply_id: str | None = _words()
+    title: str | None = _words()
+    description: str | None = _words()
+
+
+@frozen(slots=False, kw_only=True)
+class StatusUpdate:
+    """What became of a message that was sent ("Status Updates"); in no guaranteed order, without a time.
+
+    Attributes:
+        id: the sent message's id, opaque; "" if there was none.
+        sender: the customer's number as received (the wire's `from`); "" if there was none.
+        status: `delivered` or `read`; also seen on WhatsApp: `sent`, `failed`, `deleted`; open text.
+        raw: the event's own JSON object as it came.
+    """
+
+    id: str = field(default="", repr=_masked)
+    sender: str = field(default="", repr=_masked)
+    status: str = _words("")
+    raw: dict[str, Any] = field(factory=dict[str, Any], repr=False, hash=False)
+
+    @property
+    def phone(self) -> str | None:
+        """The customer's number as E.164 (`+905…`); None where it isn't a number."""
+        return phone_of(self.sender)
+
+
+def _keys(raw: dict[str, Any]) -> str:
+    return f"<keys: {shown(', '.join(map(str, raw)))}>"
+
+
+@frozen(slots=False, kw_only=True)
+class UnknownEvent:
+    """What is neither a message nor a status update.
+
+    Attributes:
+        raw: the JSON object as it came.
+    """
+
+    id: ClassVar[str] = ""
+    sender: ClassVar[str] = ""
+    raw: dict[str, Any] = field(factory=dict[str, Any], repr=_keys, hash=False)
+
+
+Event: TypeAlias = MessageReceived | StatusUpdate | UnknownEvent

@@ -1,0 +1,170 @@
+"""`SQLiteInbox`: events on disk between the 200 and the end of their handling. Only here is SQL."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from desk360_async import _threads
+from desk360_async._errors import ClientStateError, ConfigurationError
+from desk360_async.webhooks._events import Event
+from desk360_async.webhooks._parsing import event_of, kind_of
+from desk360_async.webhooks._repeats import key_of
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT UNIQUE,     -- what makes a repeat a repeat; NULL: nothing does
+    kind TEXT NOT NULL,
+    raw TEXT,            -- NULL once handled: a customer's words are kept no longer than needed
+    received_at REAL NOT NULL,
+    handled_at REAL,
+    error TEXT
+);
+CREATE INDEX IF NOT EXISTS waiting ON events (id) WHERE handled_at IS NULL;
+CREATE INDEX IF NOT EXISTS handled ON events (handled_at) WHERE handled_at IS NOT NULL;
+"""
+_TRIM_EVERY = 600.0
+_TRIM_AT_ONCE = 5_000  # rows: a trim shares its transaction with events that somebody waits for
+_WEEK = 7 * 86_400.0
+
+Ended = tuple[int, str | None]
+"""A row whose handlers have run, and the error's class where one failed."""
+
+
+class SQLiteInbox:
+    """Keeps events in a SQLite file from before the 200 until their handlers have ended.
+
+    A crash then loses nothing: at the next start what hadn't ended is handed out again, so a handler may
+    see an event twice if the process died between the handler's end and its mark. What a failed handler
+    was given stays readable in the file, and is handed out again after `retry_failed`.
+
+    One process at a time may have it open; give every worker process its own file.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, keep: float = _WEEK, busy_timeout: float = 10.0
+    ) -> None:
+        """Remember the path; nothing is opened yet.
+
+        Args:
+            path: the file, made if it is missing, readable by its owner only.
+            keep: seconds for which handled events are remembered, so that repeats are known as such.
+            busy_timeout: seconds to wait at the opening for another process that still has it open.
+        """
+        self._path = Path(path)
+        self._keep = keep
+        self._busy_timeout = busy_timeout
+        self._db: sqlite3.Connection | None = None
+        self._trimmed_at = 0.0
+
+    def __repr__(self) -> str:
+        """Name the file."""
+        return f"SQLiteInbox({str(self._path)!r})"
+
+    async def open(self) -> list[tuple[int, Event]]:
+        """Open the file and return what was not handled when it was last closed, oldest first.
+
+        Raises:
+            ConfigurationError: it can't be opened or is no such file, or another process has it open.
+        """
+        return await _threads.run(self._open)
+
+    async def commit(self, arrived: Sequence[Event], ended: Sequence[Ended]) -> list[int | None]:
+        """Store events and mark others as handled in one transaction.
+
+        Returns:
+            For every event that arrived its row, or None if it was known already.
+        """
+        return await _threads.run(self._commit, arrived, ended)
+
+    async def retry_failed(self) -> int:
+        """Let events whose handlers failed be handed out again at the next opening; return how many."""
+        return await _threads.run(self._retry_failed)
+
+    async def aclose(self) -> None:
+        """Close the file; nothing happens if it isn't open."""
+        await _threads.run(self._close)
+
+    def _open(self) -> list[tuple[int, Event]]:
+        if self._db is not None:
+            raise ClientStateError(f"{self!r} is open already; give each receiver its own")
+        import sqlite3
+
+        try:
+            self._path.touch(mode=0o600)
+            # Every call runs in some worker thread, one after the other.
+            self._db = sqlite3.connect(
+                self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+            )
+            return self._prepare(self._db)
+        except (sqlite3.Error, OSError) as error:
+            self._close()
+            cause = "another process has it open" if "locked" in str(error) else str(error)
+            message = f"{self!r} can't be opened: {cause}; each process needs a file of its own"
+            raise ConfigurationError(message) from error
+
+    def _prepare(self, db: "sqlite3.Connection") -> list[tuple[int, Event]]:
+        # EXCLUSIVE before the journal's mode: the lock then lasts until the close, or the process's death.
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.executescript(_SCHEMA)
+        self._trim(db, time.time())
+        rows = db.execute("SELECT id, kind, raw FROM events WHERE handled_at IS NULL ORDER BY id")
+        return [(row, event_of(kind, json.loads(raw))) for row, kind, raw in rows]
+
+    def _commit(self, arrived: Sequence[Event], ended: Sequence[Ended]) -> list[int | None]:
+        db, now = self._connection(), time.time()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            rows = [_insert(db, event, now) for event in arrived]
+            db.executemany(
+                "UPDATE events SET handled_at = ?1, error = ?2, raw = iif(?2 IS NULL, NULL, raw) WHERE id = ?3",
+                [(now, error, row) for row, error in ended],
+            )
+            if now - self._trimmed_at > _TRIM_EVERY:
+                self._trim(db, now)
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        return rows
+
+    def _trim(self, db: "sqlite3.Connection", now: float) -> None:
+        self._trimmed_at = now
+        db.execute(
+            "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE handled_at < ? LIMIT ?)",
+            (now - self._keep, _TRIM_AT_ONCE),
+        )
+
+    def _retry_failed(self) -> int:
+        return (
+            self._connection()
+            .execute("UPDATE events SET handled_at = NULL, error = NULL WHERE error IS NOT NULL")
+            .rowcount
+        )
+
+    def _connection(self) -> "sqlite3.Connection":
+        if self._db is None:
+            raise ClientStateError(f"{self!r} is not open; the receiver opens it: `async with receiver:`")
+        return self._db
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+
+def _insert(db: "sqlite3.Connection", event: Event, now: float) -> int | None:
+    raw: dict[str, Any] = event.raw
+    done = db.execute(
+        "INSERT INTO events (key, kind, raw, received_at) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+        (key_of(event), kind_of(event), json.dumps(raw), now),
+    )
+    return done.lastrowid if done.rowcount else None
