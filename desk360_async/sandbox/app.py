@@ -7,6 +7,7 @@ limit is not counted and carries no rate headers (measured); the rest is counted
 
 import hmac
 from collections.abc import Iterator
+from contextlib import aclosing
 from email.utils import formatdate
 from typing import Any
 
@@ -16,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from desk360_async.sandbox.answers import Answer, failed_validation, model_not_found
-from desk360_async.sandbox.bodies import MAX_BODY, Body, TooLarge, read_body
+from desk360_async.sandbox.bodies import Body, TooLarge, read_body
 from desk360_async.sandbox.delivery import Line, deliver
 from desk360_async.sandbox.endpoints import Call, Invalid, file_answer
 from desk360_async.sandbox.faults import Fault, Faults, is_processed, replacement, spoil
@@ -54,7 +55,7 @@ class Api:
         faults: Faults,
         log: RequestLog,
         api_key: str,
-        max_body: int = MAX_BODY,
+        max_body: int,
     ) -> None:
         self._store, self._throttle, self._faults, self._log = store, throttle, faults, log
         self._expected = f"Bearer {api_key}".encode()
@@ -97,9 +98,9 @@ class Api:
             declared = headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > self._max_body:
                 raise TooLarge
-            visit.body = await read_body(
-                visit.request.stream(), headers.get("content-type", ""), self._max_body
-            )
+            # Trio complains about a generator that is left unread without being closed.
+            async with aclosing(visit.request.stream()) as chunks:
+                visit.body = await read_body(chunks, headers.get("content-type", ""), self._max_body)
         except TooLarge:
             # Laravel refuses before it routes and counts; the rest of the body is never read.
             closing = {"connection": "close"}

@@ -10,7 +10,7 @@ from desk360_async.sandbox.forms import MultipartForm, PhpArray, parse_json, par
 MAX_BODY = 128 * 1024 * 1024
 
 
-class TooLarge(Exception):  # noqa: N818 - becomes the answer 413
+class TooLarge(Exception):
     """The body exceeds what the server takes."""
 
 
@@ -23,7 +23,7 @@ class Body:
     supported: bool = True
 
 
-async def read_body(chunks: AsyncIterator[bytes], content_type: str, max_body: int = MAX_BODY) -> Body:
+async def read_body(chunks: AsyncIterator[bytes], content_type: str, max_body: int) -> Body:
     """Read and parse a whole body.
 
     Raises:

@@ -36,7 +36,7 @@ class Call:
     taken_share: float = 1.0
 
 
-class Invalid(Exception):  # noqa: N818 - a validation's result on its way out, not an error of the sandbox
+class Invalid(Exception):
     """The fields break rules; the first problem becomes the answer."""
 
     def __init__(self, problems: list[Problem]) -> None:

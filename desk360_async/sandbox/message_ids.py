@@ -28,4 +28,5 @@ def phone_of(identity: str) -> str | None:
     except (ValueError, IndexError):
         return None
     digits = packed.hex().rstrip("f")
-    return f"+{digits}" if raw[1:2] == b"\x11" and digits.isdecimal() else None
+    is_whole = raw[1:2] == b"\x11" and len(packed) == raw[2]
+    return f"+{digits}" if is_whole and digits.isdecimal() else None

@@ -40,17 +40,12 @@ def members(value: Any) -> list[tuple[str | int, Any]]:
 
 
 def lookup(value: Any, key: str) -> Any:
-    """Fetch one member of a PHP array, or None; forms give integer keys, rules spell them as text."""
-    if is_map(value):
-        found = value.get(key)
-        return value.get(int(key)) if found is None and key.isdecimal() else found
-    if is_list(value) and key.isdecimal():
-        return value[int(key)] if int(key) < len(value) else None
-    return None
+    """Fetch a named member of a PHP array, or None."""
+    return value.get(key) if is_map(value) else None
 
 
 def at(data: Any, dotted: str) -> Any:
-    """Fetch `a.b.0` out of nested PHP arrays, or None."""
+    """Fetch `a.b` out of nested PHP arrays, or None."""
     for key in dotted.split("."):
         data = lookup(data, key)
     return data

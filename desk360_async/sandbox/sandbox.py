@@ -8,6 +8,7 @@ from starlette.routing import Mount, Router
 
 from desk360_async.sandbox.account import Account
 from desk360_async.sandbox.app import Api
+from desk360_async.sandbox.bodies import MAX_BODY
 from desk360_async.sandbox.control import control_routes
 from desk360_async.sandbox.demo_account import demo_account
 from desk360_async.sandbox.faults import Faults
@@ -43,6 +44,7 @@ class Sandbox:
         seed: For everything that is drawn at random; equal seeds behave equally.
         keep: Messages remembered, the latest; None for all. Requests: a tenth of it.
         record: False remembers nothing but the counts.
+        max_body: Bytes of the largest body; what is larger is 413.
 
     Raises:
         ValueError: limit, period, window or traffic make no sense.
@@ -63,6 +65,7 @@ class Sandbox:
         seed: int = 0,
         keep: int | None = 10_000,
         record: bool = True,
+        max_body: int = MAX_BODY,
     ) -> None:
         keep = keep if record else 0
         self.api_key = api_key
@@ -80,7 +83,7 @@ class Sandbox:
             strict_bulk=strict_bulk,
         )
         self._log = RequestLog(None if keep is None else keep // 10 + (keep > 0))
-        api = Api(self._store, self.throttle, self.faults, self._log, api_key)
+        api = Api(self._store, self.throttle, self.faults, self._log, api_key, max_body)
         self.app = Router([*control_routes(self), Mount("/", app=api)])
 
     @property

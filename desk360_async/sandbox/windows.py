@@ -64,7 +64,7 @@ class SlidingLog:
 
     def hit(self, now: float, limit: int, period: float) -> Ruling:
         """Count a request, or refuse it until enough of the old ones are a period ago."""
-        while self.times and self.times[0] <= now - period:
+        while self.times and self.times[0] + period <= now:
             self.times.popleft()
         if len(self.times) >= limit:
             return Ruling(0, retry_at=self.times[-limit] + period)

@@ -1,0 +1,177 @@
+"""The form parser against PHP itself, where PHP is installed."""
+
+import http.client
+import json
+import random
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from desk360_async.sandbox.forms import MultipartForm, Upload, parse_json, parse_urlencoded
+
+pytestmark = [
+    pytest.mark.real,
+    # PHP is the oracle; test_forms.py holds what it said, for machines without it.
+    pytest.mark.skipif(shutil.which("php") is None, reason="php-cli is not installed"),
+]
+
+_ECHO = """<?php
+$files = array_map(fn ($file) => $file['name'], $_FILES);
+$json = json_decode(file_get_contents('php://input'), true);
+echo json_encode(['post' => $_POST, 'files' => $files, 'json' => is_array($json) ? $json : []]);
+"""
+Php = Callable[[bytes, str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def php(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Php]:
+    """PHP's own web server, echoing what a script sees."""
+    script = tmp_path_factory.mktemp("php") / "echo.php"
+    script.write_text(_ECHO)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = ["php", "-n", "-d", "display_errors=0", "-S", f"127.0.0.1:{port}", str(script)]
+    with subprocess.Popen(command, cwd=Path(script).parent, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_until_listening(port)
+            yield lambda body, content_type: _ask(port, body, content_type)
+        finally:
+            process.terminate()
+
+
+def _wait_until_listening(port: int) -> None:
+    for _ in range(200):
+        with socket.socket() as attempt:
+            if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    pytest.fail("PHP's server did not start")
+
+
+def _ask(port: int, body: bytes, content_type: str) -> dict[str, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("POST", "/", body, {"Content-Type": content_type})
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+def plain(value: Any) -> Any:
+    """Spell PHP arrays alike: objects with text keys; files by their names."""
+    if isinstance(value, Upload):
+        return value.name
+    items = (
+        enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else None
+    )
+    return value if items is None else {str(key): plain(item) for key, item in items}
+
+
+def multipart(parts: list[tuple[str, str]]) -> bytes:
+    """Write a multipart body."""
+    head = "--B\r\nContent-Disposition: form-data; {}\r\n\r\n{}\r\n"
+    return ("".join(head.format(*part) for part in parts) + "--B--\r\n").encode()
+
+
+def parsed(body: bytes) -> dict[Any, Any]:
+    """Parse it as the sandbox does."""
+    form = MultipartForm(b"multipart/form-data; boundary=B")
+    form.feed(body)
+    return form.fields
+
+
+_PIECES = ["a", "b", "[", "]", "[]", "[0]", "[1]", "[x]", ".", " ", "[01]", "[-1]", "[a b]", "[a.b]", "0"]
+
+
+def _names(dice: random.Random) -> list[str]:
+    return ["".join(dice.choices(_PIECES, k=dice.randint(1, 5))) for _ in range(dice.randint(1, 5))]
+
+
+def test_random_names_nest_as_in_php(php: Php) -> None:
+    """300 forms of odd names, multipart and urlencoded."""
+    dice = random.Random(0)
+    for names in [_names(dice) for _ in range(300)]:
+        body = multipart([(f'name="{name}"', str(number)) for number, name in enumerate(names)])
+        assert plain(parsed(body)) == plain(php(body, "multipart/form-data; boundary=B")["post"]), names
+        encoded = "&".join(f"{name}={number}" for number, name in enumerate(names)).replace(" ", "+").encode()
+        answer = php(encoded, "application/x-www-form-urlencoded")["post"]
+        assert plain(parse_urlencoded(encoded)) == plain(answer), names
+
+
+@pytest.mark.parametrize(
+    ("texts", "files"), [(1000, 20), (1001, 0), (0, 21), (1000, 21), (1010, 15), (1030, 1)]
+)
+@pytest.mark.parametrize("files_first", [False, True])
+def test_limits_bite_where_phps_do(php: Php, texts: int, files: int, files_first: bool) -> None:
+    """1,000 fields, 20 files and 1,020 parts, whatever comes first."""
+    parts = [(f'name="t[{n}]"', "x") for n in range(texts)], [('name="f[]"; filename="x"', "x")] * files
+    body = multipart([*parts[files_first], *parts[not files_first]])
+    answer = php(body, "multipart/form-data; boundary=B")
+    seen = plain(answer["post"]) | plain(answer["files"])
+    assert plain(parsed(body)) == seen
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        'name="a"; filename="x.png"',
+        "name=\"a\"; filename*=utf-8''x.png",
+        "name=a; filename=x.png",
+        'name="a"; filename="C:\\x\\y.png"',
+        'name="a"; filename="../y.png"',
+        'name="a"; filename="q\\"x.png"',
+        'name="a"; filename="ö 😀.png"',
+        'filename="x"; name="a"',
+        'name="a";filename="x;y=z"',
+        'NAME="a"; FILENAME="x"',
+        'name="a%22b"; filename="a%22.png"',
+    ],
+)
+def test_file_names_are_read_as_in_php(php: Php, parameters: str) -> None:
+    """Quotes, paths, UTF-8 and the extended form that PHP doesn't know."""
+    body = multipart([(parameters, "hi")])
+    answer = php(body, "multipart/form-data; boundary=B")
+    assert plain(parsed(body)) == plain(answer["post"]) | plain(answer["files"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": 1}',
+        b'\xef\xbb\xbf{"a":1}',
+        b'{"a":NaN}',
+        b'{"a":"\\ud800"}',
+        b'{"a":"\\udc00x"}',
+        b'{"a":"\xe9"}',
+        b'{"a":"\\ud83d\\ude00"}',
+        b'{"a":"\x01"}',
+        b"[1,2]",
+        b'"x"',
+        b'{"a":1,}',
+        b'{"a":1,"a":2}',
+        b'{"a":01}',
+        b'{"a":1}x',
+        b'{"a":1e5}',
+        b'{"a":[{"b":{}}]}',
+        b'{"a":"\xed\xa0\x80"}',
+        b'{"1":2}',
+        b'{"":1}',
+        b"",
+    ],
+)
+def test_json_is_read_or_lost_as_in_php(php: Php, body: bytes) -> None:
+    """json_decode is strict, and what it can't read leaves nothing."""
+    assert plain(parse_json(body)) == plain(php(body, "application/json")["json"])
+
+
+@pytest.mark.parametrize("depth", [511, 512, 513])
+def test_json_may_nest_as_deep_as_in_php(php: Php, depth: int) -> None:
+    """The limit is 512 arrays, the outermost included."""
+    body = b"[" * depth + b"]" * depth
+    assert bool(parse_json(body)) == bool(php(body, "application/json")["json"])
