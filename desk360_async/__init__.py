@@ -43,6 +43,17 @@ if TYPE_CHECKING:
         TokenBucket,
     )
     from ._messages import (
+        ContactsMessage,
+        InteractiveMessage,
+        LocationMessage,
+        LocationRequestMessage,
+        MediaMessage,
+        Message,
+        TemplateBatch,
+        TemplateMessage,
+        TextMessage,
+    )
+    from ._parts import (
         Button,
         Contact,
         ContactAddress,
@@ -50,20 +61,11 @@ if TYPE_CHECKING:
         ContactName,
         ContactOrganization,
         ContactPhone,
-        ContactsMessage,
         ContactUrl,
         DocumentHeader,
         ImageHeader,
-        InteractiveMessage,
         Location,
-        LocationMessage,
-        LocationRequestMessage,
-        MediaMessage,
-        Message,
-        TemplateBatch,
-        TemplateMessage,
         TextHeader,
-        TextMessage,
         VideoHeader,
     )
     from ._replies import (
@@ -181,10 +183,12 @@ _HOMES = {
     "_http": "Transport",
     "_limiter": "Lane Permit RateLimitStatus RateLimiter TokenBucket",
     "_messages": (
-        "Button Contact ContactAddress ContactEmail ContactName ContactOrganization ContactPhone "
-        "ContactUrl ContactsMessage DocumentHeader ImageHeader InteractiveMessage Location "
-        "LocationMessage LocationRequestMessage MediaMessage Message TemplateBatch TemplateMessage "
-        "TextHeader TextMessage VideoHeader"
+        "ContactsMessage InteractiveMessage LocationMessage LocationRequestMessage MediaMessage "
+        "Message TemplateBatch TemplateMessage TextMessage"
+    ),
+    "_parts": (
+        "Button Contact ContactAddress ContactEmail ContactName ContactOrganization ContactPhone ContactUrl "
+        "DocumentHeader ImageHeader Location TextHeader VideoHeader"
     ),
     "_replies": (
         "Answer BulkSent Choice Integration Media Page SendResult Sent SentFile SentMedia "

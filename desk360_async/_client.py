@@ -13,7 +13,9 @@ from attrs import evolve
 
 from . import _codec, _downloads, _wire
 from ._attachments import Attachment
-from ._delivery import Brake, Delivery, OnAttempt, Options, Progress
+from ._brake import Brake
+from ._calls import Call
+from ._delivery import Delivery, OnAttempt, Options, Progress
 from ._downloads import Download
 from ._errors import ClientStateError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
 from ._fanout import Results, Sink
@@ -21,12 +23,8 @@ from ._http import Transport, check_proxy
 from ._inflate import ENCODINGS
 from ._limiter import Lane, RateLimiter, RateLimitStatus
 from ._messages import (
-    Button,
-    Contact,
     ContactsMessage,
-    Header,
     InteractiveMessage,
-    Location,
     LocationMessage,
     LocationRequestMessage,
     MediaMessage,
@@ -35,14 +33,18 @@ from ._messages import (
     TemplateMessage,
     TextMessage,
 )
+from ._parts import Button, Contact, Header, Location
 from ._replies import Answer, BulkSent, Media, Reply, SendResult, Sent, SentMedia
 from ._resources import Integrations, TemplateCache, Templates
 from ._settings import (
     RetryPolicy,
     Timeouts,
+    check_settings,
     parse_api_key,
     parse_base_url,
     parse_integration_id,
+    parse_lane,
+    parse_max_wait,
     parse_timeouts,
 )
 from ._version import __version__
@@ -112,11 +114,11 @@ class AsyncDesk360:
         key = parse_api_key(api_key)
         url = parse_base_url(base_url, allow_http=allow_http)
         check_proxy(proxy)
-        _check_settings(max_connections, user_agent, retry)
+        check_settings(max_connections, user_agent, retry)
         self._options = Options(
             integration_id=parse_integration_id(integration_id),
-            lane=_checked_lane(lane),
-            max_wait=_checked_wait(max_wait),
+            lane=parse_lane(lane),
+            max_wait=parse_max_wait(max_wait),
             timeout=parse_timeouts(timeout),
             retry=retry,
         )
@@ -207,14 +209,14 @@ class AsyncDesk360:
         if not isinstance(integration_id, _Same):
             changes["integration_id"] = parse_integration_id(integration_id, {})
         if not isinstance(lane, _Same):
-            changes["lane"] = _checked_lane(lane)
+            changes["lane"] = parse_lane(lane)
         if not isinstance(timeout, _Same):
             changes["timeout"] = parse_timeouts(timeout)
         if not isinstance(retry, _Same):
-            _check_settings(1, None, retry)
+            check_settings(1, None, retry)
             changes["retry"] = retry
         if not isinstance(max_wait, _Same):
-            changes["max_wait"] = _checked_wait(max_wait)
+            changes["max_wait"] = parse_max_wait(max_wait)
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
         view._options = evolve(self._options, **changes)
@@ -271,7 +273,7 @@ class AsyncDesk360:
         on_attempt: OnAttempt | None = None,
     ) -> Reply:
         progress = Progress()
-        call: _wire.Call | None = None
+        call: Call | None = None
         try:
             if isinstance(message, TemplateMessage | TemplateBatch):
                 resolved: Message = await self.templates.resolve(message)
@@ -313,7 +315,7 @@ class AsyncDesk360:
             )
         return self._options.integration_id
 
-    async def _call(self, call: _wire.Call) -> Any:
+    async def _call(self, call: Call) -> Any:
         return await self._delivery.deliver(call, self._options)
 
     async def send_template(
@@ -521,7 +523,7 @@ class AsyncDesk360:
             Desk360Error: on entering, if the media can't be had.
         """
         path = _wire.media_path(media_id, self._integration("downloading"))
-        call = _wire.Call("GET", path, _wire.read_answer, idempotent=True, has_outcome=False)
+        call = Call("GET", path, _wire.read_answer, idempotent=True, has_outcome=False)
         return Download(self._delivery, call, self._options)
 
     async def read_media(self, media_id: str, *, max_bytes: int = 100 * 1024 * 1024) -> Media:
@@ -598,28 +600,3 @@ def _headers(url: str, key: str, user_agent: str | None) -> tuple[tuple[str, str
         ("user-agent", agent),
         ("connection", "keep-alive"),
     )
-
-
-def _check_settings(max_connections: object, user_agent: object, retry: object) -> None:
-    if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
-        raise ConfigurationError(f"max_connections must be 1 or more, got {max_connections!r}")
-    if user_agent is not None and (
-        not isinstance(user_agent, str) or not user_agent.isascii() or not user_agent.isprintable()
-    ):
-        raise ConfigurationError("user_agent must be printable ASCII text, such as 'shop/1.2'")
-    if not isinstance(retry, RetryPolicy):
-        raise ConfigurationError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
-
-
-def _checked_lane(lane: Lane) -> Lane:
-    if lane not in ("interactive", "bulk"):
-        raise ConfigurationError(f"lane must be 'interactive' or 'bulk', got {lane!r}")
-    return lane
-
-
-def _checked_wait(max_wait: float | None) -> float | None:
-    if max_wait is None or (
-        isinstance(max_wait, int | float) and not isinstance(max_wait, bool) and max_wait >= 0
-    ):
-        return max_wait
-    raise ConfigurationError(f"max_wait must be seconds of 0 or more, or None for no limit, got {max_wait!r}")

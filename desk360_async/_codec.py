@@ -9,7 +9,8 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
+from operator import eq
 from typing import Any, TypeVar, get_args, get_origin
 
 import attrs
@@ -18,17 +19,14 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from ._messages import (
     ContactsMessage,
-    DocumentHeader,
-    ImageHeader,
     InteractiveMessage,
     LocationMessage,
     MediaMessage,
     Message,
     TemplateBatch,
     TemplateMessage,
-    TextHeader,
-    VideoHeader,
 )
+from ._parts import DocumentHeader, ImageHeader, TextHeader, VideoHeader
 
 try:  # the extra `speed`
     from orjson import loads as _fast_loads
@@ -126,7 +124,7 @@ def _hook(kind: Any) -> Structure:
 def _inward() -> Converter:
     conv = Converter(detailed_validation=False)
     # Factories are asked in the reverse order of registration: the special ones come last.
-    conv.register_structure_hook_factory(lambda t: get_origin(t) is tuple, _rows_factory)
+    conv.register_structure_hook_factory(_is_tuple, _rows_factory)
     conv.register_structure_hook_factory(attrs.has, lambda cls: _object_factory(cls, conv))
     conv.register_structure_hook_func(_optional_class, _maybe_object)
     for kind, reader in (
@@ -139,18 +137,20 @@ def _inward() -> Converter:
         (int | str | None, _scalar),
         (Mapping[str, Any], lambda value, _: as_object(value)),
     ):
-        conv.register_structure_hook_func(lambda t, kind=kind: t == kind, reader)
+        conv.register_structure_hook_func(partial(eq, kind), reader)
     return conv
 
 
-def _object_factory(cls: type, conv: Converter) -> Structure:
-    raw = {"raw": override(omit=True)} if "raw" in attrs.fields_dict(cls) else {}
-    make = make_dict_structure_fn(cls, conv, _cattrs_detailed_validation=False, **raw)  # type: ignore[arg-type]  # its keywords are typed as one
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _object_factory(cls: type[Any], conv: Converter) -> Structure:
+    make = make_dict_structure_fn(cls, conv, _cattrs_detailed_validation=False, raw=override(omit=True))
 
     def structure_with_raw(value: Any, kind: Any) -> Any:
         made = make(value, kind)
-        if raw:
-            object.__setattr__(made, "raw", value)
+        object.__setattr__(made, "raw", value)
         return made
 
     return structure_with_raw

@@ -9,22 +9,24 @@ import os
 import random
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 from attrs import field, frozen
 
+from ._brake import Brake
+from ._calls import Answered, Call
 from ._errors import ClientStateError, ConnectionFailed, Desk360Error, Outcome, TimedOut
 from ._headers import refusal_wait
 from ._http import Evidence, Http, Opened, Request, Transport, Unanswered, ssl_context
 from ._limiter import Lane, Permit, RateLimiter, default_limiter
+from ._refusals import error_from
 from ._settings import RetryPolicy, Timeouts
 from ._uploads import Measures, Upload, measure
 from ._verdict import Again, Body, Reach, Verdict, verdict
-from ._wire import Answered, Call, error_from, read
+from ._wire import read
 
-T = TypeVar("T")
 OnAttempt = Callable[[], Awaitable[None]]
 
 log = logging.getLogger("desk360_async")
@@ -51,33 +53,6 @@ class Options:
     max_wait: float | None
     timeout: Timeouts
     retry: RetryPolicy
-
-
-class Brake:
-    """Ends waits for tokens and between attempts, but nothing that is on the wire."""
-
-    def __init__(self) -> None:
-        self.pulled = False
-        self._waits: set[anyio.CancelScope] = set()
-
-    def pull(self) -> None:
-        """End all waits, now and from now on."""
-        self.pulled = True
-        for scope in self._waits:
-            scope.cancel()
-
-    async def wait(self, waiting: Callable[..., Awaitable[T]], *args: object) -> T | None:
-        """Await something that may be ended; None if it was."""
-        if self.pulled:
-            return None
-        result: T | None = None
-        with anyio.CancelScope() as scope:
-            self._waits.add(scope)
-            try:
-                result = await waiting(*args)
-            finally:
-                self._waits.discard(scope)
-        return result
 
 
 class RetryQuota:

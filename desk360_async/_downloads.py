@@ -14,14 +14,16 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from . import _threads
 from ._attachments import safe_name
+from ._calls import Answered, Call
 from ._codec import UnreadableJSON, decode
 from ._delivery import Delivery, Options, Patience, connection_error
 from ._errors import Desk360Error, InvalidMessage, UnexpectedResponse
 from ._http import Opened, Request, Unanswered
+from ._refusals import error_from
 from ._replies import Media
 from ._settings import is_loopback
 from ._verdict import verdict
-from ._wire import Answered, Call, error_from, read_answer
+from ._wire import read_answer
 
 MOST_HOPS = 5
 ERROR_BYTES = 64 * 1024  # a JSON body up to this size may be an error; a larger one is a customer's file

@@ -5,14 +5,14 @@ the client's limiter, so more workers don't send faster, they only cover the rou
 """
 
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
-from ._delivery import Brake
+from ._brake import Brake
 from ._errors import Desk360Error, InvalidMessage, Outcome
 from ._messages import Message
 from ._replies import SendResult
@@ -161,7 +161,7 @@ class Results:
             await self._transmit(index, item, message, self._brake, self._sink)
 
 
-async def _pulled(items: Items) -> AsyncIterator[Any]:
+async def _pulled(items: Items) -> AsyncGenerator[Any]:
     """Yield from any iterable; one lock around `anext` then serves both kinds."""
     if isinstance(items, AsyncIterable):
         async for item in items:

@@ -5,7 +5,8 @@ cookies are dropped; each of these would let somebody else decide where the API 
 """
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any, NoReturn, TypeAlias
 
 import anyio
@@ -13,12 +14,12 @@ import httpx
 from attrs import frozen
 
 from . import _threads
+from ._calls import Answered
 from ._codec import MAX_BYTES
 from ._errors import ConfigurationError, InvalidMessage
 from ._inflate import Inflater, Undecodable
 from ._uploads import Upload
 from ._verdict import Reach
-from ._wire import Answered
 
 Transport: TypeAlias = httpx.AsyncBaseTransport
 
@@ -218,31 +219,18 @@ class Http:
         self, request: Request, evidence: Evidence, *, total: float, connect: float
     ) -> Answered:
         response: httpx.Response | None = None
-        body = bytearray()
-        damage, cut = "", False
-        whole = False
+        body = _Body(total)
         try:
-            with anyio.move_on_after(total) as deadline:
+            with anyio.move_on_after(total):
                 response = await self._send(request, evidence, connect=connect)
-                try:
-                    async for piece in _pieces(response):
-                        body += piece
-                        if len(body) > MAX_BYTES:
-                            raise Undecodable(f"the body is over {MAX_BYTES // 1024 // 1024} MiB")
-                    whole = True
-                except Undecodable as error:
-                    damage = str(error)
-                except Exception as error:  # noqa: BLE001  # a status was seen: whatever it is, the verdict stands
-                    damage, cut = f"the body was cut off ({type(error).__name__})", True
-                else:
-                    await response.aclose()
-            if deadline.cancelled_caught:
-                if response is None:
-                    raise Unanswered(evidence.reach, f"no answer within {total:g} s", timed_out=True)
-                damage, cut = f"the body didn't end within {total:g} s", True
-            return Answered(response.status_code, headers_of(response), bytes(body), damage, cut)  # type: ignore[union-attr]  # no exception, no deadline: it is there
+                await body.read(response)
+            if response is None:
+                raise Unanswered(evidence.reach, f"no answer within {total:g} s", timed_out=True)
+            return Answered(
+                response.status_code, headers_of(response), bytes(body.content), body.damage, body.cut
+            )
         finally:
-            if not whole:
+            if not body.whole:
                 await self._tidy(response)
 
     async def _send(self, request: Request, evidence: Evidence, *, connect: float) -> httpx.Response:
@@ -329,7 +317,33 @@ def headers_of(response: httpx.Response) -> dict[str, str]:
     return dict(kept.items())
 
 
-async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+class _Body:
+    """The body of an answer whose status was seen: whatever happens to it, the verdict stands."""
+
+    def __init__(self, total: float) -> None:
+        self.content = bytearray()
+        self.whole = False
+        # What holds if the deadline ends the reading.
+        self.damage = f"the body didn't end within {total:g} s"
+        self.cut = True
+
+    async def read(self, response: httpx.Response) -> None:
+        """Read to the end, or to what stops it."""
+        try:
+            async with aclosing(_pieces(response)) as pieces:
+                async for piece in pieces:
+                    self.content += piece
+                    if len(self.content) > MAX_BYTES:
+                        raise Undecodable(f"the body is over {MAX_BYTES // 1024 // 1024} MiB")
+        except Undecodable as error:
+            self.damage, self.cut = str(error), False
+        except Exception as error:  # noqa: BLE001  # httpx's, or whatever a user's transport raises
+            self.damage = f"the body was cut off ({type(error).__name__})"
+        else:
+            self.damage, self.cut, self.whole = "", False, True
+
+
+async def _pieces(response: httpx.Response) -> AsyncGenerator[bytes]:
     inflater = Inflater(response.headers.get("content-encoding", ""))
     async for chunk in response.aiter_raw():
         for piece in inflater.feed(chunk):
@@ -378,7 +392,7 @@ class Opened:
             self._ended = True
         finally:
             with anyio.CancelScope(shield=True):
-                await source.aclose()  # type: ignore[attr-defined]  # an async generator, typed as an iterator
+                await source.aclose()
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the body wasn't read to its end."""

@@ -7,10 +7,11 @@ import anyio
 from attrs import define, field
 
 from ._background import start
+from ._calls import Call
 from ._errors import Desk360Error, InvalidMessage
 from ._messages import TemplateBatch, TemplateMessage, with_ids
 from ._replies import Integration, Page, Template, Translation, matching
-from ._wire import Call, integrations_call, stuck, templates_call
+from ._wire import integrations_call, stuck, templates_call
 
 if TYPE_CHECKING:
     from ._client import AsyncDesk360

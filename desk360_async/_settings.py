@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from attrs import Attribute, field, frozen
 
+from ._bucket import Lane
 from ._errors import ConfigurationError
 
 DEFAULT_BASE_URL = "https://public-api.desk360.com/v1"
@@ -162,3 +163,31 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def check_settings(max_connections: object, user_agent: object, retry: object) -> None:
+    """Refuse what can't be used of a client's lesser settings."""
+    if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
+        raise ConfigurationError(f"max_connections must be 1 or more, got {max_connections!r}")
+    if user_agent is not None and (
+        not isinstance(user_agent, str) or not user_agent.isascii() or not user_agent.isprintable()
+    ):
+        raise ConfigurationError("user_agent must be printable ASCII text, such as 'shop/1.2'")
+    if not isinstance(retry, RetryPolicy):
+        raise ConfigurationError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
+
+
+def parse_lane(lane: Lane) -> Lane:
+    """Return a lane, or refuse it."""
+    if lane not in ("interactive", "bulk"):
+        raise ConfigurationError(f"lane must be 'interactive' or 'bulk', got {lane!r}")
+    return lane
+
+
+def parse_max_wait(max_wait: float | None) -> float | None:
+    """Return seconds to wait at most, or refuse them."""
+    if max_wait is None or (
+        isinstance(max_wait, int | float) and not isinstance(max_wait, bool) and max_wait >= 0
+    ):
+        return max_wait
+    raise ConfigurationError(f"max_wait must be seconds of 0 or more, or None for no limit, got {max_wait!r}")

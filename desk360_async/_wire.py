@@ -5,29 +5,20 @@ nothing knows of httpx.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, quote, urlsplit
 
-from attrs import field, frozen
-
 from . import _codec
+from ._calls import Answered, Call
+from ._checks import check_unicode, listed
 from ._errors import (
     APIError,
-    AuthenticationFailed,
     InvalidMessage,
-    NotFound,
     Outcome,
-    PermissionDenied,
-    RateLimited,
-    RequestRefused,
-    ServerError,
     UnexpectedResponse,
-    ValidationFailed,
-    mask_phone,
 )
-from ._forms import Form, form_for
-from ._headers import retry_after
+from ._forms import form_for
 from ._messages import (
     ContactsMessage,
     InteractiveMessage,
@@ -39,64 +30,12 @@ from ._messages import (
     TemplateMessage,
     TextMessage,
     attachments_of,
-    check_unicode,
-    listed,
     phones_of,
 )
 from ._phones import digits_of, parse_phone
+from ._refusals import api_error, error_from, redact, text_of
 from ._replies import Answer, BulkSent, Integration, Page, Sent, SentFile, SentMedia, Template
 from ._verdict import Body, verdict
-
-BODY_KEPT = 64 * 1024  # characters of an answer that an error keeps
-
-
-@frozen
-class Answered:
-    """An answer as it came off the wire.
-
-    Attributes:
-        status: the HTTP status.
-        headers: names in lower case.
-        body: decompressed, at most 8 MiB.
-        damage: what went wrong with the body after the status was seen; empty if nothing.
-        cut: whether that was the network's doing, so that another attempt may read it whole.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    damage: str = ""
-    cut: bool = False
-
-
-@frozen
-class Call:
-    """One request, ready to go out as often as needed, and the way to read its answer.
-
-    Attributes:
-        method: GET or POST, or the user's own.
-        path: below the base URL, with its query.
-        read: (call, answered) → reply, for a 2xx.
-        content: the JSON body.
-        form: the multipart body, where files go up.
-        idempotent: whether repeating it does no harm.
-        has_outcome: whether its errors say what became of a send; reads have none.
-        lists_taken: whether the answer alone says who was taken (bulk).
-        phones: the digits of the phones in it, to be masked in what the server says.
-        asked: what the request listed, to compare the answer with.
-    """
-
-    method: str
-    path: str
-    read: Callable[["Call", Answered], Any]
-    content: bytes | None = field(default=None, repr=False)
-    form: Form | None = field(default=None, repr=False)
-    idempotent: bool = False
-    has_outcome: bool = True
-    lists_taken: bool = False
-    phones: frozenset[str] = field(default=frozenset(), repr=False)
-    asked: tuple[str, ...] = field(default=(), repr=False)
-
 
 # ── calls ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -360,7 +299,7 @@ def _refuse(call: Call, answered: Answered, data: Any, problem: str) -> Exceptio
     fields = _codec.as_object(data)
     if _said_error(fields):
         judged = verdict(answered.status, body=Body.ERROR).outcome
-        return _api_error(APIError, call, answered, judged if call.has_outcome else None)
+        return api_error(APIError, call, answered, judged if call.has_outcome else None)
     judged = verdict(answered.status, body=Body.UNUSABLE, lists_taken=call.lists_taken).outcome
     outcome = judged if call.has_outcome else None
     if answered.damage or data is _UNREADABLE:
@@ -373,122 +312,10 @@ def _refuse(call: Call, answered: Answered, data: Any, problem: str) -> Exceptio
     }
     meaning = took.get(outcome, "") if outcome else ""
     message = f"HTTP {answered.status}, but the answer can't be read: {problem}{meaning}"
-    text = redact(_text_of(answered), call.phones)
+    text = redact(text_of(answered), call.phones)
     return UnexpectedResponse(
         message, status=answered.status, body=text, problems=(problem,), outcome=outcome
     )
-
-
-# ── errors ─────────────────────────────────────────────────────────────────────────────────────────────
-
-_ERRORS: dict[int, type[APIError]] = {
-    400: ValidationFailed,
-    401: AuthenticationFailed,
-    403: PermissionDenied,
-    404: NotFound,
-    422: ValidationFailed,
-    429: RateLimited,
-}
-_HINTS = {
-    401: "check the API key, and that it belongs to this account",
-    404: "check the ids, and base_url",
-    429: "the limit counts per IP address; others may share it",
-}
-
-
-def error_from(call: Call, answered: Answered) -> APIError:
-    """Return the error that an answer is; the status decides its class ("Errors"; ruling 24)."""
-    judged = verdict(answered.status, idempotent=call.idempotent).outcome
-    kind = _ERRORS.get(answered.status)
-    if kind is None:
-        kind = ServerError if judged is Outcome.UNKNOWN else RequestRefused
-    return _api_error(kind, call, answered, judged if call.has_outcome else None)
-
-
-def _api_error(kind: type[APIError], call: Call, answered: Answered, outcome: Outcome | None) -> APIError:
-    text = _text_of(answered)
-    code, message, doc_url, errors = explain(text, answered.headers.get("content-type", ""))
-
-    def clean(words: str | None) -> str | None:
-        return redact(words, call.phones) if words else None
-
-    return kind(
-        answered.status,
-        code=clean(code),
-        message=clean(message),
-        doc_url=clean(doc_url),
-        body=redact(text, call.phones),
-        headers={name: redact(value, call.phones) for name, value in answered.headers.items()},
-        errors={
-            redact(f, call.phones): [redact(line, call.phones) for line in lines]
-            for f, lines in errors.items()
-        },
-        retry_after=retry_after(answered.headers),
-        outcome=outcome,
-        hint=_HINTS.get(answered.status, ""),
-    )
-
-
-def _text_of(answered: Answered) -> str:
-    return answered.body[: BODY_KEPT * 4].decode("utf-8", "replace")[:BODY_KEPT]
-
-
-def explain(
-    text: str, content_type: str = ""
-) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
-    """Return what an error's body says: code, message, doc_url and Laravel's errors by field.
-
-    The body may be the documented object, a string under `error`, Laravel's own, HTML, or anything.
-    """
-    try:
-        data = _codec.decode(text.encode("utf-8", "replace"))
-    except _codec.UnreadableJSON:
-        return _glean(text)
-    fields = _codec.as_object(data)
-    error = fields.get("error")
-    inner = error if isinstance(error, dict) else {}
-    message = (
-        _word(inner.get("message"))
-        or (error if isinstance(error, str) else None)
-        or _word(fields.get("message"))
-    )
-    errors = fields.get("errors") or inner.get("errors")
-    by_field = {str(k): _lines(v) for k, v in errors.items()} if isinstance(errors, dict) else {}
-    code = _word(inner.get("code")) or _word(fields.get("code"))
-    doc_url = _word(inner.get("doc_url")) or _word(fields.get("doc_url"))
-    return code, message or None, doc_url, by_field
-
-
-def _glean(text: str) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
-    # The document's own sample of an error lacks a brace and a comma; live ones may too.
-    if '"code"' not in text and '"message"' not in text:
-        return None, None, None, {}
-    found = (
-        re.search(rf'"{name}"\s*:\s*"([^"\\]{{1,500}})"', text) for name in ("code", "message", "doc_url")
-    )
-    code, message, doc_url = (match[1] if match else None for match in found)
-    return code, message, doc_url, {}
-
-
-def _word(value: object) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    return str(value)[:2000] or None
-
-
-def _lines(value: object) -> list[str]:
-    return [line for line in map(_word, value if isinstance(value, list) else [value]) if line]
-
-
-_DIGITS = re.compile(r"[0-9]{7,20}")
-_MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
-
-
-def redact(text: str, phones: frozenset[str]) -> str:
-    """Return the text with the call's own phones, and all message ids, cut to their last characters."""
-    if phones:
-        text = _DIGITS.sub(lambda m: mask_phone(m[0]) if m[0] in phones else m[0], text)
-    return _MESSAGE_ID.sub(lambda m: mask_phone(m[0]), text)
 
 
 # ── pagination ─────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,56 @@
+"""What goes down the pipeline and what comes up it: a call and an answer, as values."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from ._forms import Form
+
+
+@frozen
+class Answered:
+    """An answer as it came off the wire.
+
+    Attributes:
+        status: the HTTP status.
+        headers: names in lower case.
+        body: decompressed, at most 8 MiB.
+        damage: what went wrong with the body after the status was seen; empty if nothing.
+        cut: whether that was the network's doing, so that another attempt may read it whole.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    damage: str = ""
+    cut: bool = False
+
+
+@frozen
+class Call:
+    """One request, ready to go out as often as needed, and the way to read its answer.
+
+    Attributes:
+        method: GET or POST, or the user's own.
+        path: below the base URL, with its query.
+        read: (call, answered) → reply, for a 2xx.
+        content: the JSON body.
+        form: the multipart body, where files go up.
+        idempotent: whether repeating it does no harm.
+        has_outcome: whether its errors say what became of a send; reads have none.
+        lists_taken: whether the answer alone says who was taken (bulk).
+        phones: the digits of the phones in it, to be masked in what the server says.
+        asked: what the request listed, to compare the answer with.
+    """
+
+    method: str
+    path: str
+    read: Callable[["Call", Answered], Any]
+    content: bytes | None = field(default=None, repr=False)
+    form: Form | None = field(default=None, repr=False)
+    idempotent: bool = False
+    has_outcome: bool = True
+    lists_taken: bool = False
+    phones: frozenset[str] = field(default=frozenset(), repr=False)
+    asked: tuple[str, ...] = field(default=(), repr=False)

@@ -1,0 +1,185 @@
+"""What makes a field valid: the vendor's limits, as validators and converters for attrs.
+
+Each raises `InvalidMessage` with the field, the limit and the fix. No message is defined here.
+"""
+
+import datetime
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from attrs import Attribute
+
+from ._attachments import Attachment, as_attachment
+from ._errors import InvalidMessage, mask_phone
+from ._phones import parse_phone, parse_phones
+
+T = TypeVar("T")
+Check = Callable[[Any, "Attribute[Any]", Any], None]
+
+
+def check_unicode(text: str, where: str) -> str:
+    """Return `text` if it can be encoded; a lone surrogate makes every field vanish there (ruling 5)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidMessage(where, f"holds a lone surrogate at position {error.start}; remove it") from None
+    return text
+
+
+def text(least: int, most: int | None = None, *, optional: bool = False) -> Check:
+    """Check for text of so many Unicode code points, as Laravel counts."""
+
+    def check(_: object, attribute: "Attribute[Any]", value: object) -> None:
+        if value is None and optional:
+            return
+        if not isinstance(value, str):
+            raise InvalidMessage(attribute.name, f"must be text, not {type(value).__name__}")
+        if len(value) < least:
+            raise InvalidMessage(attribute.name, f"is empty; write at least {least} character")
+        if most is not None and len(value) > most:
+            raise InvalidMessage(
+                attribute.name, f"has {len(value):,} characters, the limit is {most:,}; shorten it"
+            )
+        check_unicode(value, attribute.name)
+
+    return check
+
+
+def number(least: float, most: float) -> Check:
+    def check(_: object, attribute: "Attribute[Any]", value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidMessage(attribute.name, f"must be a number of degrees, not {type(value).__name__}")
+        if not math.isfinite(value) or not least <= value <= most:
+            raise InvalidMessage(attribute.name, f"must lie between {least} and {most} degrees, got {value}")
+
+    return check
+
+
+def link(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    text(1)(_, attribute, value)
+    if not re.match(r"https?://[^/\s]", str(value)):
+        raise InvalidMessage(attribute.name, "must be a link that starts with https:// or http://")
+
+
+def iso_date(value: object) -> str | None:
+    """Return an ISO date: the vendor's "Y-m-d"."""
+    if value is None:
+        return None
+    if isinstance(value, datetime.date):
+        return f"{value.year:04}-{value.month:02}-{value.day:02}"
+    try:
+        # fromisoformat takes "20120818" and week dates too, which the server doesn't.
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            return datetime.date.fromisoformat(value).isoformat()
+    except ValueError:
+        pass
+    raise InvalidMessage("birthday", "must be a datetime.date or text like '2012-08-18'")
+
+
+def several(kind: type[T], value: object, where: str) -> tuple[T, ...]:
+    """Return a sequence of `kind` as a tuple; one alone gets the right call in the message."""
+    items = listed(value, where)
+    for index, item in enumerate(items):
+        if not isinstance(item, kind):
+            problem = f"must be a {kind.__name__}, not {type(item).__name__}"
+            raise InvalidMessage(f"{where}[{index}]", problem)
+    return items
+
+
+def listed(value: Any, where: str) -> tuple[Any, ...]:
+    """Return any iterable but text, bytes and mappings as a tuple.
+
+    Raises:
+        InvalidMessage: for one value where a list is due; a `str` would be taken letter by letter.
+    """
+    if isinstance(value, str | bytes | Mapping | os.PathLike) or not isinstance(value, Iterable):
+        raise InvalidMessage(
+            where, f"takes a list, not one {type(value).__name__}; wrap it in a list: [{where[:-1]}]"
+        )
+    return tuple(value)
+
+
+def to_phone(value: Any) -> str:
+    return parse_phone(value, "to")
+
+
+def to_phones(value: Any) -> tuple[str, ...]:
+    return parse_phones(listed(value, "phones"), "phones")
+
+
+def at_least_one(_: object, attribute: "Attribute[Any]", value: Sequence[object]) -> None:
+    if not value:
+        raise InvalidMessage(attribute.name, "is empty; give at least one")
+
+
+def id_or_name(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise InvalidMessage(
+            attribute.name, f"must be an id (int) or a name (str), not {type(value).__name__}"
+        )
+    if isinstance(value, int) and value < 1:
+        raise InvalidMessage(attribute.name, f"an id is 1 or more, got {value}")
+    if isinstance(value, str):
+        if not value.strip():
+            raise InvalidMessage(attribute.name, "is empty; give an id or a name")
+        check_unicode(value, attribute.name)
+
+
+def to_parameters(value: object) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        problem = (
+            f"must map the template's variables to text, like {{'body-1': 'Ada'}}, not {type(value).__name__}"
+        )
+        raise InvalidMessage("parameters", problem)
+    return {_parameter_key(key): _parameter(key, text) for key, text in value.items()}
+
+
+def _parameter_key(key: object) -> str:
+    # Brackets would nest the key in a form (PHP), and NUL cuts it.
+    if not isinstance(key, str) or not key or re.search(r"[\[\]\x00-\x1f]", key):
+        raise InvalidMessage("parameters", f"{key!r} can't be a variable's name; they look like 'body-1'")
+    return check_unicode(key, "parameters")
+
+
+def _parameter(key: str, value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        problem = f"must be text, as the customer shall read it, not {type(value).__name__}"
+        raise InvalidMessage(f"parameters[{key!r}]", problem)
+    return check_unicode(value, f"parameters[{key!r}]")
+
+
+def to_attachment(value: object) -> Attachment | None:
+    return None if value is None else as_attachment(value)
+
+
+def to_attachments(value: Any) -> tuple[Attachment, ...]:
+    if isinstance(value, Attachment):
+        raise InvalidMessage(
+            "attachments", "takes a list, not one Attachment; wrap it in a list: [attachment]"
+        )
+    items = listed(value, "attachments")
+    return tuple(as_attachment(item, f"attachments[{index}]") for index, item in enumerate(items))
+
+
+def masked(value: Any) -> str:
+    return repr(mask_phone(str(value))) if value is not None else "None"
+
+
+def counted(value: Sequence[object]) -> str:
+    return f"<{len(value)}>"
+
+
+def instance_of(kind: type, *, optional: bool = False) -> Check:
+    def check(_: object, attribute: "Attribute[Any]", value: object) -> None:
+        if not isinstance(value, kind) and not (optional and value is None):
+            problem = f"must be a {kind.__name__}, not {type(value).__name__}"
+            raise InvalidMessage(attribute.name, problem)
+
+    return check

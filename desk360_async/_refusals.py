@@ -1,0 +1,134 @@
+"""Errors out of answers, pure: the status decides the class, and the body says what it can.
+
+Implements "Errors"; rulings 24 and 25. What the server says is masked before anybody sees it.
+"""
+
+import re
+
+from . import _codec
+from ._calls import Answered, Call
+from ._errors import (
+    APIError,
+    AuthenticationFailed,
+    NotFound,
+    Outcome,
+    PermissionDenied,
+    RateLimited,
+    RequestRefused,
+    ServerError,
+    ValidationFailed,
+    mask_phone,
+)
+from ._headers import retry_after
+from ._verdict import verdict
+
+BODY_KEPT = 64 * 1024  # characters of an answer that an error keeps
+
+_ERRORS: dict[int, type[APIError]] = {
+    400: ValidationFailed,
+    401: AuthenticationFailed,
+    403: PermissionDenied,
+    404: NotFound,
+    422: ValidationFailed,
+    429: RateLimited,
+}
+_HINTS = {
+    401: "check the API key, and that it belongs to this account",
+    404: "check the ids, and base_url",
+    429: "the limit counts per IP address; others may share it",
+}
+
+
+def error_from(call: Call, answered: Answered) -> APIError:
+    """Return the error that an answer is; the status decides its class ("Errors"; ruling 24)."""
+    judged = verdict(answered.status, idempotent=call.idempotent).outcome
+    kind = _ERRORS.get(answered.status)
+    if kind is None:
+        kind = ServerError if judged is Outcome.UNKNOWN else RequestRefused
+    return api_error(kind, call, answered, judged if call.has_outcome else None)
+
+
+def api_error(kind: type[APIError], call: Call, answered: Answered, outcome: Outcome | None) -> APIError:
+    text = text_of(answered)
+    code, message, doc_url, errors = explain(text, answered.headers.get("content-type", ""))
+
+    def clean(words: str | None) -> str | None:
+        return redact(words, call.phones) if words else None
+
+    return kind(
+        answered.status,
+        code=clean(code),
+        message=clean(message),
+        doc_url=clean(doc_url),
+        body=redact(text, call.phones),
+        headers={name: redact(value, call.phones) for name, value in answered.headers.items()},
+        errors={
+            redact(f, call.phones): [redact(line, call.phones) for line in lines]
+            for f, lines in errors.items()
+        },
+        retry_after=retry_after(answered.headers),
+        outcome=outcome,
+        hint=_HINTS.get(answered.status, ""),
+    )
+
+
+def text_of(answered: Answered) -> str:
+    return answered.body[: BODY_KEPT * 4].decode("utf-8", "replace")[:BODY_KEPT]
+
+
+def explain(
+    text: str, content_type: str = ""
+) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
+    """Return what an error's body says: code, message, doc_url and Laravel's errors by field.
+
+    The body may be the documented object, a string under `error`, Laravel's own, HTML, or anything.
+    """
+    try:
+        data = _codec.decode(text.encode("utf-8", "replace"))
+    except _codec.UnreadableJSON:
+        return _glean(text)
+    fields = _codec.as_object(data)
+    error = fields.get("error")
+    inner = error if isinstance(error, dict) else {}
+    message = (
+        _word(inner.get("message"))
+        or (error if isinstance(error, str) else None)
+        or _word(fields.get("message"))
+    )
+    errors = fields.get("errors") or inner.get("errors")
+    by_field = {str(k): _lines(v) for k, v in errors.items()} if isinstance(errors, dict) else {}
+    code = _word(inner.get("code")) or _word(fields.get("code"))
+    doc_url = _word(inner.get("doc_url")) or _word(fields.get("doc_url"))
+    return code, message or None, doc_url, by_field
+
+
+def _glean(text: str) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
+    # The document's own sample of an error lacks a brace and a comma; live ones may too.
+    if '"code"' not in text and '"message"' not in text:
+        return None, None, None, {}
+    found = (
+        re.search(rf'"{name}"\s*:\s*"([^"\\]{{1,500}})"', text) for name in ("code", "message", "doc_url")
+    )
+    code, message, doc_url = (match[1] if match else None for match in found)
+    return code, message, doc_url, {}
+
+
+def _word(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(value)[:2000] or None
+
+
+def _lines(value: object) -> list[str]:
+    return [line for line in map(_word, value if isinstance(value, list) else [value]) if line]
+
+
+_DIGITS = re.compile(r"[0-9]{7,20}")
+_MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
+
+
+def redact(text: str, phones: frozenset[str]) -> str:
+    """Return the text with the call's own phones, and all message ids, cut to their last characters."""
+    if phones:
+        text = _DIGITS.sub(lambda m: mask_phone(m[0]) if m[0] in phones else m[0], text)
+    return _MESSAGE_ID.sub(lambda m: mask_phone(m[0]), text)
