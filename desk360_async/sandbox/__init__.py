@@ -1,7 +1,20 @@
 """A server that behaves like Desk360's: for tests, demos and a first try without an account.
 
 It imports nothing of the client and parses forms and JSON by itself, so that each checks the other. Needs the
-extra `sandbox`.
+extra `sandbox`. In process, in virtual time, or over TCP:
+
+    sandbox = Sandbox(limit=60, period=60.0)
+    httpx.AsyncClient(transport=httpx.ASGITransport(app=sandbox.app), base_url="http://sandbox")
+
+    async with sandbox.serve() as server:          # asyncio; `serve_in_thread()` for everything else
+        AsyncDesk360("sandbox-key", base_url=server.url, integration_id=11)
+
+    sandbox.faults.add(Fault("reset_after", path="*/messages", times=1))
+    assert sandbox.sent(to="+905551112233", template="order_shipped")
+
+The default account has the integrations 11 (25 templates, two pages) and 22 (3 templates). Templates 75 (in
+English), 90 and 91 are in review, 92 is not sendable; 79, 80 and 81 need a file. Numbers that end in 0000000
+pass for valid and are refused as "not on WhatsApp". `/_sandbox/…` shows the record and the settings over HTTP.
 """
 
 from desk360_async.sandbox.account import Account, load_account, parse_account

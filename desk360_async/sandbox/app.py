@@ -141,7 +141,8 @@ class Api:
         visit.verdict = "counted" if verdict.counted else "refused"
         if not verdict.counted:
             return Answer.of_error(429, "too_many_requests_exception", "Too Many Attempts.")
-        target = (visit.request.method, without_prefix(visit.path), frozenset(_phones(visit.body.fields)))
+        phones = frozenset(_phones(visit.body.fields) if self._faults.name_phones else ())
+        target = (visit.request.method, without_prefix(visit.path), phones)
         visit.fault = self._faults.strike("answer", *target)
         visit.header_fault = self._faults.strike("headers", *target)
         if visit.fault and not is_processed(visit.fault):
@@ -185,6 +186,8 @@ class Api:
             return failed_validation(visit.problems[0])
 
     def _note(self, visit: Visit, status: int | None) -> None:
+        if not self._log.is_kept:
+            return
         request = visit.request
         headers = {name: value for name, value in request.headers.items() if name != "authorization"}
         self._log.append(

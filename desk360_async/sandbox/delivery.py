@@ -1,6 +1,7 @@
 """How an answer leaves: whole, drop by drop, half, or not at all."""
 
 import struct
+import sys
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
@@ -13,6 +14,7 @@ from desk360_async.sandbox.faults import Fault
 
 EXTENSION = "desk360.sandbox.transport"
 _DROP = 1
+_LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 @frozen
@@ -36,7 +38,7 @@ class Line:
             raise ConnectionResetError("the sandbox reset the connection, as a fault says")
         if not self.transport.is_closing():
             # Lingering for no time makes the kernel answer with RST, where a close alone would say FIN.
-            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
             self.transport.abort()
         await self._hung_up()
 

@@ -86,8 +86,8 @@ class Fault:
         kind: See the table.
         method: Only requests with this method.
         path: Only paths that fit this pattern (`*` and `?` as in a shell; a `/v1` in front doesn't matter).
-        phone: Only requests that name this number, as sent. Not for `latency` and `reset_before`, which come
-            before the body is read.
+        phone: Only requests that name this number, as sent, in a field (not in a file). Not for `latency` and
+            `reset_before`, which come before the body is read.
         after: Spare this many fitting requests first.
         times: Strike this often, then never again; None for always.
         probability: Of a strike on a fitting request, from 0 to 1.
@@ -149,9 +149,14 @@ class Faults:
         return fault
 
     def scatter(self, rate: float, kinds: tuple[FaultKind, ...] = SCATTERED) -> None:
-        """Spread faults over all requests at random: each kind hits `rate / len(kinds)` of them."""
+        """Spread faults over all requests at random: each kind hits `rate / len(kinds)` of them.
+
+        Half of the kinds that may hide an accepted request (`status`, `partial`) do.
+        """
         for kind in kinds:
-            self.add(Fault(kind, probability=rate / len(kinds), accepted=True))
+            fates = (True, False) if kind in ("status", "partial") else (True,)
+            for accepted in fates:
+                self.add(Fault(kind, probability=rate / len(kinds) / len(fates), accepted=accepted))
 
     def remove(self, fault: Fault) -> None:
         """Stop one fault; ValueError where it isn't there."""
@@ -162,6 +167,11 @@ class Faults:
         self._faults.clear()
         self._dice = Random(self._seed)  # noqa: S311 - repeatable on purpose
         self.struck = 0
+
+    @property
+    def name_phones(self) -> bool:
+        """Whether any of them asks for a number, so that the numbers of a request must be known."""
+        return any(fault.phone for fault in self._faults)
 
     def __iter__(self) -> Iterator[Fault]:
         return iter(tuple(self._faults))

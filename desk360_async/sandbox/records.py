@@ -111,9 +111,14 @@ class RequestLog:
         self._budget = budget
         self._size = 0
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything is remembered at all."""
+        return self._entries.maxlen != 0
+
     def append(self, entry: ReceivedRequest) -> None:
         """Remember one request and forget the oldest ones that no longer fit."""
-        if self._entries.maxlen == 0:
+        if not self.is_kept:
             return
         if len(self._entries) == self._entries.maxlen:
             self._forget()

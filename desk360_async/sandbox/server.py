@@ -142,7 +142,9 @@ def serve_in_thread(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -
             yield RunningServer(host, listener.getsockname()[1])
         finally:
             server.should_exit = True
-            loop.call_soon_threadsafe(connections.abort)
+            # The loop is closed already if the server died by itself.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(connections.abort)
             thread.join()
 
 

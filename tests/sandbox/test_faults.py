@@ -275,6 +275,17 @@ def test_probability_is_met_and_repeats_with_the_seed() -> None:
     assert 250 < sum(runs[0]) < 350
 
 
+def test_half_of_the_scattered_statuses_hide_an_accepted_send() -> None:
+    """Else a client that takes each 500 for "not sent" would never be caught."""
+    faults = Faults()
+    faults.scatter(0.4, ("status", "empty"))
+    assert [(fault.kind, fault.accepted, fault.probability) for fault in faults] == [
+        ("status", True, 0.1),
+        ("status", False, 0.1),
+        ("empty", True, 0.2),
+    ]
+
+
 def test_scattered_faults_hit_about_their_rate() -> None:
     """Each kind its share; latency and resets before the body are drawn on arrival."""
     faults = Faults(seed=5)
