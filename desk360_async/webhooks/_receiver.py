@@ -231,7 +231,7 @@ class WebhookReceiver:
         assert lanes is not None
         self._taking = False
         try:
-            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + self._drain_timeout):
+            with anyio.move_on_after(self._drain_timeout):
                 await lanes.idle()
         finally:
             if lanes.waiting:

@@ -1,0 +1,545 @@
+"""`WebhookReceiver`: what it answers, and how its handlers are run. No sockets, no real time."""
+
+import json
+import logging
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trio.testing
+
+from desk360_async import ClientStateError, ConfigurationError
+from desk360_async.webhooks import (
+    MessageReceived,
+    StatusUpdate,
+    TextReceived,
+    UnknownEvent,
+    WebhookReceiver,
+)
+
+pytestmark = pytest.mark.anyio
+
+PHONE, SECRET = "905551112233", "a-secret-of-the-url"
+VIRTUAL = pytest.mark.parametrize(
+    "anyio_backend", [("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)})]
+)
+
+
+def message(key, sender=PHONE, **fields):
+    """Return a text message's object."""
+    return {"id": key, "from": sender, "type": "text", "text": "Hello"} | fields
+
+
+def body(*messages):
+    """Return a body with these messages."""
+    return json.dumps({"messages": messages}).encode()
+
+
+async def post(receiver, content, secret=SECRET, **headers):
+    """Post to the framework-free core; return the status."""
+    return (await receiver.receive(secret, headers, content)).status
+
+
+async def asgi(app, method="POST", path=f"/hooks/{SECRET}", chunks=(b"",), headers=()):
+    """Make one ASGI request; return the status, the headers and the body."""
+    sent = []
+    messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    messages[-1]["more_body"] = False
+
+    async def receive():
+        await anyio.lowlevel.checkpoint()
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    await app(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+
+
+async def test_documented_bodies(documented):
+    """Each documented body is answered with 200 and reaches the handler for its kind."""
+    seen = []
+    receiver = WebhookReceiver(SECRET)
+    receiver.on_message(keep(seen))
+    receiver.on_status(keep(seen))
+    async with receiver:
+        assert await asgi(receiver, chunks=[documented]) == (
+            200,
+            {b"content-type": b"text/plain; charset=utf-8", b"content-length": b"3"},
+            b"ok\n",
+        )
+    assert [event.raw for event in seen] == list(json.loads(documented).values())
+
+
+def keep(seen):
+    """Return a handler that keeps its events in a list."""
+
+    async def handler(event):
+        seen.append(event)
+
+    return handler
+
+
+async def test_odd_bodies(odd):
+    """An odd body is answered with 200 and handled, or with 400 if it is no JSON object."""
+    content, expected = odd
+    seen = []
+    receiver = WebhookReceiver(SECRET)
+    for register in (receiver.on_message, receiver.on_status, receiver.on_unknown):
+        register(keep(seen))
+    wanted = (
+        [] if expected["events"] == "InvalidWebhook" else [event["class"] for event in expected["events"]]
+    )
+    async with receiver:
+        assert await post(receiver, content) == (200 if wanted else 400)
+    assert sorted(type(event).__name__ for event in seen) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    ("secret", "status"),
+    [
+        ("old", 200),
+        ("new", 200),
+        ("wrong", 404),
+        ("", 404),
+        ("ol", 404),
+        ("oldnew", 404),
+        ("ş", 404),
+        ("\ud800", 404),
+    ],
+)
+async def test_secrets(secret, status):
+    """Several secrets count at once, for a rotation; any other is 404."""
+    async with WebhookReceiver(["old", "new"]) as receiver:
+        assert await post(receiver, body(message("a")), secret) == status
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (f"/{SECRET}", 200),
+        (f"/a/b/{SECRET}", 200),
+        (f"/hooks/{SECRET}/", 200),
+        (f"/{SECRET}/x", 404),
+        ("/", 404),
+        ("", 404),
+        ("/hooks", 404),
+    ],
+)
+async def test_paths(path, status):
+    """The secret is the path's last segment, wherever the app is mounted."""
+    async with WebhookReceiver(SECRET) as receiver:
+        assert (await asgi(receiver, path=path, chunks=[body(message("a"))]))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", f"/{SECRET}", 200),
+        ("HEAD", f"/{SECRET}", 200),
+        ("GET", "/wrong", 404),
+        ("PUT", f"/{SECRET}", 405),
+        ("PUT", "/wrong", 404),
+    ],
+)
+async def test_methods(method, path, status):
+    """A probe by GET is 200; other methods are 405, but only to those who know the secret."""
+    async with WebhookReceiver(SECRET) as receiver:
+        given, headers, _ = await asgi(receiver, method, path)
+    assert given == status
+    assert headers.get(b"allow") == (b"GET, HEAD, POST" if status == 405 else None)
+
+
+@pytest.mark.parametrize(("value", "status"), [("token", 200), ("wrong", 404), (None, 404)])
+async def test_header_token(value, status):
+    """A header token, if there is to be one, must be right; its name is in any case."""
+    headers = [(b"X-TOKEN", value.encode())] if value else []
+    async with WebhookReceiver(SECRET, header_token=("X-Token", "token")) as receiver:
+        assert (await asgi(receiver, chunks=[body(message("a"))], headers=headers))[0] == status
+
+
+@pytest.mark.parametrize("secret", ["", [], ["", "a"], "a/b", "a b", "a?b", ".", ".."])
+def test_unusable_secrets(secret):
+    """A secret must be one segment of a path."""
+    with pytest.raises(ConfigurationError, match="secret"):
+        WebhookReceiver(secret)
+
+
+async def test_unopened(caplog):
+    """A receiver that nobody opened answers 503 and logs how to open it, once."""
+    receiver = WebhookReceiver(SECRET)
+    answers = [await asgi(receiver, chunks=[body(message("a"))]) for _ in range(3)]
+    assert {(status, headers[b"retry-after"]) for status, headers, _ in answers} == {(503, b"5")}
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "async with receiver:" in record.message
+
+
+async def test_opened_twice():
+    """Opening an open receiver is an error that says where to open it; a closed one can be opened again."""
+    async with WebhookReceiver(SECRET) as receiver:
+        with pytest.raises(ClientStateError, match="lifespan"):
+            await receiver.__aenter__()
+    async with receiver:
+        assert await post(receiver, body(message("a"))) == 200
+
+
+@pytest.mark.parametrize(
+    ("size", "status"), [(1024, 200), (1025, 413), (4096, 413), (8192, 413), (100_000, 413)]
+)
+@pytest.mark.parametrize("piece", [100, 200_000])
+async def test_body_limit(size, status, piece):
+    """The limit is counted while reading, whatever the pieces."""
+    content = body(message("a")).ljust(size)
+    chunks = [content[at : at + piece] for at in range(0, size, piece)]
+    async with WebhookReceiver(SECRET, max_body=1024) as receiver:
+        assert (await asgi(receiver, chunks=chunks))[0] == status
+        assert await post(receiver, content) == status
+
+
+@VIRTUAL
+async def test_slow_body():
+    """A body that doesn't come in time is 408."""
+
+    async def drip():
+        for byte in body(message("a")):
+            await anyio.sleep(1)
+            yield bytes([byte])
+
+    async with WebhookReceiver(SECRET, read_timeout=10) as receiver:
+        started = anyio.current_time()
+        assert await post(receiver, drip()) == 408
+    assert anyio.current_time() - started == 10
+
+
+async def test_client_gone():
+    """A client that goes away while sending gets no answer, and nothing is handled."""
+    sent = []
+
+    async def receive():
+        await anyio.lowlevel.checkpoint()
+        return {"type": "http.disconnect"}
+
+    async with WebhookReceiver(SECRET) as receiver:
+        await receiver(
+            {"type": "http", "method": "POST", "path": f"/{SECRET}", "headers": []}, receive, sent.append
+        )
+        assert sent == []
+        assert receiver.stats.received == 0
+
+
+async def test_websockets_are_closed():
+    """A websocket is closed, not an error."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await WebhookReceiver(SECRET)({"type": "websocket"}, None, send)
+    assert sent == [{"type": "websocket.close", "code": 1000}]
+
+
+async def test_matching():
+    """Handlers are chosen by class, type or status; all that match run, in the order of registration."""
+    receiver, seen = WebhookReceiver(SECRET), []
+
+    def note(name):
+        async def handler(event):
+            seen.append((name, event.id))
+
+        return handler
+
+    receiver.on_message(note("any message"))
+    receiver.on_message(TextReceived)(note("texts"))
+    receiver.on_message("image", TextReceived)(note("images and texts"))
+    receiver.on_status()(note("any status"))
+    receiver.on_status("read", "deleted")(note("read"))
+    receiver.on_unknown()(note("unknown"))
+    async with receiver:
+        for content in (
+            {"messages": message("t")},
+            {"messages": message("i", type="image")},
+            {"statuses": {"id": "r", "from": PHONE, "status": "read"}},
+            {"statuses": {"id": "d", "from": PHONE, "status": "delivered"}},
+            {"ping": 1},
+        ):
+            await post(receiver, json.dumps(content).encode())
+    texts = [("any message", "t"), ("texts", "t"), ("images and texts", "t")]
+    images = [("any message", "i"), ("images and texts", "i")]
+    statuses = [("any status", "r"), ("read", "r"), ("any status", "d")]
+    assert [pair for pair in seen if pair[1]] == texts + images + statuses
+    assert ("unknown", "") in seen
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda event: None, 17, StatusUpdate, (TextReceived, StatusUpdate), (TextReceived, print)]
+)
+def test_wrong_registrations(wrong):
+    """Only async functions are handlers, and only classes of messages and types choose messages."""
+    receiver = WebhookReceiver(SECRET)
+    with pytest.raises(ConfigurationError):
+        receiver.on_message(*(wrong if isinstance(wrong, tuple) else [wrong]))
+
+
+async def test_callable_objects():
+    """An object whose call is async is a handler too."""
+    seen = []
+
+    class Greeter:
+        async def __call__(self, event):
+            seen.append(event.id)
+
+    receiver = WebhookReceiver(SECRET)
+    receiver.on_message(Greeter())
+    async with receiver:
+        await post(receiver, body(message("a")))
+    assert seen == ["a"]
+
+
+async def test_failures(caplog):
+    """A handler's error is logged without the number or the id, counted, and stops nothing."""
+    receiver, seen = WebhookReceiver(SECRET), []
+
+    @receiver.on_message
+    async def fails(event):
+        raise LookupError("nobody")
+
+    receiver.on_message(keep(seen))
+    async with receiver:
+        assert await post(receiver, body(message("ABEGkFMIcyRoAgo"), message("b"))) == 200
+    assert len(seen) == 2
+    assert (receiver.stats.handled, receiver.stats.failed) == (2, 2)
+    assert [record.exc_info[0] for record in caplog.records] == [LookupError, LookupError]
+    assert PHONE not in caplog.text
+    assert "ABEGkFMIcyRoAgo" not in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_handler_cancelled_from_within():
+    """On asyncio a handler may end cancelled by its own doing: a failure like others, and its lane goes on."""
+    import asyncio
+
+    receiver, seen = WebhookReceiver(SECRET), []
+
+    @receiver.on_message
+    async def awaits_a_cancelled_task(event):
+        seen.append(event.id)
+        task = asyncio.ensure_future(asyncio.sleep(1))
+        task.cancel()
+        await task
+
+    async with receiver:
+        await post(receiver, body(message("a"), message("b")))
+    assert seen == ["a", "b"]
+    assert receiver.stats.failed == 2
+
+
+async def test_repeats():
+    """A repeat is 200 and not handled again; another status of the same message is no repeat."""
+    receiver, seen = WebhookReceiver(SECRET), []
+    receiver.on_message(keep(seen))
+    receiver.on_status(keep(seen))
+    statuses = [{"id": "a", "from": PHONE, "status": status} for status in ("delivered", "read", "read")]
+    async with receiver:
+        for _ in range(2):
+            assert await post(receiver, body(message("a"), message("a"))) == 200
+            assert await post(receiver, json.dumps({"statuses": statuses}).encode()) == 200
+    assert [getattr(event, "status", "message") for event in seen] == ["message", "delivered", "read"]
+    assert (receiver.stats.received, receiver.stats.duplicates) == (10, 7)
+
+
+async def test_no_id_no_repeat():
+    """Events without an id are never taken for repeats."""
+    receiver, seen = WebhookReceiver(SECRET), []
+    receiver.on_message(keep(seen))
+    async with receiver:
+        await post(receiver, body(message("")))
+        await post(receiver, body(message("")))
+    assert len(seen) == 2
+
+
+async def test_memory_of_repeats_is_bounded():
+    """Only the last events are remembered."""
+    receiver, seen = WebhookReceiver(SECRET, remember=2), []
+    receiver.on_message(keep(seen))
+    async with receiver:
+        for key in ("a", "b", "b", "c", "a"):
+            await post(receiver, body(message(key)))
+    assert [event.id for event in seen] == ["a", "b", "c", "a"]
+
+
+async def test_handlers_run_outside_the_request():
+    """The answer doesn't wait for the handler; one customer's next event does, another's doesn't."""
+    receiver, gate, seen = WebhookReceiver(SECRET), anyio.Event(), []
+
+    @receiver.on_message
+    async def slow(event):
+        seen.append(event.id)
+        if event.id == "a":
+            await gate.wait()
+
+    async with receiver:
+        for key, sender in (("a", PHONE), ("b", PHONE), ("c", "905550000000")):
+            assert await post(receiver, body(message(key, sender))) == 200
+        await anyio.wait_all_tasks_blocked()
+        assert sorted(seen) == ["a", "c"]
+        gate.set()
+    assert seen[2:] == ["b"]
+
+
+async def test_concurrency():
+    """No more handlers run at once than allowed."""
+    receiver, running, most = WebhookReceiver(SECRET, concurrency=2), 0, 0
+
+    @receiver.on_message
+    async def handler(event):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.wait_all_tasks_blocked()
+        running -= 1
+
+    async with receiver:
+        await post(receiver, body(*(message(str(n), f"9055500000{n:02}") for n in range(10))))
+    assert most == 2
+
+
+async def test_full_queue(caplog):
+    """A full queue is 503, said once, and forgets nothing: a later repeat is taken."""
+    receiver, gate, seen = WebhookReceiver(SECRET, queue_size=2), anyio.Event(), []
+
+    @receiver.on_message
+    async def slow(event):
+        await gate.wait()
+        seen.append(event.id)
+
+    async with receiver:
+        statuses = [await post(receiver, body(message(key))) for key in "abcc"]
+        gate.set()
+        await anyio.wait_all_tasks_blocked()
+        statuses.append(await post(receiver, body(message("c"))))
+    assert statuses == [200, 200, 503, 503, 200]
+    assert seen == ["a", "b", "c"]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_a_body_larger_than_the_queue():
+    """A body with more events than the queue holds is taken when the queue is empty, or never would be."""
+    receiver, seen = WebhookReceiver(SECRET, queue_size=2), []
+    receiver.on_message(keep(seen))
+    async with receiver:
+        assert await post(receiver, body(*map(message, "abcde"))) == 200
+    assert len(seen) == 5
+
+
+@VIRTUAL
+async def test_stop_drains():
+    """Leaving the block waits for what is queued, and takes no more."""
+    receiver, seen = WebhookReceiver(SECRET), []
+
+    @receiver.on_message
+    async def slow(event):
+        await anyio.sleep(1)
+        seen.append(event.id)
+        assert await post(receiver, body(message("late"))) == 503
+
+    async with receiver:
+        await post(receiver, body(*map(message, "abc")))
+    assert seen == ["a", "b", "c"]
+
+
+@VIRTUAL
+async def test_stop_is_bounded(caplog):
+    """A stop waits no longer than it may, and says how many events are lost."""
+    receiver = WebhookReceiver(SECRET, drain_timeout=5)
+    receiver.on_message(hang)
+    async with receiver:
+        await post(receiver, body(*map(message, "abc")))
+        started = anyio.current_time()
+    assert anyio.current_time() - started == 5
+    assert "3 events not handled; they are lost" in caplog.text
+
+
+async def hang(event):
+    """Never end."""
+    await anyio.sleep_forever()
+
+
+async def test_stop_when_cancelled(caplog):
+    """A host that is cancelled doesn't wait for the queue, since its handlers are cancelled with it."""
+    receiver = WebhookReceiver(SECRET)
+    receiver.on_message(hang)
+    with anyio.CancelScope() as scope:
+        async with receiver:
+            await post(receiver, body(message("a")))
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert "1 events not handled; they are lost" in caplog.text
+
+
+async def test_closed_while_reading():
+    """A body that comes in when the receiver has closed meanwhile is 503."""
+    receiver, closed, statuses = WebhookReceiver(SECRET), anyio.Event(), []
+
+    async def late():
+        await closed.wait()
+        yield body(message("a"))
+
+    async def request():
+        statuses.append(await post(receiver, late()))
+
+    async with anyio.create_task_group() as tasks:
+        async with receiver:
+            tasks.start_soon(request)
+            await anyio.wait_all_tasks_blocked()
+        closed.set()
+    assert statuses == [503]
+
+
+async def test_lifespan():
+    """Served on its own, a receiver is opened and closed by the server's lifespan."""
+    receiver, sent = WebhookReceiver(SECRET), []
+
+    async def receive():
+        if not sent:
+            return {"type": "lifespan.startup"}
+        assert await post(receiver, body(message("a"))) == 200
+        return {"type": "lifespan.shutdown"}
+
+    async def send(message):
+        sent.append(message["type"])
+
+    await receiver({"type": "lifespan"}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert await post(receiver, b"") == 503
+
+
+def test_repr():
+    """The repr shows the state and no secret."""
+    assert repr(WebhookReceiver(SECRET)) == "<WebhookReceiver: closed, 0 handled, 0 failed>"
+
+
+async def test_unhandled_events_are_counted():
+    """An event that nobody asked for is 200, and counted."""
+    async with WebhookReceiver(SECRET) as receiver:
+        assert await post(receiver, body(message("a"))) == 200
+        await anyio.wait_all_tasks_blocked()
+        assert repr(receiver) == "<WebhookReceiver: 0 queued, 1 handled, 0 failed>"
+    assert receiver.stats.unhandled == 1
+
+
+def test_decorators_give_the_function_back():
+    """A decorated function stays what it was."""
+    receiver = WebhookReceiver(SECRET)
+
+    async def handler(event: MessageReceived | StatusUpdate | UnknownEvent) -> None: ...
+
+    for register in (
+        receiver.on_message,
+        receiver.on_status,
+        receiver.on_unknown,
+        receiver.on_message("text"),
+    ):
+        assert register(handler) is handler
