@@ -14,7 +14,7 @@ extra `sandbox`. In process, in virtual time, or over TCP:
 
 The default account has the integrations 11 (25 templates, two pages) and 22 (3 templates). Templates 75 (in
 English), 90 and 91 are in review, 92 is not sendable; 79, 80 and 81 need a file. Numbers that end in 0000000
-pass for valid and are refused as "not on WhatsApp". `/_sandbox/…` shows the record and the settings over HTTP.
+pass for valid and are refused as "not on WhatsApp". `/_sandbox/…` shows record and settings over HTTP.
 """
 
 from desk360_async.sandbox.account import Account, load_account, parse_account

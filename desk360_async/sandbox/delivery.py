@@ -24,13 +24,11 @@ class Line:
     receive: Receive
     send: Send
     transport: Any = None
-    is_head: bool = False
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> "Line":
         """Take the line out of an ASGI call."""
-        transport = scope.get("extensions", {}).get(EXTENSION)
-        return cls(receive, send, transport, is_head=scope["method"] == "HEAD")
+        return cls(receive, send, scope.get("extensions", {}).get(EXTENSION))
 
     async def reset(self) -> None:
         """Break the connection: RST over TCP, ConnectionResetError in process."""
@@ -55,7 +53,7 @@ class Line:
     async def whole(self, answer: Answer) -> None:
         """Send the answer."""
         await self._start(answer)
-        await self._body(b"" if self.is_head else answer.body)
+        await self._body(answer.body)
 
     async def drip(self, answer: Answer, delay: float) -> None:
         """Send the answer's body byte by byte, with `delay` seconds before each."""

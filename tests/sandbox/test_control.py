@@ -192,6 +192,13 @@ def test_a_seed_that_is_no_json_names_the_file(tmp_path: Path) -> None:
         load_account(tmp_path / "seed.json")
 
 
+def test_a_template_without_an_active_translation_is_not_sendable() -> None:
+    """Unless the seed says otherwise: template 90 is in review, 92 is active and withdrawn."""
+    rows = {row["id"]: row["sendable"] for row in Sandbox().account.templates[11]}
+    assert [number for number, sendable in rows.items() if not sendable] == [90, 91, 92]
+    assert len(rows) == 25
+
+
 async def test_a_seeded_account_is_served(connect: Connect) -> None:
     """And nothing of the demo's."""
     account = parse_account({"integrations": [{"id": 7, "name": "Shop"}]})
@@ -209,6 +216,9 @@ def media(identity: str, size: int) -> StoredMedia:
 def test_old_media_make_room() -> None:
     """The newest stays, even where it alone is too large; an id put twice is one file."""
     store = MediaStore(max_bytes=10)
+    for identity, size in (("a", 4), ("b", 6), ("b", 5), ("c", 1)):
+        store.put(media(identity, size))
+    assert len(store) == 3
     for identity, size in (("a", 4), ("b", 4), ("b", 5), ("c", 5), ("d", 11)):
         store.put(media(identity, size))
         assert store.get(identity) is not None

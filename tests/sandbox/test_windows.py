@@ -80,6 +80,14 @@ def test_no_sliding_period_holds_more_than_the_limit() -> None:
     assert all(sum(start <= t < start + 10.0 for t in taken) <= 3 for start in taken)
 
 
+def test_a_sliding_log_knows_a_smaller_limit() -> None:
+    """Three are in the log, two are allowed: the second must go before another one comes."""
+    window = SlidingLog()
+    for now in (1.0, 2.0, 3.0):
+        window.hit(now, 5, 10.0)
+    assert window.hit(4.0, 2, 10.0).retry_at == 12.0
+
+
 def test_a_smaller_limit_takes_effect_at_once() -> None:
     """The limit is looked at on every hit, so it may change in the middle of a window."""
     window = FirstHitWindow()
