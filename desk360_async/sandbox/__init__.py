@@ -17,6 +17,7 @@ English), 90 and 91 are in review, 92 is not sendable; 79, 80 and 81 need a file
 pass for valid and are refused as "not on WhatsApp". `/_sandbox/…` shows record and settings over HTTP.
 """
 
+from desk360_async.sandbox import _extra as _extra
 from desk360_async.sandbox.account import Account, load_account, parse_account
 from desk360_async.sandbox.demo_account import demo_account
 from desk360_async.sandbox.faults import Fault, Faults

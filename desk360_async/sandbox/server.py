@@ -1,4 +1,7 @@
-"""The sandbox over TCP: uvicorn in the running loop, in a thread, or in the foreground for a command."""
+"""The sandbox over TCP: uvicorn in the running loop, in a thread, or in the foreground for a command.
+
+uvicorn is imported when something is to listen: in process the sandbox does without it.
+"""
 
 import asyncio
 import contextlib
@@ -9,17 +12,14 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
 from attrs import frozen
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.types import ASGIApp
 
-from desk360_async.sandbox.delivery import EXTENSION
+from desk360_async.sandbox._extra import require
 
 if TYPE_CHECKING:
+    from desk360_async.sandbox import tcp
     from desk360_async.sandbox.sandbox import Sandbox
-
-_GRACE = 3
 
 
 @frozen
@@ -34,64 +34,6 @@ class RunningServer:
         """For example `http://127.0.0.1:8360`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
-
-
-class _Connections:
-    """The open TCP connections by their client's address, so that a fault can break its own."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._open: dict[tuple[str, int], asyncio.Transport] = {}
-
-    def protocol(self) -> type[H11Protocol]:
-        connections = self._open
-
-        class Protocol(H11Protocol):
-            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
-                super().connection_made(transport)
-                if self.client:
-                    connections[self.client] = transport
-
-            def connection_lost(self, exc: Exception | None) -> None:
-                if self.client:
-                    connections.pop(self.client, None)
-                super().connection_lost(exc)
-
-        return Protocol
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        transport = self._open.get(scope["client"])
-        extensions = {**scope.get("extensions", {}), EXTENSION: transport}
-        await self._app({**scope, "extensions": extensions}, receive, send)
-
-    def abort(self) -> None:
-        for transport in list(self._open.values()):
-            transport.abort()
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server that leaves the process's signals alone."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-
-def _config(connections: _Connections) -> uvicorn.Config:
-    # The application writes its own Date, by the sandbox's clock.
-    return uvicorn.Config(
-        connections,
-        http=connections.protocol(),
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=_GRACE,
-    )
 
 
 def _listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
@@ -117,9 +59,12 @@ async def serve(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> As
     except RuntimeError:
         msg = "no asyncio loop is running here; use serve_in_thread()"
         raise RuntimeError(msg) from None
+    require("uvicorn")
+    from desk360_async.sandbox import tcp
+
     with _listen(host, port, allow_remote=allow_remote) as listener:
-        connections = _Connections(app)
-        server = _Server(_config(connections))
+        connections = tcp.Connections(app)
+        server = tcp.QuietServer(tcp.config(connections))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield RunningServer(host, listener.getsockname()[1])
@@ -132,9 +77,12 @@ async def serve(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> As
 @contextmanager
 def serve_in_thread(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> Generator[RunningServer]:
     """Listen, from a thread with its own asyncio loop; leaving the block ends the thread."""
+    require("uvicorn")
+    from desk360_async.sandbox import tcp
+
     with _listen(host, port, allow_remote=allow_remote) as listener:
-        connections = _Connections(app)
-        server = _Server(_config(connections))
+        connections = tcp.Connections(app)
+        server = tcp.QuietServer(tcp.config(connections))
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=_run_loop, args=(loop, server, listener), name="desk360-sandbox")
         thread.start()
@@ -148,7 +96,7 @@ def serve_in_thread(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -
             thread.join()
 
 
-def _run_loop(loop: asyncio.AbstractEventLoop, server: uvicorn.Server, listener: socket.socket) -> None:
+def _run_loop(loop: asyncio.AbstractEventLoop, server: "tcp.QuietServer", listener: socket.socket) -> None:
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(server.serve(sockets=[listener]))
 
@@ -169,9 +117,14 @@ def run(
         ValueError: the host isn't loopback and `allow_remote` is False.
         OSError: the address can't be bound.
     """
+    require("uvicorn")
+    import uvicorn
+
+    from desk360_async.sandbox import tcp
+
     with _listen(host, port, allow_remote=allow_remote) as listener:
         if on_start:
             on_start(RunningServer(host, listener.getsockname()[1]))
         # uvicorn raises the signal again once it has shut down.
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(_config(_Connections(sandbox.app))).run(sockets=[listener])
+            uvicorn.Server(tcp.config(tcp.Connections(sandbox.app))).run(sockets=[listener])

@@ -1,0 +1,14 @@
+"""Says what to install where the extra `sandbox` is missing; imported before anything that needs it."""
+
+from importlib.util import find_spec
+
+
+def require(*modules: str) -> None:
+    """Check that modules are installed; ModuleNotFoundError names the command that installs them."""
+    for module in modules:
+        if find_spec(module) is None:
+            msg = f"the sandbox needs {module}: pip install 'desk360-async[sandbox]'"
+            raise ModuleNotFoundError(msg, name=module)
+
+
+require("starlette", "python_multipart")
