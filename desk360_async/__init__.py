@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._attachments import Attachment
+    from ._catalog import (
+        Choice,
+        Integration,
+        SupportedLanguage,
+        Template,
+        TemplateVariable,
+        Translation,
+    )
     from ._client import AsyncDesk360
     from ._downloads import MediaStream
     from ._errors import (
@@ -71,18 +79,12 @@ if TYPE_CHECKING:
     from ._replies import (
         Answer,
         BulkSent,
-        Choice,
-        Integration,
         Media,
         Page,
         SendResult,
         Sent,
         SentFile,
         SentMedia,
-        SupportedLanguage,
-        Template,
-        TemplateVariable,
-        Translation,
     )
     from ._resources import (
         Integrations,
@@ -171,6 +173,7 @@ __all__ = [
 # what stays unused.
 _HOMES = {
     "_attachments": "Attachment",
+    "_catalog": "Choice Integration SupportedLanguage Template TemplateVariable Translation",
     "_client": "AsyncDesk360",
     "_downloads": "MediaStream",
     "_errors": (
@@ -190,10 +193,7 @@ _HOMES = {
         "Button Contact ContactAddress ContactEmail ContactName ContactOrganization ContactPhone ContactUrl "
         "DocumentHeader ImageHeader Location TextHeader VideoHeader"
     ),
-    "_replies": (
-        "Answer BulkSent Choice Integration Media Page SendResult Sent SentFile SentMedia "
-        "SupportedLanguage Template TemplateVariable Translation"
-    ),
+    "_replies": "Answer BulkSent Media Page SendResult Sent SentFile SentMedia",
     "_resources": "Integrations Templates",
     "_settings": "RetryPolicy Timeouts",
     "_version": "__version__",

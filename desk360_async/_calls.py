@@ -1,15 +1,14 @@
 """What goes down the pipeline and what comes up it: a call and an answer, as values."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import field, frozen
 
 from ._forms import Form
 
 
-@frozen
-class Answered:
+class Answered(NamedTuple):
     """An answer as it came off the wire.
 
     Attributes:

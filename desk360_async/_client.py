@@ -6,17 +6,16 @@ import ssl
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 from urllib.parse import urlsplit
 
 from attrs import evolve
 
-from . import _codec, _downloads, _wire
+from . import _codec, _wire
 from ._attachments import Attachment
 from ._brake import Brake
 from ._calls import Call
 from ._delivery import Delivery, OnAttempt, Options, Progress
-from ._downloads import Download
 from ._errors import ClientStateError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
 from ._fanout import Results, Sink
 from ._http import Transport, check_proxy
@@ -33,7 +32,6 @@ from ._messages import (
     TemplateMessage,
     TextMessage,
 )
-from ._parts import Button, Contact, Header, Location
 from ._replies import Answer, BulkSent, Media, Reply, SendResult, Sent, SentMedia
 from ._resources import Integrations, TemplateCache, Templates
 from ._settings import (
@@ -48,6 +46,10 @@ from ._settings import (
     parse_timeouts,
 )
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._downloads import Download
+    from ._parts import Button, Contact, Header, Location
 
 File = Attachment | str | os.PathLike[str]
 
@@ -275,6 +277,7 @@ class AsyncDesk360:
         progress = Progress()
         call: Call | None = None
         try:
+            await self._delivery.connected()
             if isinstance(message, TemplateMessage | TemplateBatch):
                 resolved: Message = await self.templates.resolve(message)
             else:
@@ -380,7 +383,7 @@ class AsyncDesk360:
         """
         return await self.send(TextMessage(to, text))
 
-    async def send_location(self, to: str, location: Location) -> Sent:
+    async def send_location(self, to: str, location: "Location") -> Sent:
         """Send a place on the map. Implements "Send WhatsApp Location Message".
 
         Raises:
@@ -388,7 +391,7 @@ class AsyncDesk360:
         """
         return await self.send(LocationMessage(to, location))
 
-    async def send_contacts(self, to: str, contacts: Sequence[Contact]) -> Sent:
+    async def send_contacts(self, to: str, contacts: "Sequence[Contact]") -> Sent:
         """Send contact cards. Implements "Send WhatsApp Contact Message".
 
         Raises:
@@ -412,9 +415,9 @@ class AsyncDesk360:
         self,
         to: str,
         body: str,
-        buttons: Sequence[Button],
+        buttons: "Sequence[Button]",
         *,
-        header: Header | None = None,
+        header: "Header | None" = None,
         footer: str | None = None,
     ) -> Sent:
         """Send text with 1 to 10 buttons. Implements "Send WhatsApp Interactive Message".
@@ -510,7 +513,7 @@ class AsyncDesk360:
 
     # ── files down ─────────────────────────────────────────────────────────────────────────────────────
 
-    def open_media(self, media_id: str) -> Download:
+    def open_media(self, media_id: str) -> "Download":
         """Open a download: `async with client.open_media(id) as media:`, then `media.aiter_bytes()`.
 
         Implements "Get WhatsApp Media". Inside, `media` has `.content_type`, `.filename` and `.size`.
@@ -523,6 +526,8 @@ class AsyncDesk360:
             Desk360Error: on entering, if the media can't be had.
         """
         path = _wire.media_path(media_id, self._integration("downloading"))
+        from ._downloads import Download  # with what reads its headers, loaded by those who download
+
         call = Call("GET", path, _wire.read_answer, idempotent=True, has_outcome=False)
         return Download(self._delivery, call, self._options)
 
@@ -537,7 +542,9 @@ class AsyncDesk360:
             UnexpectedResponse: if the file is larger than `max_bytes`.
             Desk360Error: if it can't be had.
         """
-        return await _downloads.read(self.open_media(media_id), max_bytes)
+        from ._downloads import read
+
+        return await read(self.open_media(media_id), max_bytes)
 
     async def save_media(self, media_id: str, path: str | os.PathLike[str]) -> Path:
         """Download into a file, which is whole or not there.
@@ -554,7 +561,9 @@ class AsyncDesk360:
             Desk360Error: if it can't be had.
             OSError: if it can't be written.
         """
-        return await _downloads.save(self.open_media(media_id), media_id, Path(path))
+        from ._downloads import save
+
+        return await save(self.open_media(media_id), media_id, Path(path))
 
     # ── the way out ────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,12 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
-from operator import eq
-from typing import Any, TypeVar, get_args, get_origin
+from operator import eq, is_
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 import attrs
-from cattrs import Converter
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from ._messages import (
     ContactsMessage,
@@ -25,13 +23,16 @@ from ._messages import (
     Message,
     TemplateBatch,
     TemplateMessage,
+    TextMessage,
 )
-from ._parts import DocumentHeader, ImageHeader, TextHeader, VideoHeader
 
 try:  # the extra `speed`
     from orjson import loads as _fast_loads
 except ImportError:
     _fast_loads = None  # type: ignore[assignment]  # the standard library takes over
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 T = TypeVar("T")
 Structure = Callable[[Any, Any], Any]
@@ -39,9 +40,13 @@ Structure = Callable[[Any, Any], Any]
 MAX_BYTES = 8 * 1024 * 1024  # no JSON answer of this API comes near it (ruling 32a)
 
 
-# ── values out ─────────────────────────────────────────────────────────────────────────────────────────
+def warm() -> None:
+    """Load cattrs and make the converters: some 30 ms, which a worker thread can spend as well."""
+    _inward()
+    unstructure(TextMessage("+10000000", "."))
 
-_HEADERS = {TextHeader: "text", ImageHeader: "image", VideoHeader: "video", DocumentHeader: "document"}
+
+# ── values out ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def unstructure(message: Message) -> dict[str, Any]:
@@ -50,32 +55,35 @@ def unstructure(message: Message) -> dict[str, Any]:
 
 
 @cache
-def _outward() -> Converter:
+def _outward() -> "Converter":
+    from cattrs import Converter
+    from cattrs.gen import make_dict_unstructure_fn
+
     out = Converter()
     # An attrs default is None or () throughout, so omitting defaults omits what is None, and nothing else.
     out.register_unstructure_hook_factory(
         attrs.has, lambda cls: make_dict_unstructure_fn(cls, out, _cattrs_omit_if_default=True)
     )
     plain = out.unstructure
-    out.register_unstructure_hook(LocationMessage, lambda m: {"to": m.to, "location": plain(m.location)})
-    out.register_unstructure_hook(
-        ContactsMessage, lambda m: {"to": m.to, "contacts": [plain(c) for c in m.contacts]}
-    )
-    out.register_unstructure_hook(MediaMessage, lambda m: {"to": m.to})
-    out.register_unstructure_hook(InteractiveMessage, lambda m: _interactive(m, plain))
-    out.register_unstructure_hook(TemplateMessage, _template)
-    out.register_unstructure_hook(TemplateBatch, _batch)
+    for kind, nest in (
+        (LocationMessage, lambda m: {"to": m.to, "location": plain(m.location)}),
+        (ContactsMessage, lambda m: {"to": m.to, "contacts": [plain(c) for c in m.contacts]}),
+        (MediaMessage, lambda m: {"to": m.to}),
+        (InteractiveMessage, lambda m: _interactive(m, plain)),
+        (TemplateMessage, _template),
+        (TemplateBatch, _batch),
+    ):
+        # By identity: registering the class itself would resolve its annotations, and load all parts.
+        out.register_unstructure_hook_func(partial(is_, kind), nest)
     return out
 
 
 def _interactive(m: InteractiveMessage, plain: Callable[[Any], Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {"to": m.to, "body": m.body, "buttons": [plain(b) for b in m.buttons]}
     if m.header is not None:
-        kind = _HEADERS[type(m.header)]
-        fields["header"] = {
-            "type": kind,
-            kind: m.header.text if isinstance(m.header, TextHeader) else plain(m.header),
-        }
+        kind = type(m.header).__name__.removesuffix("Header").lower()
+        header = plain(m.header)
+        fields["header"] = {"type": kind, kind: header["text"] if kind == "text" else header}
     if m.footer is not None:
         fields["footer"] = {"text": m.footer}
     return fields
@@ -121,7 +129,9 @@ def _hook(kind: Any) -> Structure:
 
 
 @cache
-def _inward() -> Converter:
+def _inward() -> "Converter":
+    from cattrs import Converter
+
     conv = Converter(detailed_validation=False)
     # Factories are asked in the reverse order of registration: the special ones come last.
     conv.register_structure_hook_factory(_is_tuple, _rows_factory)
@@ -145,7 +155,9 @@ def _is_tuple(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
 
-def _object_factory(cls: type[Any], conv: Converter) -> Structure:
+def _object_factory(cls: type[Any], conv: "Converter") -> Structure:
+    from cattrs.gen import make_dict_structure_fn, override
+
     make = make_dict_structure_fn(cls, conv, _cattrs_detailed_validation=False, raw=override(omit=True))
 
     def structure_with_raw(value: Any, kind: Any) -> Any:

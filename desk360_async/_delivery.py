@@ -6,20 +6,19 @@ above it decides about retries.
 
 import logging
 import os
-import random
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.lowlevel
-from attrs import field, frozen
+from attrs import frozen
 
 from ._brake import Brake
 from ._calls import Answered, Call
 from ._errors import ClientStateError, ConnectionFailed, Desk360Error, Outcome, TimedOut
 from ._headers import refusal_wait
-from ._http import Evidence, Http, Opened, Request, Transport, Unanswered, ssl_context
+from ._http import Evidence, Http, Opened, Request, Transport, Unanswered, own_transport
 from ._limiter import Lane, Permit, RateLimiter, default_limiter
 from ._refusals import error_from
 from ._settings import RetryPolicy, Timeouts
@@ -93,8 +92,7 @@ class Progress:
         return verdict(seen, body=Body.UNUSABLE, lists_taken=call.lists_taken).outcome
 
 
-@frozen
-class _Ride:
+class _Ride(NamedTuple):
     """One call under way, with all that belongs to it."""
 
     call: Call
@@ -102,7 +100,7 @@ class _Ride:
     brake: Brake
     progress: Progress
     on_attempt: OnAttempt | None
-    measures: Measures = field(factory=dict)
+    measures: Measures
 
 
 class Patience:
@@ -181,14 +179,20 @@ class Delivery:
             self._limiter = default_limiter(self._host)
         return self._limiter
 
-    async def _connected(self) -> Http:
+    async def connected(self) -> Http:
+        """Return the pool; what is slow about making it happens in a worker thread.
+
+        Raises:
+            ClientStateError: if the client is closed, another loop's, or another process's.
+        """
+        self.check()
         if self._http is None:
             async with self._starting:
                 if self._http is None:
-                    context = await ssl_context(self._verify) if self._transport is None else None
-                    self._http = Http(
-                        context, self._transport, proxy=self._proxy, max_connections=self._max_connections
+                    transport = self._transport or await own_transport(
+                        self._verify, proxy=self._proxy, max_connections=self._max_connections
                     )
+                    self._http = Http(transport, trusted=self._transport is None)
         return self._http
 
     async def aclose(self, *, drain: float) -> None:
@@ -233,7 +237,7 @@ class Delivery:
         Raises:
             Desk360Error: what the pipeline found, with the outcome.
         """
-        self.check()
+        await self.connected()
         measures = await measure(call.form) if call.form is not None else {}
         ride = _Ride(call, options, brake or self._brake, progress or Progress(), on_attempt, measures)
         patience = Patience(options)
@@ -282,6 +286,8 @@ class Delivery:
         longest = min(
             retry.backoff_max, retry.backoff * 2.0 ** min(retry.attempts - patience.attempts - 1, 30)
         )
+        import random  # rarely needed: not worth its import time to everybody
+
         # Full jitter would often be no pause at all; half of it parts calls that failed together as well.
         await brake.wait(anyio.sleep, longest * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
         if brake.pulled or self.closed:
@@ -289,7 +295,7 @@ class Delivery:
 
     async def _attempt(self, ride: _Ride, patience: Patience) -> Answered:
         """A token, a slot, the wire; the token goes back with what the answer said."""
-        http = await self._connected()
+        http = await self.connected()
         permit = await self._token(ride, patience)
         self._under_way += 1
         evidence = ride.progress.evidence = Evidence(trusted=http.trusted)
@@ -347,8 +353,8 @@ class Delivery:
         Raises:
             Unanswered: if no status came.
         """
-        http = await self._connected()
-        permit = await self._token(_Ride(call, options, self._brake, Progress(), None), patience)
+        http = await self.connected()
+        permit = await self._token(_Ride(call, options, self._brake, Progress(), None, {}), patience)
         self._under_way += 1
         evidence = Evidence(trusted=http.trusted)
         slots = self._slots

@@ -5,9 +5,7 @@ Implements "Attachments"; rulings 6 to 11 and 20.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-from attrs import frozen
+from typing import Any, NamedTuple
 
 from ._attachments import Attachment
 from ._errors import InvalidMessage
@@ -17,16 +15,14 @@ from ._errors import InvalidMessage
 MOST_PARTS = 900
 
 
-@frozen
-class Part:
+class Part(NamedTuple):
     """One part of a form: a field's text, or a file."""
 
     name: str
     value: str | Attachment
 
 
-@frozen
-class Form:
+class Form(NamedTuple):
     """The parts in the order in which they go out."""
 
     parts: tuple[Part, ...]

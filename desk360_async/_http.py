@@ -7,15 +7,14 @@ cookies are dropped; each of these would let somebody else decide where the API 
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import anyio
 import httpx
-from attrs import frozen
 
 from . import _threads
 from ._calls import Answered
-from ._codec import MAX_BYTES
+from ._codec import MAX_BYTES, warm
 from ._errors import ConfigurationError, InvalidMessage
 from ._inflate import Inflater, Undecodable
 from ._uploads import Upload
@@ -26,17 +25,34 @@ Transport: TypeAlias = httpx.AsyncBaseTransport
 # Shorter than what servers use: a connection closed just as we write leaves an unknown outcome.
 KEEPALIVE_EXPIRY = 15.0
 
-# The process's SSL context: loading the CA file takes 45 ms, and would block the loop for as long.
+# The process's SSL contexts, by `verify`: loading the CA file takes 45 ms.
 _contexts: dict[bool, ssl.SSLContext] = {}
 
 
-async def ssl_context(verify: ssl.SSLContext | bool) -> ssl.SSLContext:
-    """Return the context to use; the process's own is made once, in a worker thread."""
-    if isinstance(verify, ssl.SSLContext):
-        return verify
-    if verify not in _contexts:
-        _contexts[verify] = await _threads.run(httpx.create_ssl_context, verify, trust_env=False)
-    return _contexts[verify]
+async def own_transport(
+    verify: ssl.SSLContext | bool, *, proxy: str | None, max_connections: int
+) -> Transport:
+    """Return a pool of connections, made in a worker thread.
+
+    At the first time httpx loads httpcore, and we the CA file and cattrs; each would block the loop for
+    far longer than a request takes.
+    """
+
+    def make() -> Transport:
+        warm()
+        if isinstance(verify, ssl.SSLContext):
+            context = verify
+        else:
+            context = _contexts.get(verify) or httpx.create_ssl_context(verify, trust_env=False)
+            _contexts[verify] = context
+        limits = httpx.Limits(
+            max_connections=max_connections,
+            max_keepalive_connections=max_connections,
+            keepalive_expiry=KEEPALIVE_EXPIRY,
+        )
+        return httpx.AsyncHTTPTransport(verify=context, trust_env=False, limits=limits, proxy=proxy)
+
+    return await _threads.run(make)
 
 
 def check_proxy(proxy: str | None) -> None:
@@ -147,8 +163,7 @@ class _Inert(httpx.AsyncBaseTransport):
         await self.inner.aclose()
 
 
-@frozen
-class Request:
+class Request(NamedTuple):
     """What goes out: already built, so that a retry sends the same."""
 
     method: str
@@ -162,26 +177,13 @@ class Http:
     """One pool of connections, on one event loop.
 
     Args:
-        transport: the user's own, or None for ours.
+        transport: from `own_transport`, or the user's own.
+        trusted: whether its trace can be trusted: it is ours.
     """
 
-    def __init__(
-        self,
-        context: ssl.SSLContext | None,
-        transport: Transport | None,
-        *,
-        proxy: str | None,
-        max_connections: int,
-    ) -> None:
-        self.trusted = transport is None
-        limits = httpx.Limits(
-            max_connections=max_connections,
-            max_keepalive_connections=max_connections,
-            keepalive_expiry=KEEPALIVE_EXPIRY,
-        )
-        self._transport = transport or httpx.AsyncHTTPTransport(
-            verify=context or False, trust_env=False, limits=limits, proxy=proxy
-        )
+    def __init__(self, transport: Transport, *, trusted: bool) -> None:
+        self.trusted = trusted
+        self._transport = transport
         self._client = httpx.AsyncClient(
             transport=_Inert(self._transport), trust_env=False, follow_redirects=False
         )

@@ -8,7 +8,6 @@ up by it hands out what there is, in order, and sets the alarm of the next. So n
 before his turn, and those behind the first cost nothing while they wait.
 """
 
-import asyncio
 import math
 import time
 import weakref
@@ -95,14 +94,18 @@ def _here() -> tuple[Any, float]:
     """Return the running event loop (or trio's token for its run) and its time."""
     # `anyio.current_time()`, at a third of the cost on asyncio.
     if sniffio.thread_local.name != "trio":
-        loop = asyncio.get_running_loop()
+        from asyncio import (
+            get_running_loop,
+        )  # loaded by whoever runs a loop; not by an import of this package
+
+        loop = get_running_loop()
         return loop, loop.time()
     return current_token().native_token, anyio.current_time()
 
 
 def _is_running(loop: Any) -> bool:
-    if isinstance(loop, asyncio.AbstractEventLoop):
-        return loop.is_running()
+    if hasattr(loop, "is_running"):
+        return bool(loop.is_running())
     try:
         loop.run_sync_soon(int)  # trio's token has no other way to ask, and `int()` does nothing
     except RuntimeError:
@@ -382,7 +385,7 @@ class TokenBucket:
         self._interactive.clear()
         self._bulk.clear()
         self._alarm = None
-        if isinstance(old, asyncio.AbstractEventLoop) and not old.is_closed():
+        if hasattr(old, "is_closed") and not old.is_closed():
             for waiter in stale:
                 waiter.problem = ClientStateError("The TokenBucket went on to another event loop.")
                 waiter.wake()

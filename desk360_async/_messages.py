@@ -5,23 +5,17 @@ mask phone numbers. What is None stays off the wire; 0 and "" do not.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import Attribute, evolve, field, frozen
 
 from . import _checks as check
 from ._attachments import Attachment
 from ._errors import InvalidMessage
-from ._parts import (
-    Button,
-    Contact,
-    DocumentHeader,
-    Header,
-    ImageHeader,
-    Location,
-    TextHeader,
-    VideoHeader,
-)
+
+if TYPE_CHECKING:
+    # Who sends no contact cards doesn't pay for their classes; the checks below load them when needed.
+    from ._parts import Button, Contact, Header, Location
 
 
 @frozen
@@ -76,15 +70,23 @@ class TemplateBatch:
     attachment: Attachment | None = field(default=None, converter=check.to_attachment, kw_only=True)
 
 
+def _is_location(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    from ._parts import Location
+
+    check.instance_of(Location)(_, attribute, value)
+
+
 @frozen
 class LocationMessage:
     """A place on the map. Implements "Send WhatsApp Location Message"."""
 
     to: str = field(converter=check.to_phone, repr=check.masked)
-    location: Location = field(validator=check.instance_of(Location))
+    location: "Location" = field(validator=_is_location)
 
 
-def _contacts(value: Iterable[Contact]) -> tuple[Contact, ...]:
+def _contacts(value: "Iterable[Contact]") -> "tuple[Contact, ...]":
+    from ._parts import Contact
+
     return check.several(Contact, value, "contacts")
 
 
@@ -93,7 +95,7 @@ class ContactsMessage:
     """One or more contact cards. Implements "Send WhatsApp Contact Message"."""
 
     to: str = field(converter=check.to_phone, repr=check.masked)
-    contacts: tuple[Contact, ...] = field(converter=_contacts, validator=check.at_least_one)
+    contacts: "tuple[Contact, ...]" = field(converter=_contacts, validator=check.at_least_one)
 
 
 def _five_files(_: object, attribute: "Attribute[Any]", value: Sequence[object]) -> None:
@@ -112,11 +114,13 @@ class MediaMessage:
     attachments: tuple[Attachment, ...] = field(converter=check.to_attachments, validator=_five_files)
 
 
-def _buttons(value: Iterable[Button]) -> tuple[Button, ...]:
+def _buttons(value: "Iterable[Button]") -> "tuple[Button, ...]":
+    from ._parts import Button
+
     return check.several(Button, value, "buttons")
 
 
-def _ten_buttons(_: object, attribute: "Attribute[Any]", buttons: Sequence[Button]) -> None:
+def _ten_buttons(_: object, attribute: "Attribute[Any]", buttons: "Sequence[Button]") -> None:
     check.at_least_one(_, attribute, buttons)
     if len(buttons) > 10:
         raise InvalidMessage("buttons", f"holds {len(buttons)} buttons, the limit is 10; leave some out")
@@ -131,6 +135,8 @@ def _ten_buttons(_: object, attribute: "Attribute[Any]", buttons: Sequence[Butto
 
 
 def _header(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    from ._parts import DocumentHeader, ImageHeader, TextHeader, VideoHeader
+
     if value is not None and not isinstance(value, TextHeader | ImageHeader | VideoHeader | DocumentHeader):
         raise InvalidMessage("header", "must be a TextHeader, ImageHeader, VideoHeader or DocumentHeader")
 
@@ -149,8 +155,8 @@ class InteractiveMessage:
 
     to: str = field(converter=check.to_phone, repr=check.masked)
     body: str = field(validator=check.text(1, 1024))
-    buttons: tuple[Button, ...] = field(converter=_buttons, validator=_ten_buttons)
-    header: Header | None = field(default=None, validator=_header, kw_only=True)
+    buttons: "tuple[Button, ...]" = field(converter=_buttons, validator=_ten_buttons)
+    header: "Header | None" = field(default=None, validator=_header, kw_only=True)
     footer: str | None = field(default=None, validator=check.text(1, 60, optional=True), kw_only=True)
 
 

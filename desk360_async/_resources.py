@@ -10,10 +10,11 @@ from ._background import start
 from ._calls import Call
 from ._errors import Desk360Error, InvalidMessage
 from ._messages import TemplateBatch, TemplateMessage, with_ids
-from ._replies import Integration, Page, Template, Translation, matching
+from ._replies import Page
 from ._wire import integrations_call, stuck, templates_call
 
 if TYPE_CHECKING:
+    from ._catalog import Integration, Template, Translation
     from ._client import AsyncDesk360
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class Integrations:
         """
         return pages(self.list, start_page)
 
-    async def iter(self) -> AsyncIterator[Integration]:
+    async def iter(self) -> "AsyncIterator[Integration]":
         """Yield integration after integration."""
         async for page in self.iter_pages():
             for item in page:
@@ -82,7 +83,7 @@ class TemplateCache:
         at: when they were asked for, by the event loop's clock.
     """
 
-    templates: tuple[Template, ...] = ()
+    templates: "tuple[Template, ...]" = ()
     at: float | None = None
     lock: anyio.Lock = field(factory=anyio.Lock)
     refreshing: bool = False
@@ -123,7 +124,7 @@ class Templates:
         """
         return pages(self.list, start_page)
 
-    async def iter(self) -> AsyncIterator[Template]:
+    async def iter(self) -> "AsyncIterator[Template]":
         """Yield template after template, fresh from the server."""
         async for page in self.iter_pages():
             for item in page:
@@ -137,7 +138,7 @@ class Templates:
         """
         await self._load(self._cache(), younger_than=0.0)
 
-    async def get(self, id_or_name: int | str) -> Template:
+    async def get(self, id_or_name: int | str) -> "Template":
         """Return a template from the cached list.
 
         Args:
@@ -217,13 +218,17 @@ class Templates:
             cache.at = at
 
 
-def _find(templates: tuple[Template, ...], id_or_name: int | str) -> list[Template]:
+def _find(templates: "tuple[Template, ...]", id_or_name: int | str) -> "list[Template]":
     if isinstance(id_or_name, int):
         return [template for template in templates if template.id == id_or_name]
+    from ._catalog import matching
+
     return matching(templates, id_or_name, lambda template: template.name)
 
 
-def _check(message: TemplateMessage | TemplateBatch, template: Template, translation: Translation) -> None:
+def _check(
+    message: TemplateMessage | TemplateBatch, template: "Template", translation: "Translation"
+) -> None:
     if template.sendable is False:
         raise InvalidMessage(
             "template", f"{template.name} ({template.id}) is not sendable; ask Desk360's panel why"

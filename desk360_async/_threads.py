@@ -6,14 +6,16 @@ out of it (trio's `MockClock` jumps ahead while a thread works).
 """
 
 from collections.abc import Callable, Generator
-from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import checkpoint
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["inline", "run"]
 
@@ -45,6 +47,8 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     if _inline.get():
         await checkpoint()
         return func(*args, **kwargs)
+    from concurrent.futures import CancelledError, Future  # pulls in much: not for an import of this package
+
     life: Future[None] = Future()
 
     def work() -> T:
@@ -63,7 +67,7 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         raise
 
 
-async def _ended(life: Future[None]) -> None:
+async def _ended(life: "Future[None]") -> None:
     """Wait for the thread's end, however often the task is cancelled meanwhile.
 
     Only asyncio's own `Task.cancel` (so `asyncio.timeout` too) gets here: it breaks through anyio's shields.
@@ -72,7 +76,7 @@ async def _ended(life: Future[None]) -> None:
 
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
-    def tell(_: Future[None]) -> None:
+    def tell(_: "Future[None]") -> None:
         loop.call_soon_threadsafe(done.set)
 
     life.add_done_callback(tell)

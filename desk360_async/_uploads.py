@@ -10,10 +10,9 @@ import stat
 from collections.abc import AsyncIterator, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import anyio
-from attrs import frozen
 
 from . import _threads
 from ._attachments import Attachment, check_size
@@ -23,8 +22,7 @@ from ._forms import Form, head_of, tail_of
 BLOCK = 256 * 1024  # bytes a read; smaller ones cost a thread's round trip more often
 
 
-@frozen
-class Measure:
+class Measure(NamedTuple):
     """What the disk said of a file before the token was spent."""
 
     size: int

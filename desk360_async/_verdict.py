@@ -5,8 +5,7 @@ for what was certainly not sent, and for what may be repeated without harm.
 """
 
 import enum
-
-from attrs import frozen
+from typing import NamedTuple
 
 from ._errors import Outcome
 
@@ -36,8 +35,7 @@ class Again(enum.Enum):
     BACKOFF = "after a while, within the attempts and the quota"
 
 
-@frozen
-class Verdict:
+class Verdict(NamedTuple):
     """What became of an attempt, and whether it may be repeated unasked."""
 
     outcome: Outcome

@@ -34,7 +34,7 @@ from ._messages import (
 )
 from ._phones import digits_of, parse_phone
 from ._refusals import api_error, error_from, redact, text_of
-from ._replies import Answer, BulkSent, Integration, Page, Sent, SentFile, SentMedia, Template
+from ._replies import Answer, BulkSent, Page, Sent, SentFile, SentMedia
 from ._verdict import Body, verdict
 
 # ── calls ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -109,11 +109,15 @@ def mark_read_call(to: str, message_ids: Sequence[str], integration_id: int) -> 
 
 def integrations_call(page: int) -> Call:
     """Return the call for one page of "Integrations"."""
+    from ._catalog import Integration  # a web app that only sends never needs it
+
     return _list_call("/integrations", page, Integration)
 
 
 def templates_call(page: int, integration_id: int) -> Call:
     """Return the call for one page of "WhatsApp Message Templates"."""
+    from ._catalog import Template  # a web app that only sends never needs it
+
     return _list_call(f"/integrations/{integration_id}/conversations/templates", page, Template)
 
 

@@ -1,0 +1,88 @@
+"""How the benchmarks measure: peers in turn, in one run, and ratios pair by pair.
+
+Machines drift and are shared; a ratio of neighbours holds where milliseconds don't.
+"""
+
+import gc
+import multiprocessing
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+Run = Callable[[], Awaitable[None]]
+
+
+def spread(values: list[float]) -> str:
+    """Write the median, with the least and the most of the runs."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+
+async def cpu_of(run: Run) -> float:
+    """Seconds of CPU that this process spends on a run."""
+    gc.collect()
+    before = time.process_time()
+    await run()
+    return time.process_time() - before
+
+
+async def compare(figure: str, runs: Mapping[str, Run], *, calls: int, rounds: int = 9) -> None:
+    """Print each peer's CPU a call, and the first one's ratio to each other, pair by pair."""
+    for run in runs.values():
+        await run()
+    spent: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            spent[name].append(await cpu_of(run))
+    ours, *others = runs
+    for name, values in spent.items():
+        print(f"{figure}  {name:<28} {statistics.median(values) / calls * 1e6:8.1f} µs CPU a call")
+    for other in others:
+        ratios = [a / b for a, b in zip(spent[ours], spent[other], strict=True)]
+        print(f"{figure}  {ours} / {other}: {spread(ratios)}")
+
+
+@contextmanager
+def answering(body: bytes) -> Generator[str]:
+    """Run a bare HTTP server in another process, so that its CPU is not counted; give its URL."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, body), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{ours.recv()}"
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve(pipe: Connection, body: bytes) -> None:
+    import asyncio
+
+    answer = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-RateLimit-Limit: 10000\r\n"
+        b"X-RateLimit-Remaining: 9999\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
+
+    class Answers(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+            self.buffer = b""
+
+        def data_received(self, data: bytes) -> None:
+            self.buffer += data
+            while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+                head = self.buffer[:end].lower()
+                at = head.find(b"content-length:")
+                length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+                if len(self.buffer) < end + 4 + length:
+                    return
+                self.buffer = self.buffer[end + 4 + length :]
+                self.transport.write(answer)  # type: ignore[attr-defined]  # a TCP server's is writable
+
+    async def main() -> None:
+        server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(main())
