@@ -1,5 +1,6 @@
-"""What the tests of webhooks share: the samples, and a receiver that remembers."""
+"""What the tests of webhooks share: the samples, and servers for the tests on real sockets."""
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,15 @@ SAMPLES = Path(__file__).parent.parent / "samples" / "webhooks"
 def sample():
     """Return a documented body's bytes by its name."""
     return lambda name: (SAMPLES / f"{name}.json").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def hosts():
+    """Return the module beside this one that serves applications; tests are no package to import it from."""
+    spec = importlib.util.spec_from_file_location("hosts", Path(__file__).parent / "hosts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

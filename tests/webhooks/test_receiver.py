@@ -318,7 +318,7 @@ async def test_failures(caplog):
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_handler_cancelled_from_within():
-    """On asyncio a handler may end cancelled by its own doing: a failure like others, and its lane goes on."""
+    """On asyncio a handler may end cancelled by its own doing: a failure like others; its lane goes on."""
     import asyncio
 
     receiver, seen = WebhookReceiver(SECRET), []

@@ -1,0 +1,266 @@
+"""`SQLiteInbox`: what is on disk before the 200, and what is handed out again. No sockets, no real time."""
+
+import json
+import sqlite3
+import stat
+import subprocess
+import sys
+
+import anyio
+import pytest
+
+from desk360_async import ClientStateError, ConfigurationError, _threads
+from desk360_async.webhooks import SQLiteInbox, WebhookReceiver, _inbox, parse
+
+pytestmark = pytest.mark.anyio
+
+PHONE, SECRET = "905551112233", "a-secret-of-the-url"
+
+
+@pytest.fixture(autouse=True)
+def _inline():
+    """Worker threads would make the order of things depend on the machine."""
+    with _threads.inline():
+        yield
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Return where an inbox may be."""
+    return tmp_path / "inbox.db"
+
+
+def texts(*keys):
+    """Return a body with a message for each key."""
+    return json.dumps(
+        {"messages": [{"id": key, "from": PHONE, "type": "text", "text": key} for key in keys]}
+    ).encode()
+
+
+def rows(path, columns):
+    """Return what is in a closed inbox's file, as another program sees it."""
+    with sqlite3.connect(path) as db:
+        found = db.execute(f"SELECT {columns} FROM events ORDER BY id").fetchall()
+    db.close()
+    return found
+
+
+async def take(path, *bodies, handler=None, **options):
+    """Open a receiver on the inbox, post the bodies, close it; return the statuses and the receiver."""
+    receiver = WebhookReceiver(SECRET, inbox=SQLiteInbox(path), **options)
+    if handler:
+        receiver.on_message(handler)
+    async with receiver:
+        statuses = [(await receiver.receive(SECRET, {}, content)).status for content in bodies]
+    return statuses, receiver
+
+
+async def hang(event):
+    """Never end."""
+    await anyio.sleep_forever()
+
+
+def keeping(seen):
+    """Return a handler that keeps its events' ids."""
+
+    async def handler(event):
+        seen.append(event.id)
+
+    return handler
+
+
+async def test_on_disk_before_the_200(path):
+    """When the 200 is given, the event is in the file."""
+    receiver = WebhookReceiver(SECRET, inbox=SQLiteInbox(path), drain_timeout=0)
+    receiver.on_message(hang)
+    async with receiver:
+        assert (await receiver.receive(SECRET, {}, texts("a"))).status == 200
+        # A copy of the files is what a crash would leave.
+        for name in ("inbox.db", "inbox.db-wal"):
+            (path.parent / f"copy-{name}").write_bytes((path.parent / name).read_bytes())
+    assert rows(path.parent / "copy-inbox.db", "key, handled_at") == [("message/a", None)]
+
+
+async def test_handed_out_again(path):
+    """What was not handled is handed out again at the next start, in order, before what is new."""
+    await take(path, texts("a", "b"), handler=hang, drain_timeout=0)
+    seen = []
+    await take(path, texts("c"), handler=keeping(seen))
+    assert seen == ["a", "b", "c"]
+    assert [handled is not None for (handled,) in rows(path, "handled_at")] == [True] * 3
+
+
+async def test_handed_out_as_it_was(path, odd):
+    """All kinds of events come back from the file as they went in, odd ones too."""
+    body, expected = odd
+    events = parse(body) if expected["events"] != "InvalidWebhook" else ()
+    inbox = SQLiteInbox(path)
+    await inbox.open()
+    await inbox.commit(events, [])
+    await inbox.aclose()
+    assert tuple(event for _, event in await inbox.open()) == events
+    await inbox.aclose()
+
+
+async def test_repeats_across_restarts(path):
+    """A repeat is known after a restart too."""
+    seen = []
+    await take(path, texts("a", "a"), handler=keeping(seen))
+    statuses, receiver = await take(path, texts("a"), texts("b"), handler=keeping(seen))
+    assert statuses == [200, 200]
+    assert seen == ["a", "b"]
+    assert (receiver.stats.received, receiver.stats.duplicates) == (2, 1)
+
+
+async def test_no_id_no_repeat(path):
+    """Events without an id are all kept."""
+    seen = []
+    await take(path, texts("", ""), texts(""), handler=keeping(seen))
+    assert len(seen) == 3
+
+
+async def test_handled_words_are_forgotten(path):
+    """A handled event's content is deleted; a failed one's stays, with the error's name."""
+
+    async def fails_for_b(event):
+        if event.id == "b":
+            raise LookupError
+
+    await take(path, texts("a", "b"), handler=fails_for_b)
+    kept = [(raw and json.loads(raw)["text"], error) for raw, error in rows(path, "raw, error")]
+    assert kept == [(None, None), ("b", "LookupError")]
+
+
+async def test_retry_failed(path):
+    """Failed events are handed out again on demand, and otherwise not."""
+
+    async def fails(event):
+        raise LookupError
+
+    await take(path, texts("a"), handler=fails)
+    seen = []
+    await take(path, handler=keeping(seen))
+    assert seen == []
+    inbox = SQLiteInbox(path)
+    await inbox.open()
+    assert await inbox.retry_failed() == 1
+    await inbox.aclose()
+    await take(path, handler=keeping(seen))
+    assert seen == ["a"]
+
+
+async def test_trimmed(path, monkeypatch):
+    """Handled events older than `keep` are deleted, unhandled ones never."""
+    now = 1_700_000_000.0
+    monkeypatch.setattr(_inbox.time, "time", lambda: now)
+    await take(path, texts("old"))
+    await take(path, texts("waiting"), handler=hang, drain_timeout=0)
+    now += 8 * 86_400
+    inbox = SQLiteInbox(path)
+    assert [event.id for _, event in await inbox.open()] == ["waiting"]
+    now += 601
+    await inbox.commit(parse(texts("new")), [(2, None)])
+    await inbox.aclose()
+    assert rows(path, "key") == [("message/waiting",), ("message/new",)]
+
+
+async def test_trimmed_while_open(path, monkeypatch):
+    """A receiver that never restarts trims as well."""
+    now = 1_700_000_000.0
+    monkeypatch.setattr(_inbox.time, "time", lambda: now)
+    inbox = SQLiteInbox(path, keep=60)
+    await inbox.open()
+    [row] = await inbox.commit(parse(texts("old")), [])
+    await inbox.commit([], [(row, None)])
+    now += 3600
+    await inbox.commit(parse(texts("new")), [])
+    await inbox.aclose()
+    assert rows(path, "key") == [("message/new",)]
+
+
+async def test_one_process_at_a_time(path):
+    """Another process can't open the file meanwhile, and is told why; afterwards it can."""
+    code = (
+        "import anyio, sys; from desk360_async.webhooks import SQLiteInbox\n"
+        "anyio.run(SQLiteInbox(sys.argv[1], busy_timeout=0).open)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(path)]
+    inbox = SQLiteInbox(path)
+    await inbox.open()
+    refused = subprocess.run(command, capture_output=True, text=True)
+    await inbox.aclose()
+    assert "ConfigurationError" in refused.stderr
+    assert "another process has it open" in refused.stderr
+    assert subprocess.run(command).returncode == 0
+
+
+async def test_opened_twice(path):
+    """One inbox serves one receiver."""
+    inbox = SQLiteInbox(path)
+    await inbox.open()
+    with pytest.raises(ClientStateError, match="its own"):
+        await inbox.open()
+    await inbox.aclose()
+    await inbox.aclose()
+
+
+async def test_not_open(path):
+    """An inbox that isn't open says who opens it."""
+    with pytest.raises(ClientStateError, match="async with receiver"):
+        await SQLiteInbox(path).commit([], [])
+
+
+@pytest.mark.parametrize("content", [b"This is a letter and no database, and it is long enough.", None])
+async def test_unusable_files(path, content):
+    """A file that is no database, or a folder that isn't there, is a clear error that names it."""
+    target = path if content else path / "missing" / "inbox.db"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"inbox\.db"):
+        await WebhookReceiver(SECRET, inbox=SQLiteInbox(target)).__aenter__()
+
+
+async def test_only_the_owner_reads_it(path):
+    """The file holds customers' words, so only its owner may read it."""
+    await take(path, texts("a"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_disk_errors(path, monkeypatch, caplog):
+    """What can't be stored is 503 and logged; the next that can be is taken."""
+    seen = []
+    receiver = WebhookReceiver(SECRET, inbox=SQLiteInbox(path))
+    receiver.on_message(keeping(seen))
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async with receiver:
+        with monkeypatch.context() as patched:
+            patched.setattr(_inbox, "_insert", full)
+            assert (await receiver.receive(SECRET, {}, texts("a"))).status == 503
+        assert "disk is full" in caplog.text
+        assert (await receiver.receive(SECRET, {}, texts("a"))).status == 200
+    assert seen == ["a"]
+
+
+async def test_stopped_while_storing(path):
+    """Whoever waits for the disk when the receiver is torn down is told 503, not left waiting."""
+    receiver, statuses = WebhookReceiver(SECRET, inbox=SQLiteInbox(path)), []
+
+    async def request():
+        statuses.append((await receiver.receive(SECRET, {}, texts("a"))).status)
+
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            async with receiver:
+                tasks.start_soon(request)
+                await anyio.lowlevel.checkpoint()
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+    assert statuses in ([200], [503])
+
+
+def test_repr(path):
+    """The repr names the file."""
+    assert repr(SQLiteInbox(path)) == f"SQLiteInbox({str(path)!r})"
