@@ -20,6 +20,7 @@ from ._errors import ClientStateError, ConnectionFailed, Desk360Error, Outcome, 
 from ._headers import refusal_wait
 from ._http import Evidence, Http, Opened, Request, Transport, Unanswered, own_transport
 from ._limiter import Lane, Permit, RateLimiter, default_limiter
+from ._redaction import key_pieces, mask_numbers, masked_headers, without
 from ._refusals import error_from
 from ._settings import RetryPolicy, Timeouts
 from ._uploads import Measures, Upload, measure
@@ -131,6 +132,7 @@ class Delivery:
         self.headers = headers
         self.closed = False
         self.quota = RetryQuota()
+        self._key = key_pieces(dict(headers)["authorization"])
         self._host = host
         self._limiter = limiter
         self._transport = transport
@@ -208,13 +210,15 @@ class Delivery:
             self.check()
         self.closed = True
         self._brake.pull()
-        if self._under_way:
-            self._idle = anyio.Event()
-            with anyio.move_on_after(drain):
-                await self._idle.wait()
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        try:
+            if self._under_way:
+                self._idle = self._idle or anyio.Event()  # two may wait for the end at once
+                with anyio.move_on_after(drain):
+                    await self._idle.wait()
+        finally:
+            http, self._http = self._http, None
+            if http is not None:
+                await http.aclose()
 
     def _leave(self) -> None:
         self._under_way -= 1
@@ -307,6 +311,8 @@ class Delivery:
                 request = self.request_for(ride.call, ride.measures)
                 if ride.on_attempt is not None:
                     await ride.on_attempt()
+                if self._http is not http:
+                    raise ClientStateError("closed while it waited for a connection; nothing was sent")
                 answered = await http.exchange(request, evidence, total=total, connect=timeout.connect)
         except BaseException as error:
             settle(permit, error, evidence)
@@ -316,7 +322,17 @@ class Delivery:
             self._leave()
         permit.done(answered.status, answered.headers)
         log_attempt(ride.call, answered.status, began)
-        return answered
+        return self.without_key(answered)
+
+    def without_key(self, answered: Answered) -> Answered:
+        """Return an answer in which the key is masked: a debug page may echo what it was sent."""
+        texts = answered.headers.values()
+        if not any(
+            piece.encode() in answered.body or any(piece in text for text in texts) for piece in self._key
+        ):
+            return answered
+        body = without(answered.body.decode("latin-1"), self._key).encode("latin-1")
+        return answered._replace(headers=masked_headers(answered.headers, self._key), body=body)
 
     async def _token(self, ride: _Ride, patience: Patience) -> Permit:
         before = anyio.current_time()
@@ -406,8 +422,8 @@ def connection_error(lost: Unanswered, outcome: Outcome | None) -> ConnectionFai
 
 
 def log_attempt(call: Call, ended: int | BaseException, began: float) -> None:
-    """Write the attempt's line. A path holds neither the key nor a phone; an error's text might."""
+    """Write the attempt's line: no error's text, and of a path no number that may be a phone."""
     if log.isEnabledFor(logging.INFO):
         how = str(ended) if isinstance(ended, int) else type(ended).__name__
         path = call.path.partition("?")[0].partition("/medias/")[0]
-        log.info("%s %s: %s after %.3f s", call.method, path, how, anyio.current_time() - began)
+        log.info("%s %s: %s after %.3f s", call.method, mask_numbers(path), how, anyio.current_time() - began)

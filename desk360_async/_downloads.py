@@ -98,6 +98,13 @@ class Download:
     async def __aenter__(self) -> MediaStream:
         self._delivery.check()
         self._delivery.quota.earn()
+        try:
+            return await self._follow_to_the_file()
+        except BaseException:
+            await self._release()  # what fails on entering is never exited
+            raise
+
+    async def _follow_to_the_file(self) -> MediaStream:
         url = self._delivery.base_url + self._call.path
         for _ in range(MOST_HOPS + 1):
             opened = await self._open(url)
@@ -105,7 +112,8 @@ class Download:
                 return await self._begin(opened)
             location = opened.headers.get("location", "")
             await self._release()
-            url = follow(url, location, self._call, opened)
+            answered = self._delivery.without_key(Answered(opened.status, opened.headers, b""))
+            url = follow(url, location, self._call, answered)
         problem = f"more than {MOST_HOPS} redirects"
         raise UnexpectedResponse(
             f"the download can't be read: {problem}", status=opened.status, body="", problems=(problem,)
@@ -123,7 +131,8 @@ class Download:
         delivery, options = self._delivery, self._options
         headers = tuple((k, v) for k, v in delivery.headers if k != "accept")
         if urlsplit(url)[:2] != urlsplit(delivery.base_url)[:2]:
-            headers = tuple((k, v) for k, v in headers if k != "authorization")
+            headers = tuple((k, v) for k, v in headers if k not in ("authorization", "host"))
+            headers = (("host", urlsplit(url).netloc), *headers)
         request = Request("GET", url, (*headers, ("accept", "*/*")))
         patience = Patience(options)
         while True:
@@ -150,7 +159,7 @@ class Download:
         except Unanswered:
             pass  # the status is known; what there is of the body will do
         await self._release()
-        return Answered(opened.status, opened.headers, body)
+        return self._delivery.without_key(Answered(opened.status, opened.headers, body))
 
     async def _begin(self, opened: Opened) -> MediaStream:
         """Look whether a JSON body is an error in disguise; anything else is the file."""
@@ -164,11 +173,10 @@ class Download:
                 if len(head) > ERROR_BYTES:
                     return MediaStream(opened, head, pieces)
         except Unanswered as lost:
-            await self._release()
             raise connection_error(lost, None) from lost.__cause__
         if _is_error(head):
-            await self._release()
-            read_answer(self._call, Answered(opened.status, opened.headers, head))
+            answered = Answered(opened.status, opened.headers, head)
+            read_answer(self._call, self._delivery.without_key(answered))
         return MediaStream(opened, head, None)
 
 
@@ -185,20 +193,20 @@ def _is_error(body: bytes) -> bool:
     )
 
 
-def follow(url: str, location: str, call: Call, opened: Opened) -> str:
+def follow(url: str, location: str, call: Call, answered: Answered) -> str:
     """Return where a redirect leads: https only, plain http to loopback hosts alone (ruling 14).
 
     Raises:
         RequestRefused: if it leads nowhere, or elsewhere.
     """
-    refused = error_from(call, Answered(opened.status, opened.headers, b""))
+    refused = error_from(call, answered)
     try:
         target = urlsplit(urljoin(url, location))
         host = target.hostname or ""
         allowed = target.scheme == "https" or (target.scheme == "http" and is_loopback(host))
     except ValueError:
         raise refused from None
-    if not location or not host or not allowed or target.username or opened.status in (300, 304):
+    if not location or not host or not allowed or target.username or answered.status in (300, 304):
         raise refused
     return target._replace(fragment="").geturl()
 

@@ -7,6 +7,7 @@ cookies are dropped; each of these would let somebody else decide where the API 
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from importlib.util import find_spec
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import anyio
@@ -64,30 +65,44 @@ def check_proxy(proxy: str | None) -> None:
     if proxy is None:
         return
     try:
-        httpx.Proxy(proxy)
+        scheme = httpx.Proxy(proxy).url.scheme
     except (ValueError, TypeError, httpx.InvalidURL):
         raise ConfigurationError("proxy must be a URL like 'http://proxy.example:3128'") from None
+    if scheme.startswith("socks") and find_spec("socksio") is None:
+        raise ConfigurationError("a socks5 proxy needs the package socksio: pip install 'httpx[socks]'")
 
 
 class Evidence:
-    """httpcore's trace of one attempt: how far our own request got (a proxy's CONNECT doesn't count)."""
+    """httpcore's trace of one attempt: how far our own request got (a proxy's CONNECT doesn't count).
 
-    __slots__ = ("handed", "refused", "seen", "started", "status", "trusted")
+    Attributes:
+        handed: whether the HTTP library was given the request.
+        seen: whether it gave a trace at all.
+        starts: how often the headers were started; more than once if a user's transport tries again.
+        refused: whether the library refused what it was given, before a byte left.
+        status: the final status, once seen.
+    """
+
+    __slots__ = ("handed", "refused", "seen", "starts", "status", "trusted")
 
     def __init__(self, *, trusted: bool) -> None:
         self.trusted = trusted
-        self.handed = self.seen = self.started = self.refused = False
+        self.handed = self.seen = self.refused = False
+        self.starts = 0
         self.status: int | None = None
 
     async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
         self.seen = True
-        if name.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT":
-            self.started = True
-        elif name.endswith(".send_request_headers.failed"):
-            self.refused = (
-                isinstance(info.get("exception"), Exception)
-                and "LocalProtocol" in type(info["exception"]).__name__
-            )
+        # A proxy's CONNECT goes to host:port, our own request to a path or a URL, whatever its method.
+        if name.endswith(".send_request_headers.started") and b"/" in info["request"].url.target:
+            self.starts += 1
+        elif (
+            name.endswith(".send_request_headers.failed")
+            and "LocalProtocol" in type(info["exception"]).__name__
+        ):
+            # h11 refuses headers before it has made bytes of them, so this start was none.
+            self.refused = True
+            self.starts = max(0, self.starts - 1)
 
     @property
     def reach(self) -> Reach:
@@ -98,7 +113,7 @@ class Evidence:
         """
         if not self.handed:
             return Reach.UNSTARTED
-        if self.trusted and self.seen and not self.started:
+        if self.trusted and self.seen and not self.starts:
             return Reach.UNSTARTED
         return Reach.STARTED
 
@@ -118,16 +133,12 @@ _NEVER_STARTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 def judge(error: Exception, evidence: Evidence) -> Reach:
     """Return how far a request got that ended in this exception; its class alone is no proof."""
-    if _is_certificate_error(error) and not evidence.started:
-        return Reach.UNTRUSTED
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL) or evidence.refused:
+    if evidence.starts:
+        return Reach.STARTED
+    if evidence.refused or isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
         return Reach.REFUSED
-    if isinstance(error, httpx.LocalProtocolError) and evidence.reach is Reach.UNSTARTED:
-        return Reach.REFUSED
-    if isinstance(error, _NEVER_STARTED) and not evidence.started:
-        return Reach.UNSTARTED
-    if isinstance(error, httpx.ProxyError) and evidence.trusted and not evidence.started:
-        return Reach.UNSTARTED
+    if isinstance(error, _NEVER_STARTED):
+        return Reach.UNTRUSTED if _is_certificate_error(error) else Reach.UNSTARTED
     return evidence.reach
 
 
@@ -346,6 +357,10 @@ class _Body:
 
 
 async def _pieces(response: httpx.Response) -> AsyncGenerator[bytes]:
+    if response.is_stream_consumed:
+        # A mocked answer, made with its content: httpx read and decoded it at once.
+        yield response.content
+        return
     inflater = Inflater(response.headers.get("content-encoding", ""))
     async for chunk in response.aiter_raw():
         for piece in inflater.feed(chunk):

@@ -41,15 +41,20 @@ class Inflater:
             if chunk:
                 yield chunk
             return
-        while chunk:
+        while chunk := self._next_member(chunk):
             piece = self._decompress(chunk)
             if piece:
                 yield piece
-            chunk = self._stream.unconsumed_tail
-            if self._stream.eof and self._stream.unused_data.strip(b"\0"):
-                # A gzip file may hold several members, one behind the other.
-                chunk = self._stream.unused_data
+            # zlib keeps what follows a member's end, and adds to it: it must not pile up there.
+            chunk = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+
+    def _next_member(self, chunk: bytes) -> bytes:
+        """Return what is left to decode: a gzip file may hold several members, and zeros behind the last."""
+        if self._stream.eof:
+            chunk = chunk.lstrip(b"\0")
+            if chunk:
                 self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        return chunk
 
     def _decompress(self, chunk: bytes) -> bytes:
         started, self._started = self._started, True
@@ -74,7 +79,7 @@ class Inflater:
         if self._plain or not self._started:
             return
         while not self._stream.eof:
-            piece = self._stream.decompress(self._stream.unconsumed_tail, PIECE)
+            piece = self._decompress(self._stream.unconsumed_tail)
             if not piece:
                 raise Undecodable("the compressed body stops too early")
             yield piece

@@ -17,9 +17,9 @@ from ._errors import (
     RequestRefused,
     ServerError,
     ValidationFailed,
-    mask_phone,
 )
 from ._headers import retry_after
+from ._redaction import mask_phones
 from ._verdict import verdict
 
 BODY_KEPT = 64 * 1024  # characters of an answer that an error keeps
@@ -53,17 +53,17 @@ def api_error(kind: type[APIError], call: Call, answered: Answered, outcome: Out
     code, message, doc_url, errors = explain(text, answered.headers.get("content-type", ""))
 
     def clean(words: str | None) -> str | None:
-        return redact(words, call.phones) if words else None
+        return mask_phones(words, call.phones) if words else None
 
     return kind(
         answered.status,
         code=clean(code),
         message=clean(message),
         doc_url=clean(doc_url),
-        body=redact(text, call.phones),
-        headers={name: redact(value, call.phones) for name, value in answered.headers.items()},
+        body=mask_phones(text, call.phones),
+        headers={name: mask_phones(value, call.phones) for name, value in answered.headers.items()},
         errors={
-            redact(f, call.phones): [redact(line, call.phones) for line in lines]
+            mask_phones(f, call.phones): [mask_phones(line, call.phones) for line in lines]
             for f, lines in errors.items()
         },
         retry_after=retry_after(answered.headers),
@@ -121,14 +121,3 @@ def _word(value: object) -> str | None:
 
 def _lines(value: object) -> list[str]:
     return [line for line in map(_word, value if isinstance(value, list) else [value]) if line]
-
-
-_DIGITS = re.compile(r"[0-9]{7,20}")
-_MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
-
-
-def redact(text: str, phones: frozenset[str]) -> str:
-    """Return the text with the call's own phones, and all message ids, cut to their last characters."""
-    if phones:
-        text = _DIGITS.sub(lambda m: mask_phone(m[0]) if m[0] in phones else m[0], text)
-    return _MESSAGE_ID.sub(lambda m: mask_phone(m[0]), text)

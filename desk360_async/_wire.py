@@ -33,7 +33,8 @@ from ._messages import (
     phones_of,
 )
 from ._phones import digits_of, parse_phone
-from ._refusals import api_error, error_from, redact, text_of
+from ._redaction import mask_phones
+from ._refusals import api_error, error_from, text_of
 from ._replies import Answer, BulkSent, Page, Sent, SentFile, SentMedia
 from ._verdict import Body, verdict
 
@@ -316,7 +317,7 @@ def _refuse(call: Call, answered: Answered, data: Any, problem: str) -> Exceptio
     }
     meaning = took.get(outcome, "") if outcome else ""
     message = f"HTTP {answered.status}, but the answer can't be read: {problem}{meaning}"
-    text = redact(text_of(answered), call.phones)
+    text = mask_phones(text_of(answered), call.phones)
     return UnexpectedResponse(
         message, status=answered.status, body=text, problems=(problem,), outcome=outcome
     )

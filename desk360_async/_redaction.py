@@ -1,0 +1,113 @@
+"""What nobody may read by accident: the key, whole phone numbers, message ids; in answers and in logs.
+
+Our own log lines never hold them. httpx and httpcore log whole URLs at INFO and headers at DEBUG, so those
+who show these logs install the filter.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+
+from ._errors import mask_phone
+
+# Shorter pieces of a key would be found in ordinary words.
+_SHORTEST_PIECE = 8
+_MASK = "[key]"
+
+_NUMBER = re.compile(r"[0-9]{7,}")
+# With what people write between digits. A second pass: it could join two numbers that stand side by side.
+_SPACED_NUMBER = re.compile(r"[0-9](?:[ ().\-\u00a0]{1,2}[0-9]+){1,12}")
+_MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
+_BEARER = re.compile(r"\b(bearer|basic)(\s+|%20)[^\s'\",;)\]}]+", re.IGNORECASE)
+
+# A filter works on the logger that it is added to, not on that logger's children.
+_LOGGERS = tuple(name + suffix for suffix in ("", "2") for name in ("httpx", "httpcore")) + tuple(
+    f"httpcore{suffix}.{part}"
+    for suffix in ("", "2")
+    for part in ("connection", "http11", "http2", "proxy", "socks")
+)
+
+
+def key_pieces(key: str) -> tuple[str, ...]:
+    """Return what of a key to look for: its runs of plain characters, since JSON and HTML escape the rest."""
+    return tuple(piece for piece in re.findall(r"[A-Za-z0-9_-]+", key) if len(piece) >= _SHORTEST_PIECE)
+
+
+def without(text: str, pieces: Iterable[str]) -> str:
+    """Return the text with the pieces of a key masked."""
+    for piece in pieces:
+        text = text.replace(piece, _MASK)
+    return text
+
+
+def mask_phones(text: str, phones: Iterable[str]) -> str:
+    """Return the text with these phones (digits) cut to their last four, and all message ids.
+
+    However they are written: without the country's code, with a 0 in front, in groups.
+    """
+    tails = {phone[-7:] for phone in phones}
+
+    def mask(found: re.Match[str]) -> str:
+        digits = re.sub(r"[^0-9]", "", found[0])
+        return mask_phone(digits) if digits[-7:] in tails else found[0]
+
+    if tails:
+        text = _SPACED_NUMBER.sub(mask, _NUMBER.sub(mask, text))
+    return mask_ids(text)
+
+
+def mask_ids(text: str) -> str:
+    """Return the text with message ids cut: they decode to the phone."""
+    return _MESSAGE_ID.sub(lambda found: mask_phone(found[0]), text)
+
+
+def mask_numbers(text: str) -> str:
+    """Return the text with every number that may be a phone cut to its last four digits."""
+    return mask_ids(_NUMBER.sub(lambda found: mask_phone(found[0]), text))
+
+
+class Redaction(logging.Filter):
+    """Masks keys, anything after `Bearer`, phone numbers and message ids in what passes through it.
+
+    Args:
+        keys: the API keys to look for.
+    """
+
+    def __init__(self, *keys: str) -> None:
+        super().__init__()
+        self._pieces = [piece for key in keys for piece in (key_pieces(key) or (key,)) if piece]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Mask the record; it always passes."""
+        record.msg = self.clean(record.getMessage())
+        record.args = ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = self.clean(record.exc_text)
+        return True
+
+    def clean(self, text: str) -> str:
+        """Return a text with all of it masked."""
+        text = _BEARER.sub(lambda found: f"{found[1]} {_MASK}", without(text, self._pieces))
+        return mask_numbers(text)
+
+
+def redact_logs(*keys: str) -> None:
+    """Install the filter on the loggers of the HTTP stack, in place of one that was there.
+
+    Args:
+        keys: the API keys to look for; what follows `Bearer` is masked anyway.
+    """
+    ours = Redaction(*keys)
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        for old in [f for f in logger.filters if isinstance(f, Redaction)]:
+            logger.removeFilter(old)
+        logger.addFilter(ours)
+
+
+def masked_headers(headers: Mapping[str, str], pieces: Iterable[str]) -> dict[str, str]:
+    """Return headers with the pieces of a key masked; a debug page may echo what it was sent."""
+    pieces = tuple(pieces)
+    return {name: without(value, pieces) for name, value in headers.items()}
