@@ -294,6 +294,7 @@ class AsyncDesk360:
         except BaseException as error:
             outcome = progress.outcome(call) if call else Outcome.NOT_SENT
             how = Desk360Error(f"ended by {type(error).__name__}", outcome=outcome)
+            how.__cause__ = error
             self._report(SendResult(index, item, message, outcome, None, how), sink)
             raise
         self._report(SendResult(index, item, message, Outcome.ACCEPTED, reply, None), sink)

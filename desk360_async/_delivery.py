@@ -336,7 +336,12 @@ class Delivery:
 
     async def _token(self, ride: _Ride, patience: Patience) -> Permit:
         before = anyio.current_time()
-        permit = await ride.brake.wait(self.limiter.acquire, ride.options.lane, patience.max_wait)
+        wish = (self.limiter.acquire, ride.options.lane, patience.max_wait)
+        if ride.brake is self._brake:
+            permit = await self._brake.wait(*wish)
+        else:
+            # Closing the client ends the waits of a fan-out too.
+            permit = await self._brake.wait(ride.brake.wait, *wish)
         if permit is None:
             raise ClientStateError("stopped while it waited for the rate limit; nothing was sent")
         if ride.brake.pulled or self.closed:

@@ -5,7 +5,7 @@ the client's limiter, so more workers don't send faster, they only cover the rou
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +13,7 @@ from typing import Any, Self
 import anyio
 
 from ._brake import Brake
-from ._errors import Desk360Error, InvalidMessage, Outcome
+from ._errors import InvalidMessage, Outcome
 from ._messages import Message
 from ._replies import SendResult
 
@@ -54,16 +54,16 @@ class Results:
         self._index = 0
         self._working = 0
         self._entered = False
+        # Made by whoever waits, taken away by whoever has something to tell, so that nobody is forgotten.
+        self._news: anyio.Event | None = None
+        self._room: anyio.Event | None = None
         self.rest: list[SendResult] = []
 
     async def __aenter__(self) -> Self:
         if self._entered:
             raise RuntimeError("a fan-out can be entered once; call send_each again")
         self._entered = True
-        self._source = _pulled(self._items)
-        self._pulling = anyio.Lock(fast_acquire=True)
-        self._news = anyio.Event()
-        self._room = anyio.Event()
+        self._next = _puller(self._items, self._brake)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._working = self._concurrency
@@ -75,7 +75,7 @@ class Results:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         self._brake.pull()
-        self._room.set()
+        self._make_room()
         try:
             if error is not None and not isinstance(error, Exception):
                 return await self._tasks.__aexit__(kind, error, trace)  # cancelled: so are the workers
@@ -84,7 +84,6 @@ class Results:
         finally:
             self.rest = list(self._ready)
             self._ready.clear()
-            await self._source.aclose()
         if self._failure is not None and error is None:
             failure, self._failure = self._failure, None
             raise failure
@@ -104,22 +103,32 @@ class Results:
                     failure, self._failure = self._failure, None
                     raise failure
                 raise StopAsyncIteration
-            self._news = anyio.Event()
+            self._news = self._news or anyio.Event()
             await self._news.wait()
         result = self._ready.popleft()
-        self._room.set()
+        self._make_room()
         return result
 
     def _sink(self, result: SendResult) -> None:
         self._ready.append(result)
-        self._news.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        news, self._news = self._news, None
+        if news is not None:
+            news.set()
+
+    def _make_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.set()
 
     async def _work(self) -> None:
         try:
             while not self._brake.pulled:
                 # Nobody reads: don't go on sending into memory.
                 while len(self._ready) >= self._concurrency and not self._brake.pulled:
-                    self._room = anyio.Event()
+                    self._room = self._room or anyio.Event()
                     await self._room.wait()
                 pulled = await self._pull()
                 if pulled is None:
@@ -127,23 +136,22 @@ class Results:
                 await self._make(*pulled)
         finally:
             self._working -= 1
-            self._news.set()
+            self._tell()
 
     async def _pull(self) -> tuple[int, Any] | None:
-        async with self._pulling:
-            if self._brake.pulled:
-                return None
-            try:
-                item = await anext(self._source, _END)
-            except Exception as error:  # noqa: BLE001  # the caller's own iterator; raised where results are read
-                self._failure = error
-                self._brake.pull()
-                return None
-            if item is _END:
-                return None
-            index = self._index
-            self._index += 1
-            return index, item
+        if self._brake.pulled:
+            return None
+        try:
+            item = await self._next()
+        except Exception as error:  # noqa: BLE001  # the caller's own iterator; raised where results are read
+            self._failure = error
+            self._brake.pull()
+            return None
+        if item is _END:
+            return None
+        index = self._index
+        self._index += 1
+        return index, item
 
     async def _make(self, index: int, item: Any) -> None:
         try:
@@ -157,15 +165,31 @@ class Results:
             self._failure = error
             self._brake.pull()
             return
-        with suppress(Desk360Error):  # the sink has it
+        # The sink has it, whatever it is: one failed send never stops the others.
+        with suppress(Exception):
             await self._transmit(index, item, message, self._brake, self._sink)
 
 
-async def _pulled(items: Items) -> AsyncGenerator[Any]:
-    """Yield from any iterable; one lock around `anext` then serves both kinds."""
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-        return
-    for item in items:
-        yield item
+def _puller(items: Items, brake: Brake) -> Callable[[], Awaitable[Any]]:
+    """Return a function that awaits the next item of any iterable, or `_END`."""
+    if not isinstance(items, AsyncIterable):
+        plain = iter(items)
+
+        async def pull() -> Any:
+            return next(plain, _END)
+
+        return pull
+    source, turn = aiter(items), anyio.Lock(fast_acquire=True)
+
+    async def pull_async() -> Any:
+        pulled = [_END]
+
+        async def pull() -> None:
+            pulled[0] = await anext(source, _END)
+
+        async with turn:
+            # It may never yield again: leaving the block must not wait for that.
+            await brake.wait(pull)
+        return pulled[0]
+
+    return pull_async
