@@ -1,0 +1,287 @@
+"""Many sends: order, memory, stopping, and what never gets lost."""
+
+import gc
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from desk360_async import (
+    ClientStateError,
+    ConfigurationError,
+    InvalidMessage,
+    Outcome,
+    SendResult,
+    ServerError,
+    TextMessage,
+)
+from tests.core.stand_ins import TO, Seen, Tokens, Wire, connect, sent
+
+pytestmark = pytest.mark.anyio
+
+
+def texts(count: int) -> list[TextMessage]:
+    """Make so many messages, numbered."""
+    return [TextMessage(TO, str(n)) for n in range(count)]
+
+
+async def slow_first(seen: Seen) -> httpx.Response:
+    """Answer the first message last."""
+    await anyio.sleep(5 if b'"0"' in seen.body else 1)
+    return sent()
+
+
+async def forever() -> None:
+    """Wait as for a token that never comes."""
+    await anyio.sleep(1e6)
+
+
+async def test_send_all_returns_the_order_of_the_input() -> None:
+    """However they ended."""
+    async with connect(Wire(slow_first)) as client:
+        results = await client.send_all(texts(5))
+    assert [(r.index, r.item.text, r.outcome) for r in results] == [
+        (n, str(n), Outcome.ACCEPTED) for n in range(5)
+    ]
+
+
+async def test_send_each_yields_what_ends_first_first() -> None:
+    """As they complete, not as they were given."""
+    async with connect(Wire(slow_first)) as client, client.send_each(texts(3), concurrency=3) as results:
+        assert [r.index async for r in results] == [1, 2, 0]
+
+
+async def test_one_failed_send_stops_no_other() -> None:
+    """It is a result like the others, and unwrapping it raises."""
+    wire = Wire(httpx.Response(500), lambda _: sent())
+    async with connect(wire) as client:
+        first, *others = await client.send_all(texts(4), concurrency=1)
+    assert (first.outcome, [o.outcome for o in others]) == (Outcome.UNKNOWN, [Outcome.ACCEPTED] * 3)
+    with pytest.raises(ServerError):
+        first.unwrap()
+    assert others[0].unwrap() is others[0].reply
+
+
+async def test_a_limiter_that_breaks_stops_no_other() -> None:
+    """What isn't ours is told by the result, with its cause."""
+
+    async def broken() -> None:
+        raise OSError("redis is away")
+
+    async with connect(Wire(), limiter=Tokens(wait=broken)) as client:
+        results = await client.send_all(texts(3))
+    assert [(r.outcome, type(r.error.__cause__)) for r in results if r.error] == [
+        (Outcome.NOT_SENT, OSError)
+    ] * 3
+
+
+async def test_build_makes_messages_and_its_refusals_are_results(wire: Wire) -> None:
+    """An InvalidMessage from build is that row's result, and costs no request."""
+    heard: list[SendResult] = []
+    async with connect(wire, on_result=heard.append) as client:
+        results = await client.send_all([TO, "nonsense"], build=lambda phone: TextMessage(phone, "hi"))
+    assert [(r.item, r.outcome, r.message is None) for r in results] == [
+        (TO, Outcome.ACCEPTED, False),
+        ("nonsense", Outcome.NOT_SENT, True),
+    ]
+    assert isinstance(results[1].error, InvalidMessage)
+    assert sorted(r.index for r in heard) == [0, 1]
+    assert len(wire.seen) == 1
+
+
+async def test_what_is_no_message_is_a_result_too(wire: Wire) -> None:
+    """One bad item among good ones."""
+    async with connect(wire) as client:
+        results = await client.send_all([42, *texts(1)])
+    assert [r.outcome for r in results] == [Outcome.NOT_SENT, Outcome.ACCEPTED]
+
+
+@pytest.mark.parametrize("read", [True, False])
+async def test_an_error_of_build_is_raised_where_results_are_read(wire: Wire, read: bool) -> None:
+    """Or on leaving, if nobody reads; what is under way ends."""
+    async with connect(wire) as client:
+        with pytest.raises(ZeroDivisionError):
+            rows = client.send_each([1, 0], build=lambda n: TextMessage(TO, str(1 / n)), concurrency=1)
+            async with rows as results:
+                while read:
+                    await anext(results)
+                await anyio.sleep(1)
+    assert len(wire.seen) == 1
+
+
+async def test_an_error_of_the_iterator_is_raised_after_the_results_before_it(wire: Wire) -> None:
+    """Nothing that was sent is kept back."""
+
+    def rows() -> Iterator[TextMessage]:
+        yield from texts(2)
+        raise LookupError("row 3")
+
+    async with connect(wire) as client, client.send_each(rows()) as results:
+        ended = [await anext(results), await anext(results)]
+        with pytest.raises(LookupError, match="row 3"):
+            await anext(results)
+    assert sorted(r.index for r in ended) == [0, 1]
+
+
+async def test_an_async_iterator_is_pulled_by_one_worker_at_a_time(wire: Wire) -> None:
+    """An async generator refuses to be asked twice at once."""
+
+    async def rows() -> AsyncIterator[TextMessage]:
+        for message in texts(20):
+            await anyio.sleep(0.1)
+            yield message
+
+    async with connect(wire) as client:
+        results = await client.send_all(rows(), concurrency=4)
+    assert [r.index for r in results] == list(range(20))
+
+
+async def test_a_slow_reader_stops_the_sending(wire: Wire) -> None:
+    """Not more than twice the concurrency runs ahead of who reads, and everyone wakes up again."""
+    async with connect(wire) as client, client.send_each(texts(100), concurrency=4) as results:
+        await anyio.sleep(100)
+        assert len(wire.seen) <= 8
+        assert len([r async for r in results]) == 100
+
+
+async def test_leaving_stops_starting_and_lets_the_wire_finish() -> None:
+    """What nobody read is in `rest`, with its outcome."""
+
+    async def slow(_: Seen) -> httpx.Response:
+        await anyio.sleep(2)
+        return sent()
+
+    wire = Wire(slow)
+    async with connect(wire) as client:
+        async with client.send_each(texts(100), concurrency=3) as results:
+            await anext(results)
+        assert [r.outcome for r in results.rest] == [Outcome.ACCEPTED] * (len(wire.seen) - 1)
+    assert len(wire.seen) <= 6
+
+
+async def test_waiting_for_a_token_is_not_under_way(wire: Wire) -> None:
+    """Leaving ends it at once, as not sent."""
+    async with connect(wire, limiter=Tokens(wait=forever)) as client:
+        began = anyio.current_time()
+        async with client.send_each(texts(5), concurrency=2) as results:
+            await anyio.sleep(1)
+    assert (anyio.current_time() - began, wire.seen) == (1.0, [])
+    assert [(r.outcome, type(r.error)) for r in results.rest] == [(Outcome.NOT_SENT, ClientStateError)] * 2
+
+
+async def test_leaving_does_not_wait_for_an_idle_source(wire: Wire) -> None:
+    """A queue that never yields again can't hold the block."""
+
+    async def queue() -> AsyncIterator[TextMessage]:
+        yield texts(1)[0]
+        await anyio.sleep(1e6)
+
+    async with connect(wire) as client:
+        began = anyio.current_time()
+        async with client.send_each(queue()) as results:
+            await anext(results)
+    assert anyio.current_time() == began
+
+
+async def test_a_full_house_can_be_left(wire: Wire) -> None:
+    """Workers that wait for a reader wake up when there won't be one."""
+    async with connect(wire) as client:
+        async with client.send_each(texts(50), concurrency=5) as results:
+            await anyio.sleep(10)
+    assert len(results.rest) == len(wire.seen)
+
+
+async def test_the_callers_error_comes_out_as_it_is_and_cancels_nothing() -> None:
+    """No exception group, and the sends on the wire finish."""
+
+    async def slow(_: Seen) -> httpx.Response:
+        await anyio.sleep(2)
+        return sent()
+
+    wire = Wire(slow)
+    async with connect(wire) as client:
+        with pytest.raises(KeyError):
+            async with client.send_each(texts(9), concurrency=3) as results:
+                await anyio.sleep(1)
+                raise KeyError
+    assert [r.outcome for r in results.rest] == [Outcome.ACCEPTED] * 3
+
+
+async def test_cancelling_the_block_cancels_the_sends() -> None:
+    """What was on the wire is unknown; nothing is left out."""
+
+    async def hanging(_: Seen) -> httpx.Response:
+        await anyio.sleep(1e6)
+        raise AssertionError
+
+    async with connect(Wire(hanging), timeout=1e7) as client:
+        with anyio.move_on_after(3):
+            async with client.send_each(texts(9), concurrency=2) as results:
+                await anext(results)
+    assert [r.outcome for r in results.rest] == [Outcome.UNKNOWN] * 2
+
+
+async def test_closing_the_client_ends_the_waits_and_loses_no_row(wire: Wire) -> None:
+    """Each remaining row is told as not sent, at once."""
+    client = connect(wire, limiter=Tokens(wait=forever))
+    ended: list[SendResult] = []
+
+    async def read() -> None:
+        async with client.send_each(texts(6), concurrency=2) as results:
+            ended.extend([r async for r in results])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await anyio.sleep(1)
+        await client.aclose()
+    assert anyio.current_time() < 10
+    assert sorted((r.index, r.outcome) for r in ended) == [(n, Outcome.NOT_SENT) for n in range(6)]
+
+
+async def test_memory_stays_flat(wire: Wire) -> None:
+    """Neither items nor results pile up behind the reader."""
+    wire.seen = type("Forgetful", (list,), {"append": lambda *_: None})()
+    async with connect(wire) as client:
+        async with client.send_each((TextMessage(TO, "x") for _ in range(600)), concurrency=4) as results:
+            async for result in results:
+                if result.index == 500:
+                    gc.collect()
+                    alive = sum(isinstance(o, SendResult | TextMessage) for o in gc.get_objects())
+    assert alive < 60
+
+
+async def test_fan_outs_stand_back_in_the_bulk_lane(wire: Wire) -> None:
+    """Unless told otherwise."""
+    tokens = Tokens()
+    async with connect(wire, limiter=tokens) as client:
+        await client.send_all(texts(1))
+        await client.send_all(texts(1), lane="interactive")
+    assert tokens.lanes == ["bulk", "interactive"]
+
+
+@pytest.mark.parametrize("concurrency", [0, 1001, True, "8", None])
+async def test_concurrency_has_bounds(wire: Wire, concurrency: Any) -> None:
+    """1 to 1,000."""
+    with pytest.raises(ConfigurationError, match="concurrency must be 1 to 1,000"):
+        connect(wire).send_each([], concurrency=concurrency)
+
+
+@pytest.mark.parametrize("messages", ["text", b"bytes", {"a": 1}, 5, TextMessage(TO, "alone")])
+async def test_one_message_is_no_list(wire: Wire, messages: Any) -> None:
+    """A lone one gets the right call in the message."""
+    with pytest.raises(InvalidMessage, match="wrap one in a list"):
+        connect(wire).send_each(messages)
+
+
+async def test_results_are_entered_once_and_only_read_inside(wire: Wire) -> None:
+    """A wrong use fails with the right use in its message."""
+    async with connect(wire) as client:
+        results = client.send_each(texts(1))
+        with pytest.raises(RuntimeError, match="async with client.send_each"):
+            await anext(results)
+        async with results:
+            assert [r.index async for r in results] == [0]
+        with pytest.raises(RuntimeError, match="call send_each again"):
+            await results.__aenter__()
