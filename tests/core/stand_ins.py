@@ -34,6 +34,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jump = selector
 
     def time(self) -> float:
+        """Seconds since the loop began."""
         return self._jump.now
 
 
@@ -64,6 +65,7 @@ class Drip(httpx.AsyncByteStream):
                 await piece()
 
     async def aclose(self) -> None:
+        """Note that it was closed."""
         self.closed = True
 
 
@@ -84,6 +86,7 @@ class Wire(httpx.AsyncBaseTransport):
         self.closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Remember the request, and answer."""
         body = b"".join([piece async for piece in request.stream])  # type: ignore[union-attr]  # an async client's
         seen = Seen(request.method, str(request.url), dict(request.headers), body)
         self.seen.append(seen)
@@ -96,6 +99,7 @@ class Wire(httpx.AsyncBaseTransport):
         return await result if hasattr(result, "__await__") else result
 
     async def aclose(self) -> None:
+        """Note that it was closed."""
         self.closed = True
 
 
@@ -106,12 +110,15 @@ class Ticket:
     ended: list[str]
 
     def done(self, status: int, headers: Mapping[str, str]) -> None:
+        """An answer came."""
         self.ended.append(f"done {status}")
 
     def lost(self) -> None:
+        """Nobody saw its end."""
         self.ended.append("lost")
 
     def unused(self) -> None:
+        """Nothing left the process."""
         self.ended.append("unused")
 
 
@@ -124,12 +131,14 @@ class Tokens:
     wait: Callable[[], Awaitable[None]] | None = None
 
     async def acquire(self, lane: str = "interactive", max_wait: float | None = None) -> Ticket:
+        """Give a permit."""
         self.lanes.append(lane)
         if self.wait is not None:
             await self.wait()
         return Ticket(self.ended)
 
     def snapshot(self) -> RateLimitStatus:
+        """Tell of a free bucket."""
         return RateLimitStatus(
             limit=60,
             period=60.0,
