@@ -38,13 +38,57 @@ def safe_name(name: object) -> str:
     return base
 
 
-def guess_type(name: str) -> str:
-    """Return the media type that a file's name suggests, else `application/octet-stream`."""
-    from mimetypes import MimeTypes
+# Not `mimetypes`: it reads the machine's own tables from disk, on the loop's thread, answers differently
+# from machine to machine, and Python 3.11's own table lacks .docx and .webp.
+_TYPES = {
+    suffix: kind
+    for kind, suffixes in {
+        "application/gzip": "gz tgz",
+        "application/json": "json",
+        "application/msword": "doc",
+        "application/pdf": "pdf",
+        "application/rtf": "rtf",
+        "application/vnd.ms-excel": "xls",
+        "application/vnd.ms-powerpoint": "ppt",
+        "application/vnd.oasis.opendocument.spreadsheet": "ods",
+        "application/vnd.oasis.opendocument.text": "odt",
+        "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+        "application/xml": "xml",
+        "application/zip": "zip",
+        "audio/aac": "aac",
+        "audio/amr": "amr",
+        "audio/mp4": "m4a",
+        "audio/mpeg": "mp3",
+        "audio/ogg": "oga ogg opus",
+        "audio/wav": "wav",
+        "image/bmp": "bmp",
+        "image/gif": "gif",
+        "image/heic": "heic",
+        "image/jpeg": "jpe jpeg jpg",
+        "image/png": "png",
+        "image/svg+xml": "svg",
+        "image/tiff": "tif tiff",
+        "image/webp": "webp",
+        "text/calendar": "ics",
+        "text/csv": "csv",
+        "text/html": "htm html",
+        "text/plain": "log txt",
+        "text/vcard": "vcf",
+        "video/3gpp": "3gp 3gpp",
+        "video/mp4": "m4v mp4",
+        "video/mpeg": "mpeg mpg",
+        "video/quicktime": "mov",
+        "video/webm": "webm",
+    }.items()
+    for suffix in suffixes.split()
+}
 
-    # Not `mimetypes.guess_type`: that one reads the machine's own tables from disk, on the loop's thread,
-    # and answers differently from machine to machine.
-    return MimeTypes(filenames=()).guess_type(f"file:{name}")[0] or "application/octet-stream"
+
+def guess_type(name: str) -> str:
+    """Return the media type that a file's name suggests, else `application/octet-stream` (ruling 11)."""
+    return _TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
 
 
 def check_size(size: int, name: str) -> int:
@@ -93,6 +137,8 @@ class Attachment:
     open: Opener | None = field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if [self.path, self.content, self.open].count(None) != 2:
+            raise InvalidMessage("attachment", "is made by from_path, from_bytes or from_stream")
         if self.size is not None:
             check_size(self.size, self.name)
 

@@ -7,7 +7,8 @@ measured is refused before a byte leaves, as far as that can be seen.
 import os
 import secrets
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from io import FileIO
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -47,11 +48,22 @@ def _measure(files: list[Attachment]) -> Measures:
 
 
 def _measure_one(file: Attachment, path: Path) -> Measure:
+    with _open(file, path) as opened:
+        return _measure_open(file, opened)
+
+
+def _open(file: Attachment, path: Path) -> FileIO:
     try:
-        with path.open("rb", buffering=0) as opened:
-            return _measure_open(file, opened)
+        return FileIO(path, "rb", opener=_opener)
     except OSError as error:
         raise _unusable(file, error) from error
+    except ValueError as error:
+        raise InvalidMessage("attachment", f"{file.name!r}: its path holds what no path can") from error
+
+
+def _opener(path: str, flags: int) -> int:
+    # A pipe that nobody writes to would hold the thread for ever.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _measure_open(file: Attachment, opened: FileIO) -> Measure:
@@ -85,7 +97,6 @@ class Upload:
         self._parts = [(head_of(part, boundary), part.value) for part in form.parts]
         self._measures = measures
         self._open: dict[int, FileIO] = {}
-        self._send, self._receive = anyio.create_memory_object_stream[bytes](1)
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self.length = len(self._tail) + sum(len(head) + self._size(value) + 2 for head, value in self._parts)
         self.failure: InvalidMessage | None = None
@@ -96,21 +107,19 @@ class Upload:
         return self._measures[value.path].size if value.path is not None else value.size or 0
 
     async def open(self) -> None:
-        """Open the files, before a byte leaves.
+        """Open the files, before a byte leaves; `aclose` is due afterwards, whatever happens.
 
         Raises:
             InvalidMessage: if one vanished, or isn't what was measured.
         """
+        self._send, self._receive = anyio.create_memory_object_stream[bytes](1)
         if self._measures:
             await _threads.run(self._open_files)
 
     def _open_files(self) -> None:
         for index, (_, file) in enumerate(self._parts):
             if isinstance(file, Attachment) and file.path is not None:
-                try:
-                    self._open[index] = opened = file.path.open("rb", buffering=0)
-                except OSError as error:
-                    raise _unusable(file, error) from error
+                self._open[index] = opened = _open(file, file.path)
                 if _measure_open(file, opened) != self._measures[file.path]:
                     raise InvalidMessage(
                         "attachment", f"{file.name!r} changed while it waited to be sent; send it again"
@@ -129,8 +138,9 @@ class Upload:
         """Read the parts, a block ahead of the wire; runs beside the request."""
         with self._send:
             try:
-                async for block in self._blocks():
-                    await self._send.send(block)
+                async with aclosing(self._blocks()) as blocks:
+                    async for block in blocks:
+                        await self._send.send(block)
             except InvalidMessage as error:
                 self.failure = error
             except anyio.BrokenResourceError:
@@ -147,7 +157,7 @@ class Upload:
             self.failure.outcome = Outcome.UNKNOWN
             raise self.failure
 
-    async def _blocks(self) -> AsyncIterator[bytes]:
+    async def _blocks(self) -> AsyncGenerator[bytes]:
         for index, (head, value) in enumerate(self._parts):
             if isinstance(value, str):
                 yield head + value.encode() + b"\r\n"
@@ -159,20 +169,26 @@ class Upload:
             else:
                 yield head
                 left = self._size(value)
-                async for block in self._content(index, value):
-                    left -= len(block)
-                    if left < 0:
-                        break
-                    yield block
+                async with aclosing(self._content(index, value)) as content:
+                    async for block in content:
+                        left -= len(block)
+                        if left < 0:
+                            break
+                        yield block
                 if left:
                     raise InvalidMessage("attachment", f"{value.name!r} is not as long as it was said to be")
                 yield b"\r\n"
         yield self._tail
 
-    async def _content(self, index: int, file: Attachment) -> AsyncIterator[bytes]:
+    async def _content(self, index: int, file: Attachment) -> AsyncGenerator[bytes]:
         if file.open is not None:
-            async for block in file.open():
-                yield bytes(block)
+            stream = file.open()
+            try:
+                async for block in stream:
+                    yield bytes(memoryview(block))  # bytes(5) would be five zeros
+            finally:
+                if isinstance(stream, AsyncGenerator):
+                    await stream.aclose()
             return
         opened = self._open[index]
         while block := await _threads.run(opened.read, BLOCK):
