@@ -11,14 +11,13 @@ from contextlib import aclosing
 from email.utils import formatdate
 from typing import Any
 
-import anyio
 from attrs import define, evolve, field
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from desk360_async.sandbox.answers import Answer, failed_validation, model_not_found
 from desk360_async.sandbox.bodies import Body, TooLarge, read_body
-from desk360_async.sandbox.delivery import Line, deliver
+from desk360_async.sandbox.delivery import Line, Sleep, deliver
 from desk360_async.sandbox.endpoints import Call, Invalid, file_answer
 from desk360_async.sandbox.faults import Fault, Faults, is_processed, replacement, spoil
 from desk360_async.sandbox.forms import is_map
@@ -56,14 +55,16 @@ class Api:
         log: RequestLog,
         api_key: str,
         max_body: int,
+        sleep: Sleep,
     ) -> None:
         self._store, self._throttle, self._faults, self._log = store, throttle, faults, log
         self._expected = f"Bearer {api_key}".encode()
         self._max_body = max_body
+        self._sleep = sleep
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        request, line = Request(scope, receive), Line.of(scope, receive, send)
+        request, line = Request(scope, receive), Line.of(scope, receive, send, self._sleep)
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         visit = Visit(request, raw_path.decode("latin-1"))
         arrival = self._faults.strike("arrival", request.method, without_prefix(visit.path))
@@ -73,7 +74,7 @@ class Api:
             await line.reset()
             return
         if arrival:
-            await anyio.sleep(1.0 if arrival.delay is None else arrival.delay)
+            await line.sleep(1.0 if arrival.delay is None else arrival.delay)
         await self._answer(visit, line)
 
     async def _answer(self, visit: Visit, line: Line) -> None:

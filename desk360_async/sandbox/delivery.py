@@ -1,9 +1,11 @@
 """How an answer leaves: whole, drop by drop, half, or not at all."""
 
+import math
 import struct
 import sys
+from collections.abc import Awaitable, Callable
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 from attrs import frozen
@@ -13,8 +15,16 @@ from desk360_async.sandbox.answers import Answer
 from desk360_async.sandbox.faults import Fault
 
 EXTENSION = "desk360.sandbox.transport"
+Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 _DROP = 1
 _LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+async def sleep(seconds: float) -> None:
+    """Let time pass, as it does unless a sandbox is told otherwise; infinity has no end."""
+    if math.isinf(seconds):
+        await anyio.sleep_forever()
+    await anyio.sleep(seconds)
 
 
 @frozen
@@ -23,12 +33,13 @@ class Line:
 
     receive: Receive
     send: Send
+    sleep: Sleep
     transport: Any = None
 
     @classmethod
-    def of(cls, scope: Scope, receive: Receive, send: Send) -> "Line":
+    def of(cls, scope: Scope, receive: Receive, send: Send, sleep: Sleep) -> "Line":
         """Take the line out of an ASGI call."""
-        return cls(receive, send, scope.get("extensions", {}).get(EXTENSION))
+        return cls(receive, send, sleep, scope.get("extensions", {}).get(EXTENSION))
 
     async def reset(self) -> None:
         """Break the connection: RST over TCP, ConnectionResetError in process."""
@@ -42,9 +53,15 @@ class Line:
 
     async def stall(self, delay: float | None) -> None:
         """Say nothing until the client hangs up or `delay` seconds have passed; then reset."""
-        with anyio.move_on_after(delay):
-            await self._hung_up()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end_when_hung_up, tasks.cancel_scope)
+            await self.sleep(math.inf if delay is None else delay)
+            tasks.cancel_scope.cancel()
         await self.reset()
+
+    async def _end_when_hung_up(self, waiting: anyio.CancelScope) -> None:
+        await self._hung_up()
+        waiting.cancel()
 
     async def _hung_up(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
@@ -59,7 +76,7 @@ class Line:
         """Send the answer's body byte by byte, with `delay` seconds before each."""
         await self._start(answer)
         for start in range(len(answer.body)):
-            await anyio.sleep(delay)
+            await self.sleep(delay)
             await self._body(answer.body[start : start + _DROP], more=True)
         await self._body(b"")
 
@@ -94,5 +111,5 @@ async def deliver(line: Line, answer: Answer, fault: Fault | None) -> None:
         await line.half(answer)
     else:
         if kind == "slow":
-            await anyio.sleep(1.0 if delay is None else delay)
+            await line.sleep(1.0 if delay is None else delay)
         await line.whole(answer)

@@ -10,6 +10,7 @@ from desk360_async.sandbox.account import Account
 from desk360_async.sandbox.app import Api
 from desk360_async.sandbox.bodies import MAX_BODY
 from desk360_async.sandbox.control import control_routes
+from desk360_async.sandbox.delivery import Sleep, sleep
 from desk360_async.sandbox.demo_account import demo_account
 from desk360_async.sandbox.faults import Faults
 from desk360_async.sandbox.records import (
@@ -36,6 +37,7 @@ class Sandbox:
         period: Length of a window in seconds.
         window: How requests are counted: "first_hit" (Laravel's), "aligned", "sliding_log" or "token_bucket".
         clock: Seconds, never going back. For virtual time pass `anyio.current_time`.
+        sleep: Lets so many seconds of that clock pass; awaited by faults that delay something.
         account: Integrations and templates; by default two integrations with 25 and 3 templates.
         refused_phones: E.164 numbers (or a function of one) that are valid but not on WhatsApp. By default
             those that end in 0000000. A bulk send's answer leaves them out, another send is refused.
@@ -58,6 +60,7 @@ class Sandbox:
         period: float = 60.0,
         window: WindowRule = "first_hit",
         clock: Callable[[], float] = time.monotonic,
+        sleep: Sleep = sleep,
         account: Account | None = None,
         refused_phones: RefusedPhones = ends_in_zeros,
         strict_bulk: bool = False,
@@ -83,7 +86,7 @@ class Sandbox:
             strict_bulk=strict_bulk,
         )
         self._log = RequestLog(None if keep is None else keep // 10 + (keep > 0))
-        api = Api(self._store, self.throttle, self.faults, self._log, api_key, max_body)
+        api = Api(self._store, self.throttle, self.faults, self._log, api_key, max_body, sleep)
         self.app = Router([*control_routes(self), Mount("/", app=api)])
 
     @property
