@@ -118,19 +118,23 @@ class Translation:
             InvalidMessage: if a variable is missing or unknown, or a file is missing or surplus; the
                 message lists what there is.
         """
-        given, wanted = set(parameters or ()), set(self.variables)
-        expected = ", ".join(self.variables) or "none"
-        if missing := [key for key in self.variables if key not in given]:
-            raise InvalidMessage("parameters", f"lacks {', '.join(missing)}; {self._label} takes: {expected}")
-        if surplus := sorted(given - wanted):
-            raise InvalidMessage(
-                "parameters", f"has unknown {', '.join(surplus)}; {self._label} takes: {expected}"
-            )
+        self._check_parameters(set(parameters or ()))
         if self.needs_attachment and attachment is None:
             kind = self.header_type.label if self.header_type else None
             raise InvalidMessage("attachment", f"is missing; the header of {self._label} is a file ({kind})")
         if attachment is not None and not self.needs_attachment:
             raise InvalidMessage("attachment", f"is not taken; the header of {self._label} is no file")
+
+    def _check_parameters(self, given: set[str]) -> None:
+        if self.raw and self.raw.get("variables") is None:
+            return  # the server didn't say which there are (ruling 22), so nothing is known to be wrong
+        expected = ", ".join(self.variables) or "none"
+        if missing := [key for key in self.variables if key not in given]:
+            raise InvalidMessage("parameters", f"lacks {', '.join(missing)}; {self._label} takes: {expected}")
+        if surplus := sorted(given - set(self.variables)):
+            raise InvalidMessage(
+                "parameters", f"has unknown {', '.join(surplus)}; {self._label} takes: {expected}"
+            )
 
     def render(self, parameters: Mapping[str, str] | None = None) -> str:
         """Return the text as the customer will read it: header, body and footer, a blank line between.

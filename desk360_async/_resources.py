@@ -1,6 +1,8 @@
 """Lists that the server keeps: integrations, and templates with their cache."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from copy import copy
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from ._client import AsyncDesk360
 
 T = TypeVar("T")
+
+log = logging.getLogger("desk360_async")
 
 FRESH = (
     300.0  # seconds for which a list is taken as it is; "Best Practices" asks to cache what hardly changes
@@ -81,12 +85,16 @@ class TemplateCache:
 
     Attributes:
         at: when they were asked for, by the event loop's clock.
+        failure: why the last attempt to load them failed.
+        failed_at: when it did.
     """
 
     templates: "tuple[Template, ...]" = ()
     at: float | None = None
     lock: anyio.Lock = field(factory=anyio.Lock)
     refreshing: bool = False
+    failure: Desk360Error | None = None
+    failed_at: float = float("-inf")
 
     def age(self) -> float:
         """Seconds since it was asked for."""
@@ -156,9 +164,8 @@ class Templates:
             found = _find(cache.templates, id_or_name)
         if len(found) == 1:
             return found[0]
-        there_is = ", ".join(f"{t.name} ({t.id})" for t in cache.templates) or "none"
         problem = "is ambiguous; use its id" if found else "is unknown"
-        raise InvalidMessage("template", f"{id_or_name!r} {problem}; there is: {there_is}")
+        raise InvalidMessage("template", f"{id_or_name!r} {problem}; there is: {_names(cache.templates)}")
 
     async def resolve(self, message: TemplateMessage | TemplateBatch) -> TemplateMessage | TemplateBatch:
         """Return a message with ids for names, checked as far as the list is known.
@@ -172,6 +179,7 @@ class Templates:
             self._check_known(message)
             return message
         template = await self.get(message.template)
+        self._check_sendable(template)
         translation = template.translation(message.language)
         _check(message, template, translation)
         if translation.language_id is None:
@@ -183,9 +191,17 @@ class Templates:
         if cache.age() > FRESH:
             return
         for template in _find(cache.templates, message.template):
+            self._check_sendable(template)
             for translation in template.translations:
                 if translation.language_id == message.language:
                     _check(message, template, translation)
+
+    def _check_sendable(self, template: "Template") -> None:
+        if template.sendable is False:
+            others = _names([t for t in self._cache().templates if t.sendable is not False])
+            raise InvalidMessage(
+                "template", f"{template.name} ({template.id}) can't be sent; these can: {others}"
+            )
 
     def _cache(self) -> TemplateCache:
         integration = self._client._integration("templates")  # a part of the client
@@ -202,20 +218,28 @@ class Templates:
     async def _refresh(self, cache: TemplateCache) -> None:
         try:
             await self._load(cache, younger_than=FRESH)
-        except Desk360Error:
-            pass  # the list at hand goes on serving; when it is too old, a caller gets the error
+        except Exception as error:  # noqa: BLE001  # nobody awaits this; under trio it would end the program
+            # The list at hand goes on serving; when it is too old, a caller gets the error.
+            log.info("templates not refreshed: %s", type(error).__name__)
         finally:
             cache.refreshing = False
 
     async def _load(self, cache: TemplateCache, *, younger_than: float) -> None:
-        # All who wait share one answer: whoever gets the lock second finds the list already there.
+        # All who wait share one answer, a failure too: a thousand callers must not ask a server that is
+        # down one after the other.
         asked = anyio.current_time()
         async with cache.lock:
             if cache.at is not None and (cache.at >= asked or cache.age() < younger_than):
                 return
+            if cache.failure is not None and cache.failed_at > asked:
+                raise copy(cache.failure)
             at = anyio.current_time()
-            cache.templates = tuple([template async for template in self.iter()])
-            cache.at = at
+            try:
+                cache.templates = tuple([template async for template in self.iter()])
+            except Desk360Error as error:
+                cache.failure, cache.failed_at = copy(error), anyio.current_time()
+                raise
+            cache.at, cache.failure = at, None
 
 
 def _find(templates: "tuple[Template, ...]", id_or_name: int | str) -> "list[Template]":
@@ -226,13 +250,13 @@ def _find(templates: "tuple[Template, ...]", id_or_name: int | str) -> "list[Tem
     return matching(templates, id_or_name, lambda template: template.name)
 
 
+def _names(templates: "Iterable[Template]") -> str:
+    return ", ".join(f"{t.name} ({t.id})" for t in templates) or "none"
+
+
 def _check(
     message: TemplateMessage | TemplateBatch, template: "Template", translation: "Translation"
 ) -> None:
-    if template.sendable is False:
-        raise InvalidMessage(
-            "template", f"{template.name} ({template.id}) is not sendable; ask Desk360's panel why"
-        )
     if not translation.active:
         active = ", ".join(str(t.language) for t in template.translations if t.active) or "none"
         name = f"{translation.language} of {template.name}"
