@@ -254,7 +254,8 @@ class Delivery:
                 error: Desk360Error = connection_error(lost, judged.outcome if call.has_outcome else None)
                 error.__cause__ = lost.__cause__
             else:
-                if 200 <= answered.status < 300 and not (answered.cut and call.idempotent):
+                # What was sent was accepted, whatever became of the body; a read needs it whole.
+                if 200 <= answered.status < 300 and (call.has_outcome or not answered.cut):
                     return read(call, answered)
                 error, judged = self.setback(call, answered, patience)
             ride.progress.evidence = None
@@ -265,7 +266,7 @@ class Delivery:
         if 200 <= answered.status < 300:
             lost = Unanswered(Reach.STARTED, answered.damage)
             judged = verdict(lost.reach, idempotent=call.idempotent)
-            return connection_error(lost, judged.outcome if call.has_outcome else None), judged
+            return connection_error(lost, None), judged
         judged = verdict(answered.status, idempotent=call.idempotent)
         error = error_from(call, answered)
         if judged.again is Again.WHEN_ALLOWED:
@@ -394,7 +395,8 @@ class Delivery:
                 slots.release()
             self._leave()
             raise
-        permit.done(opened.status, opened.headers)
+        # Another host's limit is none of ours.
+        permit.done(opened.status, opened.headers if request.url.startswith(self.base_url) else {})
         log_attempt(call, opened.status, began)
 
         async def close() -> None:

@@ -7,10 +7,14 @@ import itertools
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from email.message import Message
+from io import FileIO
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
+
+import anyio
 
 from . import _threads
 from ._attachments import safe_name
@@ -38,7 +42,7 @@ class MediaStream:
         size: bytes, if the server said so and doesn't compress; else None.
     """
 
-    def __init__(self, opened: Opened, head: bytes, rest: AsyncIterator[bytes] | None) -> None:
+    def __init__(self, opened: Opened, head: bytes, rest: AsyncGenerator[bytes] | None) -> None:
         self._head = head
         self._rest = rest
         headers = opened.headers
@@ -48,7 +52,7 @@ class MediaStream:
         plain = "content-encoding" not in headers
         self.size = int(length) if plain and re.fullmatch(r"[0-9]{1,15}", length) else None
 
-    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+    async def aiter_bytes(self) -> AsyncGenerator[bytes]:
         """Yield the file's bytes; what is compressed in pieces of at most 64 KiB.
 
         Raises:
@@ -60,8 +64,9 @@ class MediaStream:
         rest, self._rest = self._rest, None
         if rest is not None:
             try:
-                async for piece in rest:
-                    yield piece
+                async with aclosing(rest):
+                    async for piece in rest:
+                        yield piece
             except Unanswered as lost:
                 raise connection_error(lost, None) from lost.__cause__
 
@@ -75,9 +80,21 @@ def filename_of(disposition: str) -> str | None:
     try:
         name = header.get_filename()
         # Percent signs first: %2e%2e%2f is how a path hides.
-        return safe_name(unquote(name)) if name else None
+        return _settled_name(unquote(name)) if name else None
     except (InvalidMessage, LookupError, ValueError, TypeError):
         return None
+
+
+def _settled_name(name: str) -> str:
+    """Return a name that is a plain file's in any folder: not hidden or long, no drive, no device."""
+    base = re.sub(r'[<>:|?*"]', "_", safe_name(name)).lstrip(". ").rstrip(". ")
+    stem, dot, suffix = base.rpartition(".")
+    suffix = suffix[-20:] if dot else ""
+    # File systems count bytes; room is left for a number.
+    kept = (stem if dot else base).encode()[:150].decode(errors="ignore")
+    if re.fullmatch(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", kept):
+        kept = f"_{kept}"
+    return (kept or "media") + dot + suffix
 
 
 class Download:
@@ -152,10 +169,11 @@ class Download:
     async def _read_error(self, opened: Opened) -> Answered:
         body = b""
         try:
-            async for piece in opened.pieces(self._options.timeout.download):
-                body += piece
-                if len(body) > ERROR_BYTES:
-                    break
+            async with aclosing(opened.pieces(self._options.timeout.download)) as pieces:
+                async for piece in pieces:
+                    body += piece
+                    if len(body) > ERROR_BYTES:
+                        break
         except Unanswered:
             pass  # the status is known; what there is of the body will do
         await self._release()
@@ -219,11 +237,12 @@ async def read(download: Download, max_bytes: int) -> Media:
     """
     async with download as stream:
         body = bytearray()
-        async for piece in stream.aiter_bytes():
-            body += piece
-            if len(body) > max_bytes:
-                problem = f"the file is over max_bytes={max_bytes:,}; use save_media, or a larger limit"
-                raise UnexpectedResponse(problem, status=200, body="", problems=(problem,))
+        async with aclosing(stream.aiter_bytes()) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > max_bytes:
+                    problem = f"the file is over max_bytes={max_bytes:,}; use save_media, or a larger limit"
+                    raise UnexpectedResponse(problem, status=200, body="", problems=(problem,))
         return Media(bytes(body), stream.content_type, stream.filename)
 
 
@@ -235,36 +254,84 @@ async def save(download: Download, media_id: str, path: Path) -> Path:
     """
     async with download as stream:
         folder = path if await _threads.run(path.is_dir) else None
-        name = (stream.filename or safe_name(media_id)) if folder else path.name
-        place = (folder or path.parent) / f".{secrets.token_hex(8)}.part"
-        file = await _threads.run(place.open, "xb")
+        part = _Part((folder or path.parent) / f".{secrets.token_hex(8)}.part")
         try:
-            try:
-                async for piece in stream.aiter_bytes():
-                    await _threads.run(file.write, piece)
-            finally:
-                await _threads.run(file.close)
-            if folder is not None:
-                return await _threads.run(_settle_in, place, folder, name)
-            await _threads.run(os.replace, place, path)
-            return path
+            await _threads.run(part.open)
+            async with aclosing(stream.aiter_bytes()) as pieces:
+                async for piece in pieces:
+                    await _threads.run(part.write, piece)
+            if folder is None:
+                return await _threads.run(part.become, path)
+            return await _threads.run(part.settle_in, folder, stream.filename or _name_of(media_id))
         finally:
-            await _threads.run(place.unlink, missing_ok=True)
+            with anyio.CancelScope(shield=True):  # a cancelled download leaves nothing behind either
+                await _threads.run(part.remove)
 
 
-def _settle_in(place: Path, folder: Path, name: str) -> Path:
-    """Give a finished file the server's name, or that name with a number: no file is ever overwritten."""
-    stem, dot, suffix = name[-200:].rpartition(".")
-    for number in itertools.count(1):
-        free = (
-            name[-200:]
-            if number == 1
-            else f"{stem or suffix} ({number}){dot if stem else ''}{suffix if stem else ''}"
-        )
-        target = folder / free
+def _name_of(media_id: str) -> str:
+    try:
+        return _settled_name(media_id)
+    except InvalidMessage:
+        return "media"
+
+
+class _Part:
+    """A file that isn't whole yet, beside its place; for worker threads.
+
+    Attributes:
+        place: where it is until then.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._file: FileIO | None = None
+
+    def open(self) -> None:
+        """Make the file; a cancellation after that finds it here."""
+        self._file = FileIO(self.place, "xb")
+
+    def write(self, piece: bytes) -> None:
+        """Write all of a piece: an unbuffered file may take less at a time."""
+        assert self._file is not None
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def become(self, path: Path) -> Path:
+        """Take the place of the file at `path`, at once and whole."""
+        self._close()
+        os.replace(self.place, path)  # noqa: PTH105  # said beside os.link
+        return path
+
+    def settle_in(self, folder: Path, name: str) -> Path:
+        """Take the server's name, or that name with a number: no file is ever overwritten."""
+        self._close()
+        stem, dot, suffix = name.rpartition(".")
+        for number in itertools.count(1):
+            numbered = f"{stem} ({number}){dot}{suffix}" if dot else f"{name} ({number})"
+            target = folder / (name if number == 1 else numbered)
+            try:
+                return self._link(target)
+            except FileExistsError:
+                continue
+        raise AssertionError("unreachable")
+
+    def _link(self, target: Path) -> Path:
         try:
-            os.link(place, target)  # unlike rename, it refuses a name that is taken
+            os.link(self.place, target)  # unlike a rename, it refuses a name that is taken
         except FileExistsError:
-            continue
+            raise
+        except OSError:
+            # A file system without hard links (FAT, some network shares): take the name, then its place.
+            target.open("xb").close()
+            os.replace(self.place, target)  # noqa: PTH105  # said beside os.link
         return target
-    raise AssertionError("unreachable")
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        self._close()
+        self.place.unlink(missing_ok=True)

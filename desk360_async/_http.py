@@ -5,7 +5,7 @@ cookies are dropped; each of these would let somebody else decide where the API 
 """
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from importlib.util import find_spec
 from typing import Any, NamedTuple, NoReturn, TypeAlias
@@ -247,9 +247,9 @@ class Http:
                 await self._tidy(response)
 
     async def _send(self, request: Request, evidence: Evidence, *, connect: float) -> httpx.Response:
-        built = self._build(request, evidence, connect)
-        evidence.handed = True
         try:
+            built = self._build(request, evidence, connect)
+            evidence.handed = True
             response = await self._client.send(built, stream=True)
         except InvalidMessage:
             raise
@@ -384,7 +384,7 @@ class Opened:
         self.status = response.status_code
         self.headers = headers_of(response)
 
-    async def pieces(self, gap: float) -> AsyncIterator[bytes]:
+    async def pieces(self, gap: float) -> AsyncGenerator[bytes]:
         """Yield the decoded body, at most 64 KiB at a time where it is compressed.
 
         Args:
