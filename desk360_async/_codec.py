@@ -195,10 +195,10 @@ def _rows_factory(kind: Any) -> Structure:
 
 def as_rows(value: object) -> list[Any]:
     """Return what PHP meant as a list: holes closed, one object wrapped, `{"data": …}` opened, no nulls."""
+    while isinstance(value, dict) and isinstance(value.get("data"), list | dict) and "id" not in value:
+        value = value["data"]
     if isinstance(value, dict):
-        if isinstance(value.get("data"), list) and "id" not in value:
-            value = value["data"]
-        elif value and all(key.isascii() and key.isdigit() for key in value):
+        if value and all(key.isascii() and key.isdigit() for key in value):
             value = list(value.values())  # a PHP list with holes: {"0": …, "2": …}
         else:
             value = [value] if value else []
@@ -292,10 +292,10 @@ def decode(body: bytes, content_type: str = "") -> Any:
     Raises:
         UnreadableJSON: for broken, too deep or mislabelled text, NaN and Infinity.
     """
-    if _fast_loads is not None and "charset" not in content_type:
+    if _fast_loads is not None and "charset" not in content_type.lower():
         try:
             return _fast_loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass  # the slow way decides, so that the extra changes no answer's meaning
     try:
         return json.loads(_decode_text(body, content_type), parse_constant=_refuse_constant)

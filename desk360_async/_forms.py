@@ -90,5 +90,5 @@ def tail_of(boundary: str) -> bytes:
 
 
 def _quoted(name: str) -> str:
-    # A parameter's key is the user's; it was refused if it holds brackets or controls.
-    return name.replace("\\", "\\\\").replace('"', "%22")
+    # As PHP unescapes it. A parameter's key is the user's; it was refused if it holds brackets or controls.
+    return name.replace("\\", "\\\\").replace('"', '\\"')

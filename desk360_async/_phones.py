@@ -13,7 +13,7 @@ _FORGIVEN = re.compile(
     "[ \\t\u00a0\u1680\u2000-\u200f\u202a-\u202f\u205f\u2060\u2066-\u2069\u3000\ufeff"
     "\\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d.()\\[\\]]"
 )
-_TRUNK_ZERO = re.compile(r"\(\s*0\s*\)")
+_TRUNK_ZERO = re.compile(r"[(\[][^0-9)\]]*0[^0-9)\]]*[)\]]")
 
 
 def parse_phone(value: object, field: str = "to") -> str:

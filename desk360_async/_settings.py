@@ -21,7 +21,7 @@ def _seconds(least: float) -> Any:
         name = f"{type(owner).__name__}.{attribute.name}"
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ConfigurationError(f"{name} must be a finite number of seconds, got {value!r}")
-        if value < least or (least == 0 and attribute.name != "backoff" and value < 0):
+        if value < least:
             raise ConfigurationError(f"{name} must be at least {least:g} seconds, got {value!r}")
 
     return check
@@ -128,7 +128,7 @@ def parse_base_url(value: str | None, *, allow_http: bool, environ: Mapping[str,
             a query, a fragment or user info.
     """
     url = environ.get("DESK360_BASE_URL") or DEFAULT_BASE_URL if value is None else value
-    if not isinstance(url, str) or re.search(r"[\x00-\x20\x7f-\uffff]", url.strip()):
+    if not isinstance(url, str) or re.search(r"[^\x21-\x7e]|\\", url.strip()):
         raise ConfigurationError("base_url must be a plain ASCII URL, like 'https://public-api.desk360.com'")
     try:
         parts = urlsplit(url.strip())
@@ -149,6 +149,8 @@ def parse_base_url(value: str | None, *, allow_http: bool, environ: Mapping[str,
             "write https://, or pass allow_http=True for a sandbox in a container"
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if port == {"https": 443, "http": 80}[parts.scheme]:
+        port = None  # one host, one bucket, however it is written
     path = parts.path.rstrip("/")
     if not path.endswith("/v1"):
         path += "/v1"

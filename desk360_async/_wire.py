@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, quote, urlsplit
 
+from attrs import evolve
+
 from . import _codec
 from ._calls import Answered, Call
 from ._checks import check_unicode, listed
@@ -160,19 +162,39 @@ def free_call(
         raise InvalidMessage(
             "path", "must be relative to /v1, like '/integrations', without a host or blanks"
         )
-    if re.search(r"(^|/)(\.|%2e){1,2}(/|\?|$)", path, re.IGNORECASE) or "#" in path:
+    place, _, given = path.partition("?")
+    # Servers decode %2F and %5C now and then, and then resolve the dots between them.
+    if _DOTS.search(place) or "#" in path:
         raise InvalidMessage("path", "must not hold '.' or '..' segments or a '#'")
-    query = "&".join(f"{quote(str(k), safe='')}={quote(str(v), safe='')}" for k, v in (params or {}).items())
-    bare = "/" + path.lstrip("/")
+    query = "&".join(text for text in (given, _query(params or {})) if text)
     safe = method.upper() in ("GET", "HEAD")
     return Call(
         method=method.upper(),
-        path=bare + (("&" if "?" in bare else "?") + query if query else ""),
+        # No final slash: Laravel answers it with a redirect, which turns a POST into a GET (ruling 13).
+        path=f"/{place.strip('/')}".rstrip("/") + (f"?{query}" if query else ""),
         read=read_answer,
         content=content,
         idempotent=idempotent or safe,
         has_outcome=not safe,
     )
+
+
+_DOTS = re.compile(r"(?:^|/|%2f|%5c)(?:\.|%2e){1,2}(?:/|%2f|%5c|$)", re.IGNORECASE)
+
+
+def _query(params: Mapping[str, Any]) -> str:
+    pairs = [
+        (key, value)
+        for key, given in params.items()
+        for value in (given if isinstance(given, list | tuple) else [given])
+        if value is not None  # what is None stays off the wire
+    ]
+    return "&".join(f"{_quoted(key)}={_quoted(value)}" for key, value in pairs)
+
+
+def _quoted(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return quote(check_unicode(text, "params"), safe="")
 
 
 # ── replies ────────────────────────────────────────────────────────────────────────────────────────────
@@ -231,7 +253,7 @@ def read_media(call: Call, answered: Answered) -> SentMedia:
 
 
 def _file(kind: str | None, row: dict[str, Any]) -> SentFile:
-    return _codec.structure({**row, "kind": kind}, SentFile)
+    return evolve(_codec.structure(row, SentFile), kind=kind)
 
 
 def read_marked(call: Call, answered: Answered) -> tuple[str, ...]:
@@ -239,8 +261,9 @@ def read_marked(call: Call, answered: Answered) -> tuple[str, ...]:
     if not answered.body.strip() and not answered.damage:
         return call.asked
     data = _payload(call, answered)
-    ids = _codec.as_object(data).get("message_ids")
-    if ids is None:
+    fields = _codec.as_object(data)
+    ids = fields.get("message_ids")
+    if ids is None or (_said_error(fields) and not ids):
         raise _refuse(call, answered, data, "required field missing @ $.message_ids")
     return tuple(str(value) for value in _codec.as_rows(ids) if isinstance(value, str | int))
 
@@ -326,8 +349,8 @@ def _refuse(call: Call, answered: Answered, data: Any, problem: str) -> Exceptio
 # ── pagination ─────────────────────────────────────────────────────────────────────────────────────────
 
 # A link is <…> and then parameters up to the next comma that stands outside quotes (RFC 8288).
-_LINK = re.compile(r'<([^>]*)>((?:"(?:[^"\\]|\\.)*"|[^,"])*)')
-_REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))', re.IGNORECASE)
+_LINK = re.compile(r'<([^<>]*)>((?:"(?:[^"\\]|\\.)*"|[^,"])*)')
+_PARAMETER = re.compile(r';\s*([^\s=;,"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]+))')
 
 
 def next_page(headers: Mapping[str, str]) -> int | None:
@@ -336,8 +359,10 @@ def next_page(headers: Mapping[str, str]) -> int | None:
     Only `page=N` is read: the URL's host and path would take the key wherever they like.
     """
     for target, rest in _LINK.findall(headers.get("link", "")):
-        rel = _REL.search(rest)
-        if rel is None or "next" not in (rel[1] or rel[2] or "").lower().split():
+        relations = (
+            quoted or bare for name, quoted, bare in _PARAMETER.findall(rest) if name.lower() == "rel"
+        )
+        if "next" not in next(relations, "").lower().split():
             continue
         try:
             pages = parse_qs(urlsplit(target.strip()).query).get("page", [])
