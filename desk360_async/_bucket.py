@@ -26,6 +26,11 @@ Lane = Literal["interactive", "bulk"]
 GRACE = 30.0
 # A bulk waiter that has waited for a period takes every tenth token, whoever else is waiting.
 BULK_SHARE = 10
+# Whoever is refused shares the limit with others, and what is left can only be learned from answers. So for
+# a little over a period the interactive lane goes at four times the even pace at most, or the tokens that
+# went away together would come back together, and overrun the limit once a period.
+WARY_PACE = 4
+WARY_PERIODS = 1.1
 NEVER = -math.inf
 
 
@@ -56,6 +61,13 @@ class Bucket:
         in_flight: by their numbers, oldest first, when the tokens whose end wasn't seen yet come back.
         gate: before this time nobody takes a token.
         last_grant: when a token was taken last, in either lane.
+        wary_until: before this time, after a refusal, nobody takes many tokens at once.
+        grant_before: when the token before the last one was taken.
+        taken: how many tokens were ever taken.
+        returned: how many tokens ever came back by themselves.
+        since_bulk: how many interactive tokens were taken since the last one for bulk.
+        newest_answer: the number of the newest token whose answer was learned from.
+        rumoured_limit: the limit that the last answer told.
     """
 
     limit: int
@@ -68,12 +80,13 @@ class Bucket:
     in_flight: dict[int, float] = field(factory=dict[int, float])
     gate: float = NEVER
     last_grant: float = NEVER
-    _grant_before: float = NEVER
-    _taken: int = 0
-    _returned: int = 0
-    _since_bulk: int = 0
-    _newest_answer: int = -1
-    _rumoured_limit: int | None = None
+    wary_until: float = NEVER
+    grant_before: float = NEVER
+    taken: int = 0
+    returned: int = 0
+    since_bulk: int = 0
+    newest_answer: int = -1
+    rumoured_limit: int | None = None
 
     @property
     def free(self) -> int:
@@ -91,14 +104,13 @@ class Bucket:
         away, in_flight = self.away, self.in_flight
         while away and away[0] <= now:
             heappop(away)
-            self._returned += 1
+            self.returned += 1
         while in_flight:
             # Each is held for the same time, so they expire in the order in which they were taken.
-            number, expiry = next(iter(in_flight.items()))
-            if expiry > now:
+            if next(iter(in_flight.values())) > now:
                 break
-            del in_flight[number]
-            self._returned += 1
+            del in_flight[next(iter(in_flight))]
+            self.returned += 1
 
     def next_return(self) -> float:
         """When the next token comes back, if no request ends before; infinite when none is away."""
@@ -116,10 +128,13 @@ class Bucket:
         # Written out, not through the property: this is the path of a request that needn't wait.
         free = self.limit - len(self.away) - len(self.in_flight)
         token_at = self.gate if free > 0 else max(self.gate, self.next_return())
+        if self.wary_until > NEVER:
+            pace = self.period / self.limit / WARY_PACE
+            token_at = max(token_at, min(self.wary_until, self.last_grant + pace))
         if lane == "interactive":
             return token_at
         paced = max(self.gate, self._paced())
-        if self._since_bulk >= BULK_SHARE - 1:
+        if self.since_bulk >= BULK_SHARE - 1:
             return min(paced, max(token_at, bulk_since + self.period))
         return paced
 
@@ -160,22 +175,26 @@ class Bucket:
 
     def overdue(self, now: float, bulk_since: float) -> bool:
         """Say whether the next token is bulk's by right: one in ten, after waiting for a period."""
-        return self._since_bulk >= BULK_SHARE - 1 and bulk_since + self.period <= now
+        return self.since_bulk >= BULK_SHARE - 1 and bulk_since + self.period <= now
 
     def take(self, now: float, lane: Lane) -> Token:
         """Take a token. Its return time is pessimistic; the request's end only ever lowers it."""
-        number = self._taken
+        return Token(self.draw(now, lane), self.returned)
+
+    def draw(self, now: float, lane: Lane) -> int:
+        """Take a token, and return no more than its number: `take` for those who are in a hurry."""
+        number = self.taken
         self.in_flight[number] = now + self.hold
-        self._taken = number + 1
-        self._grant_before, self.last_grant = self.last_grant, now
-        self._since_bulk = self._since_bulk + 1 if lane == "interactive" else 0
-        return Token(number, self._returned)
+        self.taken = number + 1
+        self.grant_before, self.last_grant = self.last_grant, now
+        self.since_bulk = self.since_bulk + 1 if lane == "interactive" else 0
+        return number
 
     def unused(self, token: Token) -> None:
         """Give back a token with which nothing left the process: it is here again at once."""
-        if self.in_flight.pop(token.number, None) is not None and token.number == self._taken - 1:
+        if self.in_flight.pop(token.number, None) is not None and token.number == self.taken - 1:
             # Bulk's pace counts requests, and there was none.
-            self.last_grant = self._grant_before
+            self.last_grant = self.grant_before
 
     def lost(self, now: float, token: Token) -> None:
         """Note that a request's end was never seen: the server may still count it."""
@@ -208,7 +227,7 @@ class Bucket:
         if limit is None or not self.learn:
             return False
         # One answer may be another server's page, or a slip; two in a row are believed.
-        believed, self._rumoured_limit = limit == self._rumoured_limit, limit
+        believed, self.rumoured_limit = limit == self.rumoured_limit, limit
         shrinks = believed and limit < self.limit
         if believed:
             self.limit = limit
@@ -222,12 +241,12 @@ class Bucket:
         window would take the next window's tokens for foreign ones.
         """
         remaining = parse_remaining(headers)
-        if remaining is None or token.number < self._newest_answer:
+        if remaining is None or token.number < self.newest_answer:
             return False
-        self._newest_answer = token.number
+        self.newest_answer = token.number
         # Until a smaller limit is believed, what it lacks isn't taken by others.
         lacking = max(0, self.limit - (parse_limit(headers) or self.limit))
-        others = self.free - lacking - (self._returned - token.returned) - remaining
+        others = self.free - lacking - (self.returned - token.returned) - remaining
         for _ in range(others):
             heappush(self.away, now + self.period + self.margin)
         return others > 0
@@ -235,6 +254,8 @@ class Bucket:
     def _close(self, now: float, status: int, headers: Mapping[str, str]) -> bool:
         """Close the gate after a refusal, or after a success that asks the next requests to wait."""
         asked = "retry-after" in headers and retry_after(headers) is not None
+        if status == 429:
+            self.wary_until = now + WARY_PERIODS * self.period
         if status == 429 or (asked and 200 <= status < 300):
             until = now + refusal_wait(headers, period=self.period)
             if until > self.gate:
@@ -253,8 +274,9 @@ class Bucket:
         self.away[:] = [at + seconds for at in self.away]
         self.in_flight = {number: at + seconds for number, at in self.in_flight.items()}
         self.gate += seconds
+        self.wary_until += seconds
         self.last_grant += seconds
-        self._grant_before += seconds
+        self.grant_before += seconds
 
     def forecast(self, now: float, lane: Lane) -> Callable[[int], float]:
         """Foresee when a waiter gets a token, by how many are before it, if nothing unforeseen happens.

@@ -20,7 +20,7 @@ import sniffio
 from anyio.lowlevel import RunVar, checkpoint, current_token
 from attrs import define
 
-from desk360_async._bucket import GRACE, NEVER, Bucket, Lane, Token
+from desk360_async._bucket import GRACE, Bucket, Lane, Token
 from desk360_async._errors import ClientStateError
 from desk360_async._rate_limits import (
     LANES,
@@ -66,11 +66,12 @@ class _Waiter:
 class _BucketPermit:
     """A `Permit` of a `TokenBucket`."""
 
-    __slots__ = ("_ended", "_token")
+    __slots__ = ("_ended", "_number", "_returned")
 
-    def __init__(self, ended: "_Ended", token: Token) -> None:
+    def __init__(self, ended: "_Ended", number: int, returned: int) -> None:
         self._ended: _Ended | None = ended
-        self._token = token
+        self._number = number
+        self._returned = returned
 
     def done(self, status: int, headers: Mapping[str, str]) -> None:
         self._end("done", status, headers)
@@ -84,23 +85,10 @@ class _BucketPermit:
     def _end(self, how: str, status: int, headers: Mapping[str, str]) -> None:
         ended, self._ended = self._ended, None
         if ended is not None:
-            ended(self._token, how, status, headers)
+            ended(Token(self._number, self._returned), how, status, headers)
 
 
 _Ended = Callable[[Token, str, int, Mapping[str, str]], None]
-
-
-def _here() -> tuple[Any, float]:
-    """Return the running event loop (or trio's token for its run) and its time."""
-    # `anyio.current_time()`, at a third of the cost on asyncio.
-    if sniffio.thread_local.name != "trio":
-        from asyncio import (
-            get_running_loop,
-        )  # loaded by whoever runs a loop; not by an import of this package
-
-        loop = get_running_loop()
-        return loop, loop.time()
-    return current_token().native_token, anyio.current_time()
 
 
 def _is_running(loop: Any) -> bool:
@@ -149,17 +137,19 @@ class TokenBucket:
         learn: bool = True,
     ) -> None:
         check_arguments(limit, period, reserve, margin, attempt_timeout)
+        # Not at the top: an import of this package isn't to load asyncio.
+        from asyncio import get_running_loop
+
+        self._running_loop = get_running_loop
         hold = attempt_timeout + GRACE + period + margin
         self._bucket = Bucket(limit, period, reserve, margin, hold, learn)
         self._interactive: OrderedDict[_Waiter, None] = OrderedDict()
         self._bulk: OrderedDict[_Waiter, None] = OrderedDict()
         self._alarm: _Waiter | None = None
-        self._rush = 0
         # Weak, since the default bucket is kept in a table that is keyed by its loop.
-        self._loop: weakref.ref[Any] | None = None
+        self._home: weakref.ref[Any] | None = None
         self._born = math.inf
-        self._seen = NEVER
-        self._seen_at = time.monotonic()
+        self._seen = self._seen_at = time.monotonic()
         self._inherited: list[float] = []
 
     def __repr__(self) -> str:
@@ -178,14 +168,13 @@ class TokenBucket:
             ClientStateError: another running event loop uses this bucket.
             ConfigurationError: there is no such lane, or `max_wait` is negative.
         """
-        self._rush += 1
-        if not self._rush % _YIELD_EVERY:
+        bucket = self._bucket
+        if not bucket.taken % _YIELD_EVERY:
             await checkpoint()
         now = self._now()
-        bucket = self._bucket
         bucket.sweep(now)
         if not self._interactive and not self._bulk and lane in LANES and bucket.ready_at(lane) <= now:
-            return _BucketPermit(self._ended, bucket.take(now, lane))
+            return _BucketPermit(self._ended, bucket.draw(now, lane), bucket.returned)
         return await self._stand_in_line(lane, now, max_wait)
 
     async def _stand_in_line(self, lane: Lane, now: float, max_wait: float | None) -> Permit:
@@ -260,7 +249,7 @@ class TokenBucket:
             if lane is None:
                 break
             waiter, _ = self._line(lane).popitem(last=False)
-            waiter.permit = _BucketPermit(self._ended, bucket.take(now, lane))
+            waiter.permit = _BucketPermit(self._ended, bucket.draw(now, lane), bucket.returned)
             waiter.wake()
         self._set_alarm()
 
@@ -345,8 +334,13 @@ class TokenBucket:
 
     def _now(self) -> float:
         """Return the running loop's time; move in, if it isn't the loop of the last time."""
-        loop, now = _here()
-        if self._loop is None or self._loop() is not loop:
+        # `anyio.current_time()` and `current_token()`, at a fifth of the cost on asyncio.
+        if sniffio.thread_local.name != "trio":
+            loop: Any = self._running_loop()
+            now: float = loop.time()
+        else:
+            loop, now = current_token().native_token, anyio.current_time()
+        if self._home is None or self._home() is not loop:
             self._move(loop, now)
         self._seen, self._seen_at = now, time.monotonic()
         return now
@@ -354,20 +348,19 @@ class TokenBucket:
     def _present(self) -> float:
         """Return the time on this bucket's clock: by the process's, where its loop isn't running here."""
         try:
-            loop, now = _here()
+            loop = current_token().native_token
         except RuntimeError:
             loop = None
-            now = time.monotonic()
-        if loop is not None and (self._loop is None or self._loop() is loop):
-            return now
-        return now if self._loop is None else self._seen + time.monotonic() - self._seen_at
+        if loop is not None and (self._home is None or self._home() is loop):
+            return anyio.current_time()
+        return self._seen + time.monotonic() - self._seen_at
 
     def _move(self, loop: Any, now: float) -> None:
         """Go on in another event loop, whose clock may have any other origin."""
-        if self._loop is None:
+        if self._home is None:
             self._born = now
         else:
-            old = self._loop()
+            old = self._home()
             if old is not None and _is_running(old):
                 raise ClientStateError(
                     "This TokenBucket is in use on another running event loop. Give each loop its own, or "
@@ -377,7 +370,7 @@ class TokenBucket:
             self._bucket.shift(shift)
             self._born += shift
             self._clear_lines(old)
-        self._loop = weakref.ref(loop)
+        self._home = weakref.ref(loop)
 
     def _clear_lines(self, old: Any) -> None:
         """Forget those who waited on a loop that has ended, or that somebody left standing."""
@@ -398,7 +391,7 @@ class TokenBucket:
         Returns:
             Whether a later bucket may have anything to inherit from that one.
         """
-        now, loop = self._now(), earlier._loop and earlier._loop()
+        now, loop = self._now(), earlier._home and earlier._home()
         shift = now - earlier._present()
         theirs = earlier._bucket
         own = [at + shift for at in earlier._own_returns() if at + shift > now]
@@ -406,6 +399,7 @@ class TokenBucket:
         self._bucket.borrow(now, own)
         self._bucket.limit = theirs.limit
         self._bucket.gate = max(self._bucket.gate, theirs.gate + shift)
+        self._bucket.wary_until = max(self._bucket.wary_until, theirs.wary_until + shift)
         self._bucket.last_grant = max(self._bucket.last_grant, theirs.last_grant + shift)
         self._born = min(self._born, earlier._born + shift)
         return bool(own) or theirs.gate + shift > now or (loop is not None and _is_running(loop))

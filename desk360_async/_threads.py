@@ -5,6 +5,7 @@ reasons: what cancellation does to a thread is decided once, and tests in virtua
 out of it (trio's `MockClock` jumps ahead while a thread works).
 """
 
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,9 +16,9 @@ import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Executor, Future
 
-__all__ = ["inline", "run"]
+__all__ = ["inline", "monotonic", "run", "start"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +37,19 @@ def inline() -> Generator[None]:
         yield
     finally:
         _inline.reset(token)
+
+
+def monotonic() -> float:
+    """Return `time.monotonic()`, which all threads and processes of a host share; inline, the loop's time."""
+    return anyio.current_time() if _inline.get() else time.monotonic()
+
+
+def start(executor: "Executor", func: Callable[[], None]) -> None:
+    """Let `func` run in the executor's thread, and don't wait for it; inline, run it at once."""
+    if _inline.get():
+        func()
+    else:
+        executor.submit(func)
 
 
 async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

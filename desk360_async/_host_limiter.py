@@ -1,0 +1,254 @@
+"""One limit for all processes of a host: waiting for the tokens of a `TokenFile`.
+
+Here lives how the tasks of one process stand in line, and how processes stand back for each other. What a
+token is stands in `_bucket`, how it is kept in `_token_file`.
+"""
+
+import math
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+from anyio.lowlevel import RunVar
+from attrs import define
+
+from desk360_async import _threads
+from desk360_async._bucket import GRACE, Bucket, Lane, Token
+from desk360_async._errors import ConfigurationError
+from desk360_async._rate_limits import (
+    NO_HEADERS,
+    Permit,
+    RateLimitStatus,
+    check_arguments,
+    check_wish,
+    wait_too_long,
+)
+from desk360_async._token_file import TokenFile
+
+__all__ = ["HostLimiter"]
+
+# Another process's wish to go first is believed for so long, and repeated before that.
+_FRESH = 1.0
+_REPEAT = 0.8
+# How soon to look again after standing back for another process, which can't tell us when it is done.
+_STAND_BACK = 0.2
+
+
+@define
+class _Look:
+    """What one look at the rows gave: a token, or when to look again; times as in the file."""
+
+    token: Token | None
+    again_at: float
+    now: float
+
+
+class _HostPermit:
+    """A `Permit` of a `HostLimiter`: its end is written by a thread, since writing may have to wait."""
+
+    __slots__ = ("_ended", "_token")
+
+    def __init__(self, ended: "_Ended", token: Token) -> None:
+        self._ended: _Ended | None = ended
+        self._token = token
+
+    def done(self, status: int, headers: Mapping[str, str]) -> None:
+        self._end("done", status, headers)
+
+    def lost(self) -> None:
+        self._end("lost", 0, NO_HEADERS)
+
+    def unused(self) -> None:
+        self._end("unused", 0, NO_HEADERS)
+
+    def _end(self, how: str, status: int, headers: Mapping[str, str]) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(self._token, how, status, dict(headers))
+
+
+_Ended = Callable[[Token, str, int, Mapping[str, str]], None]
+
+
+class HostLimiter:
+    """The rate limiter for all processes of a host, as in `uvicorn --workers 4` ("Rate Limit").
+
+    The limit is the address's, so processes behind one address have to share it. They share a SQLite file
+    on a local disk; tokens, the pause after a refusal and what was learned are everybody's. Lanes and order
+    are exact inside a process; between processes, bulk stands back while another's interactive request
+    waits. A process that is killed wastes its tokens for `attempt_timeout`, 30 s and a period at most, and
+    never overspends.
+
+    Args:
+        path: the file, made where it is missing; not on a network drive.
+        limit: requests per period, 1 to 10,000; what the server says replaces it (see `learn`).
+        period: seconds.
+        reserve: tokens that bulk leaves alone, 0 to `limit - 1`; None is `limit // 60`.
+        margin: seconds on top of the period.
+        attempt_timeout: seconds that one request may take at most.
+        learn: whether `X-RateLimit-Limit` changes `limit`.
+
+    Raises:
+        ConfigurationError: an argument is out of bounds; from `acquire`: the file can't be used.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        limit: int = 60,
+        period: float = 60.0,
+        reserve: int | None = None,
+        margin: float = 0.05,
+        attempt_timeout: float = 120.0,
+        learn: bool = True,
+    ) -> None:
+        check_arguments(limit, period, reserve, margin, attempt_timeout)
+        hold = attempt_timeout + GRACE + period + margin
+        self._file = TokenFile(path, lambda: Bucket(limit, period, reserve, margin, hold, learn))
+        self._known, self._known_at = Bucket(limit, period, reserve, margin, hold, learn), -math.inf
+        # Whoever holds his lane's lock is the first in it, and looks at the rows for all of it.
+        self._first: RunVar[dict[Lane, anyio.Lock]] = RunVar("desk360_async_first_in_line")
+        self._waiting: Counter[Lane] = Counter()
+        self._process = 0
+        self._writer: ThreadPoolExecutor | None = None
+
+    def __repr__(self) -> str:
+        return f"<HostLimiter {self._file.path}>"
+
+    async def acquire(self, lane: Lane = "interactive", max_wait: float | None = None) -> Permit:
+        """Wait for a token; as `TokenBucket.acquire`.
+
+        Raises:
+            RateLimitWaitTooLong: no token can be had within `max_wait`; as soon as that is certain.
+            ConfigurationError: no such lane, a negative `max_wait`, or a file that can't be used.
+        """
+        check_wish(lane, max_wait)
+        since = _threads.monotonic()
+        ahead = self._waiting[lane] + (self._waiting["interactive"] if lane == "bulk" else 0)
+        # Old knowledge is no hindrance: what is away never comes back sooner than was known.
+        eta = self._known.forecast(self._known_at, lane)(ahead) - since
+        if max_wait is not None and eta > max_wait:
+            raise wait_too_long(max_wait, eta)
+        self._waiting[lane] += 1
+        try:
+            with anyio.move_on_after(max_wait):
+                async with self._locks()[lane]:
+                    return await self._first_in_line(lane, since, max_wait)
+        finally:
+            self._waiting[lane] -= 1
+        eta = self._known.forecast(self._known_at, lane)(ahead) - _threads.monotonic()
+        raise wait_too_long(max_wait or 0.0, max(0.0, eta))
+
+    def _locks(self) -> dict[Lane, anyio.Lock]:
+        try:
+            return self._first.get()
+        except LookupError:
+            locks: dict[Lane, anyio.Lock] = {"interactive": anyio.Lock(), "bulk": anyio.Lock()}
+            self._first.set(locks)
+            return locks
+
+    async def _first_in_line(self, lane: Lane, since: float, max_wait: float | None) -> Permit:
+        """Look for a token until there is one; only one task per lane, loop and process does."""
+        found: list[Token] = []
+        try:
+            while True:
+                look = await _threads.run(self._look, lane, since, found)
+                if look.token is not None:
+                    return _HostPermit(self._ended, look.token)
+                if max_wait is not None and look.again_at > since + max_wait:
+                    raise wait_too_long(max_wait, look.again_at - look.now)
+                wait = max(look.again_at - look.now, 0.001)
+                await anyio.sleep(min(wait, _REPEAT) if lane == "interactive" else wait)
+        except BaseException:
+            # Cancelled just when it was found: the thread had it, and nobody took it from there.
+            for token in found:
+                self._ended(token, "unused", 0, NO_HEADERS)
+            raise
+
+    def _look(self, lane: Lane, since: float, found: list[Token]) -> _Look:
+        """Take a token if it is this lane's turn; in a worker thread."""
+        with self._file.transaction() as (db, bucket, now):
+            self._known, self._known_at = bucket, now
+            if lane == "interactive":
+                # Since when bulk has waited isn't told, only that it is too long.
+                since_bulk = now - bucket.period if _waits(db, "bulk", now) else None
+                turn = bucket.turn(now, interactive=True, bulk_since=since_bulk)
+            else:
+                before = self._waiting["interactive"] > 0 or _waits(db, "interactive", now)
+                turn = bucket.turn(now, interactive=before, bulk_since=since)
+            if turn == lane:
+                found.append(token := bucket.take(now, lane))
+                db.execute("DELETE FROM waiting WHERE process = ? AND lane = ?", (os.getpid(), lane))
+                return _Look(token, now, now)
+            if lane == "interactive" or bucket.overdue(now, since):
+                db.execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?)", (os.getpid(), lane, now))
+            # Another process's request may end now, and its token is back a period later, not before.
+            again = min(bucket.ready_at(lane, since), max(bucket.gate, now + bucket.period + bucket.margin))
+            return _Look(None, again if again > now else now + _STAND_BACK, now)
+
+    def _ended(self, token: Token, how: str, status: int, headers: Mapping[str, str]) -> None:
+        """Write a request's end, without waiting for it: until then the token's return is pessimistic."""
+        at = _threads.monotonic()
+
+        def write() -> None:
+            try:
+                with self._file.transaction() as (_, bucket, now):
+                    self._known, self._known_at = bucket, now
+                    if how == "done":
+                        bucket.done(at, token, status, headers)
+                    elif how == "lost":
+                        bucket.lost(at, token)
+                    else:
+                        bucket.unused(token)
+            except ConfigurationError:
+                return  # the token comes back at its pessimistic time
+
+        try:
+            _threads.start(self._executor(), write)
+        except RuntimeError:
+            return  # the interpreter is going down, or there is no loop: as above
+
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._writer is None or self._process != os.getpid():
+            self._writer = ThreadPoolExecutor(1, "desk360-limiter")
+            self._process = os.getpid()
+        return self._writer
+
+    def snapshot(self) -> RateLimitStatus:
+        """Tell what was known at the last look at the file, without I/O."""
+        bucket, now = self._known, self._known_at
+        try:
+            clock = anyio.current_time() - _threads.monotonic()
+        except RuntimeError:
+            clock = 0.0
+        return RateLimitStatus(
+            limit=bucket.limit,
+            period=bucket.period,
+            reserve=bucket.reserve,
+            free=max(0, bucket.free),
+            in_flight=len(bucket.in_flight),
+            waiting={"interactive": self._waiting["interactive"], "bulk": self._waiting["bulk"]},
+            paused_until=bucket.gate + clock if bucket.gate > now else None,
+            next_token=max(0.0, bucket.ready_at("interactive") - now),
+            as_of=now + clock,
+        )
+
+    def seed(self, ages: Iterable[float]) -> None:
+        """Do nothing: the file remembers the requests that `TokenBucket.seed` has to be told about."""
+
+    def close(self) -> None:
+        """Write what is left to write, and close the file; the next `acquire` opens it again."""
+        if self._writer is not None and self._process == os.getpid():
+            self._writer.shutdown()
+        self._writer = None
+        self._file.close()
+
+
+def _waits(db: sqlite3.Connection, lane: Lane, now: float) -> bool:
+    """Say whether someone in that lane has said lately that he waits, or, of bulk, that it is overdue."""
+    found = db.execute("SELECT 1 FROM waiting WHERE lane = ? AND at > ?", (lane, now - _FRESH))
+    return found.fetchone() is not None

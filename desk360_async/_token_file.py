@@ -1,0 +1,162 @@
+"""The bucket's state as rows of a SQLite file, which all processes of a host read and write.
+
+Every transition is the pure one of `_bucket`, between reading the rows and writing what it changed, in one
+transaction. Here lives how the rows are kept and by which clock, nothing about who waits.
+"""
+
+import os
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import evolve
+
+from desk360_async import _threads
+from desk360_async._bucket import GRACE, Bucket
+from desk360_async._errors import ConfigurationError
+
+__all__ = ["TokenFile"]
+
+# The state's columns, by the names that `Bucket` gives them; the times among them come first.
+_TIMES = ("gate", "last_grant", "wary_until", "grant_before")
+_FIELDS = (*_TIMES, "limit", "taken", "returned", "since_bulk", "newest_answer", "rumoured_limit")
+_COLUMNS = ", ".join(f'"{name}"' for name in _FIELDS)
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY, {_COLUMNS}, boot, at, wall);
+CREATE TABLE IF NOT EXISTS token (id INTEGER PRIMARY KEY, returns REAL NOT NULL, number INTEGER UNIQUE);
+CREATE TABLE IF NOT EXISTS waiting (process INTEGER, lane TEXT, at REAL, PRIMARY KEY (process, lane));
+"""
+_READ = f"SELECT {_COLUMNS}, boot, at, wall FROM state"  # noqa: S608 - names of our own
+_WRITE = f"INSERT OR REPLACE INTO state VALUES (1, {', '.join('?' * len(_FIELDS))}, ?, ?, ?)"  # noqa: S608 - as above
+
+# Seconds to wait for other processes' transactions, which take less than a millisecond each.
+_LOCK_TIMEOUT = 10.0
+
+# Connections that a child process got from its parent. It mustn't use them, nor even close them, which
+# would break the parent's locks (sqlite.org/howtocorrupt.html, 2.6).
+_orphans: list[sqlite3.Connection] = []
+
+
+def _boot_id() -> str:
+    """Tell this run of the machine from others; the monotonic clock begins anew with each."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        # Elsewhere, the minute of the boot. Setting the wall clock then looks like a reboot, which does no
+        # harm: what comes out of it is clamped.
+        return f"{(time.time() - time.monotonic()) // 60:.0f}"
+
+
+class TokenFile:
+    """A bucket's state in a file; opened at the first transaction, by each process on its own."""
+
+    def __init__(self, path: str | os.PathLike[str], fresh: Callable[[], Bucket]) -> None:
+        self.path = Path(path)
+        self._fresh = fresh
+        self._boot = _boot_id()
+        self._mutex = threading.Lock()
+        self._process = 0
+        self._connection: sqlite3.Connection | None = None
+
+    @contextmanager
+    def transaction(self) -> Generator[tuple[sqlite3.Connection, Bucket, float]]:
+        """Yield the state and the time, and write what was done to it; other processes wait meanwhile.
+
+        Raises:
+            ConfigurationError: the file can't be used.
+        """
+        with self._mutex:
+            try:
+                db = self._open()
+                with db:
+                    db.execute("BEGIN IMMEDIATE")
+                    # Only now: waiting for the lock took its time.
+                    now = _threads.monotonic()
+                    bucket, rows = self._load(db, now)
+                    yield db, bucket, now
+                    self._save(db, bucket, rows, now)
+            except (sqlite3.Error, OSError) as error:
+                message = (
+                    f"HostLimiter can't use {self.path} ({error}); give the path of a file on a local disk"
+                )
+                raise ConfigurationError(message) from error
+
+    def close(self) -> None:
+        """Close the file; the next transaction opens it again."""
+        with self._mutex:
+            if self._connection is not None and self._process == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    def __del__(self) -> None:
+        # A limiter lives as long as its program, and nobody closes it; sqlite3 would warn of that.
+        self.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None:
+            if self._process == os.getpid():
+                return self._connection
+            _orphans.append(self._connection)
+        # Our own mutex keeps the threads apart.
+        db = sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
+        self._connection, self._process = db, os.getpid()
+        db.execute("PRAGMA journal_mode = WAL")
+        # What a power cut takes away is older than a period when the machine is up again.
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(_SCHEMA)
+        return db
+
+    def _load(
+        self, db: sqlite3.Connection, now: float
+    ) -> tuple[Bucket, dict[tuple[float, int | None], list[int]]]:
+        """Read the state as of now; and the tokens' rows, by what is in them."""
+        bucket = self._fresh()
+        shift = 0.0
+        state = db.execute(_READ).fetchone()
+        if state is not None:
+            *values, boot, at, wall = state
+            stored = dict(zip(_FIELDS, values, strict=True))
+            if stored["limit"] is None or not bucket.learn:
+                del stored["limit"]
+            bucket = evolve(bucket, **stored)
+            if boot != self._boot:
+                # Only a reboot is bridged by the wall clock, which may be set, and go back.
+                shift = now - at - max(0.0, time.time() - wall)
+        # Nothing may be further off: some clock was wrong, or another limiter had a longer period.
+        latest = now + max(bucket.hold, 2 * bucket.period + GRACE)
+        for name in _TIMES:
+            setattr(bucket, name, min(getattr(bucket, name) + shift, latest))
+        rows: dict[tuple[float, int | None], list[int]] = {}
+        for row, returns, number in db.execute("SELECT id, returns, number FROM token ORDER BY returns"):
+            rows.setdefault((returns, number), []).append(row)
+            back = min(returns + shift, latest)
+            if number is None:
+                bucket.away.append(back)
+            else:
+                bucket.in_flight[number] = back
+        bucket.sweep(now)
+        return bucket, rows
+
+    def _save(
+        self,
+        db: sqlite3.Connection,
+        bucket: Bucket,
+        rows: dict[tuple[float, int | None], list[int]],
+        now: float,
+    ) -> None:
+        """Write the state, and those of the tokens' rows that changed."""
+        kept: Counter[tuple[float, int | None]] = Counter((back, None) for back in bucket.away)
+        kept.update((back, number) for number, back in bucket.in_flight.items())
+        gone = [(row,) for key, same in rows.items() for row in same[kept[key] :]]
+        new = [key for key, times in kept.items() for _ in range(times - len(rows.get(key, ())))]
+        db.executemany("DELETE FROM token WHERE id = ?", gone)
+        db.executemany("INSERT INTO token (returns, number) VALUES (?, ?)", new)
+        values = {name: getattr(bucket, name) for name in _FIELDS}
+        if bucket.limit == self._fresh().limit:
+            # Nothing learned: whoever is started with another limit is to have that.
+            values["limit"] = None
+        db.execute(_WRITE, (*values.values(), self._boot, now, time.time()))
