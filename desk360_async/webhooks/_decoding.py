@@ -17,6 +17,10 @@ from desk360_async.webhooks._events import shown
 DEEPEST = 100
 """Levels of nesting; the documented bodies have six. Deeper ones break whoever walks or prints `.raw`."""
 
+# As Any: checkers would narrow to `dict[Unknown, Unknown]`.
+_OBJECT: Any = dict
+_LIST: Any = list
+
 try:
     import orjson
 except ImportError:
@@ -94,19 +98,20 @@ _strict = json.JSONDecoder(parse_constant=_no_constant)
 _lenient = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer)
 
 
-def _check_depth(value: object) -> None:
+def _check_depth(value: Any) -> None:
     level: list[Any] = [value]
-    for _ in range(DEEPEST):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
+    for _ in range(DEEPEST + 1):
+        level = [child for parent in level for child in _children(parent)]
         if not level:
             return
-    if any(isinstance(value, dict | list) for value in level):
-        raise InvalidWebhook(f"the webhook's body is nested more than {DEEPEST} levels deep")
+    raise InvalidWebhook(f"the webhook's body is nested more than {DEEPEST} levels deep")
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, _OBJECT):
+        value = list(value.values())
+    children: list[Any] = value if isinstance(value, _LIST) else []
+    return children
 
 
 def _encodes(text: str) -> bool:
@@ -122,9 +127,9 @@ def _mended(value: Any) -> Any:
         return (
             value if _encodes(value) else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         )
-    if isinstance(value, list):
+    if isinstance(value, _LIST):
         return [_mended(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, _OBJECT):
         return {_mended(key): _mended(item) for key, item in value.items()}
     return value
 

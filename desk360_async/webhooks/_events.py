@@ -9,7 +9,6 @@ The classes have no slots: attrs fills a frozen instance's `__dict__` in a third
 """
 
 import re
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, TypeAlias
 
@@ -17,6 +16,7 @@ from attrs import field, frozen
 
 from desk360_async._errors import mask_phone
 
+_OBJECT: Any = dict  # as Any: checkers would narrow to `dict[Unknown, Unknown]`
 _DIGITS = re.compile(r"\+?([1-9][0-9]{6,14})")
 _LONG_TOKEN = re.compile(r"[\w+/=-]{16,}")
 _PHONE_LIKE = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){5,}")
@@ -242,8 +242,10 @@ class MessageReceived:
     @property
     def replies_to(self) -> str | None:
         """The id of the message that the customer quoted or answered, or None."""
-        context = self.raw.get("context")
-        found = context.get("id", context.get("message_id")) if isinstance(context, Mapping) else None
+        context: Any = self.raw.get("context")
+        if type(context) is not _OBJECT:
+            return None
+        found: Any = context.get("id", context.get("message_id"))
         return found if isinstance(found, str) else None
 
 

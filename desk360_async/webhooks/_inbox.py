@@ -125,7 +125,8 @@ class SQLiteInbox:
         try:
             rows = [_insert(db, event, now) for event in arrived]
             db.executemany(
-                "UPDATE events SET handled_at = ?1, error = ?2, raw = iif(?2 IS NULL, NULL, raw) WHERE id = ?3",
+                "UPDATE events SET handled_at = ?1, error = ?2, raw = iif(?2 IS NULL, NULL, raw)"
+                " WHERE id = ?3",
                 [(now, error, row) for row, error in ended],
             )
             if now - self._trimmed_at > _TRIM_EVERY:

@@ -6,24 +6,21 @@ bodies that need it. The parts with many fields (contact cards, stored files, th
 when somebody first looks at them: most handlers don't, and building can't fail.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
 from desk360_async._errors import InvalidWebhook
 from desk360_async.webhooks import _events as ev
+from desk360_async.webhooks import _leaves as leaf
 from desk360_async.webhooks._decoding import decoded, refused
 
-Raw = dict[str, Any]
+Raw = leaf.Raw
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
 _NESTED_BODIES = 3
-_from_epoch = datetime.fromtimestamp
-_MILLISECONDS = 100_000_000_000  # ruling 36: epoch seconds reach this in the year 5138
 _MEDIA = ("image", "video", "audio", "voice", "document", "sticker")
 
 
@@ -40,18 +37,18 @@ def parse(body: bytes | str | Mapping[str, Any]) -> tuple[ev.Event, ...]:
     Raises:
         InvalidWebhook: the body is no JSON object, or an empty one.
     """
-    document = body if type(body) is dict else _document(body)
+    document: Raw = _document(body)
     if len(document) == 1:  # as documented: one message, or one status
         for kind, build in _KINDS:
-            only = document.get(kind)
-            if type(only) is dict and "id" in only:
+            only: Any = document.get(kind)
+            if type(only) is leaf.OBJECT and "id" in only:
                 return (build(only),)
     events = tuple(_found(document, _NESTED_BODIES))
     if events:
         return events
     if not document:
         problem = "it is an empty JSON object"
-        raise refused("" if isinstance(body, Mapping) else _plain(body), problem)
+        raise refused("" if isinstance(body, leaf.MAPPING) else _plain(body), problem)
     return (ev.UnknownEvent(raw=document),)
 
 
@@ -69,21 +66,24 @@ def kind_of(event: ev.Event) -> str:
     return "statuses" if isinstance(event, ev.StatusUpdate) else "unknown"
 
 
-def _plain(body: object) -> bytes | str:
-    return bytes(body) if isinstance(body, bytes | bytearray | memoryview) else str(body)
+def _plain(body: Any) -> bytes | str:
+    binary: Any = bytes | bytearray | memoryview
+    return bytes(body) if isinstance(body, binary) else str(body)
 
 
-def _document(body: object) -> Raw:
+def _document(body: Any) -> Raw:
     if type(body) is not bytes and type(body) is not str:
-        if isinstance(body, Mapping):
-            return dict(body)
+        if isinstance(body, leaf.MAPPING):
+            given: Raw = body if type(body) is leaf.OBJECT else dict(body)
+            return given
         if not isinstance(body, bytes | str | bytearray | memoryview):
             raise InvalidWebhook(f"parse() takes bytes, text or a mapping, not {type(body).__name__}")
         body = _plain(body)
     value = decoded(body)
-    if type(value) is dict:
-        return value
-    if isinstance(value, list) and any(_is_envelope(item) for item in value):
+    if type(value) is leaf.OBJECT:
+        found: Raw = value
+        return found
+    if isinstance(value, leaf.LIST) and _has_envelope(value):
         # Somebody batched whole bodies: {"body": [...]} has the same meaning and keeps every one of them.
         return {"body": value}
     problem = f"it is JSON, but {_NAMES.get(type(value), 'null')} and not an object"
@@ -99,46 +99,34 @@ _NAMES: dict[type, str] = {
 }
 
 
-def _is_envelope(value: object) -> bool:
-    return isinstance(value, dict) and ("messages" in value or "statuses" in value)
+def _has_envelope(values: list[Any]) -> bool:
+    return any(map(_is_envelope, values))
+
+
+def _is_envelope(value: Any) -> bool:
+    return isinstance(value, leaf.OBJECT) and ("messages" in value or "statuses" in value)
 
 
 def _found(document: Raw, nested: int) -> Iterator[ev.Event]:
     for kind, build in _KINDS:
         if found := document.get(kind):
-            for item in (found,) if type(found) is dict and "id" in found else _items(found):
-                yield build(item) if isinstance(item, dict) else ev.UnknownEvent(raw={kind: item})
+            for item in (found,) if type(found) is leaf.OBJECT and "id" in found else leaf.items(found):
+                yield build(item) if isinstance(item, leaf.OBJECT) else ev.UnknownEvent(raw={kind: item})
     if nested and (body := document.get("body")):
         yield from _nested(body, nested - 1)
 
 
-def _nested(body: object, nested: int) -> Iterator[ev.Event]:
+def _nested(body: Any, nested: int) -> Iterator[ev.Event]:
     if isinstance(body, str):
         try:
             body = decoded(body)
         except InvalidWebhook:
             return
-    if isinstance(body, dict):
+    if isinstance(body, leaf.OBJECT):
         yield from _found(body, nested)
-    for item in body if isinstance(body, list) else ():
-        if isinstance(item, dict) and item:
+    for item in body if isinstance(body, leaf.LIST) else ():
+        if isinstance(item, leaf.OBJECT) and item:
             yield from tuple(_found(item, nested)) or (ev.UnknownEvent(raw=item),)
-
-
-def _items(found: object) -> list[Any]:
-    """Return the entries of an object or a list, also of PHP's ways to write a list (ruling 22)."""
-    if type(found) is not list:
-        found = _listed(found)
-    return [item for item in found if item is not None and item != {}]
-
-
-def _listed(found: object) -> list[Any]:
-    if isinstance(found, Mapping) and found.keys() == {"data"} and isinstance(found["data"], dict | list):
-        found = found["data"]
-    if isinstance(found, Mapping):
-        holed = all(isinstance(key, str) and key.isdecimal() for key in found)
-        return list(found.values()) if holed else [dict(found)]
-    return list(found) if isinstance(found, list | tuple) else [found]
 
 
 def _message(raw: Raw) -> ev.MessageReceived:
@@ -147,15 +135,18 @@ def _message(raw: Raw) -> ev.MessageReceived:
         kind = _guessed(raw)
     build = _TYPES.get(kind) or _TYPES.get(kind.strip().casefold(), _other)
     get = raw.get
-    id, sender, name, text, at = get("id"), get("from"), get("name"), get("text"), get("timestamp")  # noqa: A001 - the field's name
+    text: Any = get("text")
+    id, sender, name, at = get("id"), get("from"), get("name"), get("timestamp")  # noqa: A001 - the field's name
     referral = get("referral")
     common: Raw = {
-        "id": id if type(id) is str else _text(id) or "",
-        "sender": sender if type(sender) is str else _text(sender) or "",
-        "name": name if type(name) is str else _text(name),
-        "sent_at": _moment(at) if at is not None else None,
+        "id": id if type(id) is str else leaf.text(id) or "",
+        "sender": sender if type(sender) is str else leaf.text(sender) or "",
+        "name": name if type(name) is str else leaf.text(name),
+        "sent_at": leaf.moment(at) if at is not None else None,
         "type": kind,
-        "text": text if type(text) is str else _text(text.get("body") if isinstance(text, dict) else text),
+        "text": text
+        if type(text) is str
+        else leaf.text(text.get("body") if isinstance(text, leaf.OBJECT) else text),
         "raw": raw,
     }
     if not referral:
@@ -184,15 +175,15 @@ def _words(raw: Raw, common: Raw) -> ev.TextReceived:
 
 
 def _location(raw: Raw, common: Raw) -> ev.LocationReceived:
-    at = _one(raw.get("location"))
+    at = leaf.one(raw.get("location"))
     get = at.get
     common["location"] = _made(
         ev.Place,
         {
-            "latitude": _degrees(get("latitude"), 90),
-            "longitude": _degrees(get("longitude"), 180),
-            "name": _text(get("name")),
-            "address": _text(get("address")),
+            "latitude": leaf.degrees(get("latitude"), 90),
+            "longitude": leaf.degrees(get("longitude"), 180),
+            "name": leaf.text(get("name")),
+            "address": leaf.text(get("address")),
             "raw": at,
         },
     )
@@ -200,15 +191,15 @@ def _location(raw: Raw, common: Raw) -> ev.LocationReceived:
 
 
 def _media(raw: Raw, common: Raw) -> ev.MediaReceived:
-    media = raw.get(common["type"])
-    if type(media) is not dict:
-        media = _one(media) or next(filter(None, (_one(raw.get(key)) for key in _MEDIA)), {})
-    get = media.get
-    common["media_id"] = _text(get("media_id") or get("id"))
-    common["mime_type"] = _text(get("mime_type"))
-    common["sha"] = _text(get("sha") or get("sha256"))
-    common["caption"] = _text(get("message") or get("caption"))
-    common["filename"] = _text(get("filename") or get("name"))
+    media: Any = raw.get(common["type"])
+    if type(media) is not leaf.OBJECT:
+        media = leaf.one(media) or next(filter(None, (leaf.one(raw.get(key)) for key in _MEDIA)), {})
+    get: Callable[[str], Any] = media.get
+    common["media_id"] = leaf.text(get("media_id") or get("id"))
+    common["mime_type"] = leaf.text(get("mime_type"))
+    common["sha"] = leaf.text(get("sha") or get("sha256"))
+    common["caption"] = leaf.text(get("message") or get("caption"))
+    common["filename"] = leaf.text(get("filename") or get("name"))
     return _made(ev.MediaReceived, common)
 
 
@@ -218,17 +209,22 @@ def _files(event: ev.MediaReceived) -> tuple[ev.ReceivedFile, ...]:
     if not attachments:
         return ()
     groups = attachments.values() if _is_groups(attachments) else (attachments,)
-    return tuple([_file(row) for group in groups for row in _items(group) if type(row) is dict])
+    return tuple([_file(row) for group in groups for row in leaf.items(group) if type(row) is leaf.OBJECT])
 
 
 def _file(row: Raw) -> ev.ReceivedFile:
     get = row.get
-    fields = {"url": _text(get("url")), "name": _text(get("name")), "type": _text(get("type")), "raw": row}
+    fields = {
+        "url": leaf.text(get("url")),
+        "name": leaf.text(get("name")),
+        "type": leaf.text(get("type")),
+        "raw": row,
+    }
     return _made(ev.ReceivedFile, fields)
 
 
-def _is_groups(attachments: object) -> TypeGuard[Raw]:
-    return type(attachments) is dict and "url" not in attachments
+def _is_groups(attachments: Any) -> bool:
+    return type(attachments) is leaf.OBJECT and "url" not in attachments
 
 
 def _contacts(raw: Raw, common: Raw) -> ev.ContactsReceived:
@@ -237,16 +233,16 @@ def _contacts(raw: Raw, common: Raw) -> ev.ContactsReceived:
 
 def _cards(event: ev.ContactsReceived) -> tuple[ev.ContactCard, ...]:
     found = event.raw.get("contacts")
-    return tuple([_card(item) for item in _items(found) if type(item) is dict]) if found else ()
+    return tuple([_card(item) for item in leaf.items(found) if type(item) is leaf.OBJECT]) if found else ()
 
 
 def _card(raw: Raw) -> ev.ContactCard:
     get = raw.get
     name, org = get("name"), get("org")
     fields = {
-        "name": _part(ev.CardName, {"formatted_name": name} if type(name) is str else _one(name)),
-        "org": _part(ev.CardOrganization, _one(org)) if org else None,
-        "birthday": _text(get("birthday")),
+        "name": _part(ev.CardName, {"formatted_name": name} if type(name) is str else leaf.one(name)),
+        "org": _part(ev.CardOrganization, leaf.one(org)) if org else None,
+        "birthday": leaf.text(get("birthday")),
         "phones": _parts(ev.CardPhone, get("phones")),
         "emails": _parts(ev.CardEmail, get("emails")),
         "addresses": _parts(ev.CardAddress, get("addresses")),
@@ -262,23 +258,23 @@ def _part(kind: type[T], raw: Raw) -> T:
     empty = _EMPTY[kind]
     if raw.keys() <= empty.keys() and set(map(type, raw.values())) == _ONLY_TEXT:
         return _made(kind, empty | raw)
-    return _made(kind, {name: _text(raw.get(name)) for name in empty})
+    return _made(kind, {name: leaf.text(raw.get(name)) for name in empty})
 
 
-def _parts(kind: type[T], found: object) -> tuple[T, ...]:
+def _parts(kind: type[T], found: Any) -> tuple[T, ...]:
     if not found:
         return ()
-    return tuple([_part(kind, item) for item in _items(found) if type(item) is dict])
+    return tuple([_part(kind, item) for item in leaf.items(found) if type(item) is leaf.OBJECT])
 
 
 def _reply(raw: Raw, common: Raw) -> ev.ReplyReceived:
-    outer = _one(raw.get("interactive")) or _one(raw.get("button"))
-    inner = _one(outer.get("button_reply")) or _one(outer.get("list_reply")) or outer
-    title = _text(_first(inner.get("title"), inner.get("text")))
-    common["text"] = _first(common["text"], title)
-    common["reply_id"] = _text(_first(inner.get("id"), inner.get("payload")))
-    common["title"] = _first(title, common["text"])
-    common["description"] = _text(inner.get("description"))
+    outer = leaf.one(raw.get("interactive")) or leaf.one(raw.get("button"))
+    inner = leaf.one(outer.get("button_reply")) or leaf.one(outer.get("list_reply")) or outer
+    title = leaf.text(leaf.first(inner.get("title"), inner.get("text")))
+    common["text"] = leaf.first(common["text"], title)
+    common["reply_id"] = leaf.text(leaf.first(inner.get("id"), inner.get("payload")))
+    common["title"] = leaf.first(title, common["text"])
+    common["description"] = leaf.text(inner.get("description"))
     return _made(ev.ReplyReceived, common)
 
 
@@ -287,9 +283,9 @@ def _status(raw: Raw) -> ev.StatusUpdate:
     if sender is None:
         sender = raw.get("recipient_id")  # WhatsApp's own name for it
     fields = {
-        "id": id if type(id) is str else _text(id) or "",
-        "sender": sender if type(sender) is str else _text(sender) or "",
-        "status": status if type(status) is str else _text(status) or "",
+        "id": id if type(id) is str else leaf.text(id) or "",
+        "sender": sender if type(sender) is str else leaf.text(sender) or "",
+        "status": status if type(status) is str else leaf.text(status) or "",
         "raw": raw,
     }
     return _made(ev.StatusUpdate, fields)
@@ -325,19 +321,19 @@ def _guessed(raw: Raw) -> str:
 
 
 def _referral(event: ev.MessageReceived) -> ev.Referral | None:
-    raw = _one(event.raw.get("referral"))
+    raw = leaf.one(event.raw.get("referral"))
     if not raw:
         return None
     get = raw.get
     fields = {
-        "id": _text(get("id") or get("source_id")),
-        "url": _text(get("url") or get("source_url")),
-        "type": _text(get("type") or get("source_type")),
-        "header": _text(get("header") or get("headline")),
-        "body": _text(get("body")),
-        "media_type": _text(get("media_type")),
-        "media_url": _text(get("media_url") or get("image_url") or get("video_url")),
-        "thumbnail_url": _text(get("thumbnail_url")),
+        "id": leaf.text(get("id") or get("source_id")),
+        "url": leaf.text(get("url") or get("source_url")),
+        "type": leaf.text(get("type") or get("source_type")),
+        "header": leaf.text(get("header") or get("headline")),
+        "body": leaf.text(get("body")),
+        "media_type": leaf.text(get("media_type")),
+        "media_url": leaf.text(get("media_url") or get("image_url") or get("video_url")),
+        "thumbnail_url": leaf.text(get("thumbnail_url")),
         "raw": raw,
     }
     return _made(ev.Referral, fields)
@@ -353,47 +349,3 @@ def _read_late(kind: type, name: str, read: Callable[[Any], object]) -> None:
 _read_late(ev.MessageReceived, "referral", _referral)
 _read_late(ev.ContactsReceived, "contacts", _cards)
 _read_late(ev.MediaReceived, "attachments", _files)
-
-
-def _text(value: object) -> str | None:
-    """Return a text, or a whole number as text; all else is None, and stays in `.raw`.
-
-    A float is no id: beyond 64 bits orjson rounds to one, and two ids might become equal.
-    """
-    if type(value) is str or value is None:
-        return value
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-
-
-def _first(*values: Any) -> Any:
-    for value in values:
-        if value is not None:
-            return value
-    return None
-
-
-def _one(value: object) -> Raw:
-    """Return an object, or the first one of a list where one object was expected; else an empty one."""
-    if type(value) is dict:
-        return value
-    return next((item for item in _items(value) if isinstance(item, dict)), {}) if value else {}
-
-
-def _moment(value: Any) -> datetime | None:
-    """Return epoch seconds or milliseconds, as text or number, as a moment in UTC (ruling 36)."""
-    try:
-        seconds = int(value) if type(value) is str else float(value)
-        if seconds > _MILLISECONDS:
-            seconds /= 1000
-        return _from_epoch(seconds, UTC) if seconds > 0 and value is not True else None
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-
-
-def _degrees(value: object, most: int) -> float | None:
-    if type(value) is not float:
-        try:
-            value = float(value) if not isinstance(value, bool) else math.nan  # type: ignore[arg-type]  # TypeError is handled
-        except (TypeError, ValueError, OverflowError):
-            return None
-    return value if -most <= value <= most else None

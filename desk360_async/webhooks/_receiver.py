@@ -5,7 +5,6 @@ handlers run in the receiver's own tasks, which is why it has to be opened where
 host's lifespan.
 """
 
-import hmac
 import inspect
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from desk360_async.webhooks._inbox import SQLiteInbox
 from desk360_async.webhooks._lanes import Lanes
 from desk360_async.webhooks._parsing import parse
 from desk360_async.webhooks._repeats import Recent
+from desk360_async.webhooks._secrets import checked, same
 from desk360_async.webhooks._writer import Writer
 
 _log = logging.getLogger("desk360_async.webhooks")
@@ -110,7 +110,7 @@ class WebhookReceiver:
         Raises:
             ConfigurationError: a secret is empty or more than one path segment.
         """
-        self._secrets = _checked([secret] if isinstance(secret, str) else list(secret))
+        self._secrets = checked([secret] if isinstance(secret, str) else list(secret))
         self._token = (header_token[0].lower(), header_token[1].encode()) if header_token else None
         self._inbox = inbox
         self._max_body, self._read_timeout = max_body, read_timeout
@@ -286,7 +286,7 @@ class WebhookReceiver:
     async def _answer(
         self, path_secret: str, headers: Mapping[str, str], body: bytes | AsyncIterable[bytes], method: str
     ) -> Answer:
-        if not _same(path_secret, self._secrets):
+        if not same(path_secret, self._secrets):
             return _NOT_FOUND
         if not self._taking:
             return self._not_open()
@@ -320,7 +320,7 @@ class WebhookReceiver:
             return True
         name, token = self._token
         found = next((value for key, value in headers.items() if key.lower() == name), "")
-        return _same(found, [token])
+        return same(found, [token])
 
     async def _take(self, events: Sequence[Event]) -> Answer:
         if not self._taking:  # it was closed while the body came
@@ -387,21 +387,6 @@ class WebhookReceiver:
             return None
         _log.error("a webhook handler failed on %r", event, exc_info=failure)
         return type(failure).__name__
-
-
-def _checked(secrets: Sequence[str]) -> list[bytes]:
-    if not secrets or not all(secrets):
-        raise ConfigurationError("secret is empty; make one with `secrets.token_urlsafe(32)`")
-    if any(set(secret) & set("/?#\\ \r\n\t") or secret.strip(".") == "" for secret in secrets):
-        raise ConfigurationError("secret must be one segment of a path: no slashes, blanks, `?` or `#`")
-    return [secret.encode() for secret in secrets]
-
-
-def _same(given: str, known: Sequence[bytes]) -> bool:
-    # All of them are compared, whichever fits: how long it takes says nothing.
-    encoded = given.encode(errors="surrogatepass")
-    compared = [hmac.compare_digest(encoded, secret) for secret in known]
-    return any(compared)
 
 
 def _is_async(function: object) -> bool:

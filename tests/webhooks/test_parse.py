@@ -275,6 +275,25 @@ def test_reply_from_a_constructor():
     assert ReplyReceived(id="a", sender=PHONE, title="Yes").phone == f"+{PHONE}"
 
 
+def test_phone_of_a_status():
+    """A status update knows the customer's number as E.164."""
+    assert StatusUpdate(sender=PHONE).phone == f"+{PHONE}"
+
+
+def test_text_of_many_parts():
+    """Text is checked for depth as bytes are."""
+    assert parse(json.dumps({"ping": [[]] * 200}))
+    with pytest.raises(InvalidWebhook, match="100 levels"):
+        parse('{"a":' + "[" * 150 + "]" * 150 + "}")
+
+
+def test_without_orjson():
+    """Where orjson isn't installed, the standard library reads the same."""
+    code = "import sys; sys.modules['orjson'] = None\nfrom desk360_async.webhooks import parse; print(parse('{\"a\":1}'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "(UnknownEvent(raw=<keys: 'a'>),)\n"
+
+
 def test_nothing_heavy_is_imported():
     """Importing the webhooks loads neither SQLite nor a web framework."""
     code = "import sys, desk360_async.webhooks; print({'sqlite3', 'starlette', 'aiohttp'} & set(sys.modules))"

@@ -516,6 +516,30 @@ async def test_lifespan():
     assert await post(receiver, b"") == 503
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_lifespan_failures(late):
+    """A failure at the start is told to the server; one at the end only raises."""
+    receiver, sent = WebhookReceiver(SECRET), []
+
+    async def receive():
+        if sent and late:
+            raise OSError("too late")
+        return {"type": "lifespan.startup"}
+
+    async def send(message):
+        sent.append(message["type"])
+
+    async with anyio.create_task_group():
+        if late:
+            with pytest.raises((OSError, ExceptionGroup)):
+                await receiver({"type": "lifespan"}, receive, send)
+        else:
+            async with receiver:
+                with pytest.raises(ClientStateError):
+                    await receiver({"type": "lifespan"}, receive, send)
+    assert sent == ["lifespan.startup.complete" if late else "lifespan.startup.failed"]
+
+
 def test_repr():
     """The repr shows the state and no secret."""
     assert repr(WebhookReceiver(SECRET)) == "<WebhookReceiver: closed, 0 handled, 0 failed>"
