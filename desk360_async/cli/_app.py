@@ -1,0 +1,77 @@
+"""The parser, and what an error becomes: a line on stderr and an exit code."""
+
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from rich.console import Console
+
+from desk360_async import APIError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
+from desk360_async._version import __version__
+
+from ._commands import COMMANDS, exit_codes
+from ._terminal import Terminal
+
+__all__ = ["app", "describe", "exit_code", "run"]
+
+
+def app() -> App:
+    """Build the parser; a command's module is loaded when it is needed."""
+    made = App(
+        name="desk360",
+        help="Desk360's WhatsApp Business API in the terminal.",
+        help_epilogue=f"Exit codes:\n{exit_codes()}",
+        help_format="plaintext",
+        version=__version__,
+        error_console=Console(stderr=True, highlight=False),
+        suppress_keyboard_interrupt=False,
+    )
+    made.register_install_completion_command()
+    for command in COMMANDS:
+        made.command(f"{__package__}.{command.target}", name=command.name, help=command.summary)
+    return made
+
+
+def run(words: Sequence[str]) -> int:
+    """Parse the words, run the command, and return its exit code."""
+    try:
+        code = app()(words, exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        return 2  # it is printed
+    except Desk360Error as error:
+        return fail(error, Terminal(json="--json" in words))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        Terminal().note(f"desk360: {error.filename or 'input or output'}: {error.strerror or error}", "red")
+        return 3
+    return code if isinstance(code, int) else 0
+
+
+def fail(error: Desk360Error, terminal: Terminal) -> int:
+    """Print an error, and return its exit code."""
+    if terminal.json:
+        terminal.data(describe(error))
+    else:
+        lead = {Outcome.NOT_SENT: "not sent: ", Outcome.UNKNOWN: "unknown whether it was sent: "}
+        if isinstance(error, ConfigurationError | InvalidMessage) or error.outcome is None:
+            terminal.note(f"desk360: {error}", "red")
+        else:
+            terminal.note(f"desk360: {lead.get(error.outcome, '')}{error}", "red")
+        if error.outcome is Outcome.UNKNOWN:
+            terminal.note("Look in Desk360's panel before you send it again: it may have gone out.")
+    return exit_code(error)
+
+
+def describe(error: Desk360Error) -> dict[str, object]:
+    """Return an error as JSON shows it."""
+    shown: dict[str, object] = {"outcome": error.outcome, "error": type(error).__name__, "reason": str(error)}
+    if isinstance(error, APIError):
+        shown |= {"status": error.status, "code": error.code}
+    return shown
+
+
+def exit_code(error: Desk360Error) -> int:
+    """Return the exit code that an error stands for."""
+    if isinstance(error, ConfigurationError | InvalidMessage):
+        return 2
+    return 4 if error.outcome is Outcome.UNKNOWN else 3

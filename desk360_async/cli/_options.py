@@ -1,0 +1,53 @@
+"""The options that all commands share, and how their words are read."""
+
+from pathlib import Path
+from typing import Annotated
+
+from attrs import frozen
+from cyclopts import Parameter
+
+__all__ = ["DEFAULTS", "Common", "id_or_name"]
+
+_Flag = Parameter(negative="")
+
+
+@Parameter(name="*", group="Shared options")
+@frozen(kw_only=True)
+class Common:
+    """The shared options.
+
+    Attributes:
+        live: Use Desk360 itself. Without it everything goes to a sandbox on this machine.
+        integration: The integration's id [env: DESK360_INTEGRATION_ID; on the sandbox: 11].
+        base_url: Another server [env: DESK360_BASE_URL]; without --live, a sandbox on this machine.
+        key_file: A file that holds the API key [else env: DESK360_API_KEY].
+        account: The sandbox's integrations and templates, a JSON file.
+        timeout: Seconds that one attempt may take.
+        json: Print JSON: one object, or a line for each; words and bars go to stderr.
+        quiet: Say only what was asked for.
+        verbose: Log every request to stderr, without the key and whole phone numbers.
+    """
+
+    live: Annotated[bool, _Flag] = False
+    integration: int | None = None
+    base_url: str | None = None
+    key_file: Path | None = None
+    account: Path | None = None
+    timeout: float = 30.0
+    json: Annotated[bool, _Flag] = False
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")] = False
+
+
+DEFAULTS = Common()
+
+
+def id_or_name(word: str) -> int | str:
+    """Return an id for digits, else a name; `name:75` forces a name.
+
+    Args:
+        word: as it was typed.
+    """
+    if word.startswith("name:"):
+        return word.removeprefix("name:")
+    return int(word) if word.isascii() and word.isdigit() else word

@@ -1,0 +1,162 @@
+"""Where a command's requests go: a sandbox made for it, one that runs on this machine, or Desk360 itself."""
+
+import os
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio
+from attrs import frozen
+
+from desk360_async import AsyncDesk360, ConfigurationError, TokenBucket
+from desk360_async._settings import is_loopback, parse_api_key
+from desk360_async.sandbox import Sandbox, StoredMedia, load_account
+
+from ._logs import show_logs
+from ._options import Common
+from ._terminal import Terminal
+
+__all__ = ["MINUTE", "SAMPLE", "Session", "confirm", "open_session", "run"]
+
+# Seconds. The sandbox that a command makes has a short minute: a list then shows in seconds what it does.
+MINUTE = 3.0
+# The one file that such a sandbox has to download.
+SAMPLE = "sample"
+_SANDBOX_KEY = "sandbox-key"
+_FIRST_INTEGRATION = 11
+
+
+@frozen
+class Session:
+    """A client, a terminal, and where they lead.
+
+    Attributes:
+        sandbox: the sandbox that was made for this command, if one was.
+    """
+
+    client: AsyncDesk360
+    terminal: Terminal
+    common: Common
+    sandbox: Sandbox | None = None
+
+
+def run(common: Common, work: Callable[[Session], Awaitable[int]]) -> int:
+    """Open a session, do the work in it, and return its exit code."""
+
+    async def all_of_it() -> int:
+        async with open_session(common) as session:
+            return await work(session)
+
+    return anyio.run(all_of_it)
+
+
+@asynccontextmanager
+async def open_session(common: Common) -> AsyncGenerator[Session]:
+    """Open the client that the shared options ask for, and say where it leads.
+
+    Raises:
+        ConfigurationError: if the options don't fit together, or a setting is missing.
+    """
+    terminal = Terminal(json=common.json, quiet=common.quiet)
+    async with AsyncExitStack() as stack:
+        sandbox = None
+        if common.live:
+            key = parse_api_key(read_key(common.key_file))
+            client = _client(common, key, common.base_url, common.integration)
+            terminal.note(f"Live: requests go to {_host(client)}.", "bold")
+        elif url := _sandbox_url(common):
+            client = _client(common, _SANDBOX_KEY, url, common.integration or _FIRST_INTEGRATION)
+            terminal.note(f"Not live: requests go to the sandbox at {url}.", "bold")
+        else:
+            sandbox, chosen = _made(common)
+            server = await stack.enter_async_context(sandbox.serve())
+            client = _client(common, _SANDBOX_KEY, server.url, chosen, TokenBucket(60, MINUTE))
+            terminal.note(f"Not live: requests go to a sandbox, whose minute lasts {MINUTE:g} s.", "bold")
+        yield Session(await stack.enter_async_context(client), terminal, common, sandbox)
+
+
+def _host(client: AsyncDesk360) -> str:
+    return repr(client).split()[1]
+
+
+def read_key(path: Path | None) -> str | None:
+    """Return the key in a file, or None for the environment's.
+
+    Raises:
+        ConfigurationError: if there is neither, or the file can't be read.
+    """
+    if path is not None:
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it isn't text in UTF-8"
+            raise ConfigurationError(f"--key-file {path}: {why}") from None
+    if not os.environ.get("DESK360_API_KEY", "").strip():
+        raise ConfigurationError(
+            "no API key: set the environment variable DESK360_API_KEY, or use --key-file PATH"
+        )
+    return None
+
+
+def _client(
+    common: Common,
+    key: str,
+    base_url: str | None,
+    integration: int | None,
+    limiter: TokenBucket | None = None,
+) -> AsyncDesk360:
+    if common.verbose:
+        show_logs(key)
+    return AsyncDesk360(
+        key, integration_id=integration, base_url=base_url, timeout=common.timeout, limiter=limiter
+    )
+
+
+def _sandbox_url(common: Common) -> str | None:
+    """Return the address of a sandbox that somebody started, if that is where to go without `--live`."""
+    url = common.base_url or os.environ.get("DESK360_BASE_URL") or ""
+    if is_loopback(urlsplit(url).hostname or ""):
+        return url
+    if common.base_url:
+        raise ConfigurationError(
+            f"--base-url {url} is not on this machine, so it is no sandbox; add --live if you mean it"
+        )
+    return None
+
+
+def _made(common: Common) -> tuple[Sandbox, int]:
+    """Make a sandbox, and choose an integration: without `--live`, the environment's is somebody else's."""
+    try:
+        account = load_account(common.account) if common.account else None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--account: {error}") from None
+    sandbox = Sandbox(limit=60, period=MINUTE, account=account)
+    known = [integration["id"] for integration in sandbox.account.integrations]
+    chosen = common.integration or (known[0] if known else 1)
+    text = b"A file from the sandbox.\n"
+    sandbox.media.put(StoredMedia(SAMPLE, chosen, "sample.txt", "text/plain", text))
+    return sandbox, chosen
+
+
+def confirm(session: Session, recipients: int, *, sure: bool) -> None:
+    """Let the user type the number of recipients, before a live send to more than one.
+
+    Args:
+        session: where it goes.
+        recipients: how many.
+        sure: `--yes`.
+
+    Raises:
+        ConfigurationError: if the number is another, or nobody is there to be asked.
+    """
+    if not session.common.live or recipients <= 1 or sure:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigurationError(
+            f"a live send to {recipients:,} recipients wants to be confirmed: add --yes, or run it in a terminal"
+        )
+    session.terminal.note(f"This sends to {recipients:,} people, and costs money. Type their number to go on:")
+    if input().strip().replace(",", "") != str(recipients):
+        raise ConfigurationError("not confirmed; nothing was sent")

@@ -1,0 +1,77 @@
+"""What is printed and where: results on stdout, words and bars on stderr."""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import field, frozen
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Terminal", "harmless"]
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(text: object) -> str:
+    """Return text of strangers without what could steer a terminal."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def _console(*, stderr: bool) -> Any:
+    # Names and texts hold brackets and numbers of their own; they are not ours to colour.
+    return field(factory=lambda: Console(stderr=stderr, markup=False, highlight=False, emoji=False))
+
+
+@frozen
+class Terminal:
+    """Two streams and the user's wishes.
+
+    Attributes:
+        json: print JSON on stdout, and words on stderr.
+        quiet: leave out what wasn't asked for.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    out: Console = _console(stderr=False)
+    err: Console = _console(stderr=True)
+
+    def note(self, text: str, style: str = "") -> None:
+        """Say something on stderr."""
+        self.err.print(Text(harmless(text), style=style), soft_wrap=not self.err.is_terminal)
+
+    def remark(self, text: str) -> None:
+        """Say something on stderr that the quiet need not know."""
+        if not self.quiet:
+            self.note(text, "dim")
+
+    def say(self, text: str, style: str = "") -> None:
+        """Say something on stdout; on stderr where stdout is for JSON."""
+        if self.json:
+            self.note(text, style)
+        else:
+            self.out.print(Text(harmless(text), style=style), soft_wrap=not self.out.is_terminal)
+
+    def data(self, value: Any) -> None:
+        """Print one value as a line of JSON on stdout."""
+        # ASCII only, so that no terminal and no pipe's encoding can spoil it.
+        self.out.file.write(json.dumps(value, default=str) + "\n")
+        self.out.file.flush()
+
+    def table(self, columns: Iterable[str], rows: Iterable[Iterable[object]], *, wide: str = "") -> None:
+        """Print rows under their headings.
+
+        Args:
+            columns: the headings.
+            rows: their cells; None is shown as a dash.
+            wide: the heading of the column that may wrap.
+        """
+        table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+        for column in columns:
+            table.add_column(column, no_wrap=column != wide, overflow="fold" if column == wide else "ellipsis")
+        for row in rows:
+            table.add_row(*(Text("–" if cell is None else harmless(cell)) for cell in row))
+        self.out.print(table)

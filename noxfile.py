@@ -1,0 +1,180 @@
+"""What is done to this project: `nox -l` lists it, `nox -s NAME` does it. Each session needs only nox and pip."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import nox
+
+HERE = Path(__file__).parent
+PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS = ".[cli,sandbox,testing,speed,phone]"
+# The first and the last Python that the project is for; the full suite runs on the one that runs nox.
+OLDEST, NEWEST = (3, 11), (3, 13)
+THIS = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+nox.options.sessions = ["lint", "types", "docs", "tests"]
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False
+
+
+def installed(version: str) -> str | None:
+    """Return the folder of a Python that really runs; pyenv's shims are on the path even where they don't."""
+    name = f"python{version}"
+    on_path = (Path(folder, name) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder)
+    for python in [*on_path, *Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}")]:
+        if python.is_file():
+            runs = subprocess.run([python, "-c", "import venv, sqlite3, ssl"], capture_output=True, check=False)
+            if runs.returncode == 0:
+                return str(python.parent)
+    return None
+
+
+def pythons() -> Iterator[str]:
+    """Yield the Pythons to test on, the one for the full suite last, so that its summary comes last."""
+    for minor in range(OLDEST[1], NEWEST[1] + 1):
+        version = f"{OLDEST[0]}.{minor}"
+        folder = installed(version) if version != THIS else None
+        if folder:
+            # Where virtualenv looks; behind the path that there is, but before the shims on it.
+            os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
+            yield version
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    yield THIS
+
+
+def group(*names: str) -> list[str]:
+    """Return the requirements of development groups."""
+    return list(nox.project.dependency_groups(PROJECT, *names))
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Send to a made-up list of 300 on a sandbox; nothing leaves this machine."""
+    session.install(".[cli]")
+    session.run("desk360", "demo", *session.posargs)
+
+
+@nox.session(python=list(pythons()))
+def tests(session: nox.Session) -> None:
+    """Run the full suite on the Python that runs nox, with its coverage, and a smoke run on the others."""
+    if session.python != THIS:
+        session.install("-e", EXTRAS, *group("test"))
+        session.run("python", "-m", "pytest", "-q", "-m", "smoke", *session.posargs)
+        return
+    session.install("-e", EXTRAS, *group("test", "hosts"))
+    if session.posargs:
+        session.run("python", "-m", "pytest", *session.posargs)
+        return
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest")
+    check_coverage(session)
+
+
+def check_coverage(session: nox.Session) -> None:
+    """Fail below 100 % of the core and the pipeline, and below 95 % of the rest; say nothing otherwise."""
+    core = "desk360_async/_*.py,desk360_async/__init__.py"
+    for choice, least in ((f"--include={core}", "100"), (f"--omit={core},tests/*", "95")):
+        session.run("coverage", "report", choice, f"--fail-under={least}", silent=True)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the suite on the lowest versions that pyproject.toml allows of each direct dependency."""
+    session.install("-e", EXTRAS, *group("test"), *floors())
+    session.run("python", "-m", "pytest", "-q", "-m", "not real", *(session.posargs or []))
+
+
+def floors() -> list[str]:
+    """Return `name==version` for the lower bound of each dependency, those of the extras too."""
+    project = PROJECT["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(line for name in ("cli", "speed", "phone") for line in extras[name])]
+    bounds = [re.match(r"([\w-]+)>=([\w.]+)", line) for line in wanted]
+    return sorted({f"{bound[1]}=={bound[2]}" for bound in bounds if bound})
+
+
+@nox.session
+def httpx2(session: nox.Session) -> None:
+    """Run the suite, but for what respx intercepts, on the fork of httpx."""
+    session.install("-e", EXTRAS, *group("test", "hosts", "httpx2"))
+    stack = {"DESK360_TEST_HTTP_STACK": "httpx2"}
+    session.run("python", "-m", "pytest", "-q", "-m", "not respx", *session.posargs, env=stack)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types: the package, as it is installed, and as a user's code sees it."""
+    session.install(EXTRAS, *group("types"), "nox", "pytest")
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "desk360_async", "--ignoreexternal")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the reference into a temporary folder; warnings are errors."""
+    session.install(EXTRAS, *group("docs"))
+    session.run("python", "-W", "error::UserWarning", "-m", "pdoc", "-o", session.create_tmp(), "desk360_async")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Run the benchmarks, or those named behind `--`; each prints its ratios."""
+    session.install(EXTRAS, *group("benchmarks", "test", "hosts"))
+    for script in session.posargs or sorted(path.stem for path in HERE.glob("benchmarks/[a-z]*.py")):
+        session.run("python", f"benchmarks/{script}.py")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel, and try the wheel where nothing else is: no checkout, no extras."""
+    session.install(*group("build"))
+    folder = Path(session.create_tmp()).resolve()
+    for old in folder.glob("dist/*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", str(folder / "dist"), str(HERE), silent=True)
+    (wheel,) = folder.glob("dist/*.whl")
+    session.chdir(folder)  # out of the checkout, or it would be imported in the wheel's place
+    check_bare_wheel(session, folder, wheel)
+    check_scratch_project(session, folder, wheel)
+
+
+def check_bare_wheel(session: nox.Session, folder: Path, wheel: Path) -> None:
+    """Install the wheel without extras: it imports, and `desk360` says what is missing."""
+    python = fresh(session, folder / "bare", str(wheel))
+    session.run(python, "-c", "import desk360_async as d; print(d.AsyncDesk360, d.__version__)", external=True)
+    command = str(Path(python).with_name("desk360"))
+    session.run(command, "demo", external=True, success_codes=[2])
+
+
+def check_scratch_project(session: nox.Session, folder: Path, wheel: Path) -> None:
+    """Test somebody else's FastAPI endpoint with the testing kit, in a project outside the checkout."""
+    source = HERE / "tests" / "scratch_project"
+    if not source.is_dir():
+        session.log("no scratch project yet")
+        return
+    python = fresh(session, folder / "scratch", f"{wheel}[testing]", "fastapi")
+    for path in source.glob("*.py"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    session.run(python, "-m", "pytest", "-q", *(p.name for p in source.glob("test_*.py")), external=True)
+
+
+def fresh(session: nox.Session, folder: Path, *requirements: str) -> str:
+    """Make a virtual environment with nothing but the requirements, and return its Python."""
+    session.run("python", "-m", "venv", "--clear", str(folder))
+    python = str(folder / ("Scripts" if os.name == "nt" else "bin") / "python")
+    session.run(python, "-m", "pip", "install", "-q", *requirements, external=True)
+    return python
