@@ -5,10 +5,10 @@ cookies are dropped; each of these would let somebody else decide where the API 
 """
 
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from importlib.util import find_spec
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, Self, TypeAlias
 
 import anyio
 import httpx
@@ -81,15 +81,17 @@ class Evidence:
         starts: how often the headers were started; more than once if a user's transport tries again.
         refused: whether the library refused what it was given, before a byte left.
         status: the final status, once seen.
+        stream: the network stream while TLS begins on it; it belongs to nobody else then.
     """
 
-    __slots__ = ("handed", "refused", "seen", "starts", "status", "trusted")
+    __slots__ = ("handed", "refused", "seen", "starts", "status", "stream", "trusted")
 
     def __init__(self, *, trusted: bool) -> None:
         self.trusted = trusted
         self.handed = self.seen = self.refused = False
         self.starts = 0
         self.status: int | None = None
+        self.stream: Any = None
 
     async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
         self.seen = True
@@ -103,6 +105,10 @@ class Evidence:
             # h11 refuses headers before it has made bytes of them, so this start was none.
             self.refused = True
             self.starts = max(0, self.starts - 1)
+        elif name.endswith(".connect_tcp.complete"):
+            self.stream = info["return_value"]
+        elif name.endswith(".start_tls.complete"):
+            self.stream = None
 
     @property
     def reach(self) -> Reach:
@@ -183,6 +189,38 @@ class Request(NamedTuple):
     content: bytes | None = None
     upload: Upload | None = None
 
+    def __repr__(self) -> str:
+        # Tracebacks that show local variables print reprs; the key and the phone are in the other fields.
+        return f"<Request {self.method} {self.url}>"
+
+
+class _Once:
+    """Iterates over one piece; no generator, which a cancelled write would leave behind half-way."""
+
+    __slots__ = ("_piece",)
+
+    def __init__(self, piece: bytes) -> None:
+        self._piece: bytes | None = piece
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece, self._piece = self._piece, None
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+
+class _Outgoing(httpx.AsyncByteStream):
+    """A request's body as httpx takes it."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
 
 class Http:
     """One pool of connections, on one event loop.
@@ -244,7 +282,7 @@ class Http:
             )
         finally:
             if not body.whole:
-                await self._tidy(response)
+                await self._tidy(response, evidence)
 
     async def _send(self, request: Request, evidence: Evidence, *, connect: float) -> httpx.Response:
         try:
@@ -270,15 +308,17 @@ class Http:
             if len(self._urls) > 200:
                 self._urls.clear()
             url = self._urls[request.url] = httpx.URL(request.url)
-        content: Any = request.content if request.upload is None else request.upload
         timeout = {"connect": connect, "read": None, "write": None, "pool": None}
-        return httpx.Request(
+        built = httpx.Request(
             request.method,
             url,
             headers=[*request.headers],
-            content=content,
+            content=request.content if request.upload is None else request.upload,
             extensions={"timeout": timeout, "trace": evidence},
         )
+        if request.content is not None or request.upload is not None:
+            built.stream = _Outgoing(request.upload or _Once(request.content or b""))
+        return built
 
     async def open(self, request: Request, evidence: Evidence, *, total: float, connect: float) -> "Opened":
         """Send a request and return its answer with the body still to come.
@@ -292,14 +332,17 @@ class Http:
                 response = await self._send(request, evidence, connect=connect)
         finally:
             if response is None:
-                await self._tidy(None)
+                await self._tidy(None, evidence)
         if response is None:
             raise Unanswered(evidence.reach, f"no answer within {total:g} s", timed_out=True)
-        return Opened(self, response)
+        return Opened(self, response, evidence)
 
-    async def _tidy(self, response: httpx.Response | None) -> None:
+    async def _tidy(self, response: httpx.Response | None, evidence: Evidence) -> None:
         """Close what a failed request left behind, or the pool dies of it (httpcore 1.0.9, measured)."""
         with anyio.move_on_after(1, shield=True):
+            if evidence.stream is not None and not evidence.starts:
+                # httpcore closes it after an error in the handshake, but not after a cancellation.
+                await evidence.stream.aclose()
             if response is not None:
                 await response.aclose()
             for connection in _orphans(getattr(self._transport, "_pool", None)):
@@ -377,9 +420,10 @@ class Opened:
         headers: names in lower case.
     """
 
-    def __init__(self, http: Http, response: httpx.Response) -> None:
+    def __init__(self, http: Http, response: httpx.Response, evidence: Evidence) -> None:
         self._http = http
         self._response = response
+        self._evidence = evidence
         self._ended = False
         self.status = response.status_code
         self.headers = headers_of(response)
@@ -417,7 +461,7 @@ class Opened:
             with anyio.move_on_after(1, shield=True):
                 await self._response.aclose()
         else:
-            await self._http._tidy(self._response)  # the other half of this module
+            await self._http._tidy(self._response, self._evidence)  # the other half of this module
 
 
 def _broken_off(error: Exception) -> NoReturn:

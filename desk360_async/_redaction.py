@@ -16,7 +16,7 @@ _MASK = "[key]"
 
 _NUMBER = re.compile(r"[0-9]{7,}")
 # With what people write between digits. A second pass: it could join two numbers that stand side by side.
-_SPACED_NUMBER = re.compile(r"[0-9](?:[ ().\-\u00a0]{1,2}[0-9]+){1,12}")
+_SPACED_NUMBER = re.compile(r"[0-9]{1,6}(?:[ ().\-\u00a0]{1,2}[0-9]+){1,12}")
 _MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
 _BEARER = re.compile(r"\b(bearer|basic)(\s+|%20)[^\s'\",;)\]}]+", re.IGNORECASE)
 

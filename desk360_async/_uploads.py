@@ -7,11 +7,11 @@ measured is refused before a byte leaves, as far as that can be seen.
 import os
 import secrets
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 import anyio
 
@@ -149,13 +149,19 @@ class Upload:
                 self.failure = InvalidMessage("attachment", f"its stream failed: {type(error).__name__}")
                 self.failure.__cause__ = error
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for block in self._receive:
-            yield block
-        if self.failure is not None:
-            # The headers are out, and what the server makes of half a body is its own affair.
-            self.failure.outcome = Outcome.UNKNOWN
-            raise self.failure
+    def __aiter__(self) -> Self:
+        # Not a generator: a cancelled write would leave it behind half-way.
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._receive.receive()
+        except anyio.EndOfStream:
+            if self.failure is None:
+                raise StopAsyncIteration from None
+        # The headers are out, and what the server makes of half a body is its own affair.
+        self.failure.outcome = Outcome.UNKNOWN
+        raise self.failure
 
     async def _blocks(self) -> AsyncGenerator[bytes]:
         for index, (head, value) in enumerate(self._parts):
