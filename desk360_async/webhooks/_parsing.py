@@ -37,7 +37,9 @@ def parse(body: bytes | str | Mapping[str, Any]) -> tuple[ev.Event, ...]:
     Raises:
         InvalidWebhook: the body is no JSON object, or an empty one.
     """
-    document: Raw = _document(body)
+    document: Any = decoded(body) if type(body) is bytes else body
+    if type(document) is not leaf.OBJECT:
+        document = _document(body)
     if len(document) == 1:  # as documented: one message, or one status
         for kind, build in _KINDS:
             only: Any = document.get(kind)
@@ -86,7 +88,8 @@ def _document(body: Any) -> Raw:
     if isinstance(value, leaf.LIST) and _has_envelope(value):
         # Somebody batched whole bodies: {"body": [...]} has the same meaning and keeps every one of them.
         return {"body": value}
-    problem = f"it is JSON, but {_NAMES.get(type(value), 'null')} and not an object"
+    kind: Any = type(value)
+    problem = f"it is JSON, but {_NAMES.get(kind, 'null')} and not an object"
     raise refused(body, problem)
 
 
@@ -100,11 +103,9 @@ _NAMES: dict[type, str] = {
 
 
 def _has_envelope(values: list[Any]) -> bool:
-    return any(map(_is_envelope, values))
-
-
-def _is_envelope(value: Any) -> bool:
-    return isinstance(value, leaf.OBJECT) and ("messages" in value or "statuses" in value)
+    return any(
+        type(value) is leaf.OBJECT and ("messages" in value or "statuses" in value) for value in values
+    )
 
 
 def _found(document: Raw, nested: int) -> Iterator[ev.Event]:
@@ -193,7 +194,7 @@ def _location(raw: Raw, common: Raw) -> ev.LocationReceived:
 def _media(raw: Raw, common: Raw) -> ev.MediaReceived:
     media: Any = raw.get(common["type"])
     if type(media) is not leaf.OBJECT:
-        media = leaf.one(media) or next(filter(None, (leaf.one(raw.get(key)) for key in _MEDIA)), {})
+        media = leaf.one(media) or leaf.one([raw.get(key) for key in _MEDIA])
     get: Callable[[str], Any] = media.get
     common["media_id"] = leaf.text(get("media_id") or get("id"))
     common["mime_type"] = leaf.text(get("mime_type"))

@@ -289,7 +289,8 @@ def test_text_of_many_parts():
 
 def test_without_orjson():
     """Where orjson isn't installed, the standard library reads the same."""
-    code = "import sys; sys.modules['orjson'] = None\nfrom desk360_async.webhooks import parse; print(parse('{\"a\":1}'))"
+    code = """import sys; sys.modules["orjson"] = None
+from desk360_async.webhooks import parse; print(parse('{"a": 1}'))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "(UnknownEvent(raw=<keys: 'a'>),)\n"
 
