@@ -137,10 +137,11 @@ def _inward() -> "Converter":
     conv.register_structure_hook_factory(_is_tuple, _rows_factory)
     conv.register_structure_hook_factory(attrs.has, lambda cls: _object_factory(cls, conv))
     conv.register_structure_hook_func(_optional_class, _maybe_object)
+    # By class: what cattrs knows of these two comes before any other hook.
+    conv.register_structure_hook(int, _required_int)
+    conv.register_structure_hook(str, _required_text)
     for kind, reader in (
-        (int, _required_int),
         (int | None, _int),
-        (str, _required_text),
         (str | None, _text),
         (bool | None, _bool),
         (datetime | None, _moment),
