@@ -88,8 +88,8 @@ def _document(body: Any) -> Raw:
     if isinstance(value, leaf.LIST) and _has_envelope(value):
         # Somebody batched whole bodies: {"body": [...]} has the same meaning and keeps every one of them.
         return {"body": value}
-    kind: Any = type(value)
-    problem = f"it is JSON, but {_NAMES.get(kind, 'null')} and not an object"
+    name = next((name for kind, name in _NAMES.items() if isinstance(value, kind)), "null")
+    problem = f"it is JSON, but {name} and not an object"
     raise refused(body, problem)
 
 
