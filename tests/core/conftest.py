@@ -4,6 +4,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from trio.testing import MockClock
 
 from desk360_async import _threads
@@ -31,3 +32,10 @@ def _threads_inline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 def wire() -> Wire:
     """A transport that answers every send with a message id."""
     return Wire()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hypothesis() -> None:
+    """Keep no database of examples, and set no deadline: the machine may be busy."""
+    settings.register_profile("core", settings.get_profile("default"), database=None, deadline=None)
+    settings.load_profile("core")
