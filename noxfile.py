@@ -1,4 +1,4 @@
-"""What is done to this project: `nox -l` lists it, `nox -s NAME` does it. Each session needs only nox and pip."""
+"""What is done to this project: `nox -l` lists it, `nox -s NAME` does it. It needs only nox and pip."""
 
 import os
 import re
@@ -28,7 +28,9 @@ def installed(version: str) -> str | None:
     on_path = (Path(folder, name) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder)
     for python in [*on_path, *Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}")]:
         if python.is_file():
-            runs = subprocess.run([python, "-c", "import venv, sqlite3, ssl"], capture_output=True, check=False)
+            runs = subprocess.run(
+                [python, "-c", "import venv, sqlite3, ssl"], capture_output=True, check=False
+            )
             if runs.returncode == 0:
                 return str(python.parent)
     return None
@@ -93,7 +95,10 @@ def floors() -> list[str]:
     """Return `name==version` for the lower bound of each dependency, those of the extras too."""
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *(line for name in ("cli", "speed", "phone") for line in extras[name])]
+    wanted = [
+        *project["dependencies"],
+        *(line for name in ("cli", "speed", "phone") for line in extras[name]),
+    ]
     bounds = [re.match(r"([\w-]+)>=([\w.]+)", line) for line in wanted]
     return sorted({f"{bound[1]}=={bound[2]}" for bound in bounds if bound})
 
@@ -127,7 +132,9 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the reference into a temporary folder; warnings are errors."""
     session.install(EXTRAS, *group("docs"))
-    session.run("python", "-W", "error::UserWarning", "-m", "pdoc", "-o", session.create_tmp(), "desk360_async")
+    session.run(
+        "python", "-W", "error::UserWarning", "-m", "pdoc", "-o", session.create_tmp(), "desk360_async"
+    )
 
 
 @nox.session
@@ -155,7 +162,9 @@ def build(session: nox.Session) -> None:
 def check_bare_wheel(session: nox.Session, folder: Path, wheel: Path) -> None:
     """Install the wheel without extras: it imports, and `desk360` says what is missing."""
     python = fresh(session, folder / "bare", str(wheel))
-    session.run(python, "-c", "import desk360_async as d; print(d.AsyncDesk360, d.__version__)", external=True)
+    session.run(
+        python, "-c", "import desk360_async as d; print(d.AsyncDesk360, d.__version__)", external=True
+    )
     command = str(Path(python).with_name("desk360"))
     session.run(command, "demo", external=True, success_codes=[2])
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from desk360_async import APIError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
@@ -24,6 +24,7 @@ def app() -> App:
         version=__version__,
         error_console=Console(stderr=True, highlight=False),
         suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(negative=(), show_default=False),
     )
     made.register_install_completion_command()
     for command in COMMANDS:

@@ -1,4 +1,4 @@
-"""Sends a list, row by row: stops cleanly on Ctrl-C or where going on is useless, and accounts for every row."""
+"""Sends a list: stops cleanly on Ctrl-C, or where going on is useless, and accounts for every row."""
 
 import signal
 from collections.abc import Iterable, Iterator
@@ -101,7 +101,9 @@ class Dispatch:
                         continue
                     self.interrupted = True
                     self.stopped = "interrupted before it was sent"
-                    self.terminal.note("Stopping: what is on the wire may finish. Ctrl-C again stops at once.")
+                    self.terminal.note(
+                        "Stopping: what is on the wire may finish. Ctrl-C again stops at once."
+                    )
                     soft.cancel()
         except NotImplementedError:
             return  # Windows: Ctrl-C cancels everything, as the second one does elsewhere

@@ -1,44 +1,19 @@
 """Logs for `--verbose`: every request on stderr, without the key, whole phone numbers and message ids."""
 
 import logging
-import re
 
-__all__ = ["Redaction", "show_logs"]
+from desk360_async._redaction import Redaction
 
-_BEARER = re.compile(r"(?i)(bearer\s+)\S+")
-_HEADER = re.compile(r"(?i)(b?['\"]?authorization['\"]?\s*[,:=]\s*b?['\"]?)[^'\",)\]]+")
-_PHONE = re.compile(r"\+?[0-9]{3,11}([0-9]{4})(?![0-9])")
+__all__ = ["show_logs"]
+
 _LOGGERS = ("desk360_async", "httpx", "httpcore", "httpx2", "httpcore2")
 
 
-class Redaction(logging.Filter):
-    """Takes secrets out of a record, and lets it pass.
-
-    Args:
-        key: the API key, if it is known.
-    """
-
-    def __init__(self, key: str | None = None) -> None:
-        super().__init__()
-        self._key = key
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record's message in place."""
-        text = record.getMessage()
-        if self._key:
-            text = text.replace(self._key, "[key]")
-        text = _BEARER.sub(r"\1[key]", _HEADER.sub(r"\1[key]", text))
-        record.msg, record.args = _PHONE.sub(r"…\1", text), None
-        # A traceback's lines were never filtered; its class is in the message.
-        record.exc_info = record.exc_text = None
-        return True
-
-
-def show_logs(key: str | None) -> None:
+def show_logs(key: str) -> None:
     """Log to stderr what the package and its HTTP library do.
 
     Args:
-        key: the API key, to be taken out wherever it shows.
+        key: the API key, to be masked wherever it shows.
     """
     lines = logging.StreamHandler()
     lines.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s", "%H:%M:%S"))

@@ -8,8 +8,6 @@ from cyclopts import Parameter
 
 __all__ = ["DEFAULTS", "Common", "id_or_name"]
 
-_Flag = Parameter(negative="")
-
 
 @Parameter(name="*", group="Shared options")
 @frozen(kw_only=True)
@@ -22,21 +20,21 @@ class Common:
         base_url: Another server [env: DESK360_BASE_URL]; without --live, a sandbox on this machine.
         key_file: A file that holds the API key [else env: DESK360_API_KEY].
         account: The sandbox's integrations and templates, a JSON file.
-        timeout: Seconds that one attempt may take.
+        timeout: Seconds that one attempt may take [else: 30].
         json: Print JSON: one object, or a line for each; words and bars go to stderr.
         quiet: Say only what was asked for.
         verbose: Log every request to stderr, without the key and whole phone numbers.
     """
 
-    live: Annotated[bool, _Flag] = False
+    live: bool = False
     integration: int | None = None
     base_url: str | None = None
     key_file: Path | None = None
     account: Path | None = None
     timeout: float = 30.0
-    json: Annotated[bool, _Flag] = False
-    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False
-    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")] = False
+    json: bool = False
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False
 
 
 DEFAULTS = Common()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from attrs import define, field, frozen
 
-from desk360_async import ConfigurationError, InvalidMessage, Outcome, Sent, SendResult
+from desk360_async import ConfigurationError, InvalidMessage, Outcome, SendResult, Sent
 from desk360_async._errors import mask_phone
 
 from ._rows import Row

@@ -155,8 +155,10 @@ def confirm(session: Session, recipients: int, *, sure: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise ConfigurationError(
-            f"a live send to {recipients:,} recipients wants to be confirmed: add --yes, or run it in a terminal"
+            f"a live send to {recipients:,} recipients must be confirmed: run it in a terminal, or add --yes"
         )
-    session.terminal.note(f"This sends to {recipients:,} people, and costs money. Type their number to go on:")
+    session.terminal.note(
+        f"This sends to {recipients:,} people, and costs money. Type their number to go on:"
+    )
     if input().strip().replace(",", "") != str(recipients):
         raise ConfigurationError("not confirmed; nothing was sent")

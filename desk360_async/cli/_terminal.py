@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from attrs import field, frozen
@@ -20,9 +21,9 @@ def harmless(text: object) -> str:
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
-def _console(*, stderr: bool) -> Any:
+def _console(*, stderr: bool) -> Console:
     # Names and texts hold brackets and numbers of their own; they are not ours to colour.
-    return field(factory=lambda: Console(stderr=stderr, markup=False, highlight=False, emoji=False))
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 @frozen
@@ -36,8 +37,8 @@ class Terminal:
 
     json: bool = False
     quiet: bool = False
-    out: Console = _console(stderr=False)
-    err: Console = _console(stderr=True)
+    out: Console = field(factory=partial(_console, stderr=False))
+    err: Console = field(factory=partial(_console, stderr=True))
 
     def note(self, text: str, style: str = "") -> None:
         """Say something on stderr."""
@@ -71,7 +72,9 @@ class Terminal:
         """
         table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
         for column in columns:
-            table.add_column(column, no_wrap=column != wide, overflow="fold" if column == wide else "ellipsis")
+            table.add_column(
+                column, no_wrap=column != wide, overflow="fold" if column == wide else "ellipsis"
+            )
         for row in rows:
-            table.add_row(*(Text("–" if cell is None else harmless(cell)) for cell in row))
+            table.add_row(*(Text("-" if cell is None else harmless(cell)) for cell in row))
         self.out.print(table)

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - names of the world, in their own scripts
 """`desk360 demo`: a made-up list, sent to a sandbox on this machine."""
 
 import csv
@@ -16,8 +15,9 @@ from .lists import Mailing
 __all__ = ["demo", "write_list"]
 
 _NAMES = (
-    "Ada", "Çağla", "Ömer", "Şule", "İpek", "Zoë", "Łukasz", "Đorđe", "Ελένη", "Олена", "Նարե", "ნინო",
-    "נועה", "ليلى", "زهرا", "अनन्या", "বৃষ্টি", "தமிழ்", "สุดา", "美咲", "小明", "지우", "Nguyễn", "O'Neil, Jr.", "🌷 Lale",
+    "Ada", "Çağla", "Ömer", "Şule", "İpek", "Zoë", "Łukasz", "Đorđe", "Ελένη", "Олена", "Նարե",
+    "ნინო", "נועה", "ليلى", "زهرا", "अनन्या", "বৃষ্টি", "தமிழ்", "สุดา", "美咲", "小明", "지우",
+    "Nguyễn", "O'Neil, Jr.", "🌷 Lale",
 )  # fmt: skip
 
 
@@ -25,16 +25,16 @@ def demo(
     *,
     count: int = 300,
     out: Path | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
-    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False,
-    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")] = False,
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False,
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False,
 ) -> int:
     """Send to a made-up list on a sandbox; nothing leaves this machine.
 
     Names in many scripts, a number that is none, a number that comes twice, and one that isn't on WhatsApp.
 
     Args:
-        count: How many rows the list has, 4 or more.
+        count: How many rows the list has, 4 or more [else: 300].
         out: Write the results to this new CSV file.
         json: Print JSON lines; words and bars go to stderr.
         quiet: Say only what was asked for.

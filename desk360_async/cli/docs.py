@@ -27,5 +27,5 @@ def _guide() -> str:
         described = metadata("desk360-async")
     except PackageNotFoundError:
         raise ConfigurationError("the package isn't installed, so its guide isn't; read README.md") from None
-    # Where the description stands depends on the version of the metadata.
-    return str(described.get_payload() or described["Description"] or "")
+    # The message's body, which `json` calls so whichever way it is stored.
+    return str(described.json["description"])

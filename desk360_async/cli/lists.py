@@ -33,8 +33,8 @@ def send_list(
     attachment: Path | None = None,
     out: Path | None = None,
     lane: Literal["bulk", "interactive"] | None = None,
-    repeats: Annotated[bool, Parameter(negative="")] = False,
-    yes: Annotated[bool, Parameter(name=("--yes", "-y"), negative="")] = False,
+    repeats: bool = False,
+    yes: Annotated[bool, Parameter(name=("--yes", "-y"))] = False,
     common: Common = DEFAULTS,
 ) -> int:
     """Send a template to everybody in a CSV file.
@@ -54,6 +54,7 @@ def send_list(
         lane: "interactive" sends at once, "bulk" stands back and spreads [else: interactive up to 30].
         repeats: Send again to a phone that comes again.
         yes: Send live without asking for the number of recipients.
+        common: Shared.
     """
     if common.live and out is None and not common.json:
         raise ConfigurationError("a live send needs a place for its results: add --out results.csv")
@@ -145,8 +146,8 @@ class Mailing:
             except InvalidMessage:
                 continue  # said when its turn comes
             sendable += 1
-        short = "interactive" if sendable <= _SHORT else "bulk"
-        lane: Lane = self.lane or short
+        lane: Lane = "interactive" if sendable <= _SHORT else "bulk"
+        lane = self.lane or lane
         session.terminal.remark(f"{self.file}: {rows:,} rows, {sendable:,} to send to, lane {lane}")
         return sendable, lane
 

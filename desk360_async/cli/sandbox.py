@@ -1,9 +1,7 @@
 """`desk360 sandbox`: a server that behaves like Desk360's, on this machine."""
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from desk360_async import ConfigurationError
 from desk360_async.sandbox import RunningServer, Sandbox, load_account
@@ -23,18 +21,18 @@ def sandbox(
     window: Literal["first_hit", "aligned", "sliding_log", "token_bucket"] = "first_hit",
     other_traffic: float = 0.0,
     account: Path | None = None,
-    allow_remote: Annotated[bool, Parameter(negative="")] = False,
+    allow_remote: bool = False,
 ) -> int:
     """Run a server that behaves like Desk360's, until Ctrl-C.
 
     What it received can be asked for at /_sandbox/received, its settings changed at /_sandbox.
 
     Args:
-        host: The address to listen on.
-        port: The port; 0 takes a free one.
-        limit: Requests that it takes in a period.
-        period: Length of a period in seconds.
-        window: How it counts; Laravel's way is first_hit.
+        host: The address to listen on [else: 127.0.0.1].
+        port: The port; 0 takes a free one [else: 8360].
+        limit: Requests that it takes in a period [else: 60].
+        period: Length of a period in seconds [else: 60].
+        window: How it counts; first_hit, as Laravel does, if nothing is said.
         other_traffic: Requests a minute that others behind the same address make.
         account: Integrations and templates, a JSON file.
         allow_remote: Listen on an address that other machines reach.
@@ -42,9 +40,7 @@ def sandbox(
     terminal = Terminal()
     try:
         known = load_account(account) if account else None
-        made = Sandbox(
-            limit=limit, period=period, window=window, other_traffic=other_traffic, account=known
-        )
+        made = Sandbox(limit=limit, period=period, window=window, other_traffic=other_traffic, account=known)
         serve(made, host, port, allow_remote=allow_remote, on_start=lambda at: _tell(terminal, made, at))
     except ValueError as error:
         raise ConfigurationError(str(error)) from None

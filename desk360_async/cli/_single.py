@@ -1,0 +1,54 @@
+"""One message: made, sent, and what became of it printed."""
+
+from collections.abc import Callable
+
+from desk360_async import BulkSent, Message, SentMedia
+
+from ._options import Common
+from ._session import Session, confirm, run
+from ._terminal import Terminal
+
+__all__ = ["send_one"]
+
+
+def send_one(common: Common, make: Callable[[], Message], *, recipients: int = 1, sure: bool = True) -> int:
+    """Make a message, send it, and print what became of it.
+
+    Args:
+        common: the shared options.
+        make: makes the message; it may raise InvalidMessage.
+        recipients: to how many it goes.
+        sure: whether nobody is to be asked, however many they are.
+
+    Raises:
+        Desk360Error: `.outcome` says whether it went out.
+    """
+    message = make()  # before a server is started, or a connection opened: a typo costs nothing
+
+    async def work(session: Session) -> int:
+        confirm(session, recipients, sure=sure)
+        reply = await session.client.send(message)
+        terminal = session.terminal
+        if terminal.json:
+            terminal.data({"outcome": "accepted", **reply.raw})
+        elif isinstance(reply, BulkSent):
+            return _tell_bulk(terminal, reply)
+        elif isinstance(reply, SentMedia):
+            rows = ((file.name, file.type, file.message_id, file.media_id) for file in reply.files)
+            terminal.say("Accepted.", "green")
+            terminal.table(("File", "Type", "Message id", "Media id"), rows, wide="Message id")
+        else:
+            terminal.say(f"Accepted: {reply.message_id}", "green")
+        return 4 if isinstance(reply, BulkSent) and reply.unlisted else 0
+
+    return run(common, work)
+
+
+def _tell_bulk(terminal: Terminal, reply: BulkSent) -> int:
+    terminal.say(f"Accepted for {len(reply.phones):,} phones.", "green")
+    if not reply.unlisted:
+        return 0
+    terminal.say(f"Unknown for {len(reply.unlisted):,}, which the server did not list:", "yellow")
+    for phone in reply.unlisted:
+        terminal.say(f"  {phone}")
+    return 4
