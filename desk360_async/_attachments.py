@@ -139,8 +139,12 @@ class Attachment:
     def __attrs_post_init__(self) -> None:
         if [self.path, self.content, self.open].count(None) != 2:
             raise InvalidMessage("attachment", "is made by from_path, from_bytes or from_stream")
+        if self.content is not None:
+            object.__setattr__(self, "size", len(self.content))
         if self.size is not None:
             check_size(self.size, self.name)
+        elif self.open is not None:
+            raise InvalidMessage("attachment.size", "is missing; a stream's length must be known: from_stream")
 
     @property
     def media_type(self) -> str:
