@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-SAMPLES = Path(__file__).parent.parent / "samples" / "webhooks"
+from desk360_async.testing import WEBHOOKS, webhook_sample
+
+ODD = Path(__file__).parent.parent / "samples" / "webhooks" / "odd"
 
 
 @pytest.fixture
 def sample():
     """Return a documented body's bytes by its name."""
-    return lambda name: (SAMPLES / f"{name}.json").read_bytes()
+    return webhook_sample
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +30,8 @@ def hosts():
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each test that asks for `odd` all the odd bodies, with what is expected of them."""
     if "odd" in metafunc.fixturenames:
-        expected: dict[str, Any] = json.loads((SAMPLES / "odd" / "expected.json").read_text())
-        cases = [((SAMPLES / "odd" / f"{name}.body").read_bytes(), case) for name, case in expected.items()]
+        expected: dict[str, Any] = json.loads((ODD / "expected.json").read_text())
+        cases = [((ODD / f"{name}.body").read_bytes(), case) for name, case in expected.items()]
         metafunc.parametrize("odd", cases, ids=list(expected))
     if "documented" in metafunc.fixturenames:
-        paths = sorted(SAMPLES.glob("*.json"))
-        metafunc.parametrize("documented", [path.read_bytes() for path in paths], ids=[p.stem for p in paths])
+        metafunc.parametrize("documented", [webhook_sample(name) for name in WEBHOOKS], ids=WEBHOOKS)
