@@ -1,0 +1,50 @@
+"""P5: the CPU of importing the package over importing httpx, each in a fresh interpreter.
+
+Run: python -m benchmarks.imports
+
+Byte code is cached first, as it is for an installed package. What is installed beside it matters: with
+rich and click there, `import httpx` loads them too, and the ratio looks better than it is.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+from benchmarks.side_by_side import spread
+
+ROUNDS = 15
+IMPORTS = {
+    "import httpx": "import httpx",
+    "httpx, attrs, cattrs, anyio": "import httpx, attrs, cattrs, anyio",
+    "AsyncDesk360, TemplateMessage": "from desk360_async import AsyncDesk360, TemplateMessage",
+    "import desk360_async": "import desk360_async",
+}
+
+
+def cpu_of(statement: str, cache: str) -> float:
+    """Milliseconds of CPU that a fresh interpreter spends on an import."""
+    timed = f"import time; before = time.process_time()\n{statement}\nprint(time.process_time() - before)"
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environ["PYTHONPYCACHEPREFIX"] = cache
+    done = subprocess.run([sys.executable, "-c", timed], capture_output=True, text=True, check=True, env=environ)
+    return float(done.stdout) * 1000
+
+
+def main() -> None:
+    """Print what each import costs, and its ratio to httpx's."""
+    with tempfile.TemporaryDirectory() as cache:
+        for statement in IMPORTS.values():
+            cpu_of(statement, cache)
+        spent: dict[str, list[float]] = {name: [] for name in IMPORTS}
+        for _ in range(ROUNDS):
+            for name, statement in IMPORTS.items():
+                spent[name].append(cpu_of(statement, cache))
+    base = spent["import httpx"]
+    for name, values in spent.items():
+        ratios = [mine / its for mine, its in zip(values, base, strict=True)]
+        print(f"P5  {name:<32} {spread(values)} ms CPU, {spread(ratios)} of httpx")
+
+
+if __name__ == "__main__":
+    main()
