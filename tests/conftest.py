@@ -1,6 +1,7 @@
 """What all tests share: both event loops, and the HTTP stack that a run is for."""
 
 import os
+from importlib.metadata import entry_points
 
 if os.environ.get("DESK360_TEST_HTTP_STACK") == "httpx2":
     # Before anything imports httpx: the suite then runs on the fork, unchanged.
@@ -9,6 +10,11 @@ if os.environ.get("DESK360_TEST_HTTP_STACK") == "httpx2":
     httpx2.alias_httpx()
 
 import pytest
+
+pytest_plugins = ["pytester"]
+# The kit guards this project's own tests too; where the package is installed, pytest has it already.
+if not entry_points(group="pytest11", name="desk360"):
+    pytest_plugins.append("desk360_async.testing.plugin")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -11,6 +11,7 @@ import pytest
 
 from desk360_async.sandbox import Fault, ReceivedRequest, Sandbox, StoredMedia, load_account, parse_account
 from desk360_async.sandbox.records import MediaStore, RequestLog
+from desk360_async.testing import answer_sample
 
 pytestmark = pytest.mark.anyio
 
@@ -160,7 +161,7 @@ def test_a_seed_file_may_be_short(tmp_path: Path) -> None:
 
 def test_a_seed_file_may_be_what_the_api_answered() -> None:
     """The document's template stays as it is."""
-    answer = json.loads((Path(__file__).parent / "samples" / "list_templates.answer.json").read_text("utf-8"))
+    answer = json.loads(answer_sample("list_templates"))
     account = parse_account({"integrations": [{"id": 11, "templates": answer}]})
     assert list(account.templates[11]) == answer
 

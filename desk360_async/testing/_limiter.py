@@ -1,0 +1,167 @@
+"""The rate limiter of a virtual sandbox's clients: the rules of the real bucket, and another way to wait."""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from anyio.lowlevel import checkpoint
+from attrs import define
+
+from desk360_async._bucket import GRACE, Bucket, Lane, Token
+from desk360_async._rate_limits import LANES, NO_HEADERS, RateLimitStatus, check_wish, wait_too_long
+
+from ._clock import VirtualClock, give_way
+
+__all__ = ["VirtualBucket"]
+
+_ATTEMPT = 120.0  # seconds that one request may take at most, as `TokenBucket` has it
+
+
+@define(eq=False)
+class _Waiter:
+    lane: Lane
+    since: float
+    deadline: float
+
+
+class _VirtualPermit:
+    """A `Permit` of a `VirtualBucket`."""
+
+    def __init__(self, owner: "VirtualBucket", token: Token) -> None:
+        self._owner: VirtualBucket | None = owner
+        self._token = token
+
+    def done(self, status: int, headers: Mapping[str, str]) -> None:
+        self._end("done", status, headers)
+
+    def lost(self) -> None:
+        self._end("lost", 0, NO_HEADERS)
+
+    def unused(self) -> None:
+        self._end("unused", 0, NO_HEADERS)
+
+    def _end(self, how: str, status: int, headers: Mapping[str, str]) -> None:
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.end(self._token, how, status, headers)
+
+
+class VirtualBucket:
+    """`TokenBucket` on a virtual clock: the same tokens, lanes and refusals, and nobody waits.
+
+    Whoever has to wait for a token makes the clock jump to when there is one, once no request is under way
+    any more. Unlike `TokenBucket` it serves any number of event loops: an app under test runs in another
+    thread than the test.
+
+    Args:
+        clock: the clock of the sandbox whose limit this is.
+        limit: requests per period.
+        period: seconds.
+    """
+
+    def __init__(self, clock: VirtualClock, limit: int = 60, period: float = 60.0) -> None:
+        margin = 0.05
+        hold = _ATTEMPT + GRACE + period + margin
+        self._clock = clock
+        self._bucket = Bucket(limit, period, None, margin, hold)
+        self._lock = threading.Lock()
+        self._lines: dict[Lane, OrderedDict[_Waiter, None]] = {lane: OrderedDict() for lane in LANES}
+
+    async def acquire(self, lane: Lane, max_wait: float | None) -> _VirtualPermit:
+        """Wait for a token, first come, first served within a lane.
+
+        Args:
+            lane: `"interactive"` or `"bulk"`.
+            max_wait: seconds of the virtual clock; None waits as long as it takes.
+
+        Raises:
+            RateLimitWaitTooLong: no token can be had within `max_wait`.
+            ConfigurationError: there is no such lane, or `max_wait` is negative.
+        """
+        check_wish(lane, max_wait)
+        await checkpoint()
+        since = self._clock()
+        waiter = _Waiter(lane, since, math.inf if max_wait is None else since + max_wait)
+        line = self._lines[lane]
+        with self._lock:
+            line[waiter] = None
+        try:
+            rounds = 0
+            while (permit := self._serve(waiter)) is None:
+                await self._wait(waiter, rounds)
+                rounds += 1
+        finally:
+            with self._lock:
+                line.pop(waiter, None)
+        return permit
+
+    def _serve(self, waiter: _Waiter) -> _VirtualPermit | None:
+        """Take a token if it is this waiter's turn; raise if it can't be in time."""
+        with self._lock:
+            now, line = self._clock(), self._lines[waiter.lane]
+            self._bucket.sweep(now)
+            if self._turn(now) == waiter.lane and next(iter(line)) is waiter:
+                del line[waiter]
+                return _VirtualPermit(self, self._bucket.take(now, waiter.lane))
+            if waiter.deadline < math.inf:
+                self._check_deadline(waiter, now)
+        return None
+
+    def _turn(self, now: float) -> Lane | None:
+        interactive, bulk = self._lines["interactive"], self._lines["bulk"]
+        since = next(iter(bulk)).since if bulk else None
+        return self._bucket.turn(now, interactive=bool(interactive), bulk_since=since)
+
+    def _check_deadline(self, waiter: _Waiter, now: float) -> None:
+        ahead = list(self._lines[waiter.lane]).index(waiter)
+        if waiter.lane == "bulk":
+            ahead += len(self._lines["interactive"])
+        at = self._bucket.forecast(now, waiter.lane)(ahead)
+        if at > waiter.deadline or now >= waiter.deadline:
+            raise wait_too_long(waiter.deadline - waiter.since, at - now)
+
+    async def _wait(self, waiter: _Waiter, rounds: int) -> None:
+        with self._lock:
+            now = self._clock()
+            # A request under way may bring news, and its token comes back sooner than its pessimistic time;
+            # and only the first in line moves the clock.
+            idle = not self._bucket.in_flight and next(iter(self._lines[waiter.lane])) is waiter
+            at = self._next_turn() if idle and self._turn(now) is None else now
+        if at > now:
+            await self._clock.sleep_until(min(at, waiter.deadline))
+        else:
+            await give_way(rounds)
+
+    def _next_turn(self) -> float:
+        bulk = self._lines["bulk"]
+        at = self._bucket.ready_at("bulk", next(iter(bulk)).since) if bulk else math.inf
+        return min(at, self._bucket.ready_at("interactive")) if self._lines["interactive"] else at
+
+    def end(self, token: Token, how: str, status: int, headers: Mapping[str, str]) -> None:
+        """Take back a token; for permits, which call it once each."""
+        with self._lock:
+            now = self._clock()
+            if how == "done":
+                self._bucket.done(now, token, status, headers)
+            elif how == "lost":
+                self._bucket.lost(now, token)
+            else:
+                self._bucket.unused(token)
+
+    def snapshot(self) -> RateLimitStatus:
+        """Tell what is known now; times are the virtual clock's."""
+        with self._lock:
+            bucket, now = self._bucket, self._clock()
+            bucket.sweep(now)
+            return RateLimitStatus(
+                limit=bucket.limit,
+                period=bucket.period,
+                reserve=bucket.reserve,
+                free=max(0, bucket.free),
+                in_flight=len(bucket.in_flight),
+                waiting={lane: len(line) for lane, line in self._lines.items()},
+                paused_until=bucket.gate if bucket.gate > now else None,
+                next_token=max(0.0, bucket.ready_at("interactive") - now),
+                as_of=now,
+            )

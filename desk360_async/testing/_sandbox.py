@@ -1,0 +1,149 @@
+"""A sandbox in process and in virtual time, the clients that talk to it, and what tests say about it."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from inspect import signature
+from typing import Any
+
+from attrs import evolve
+
+from desk360_async._client import AsyncDesk360
+from desk360_async._errors import mask_phone
+from desk360_async._settings import RetryPolicy
+from desk360_async.sandbox import ReceivedMessage, Sandbox
+
+from ._clock import VirtualClock
+from ._limiter import VirtualBucket
+from ._transport import InProcess, sleeping_on
+
+__all__ = ["VirtualSandbox", "sandbox_client"]
+
+_SHOWN = 10  # messages that a failed assertion lists, the latest
+# Reserved for tests (RFC 6761): whatever goes astray resolves to nothing.
+_URL = "https://sandbox.test"
+
+
+class VirtualSandbox(Sandbox):
+    """A sandbox without network and port, whose time jumps instead of passing.
+
+    All that `Sandbox` has is there: `.faults`, `.throttle`, `.sent()`, `.requests`, `.media` and so on. Its
+    clients share one rate limit, as clients behind one address do; waiting for it, retries and the faults'
+    delays take no time, and move `.clock` on.
+
+    Attributes:
+        clock: the virtual time; `clock()` tells it in seconds, `clock.advance(60)` moves it.
+        limiter: the rate limiter of its clients.
+
+    Args:
+        options: those of `Sandbox`, but for `clock` and `sleep`.
+    """
+
+    clock: VirtualClock
+
+    def __init__(self, **options: Any) -> None:
+        clock = VirtualClock()
+        super().__init__(**options, clock=clock, sleep=sleeping_on(clock))
+        self.limiter = VirtualBucket(clock)
+
+    def client(self, **options: Any) -> AsyncDesk360:
+        """Make a client of this sandbox; it needn't be closed, since it holds no connection.
+
+        Like every client it belongs to the event loop of its first await: make one for each.
+
+        Args:
+            options: those of `AsyncDesk360`. By default the key fits, and the integration is the first.
+
+        Raises:
+            ConfigurationError: if an option is unusable.
+        """
+        # A pause between two attempts is real time to the client; here it would only be waited for.
+        retry = evolve(options.pop("retry", RetryPolicy()), backoff=0.0)
+        defaults: dict[str, Any] = {
+            "api_key": self.api_key,
+            "base_url": _URL,
+            "integration_id": self.account.integrations[0]["id"] if self.account.integrations else None,
+            "limiter": self.limiter,
+            "transport": InProcess(self.app, self.clock),
+        }
+        return AsyncDesk360(**defaults | options, retry=retry)
+
+    def assert_sent(
+        self,
+        *,
+        to: str | None = None,
+        template: int | str | None = None,
+        text: str | None = None,
+        parameters: Mapping[str, str] | None = None,
+        kind: str | None = None,
+        times: int | None = None,
+    ) -> list[ReceivedMessage]:
+        """Check that the sandbox took a message, and return all that fit.
+
+        Args:
+            to: its recipient, E.164 with `+`.
+            template: its template's id or name.
+            text: its text or body, whole.
+            parameters: its template's parameters, all of them.
+            kind: "template", "text", "location", "contacts", "media", "interactive" or "location_request".
+            times: how many of them; None for one or more, 0 for none.
+
+        Raises:
+            AssertionError: if none fits, or not as many as `times`; it lists what was sent instead.
+        """
+        __tracebackhide__ = True
+        wanted = {"text": text, "kind": kind, "parameters": None if parameters is None else dict(parameters)}
+        found = [
+            message
+            for message in self.sent(to=to, template=template)
+            if all(value is None or getattr(message, name) == value for name, value in wanted.items())
+        ]
+        if len(found) == times or (times is None and found):
+            return found
+        asked = {"to": to and mask_phone(to), "template": template} | wanted
+        raise AssertionError(self._complaint(asked, len(found), times))
+
+    def _complaint(self, asked: Mapping[str, Any], found: int, times: int | None) -> str:
+        wanted = ", ".join(f"{name}={value!r}" for name, value in asked.items() if value is not None)
+        number = "1 or more" if times is None else times
+        there = f"expected {number} sent with {wanted or 'anything'}, found {found}"
+        if not self.accepted:
+            refused = [request for request in self.requests if request.problems]
+            why = f"; the last refusal: {refused[-1].problems[0]}" if refused else ""
+            return f"{there}; nothing was sent in {len(self.requests)} requests{why}"
+        lines = [f"  {self._line(message)}" for message in self.received[-_SHOWN:]]
+        left_out = [f"  … and {self.accepted - len(lines)} before"] if self.accepted > len(lines) else []
+        return "\n".join([f"{there}; {self.accepted} were sent:", *left_out, *lines])
+
+    def _line(self, message: ReceivedMessage) -> str:
+        """Write a message in the words of `assert_sent`. Test reports end in public logs, so it is masked."""
+        names = {row["id"]: row["name"] for rows in self.account.templates.values() for row in rows}
+        said = {
+            "to": mask_phone(message.phone),
+            "kind": message.kind,
+            "template": names.get(message.template_id, message.template_id),
+            "text": message.text,
+            "parameters": message.parameters or None,
+        }
+        return ", ".join(f"{name}={value!r}" for name, value in said.items() if value is not None)
+
+
+_OF_SANDBOX = frozenset(signature(Sandbox).parameters) - {"clock", "sleep"}
+
+
+@asynccontextmanager
+async def sandbox_client(**options: Any) -> AsyncGenerator[tuple[AsyncDesk360, VirtualSandbox]]:
+    """Open a sandbox in process and in virtual time, and a client of it: no network, no port, no waiting.
+
+    Args:
+        options: those of `Sandbox` (such as `limit`, `account`, `seed`) go to the sandbox, those of
+            `AsyncDesk360` to the client.
+
+    Raises:
+        ConfigurationError: if an option of the client is unusable.
+        ValueError: if one of the sandbox is.
+        TypeError: if neither has it.
+    """
+    sandbox = VirtualSandbox(**{name: value for name, value in options.items() if name in _OF_SANDBOX})
+    rest = {name: value for name, value in options.items() if name not in _OF_SANDBOX}
+    async with sandbox.client(**rest) as client:
+        yield client, sandbox

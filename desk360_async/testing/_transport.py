@@ -1,0 +1,169 @@
+"""From a client to a sandbox without a network: an ASGI application called as an HTTP stack would.
+
+httpx's own ASGITransport gives no answer before the application has ended, and passes its exceptions on: a
+status followed by half a body would look like no status at all, and a reset like a bug of the test. Here
+the client sees what it would see over TCP. Next to `_http`, this is the one module that imports httpx: a
+transport is httpx's own notion.
+"""
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+
+from ._clock import VirtualClock
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message
+
+__all__ = ["InProcess", "sleeping_on"]
+
+_under_way: ContextVar["_Exchange | None"] = ContextVar("desk360_async_exchange", default=None)
+
+
+class InProcess(httpx.AsyncBaseTransport):
+    """Calls an ASGI application for each request, on whatever event loop the client runs.
+
+    The client's timeouts are real; they are read from the scope it is called in and held against the
+    virtual clock, by which the application's delays count.
+    """
+
+    def __init__(self, app: "ASGIApp", clock: VirtualClock) -> None:
+        self._app = app
+        self._clock = clock
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Run the application to its end and return what it sent until then.
+
+        Raises:
+            httpx.ReadError: if the connection was reset before a status was sent.
+            httpx.ReadTimeout: if the caller's deadline came first, by the virtual clock.
+        """
+        exchange = _Exchange(request, self._clock)
+        token = _under_way.set(exchange)
+        try:
+            await self._app(exchange.scope, exchange.receive, exchange.send)
+        except ConnectionResetError:
+            exchange.is_reset = True
+        finally:
+            _under_way.reset(token)
+        return exchange.response()
+
+
+class _Exchange:
+    """One request and what came back, with the virtual time of each piece."""
+
+    def __init__(self, request: httpx.Request, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._real_deadline = anyio.current_effective_deadline()
+        self._allowed = self._real_deadline - anyio.current_time()
+        self._began = clock()
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        self._body: AsyncIterator[bytes] | None = aiter(request.stream)
+        self._status: int | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._pieces: list[tuple[float, bytes]] = []
+        self._expired = self.is_reset = False
+        self.scope = _scope(request)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let virtual time pass for the application; at the caller's deadline the caller is gone.
+
+        Once the status is out, the pieces of the body are late by themselves: see `_Late`.
+        """
+        wake, deadline = self._clock() + seconds, self._began + self._allowed
+        expires = self._status is None and wake >= deadline
+        # Eternity with nobody who would hang up is over at once, in virtual time.
+        if (end := min(wake, deadline) if expires else wake) < math.inf:
+            await self._clock.sleep_until(end)
+        self._expired = expires
+
+    async def receive(self) -> "Message":
+        if self._expired:
+            return {"type": "http.disconnect"}
+        if self._body is None:
+            await anyio.sleep_forever()  # the client doesn't hang up; it expires while the sandbox sleeps
+        elif (chunk := await anext(self._body, None)) is not None:
+            return {"type": "http.request", "body": chunk, "more_body": True}
+        self._body = None
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        if self._expired:
+            return  # nobody is there any more; a server's `send` says nothing either
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._headers = list(message["headers"])
+        elif message["type"] == "http.response.body" and message.get("body"):
+            self._pieces.append((self._clock(), message["body"]))
+
+    def response(self) -> httpx.Response:
+        if self._status is None:
+            if self._expired:
+                raise httpx.ReadTimeout("the sandbox didn't answer in time")
+            raise httpx.ReadError("the sandbox reset the connection")
+        late = _Late(self._pieces, began=self._began, deadline=self._real_deadline, is_reset=self.is_reset)
+        return httpx.Response(self._status, headers=self._headers, stream=late)
+
+
+def _scope(request: httpx.Request) -> dict[str, Any]:
+    url = request.url
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": request.method,
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        "scheme": url.scheme,
+        "path": url.path,
+        "raw_path": url.raw_path.partition(b"?")[0],
+        "query_string": url.query,
+        "server": (url.host, url.port),
+        "client": ("127.0.0.1", 0),
+        "root_path": "",
+    }
+
+
+def sleeping_on(clock: VirtualClock) -> Callable[[float], Awaitable[None]]:
+    """Return what a sandbox in process sleeps with: the clock, but no longer than its caller waits."""
+
+    async def sleep(seconds: float) -> None:
+        exchange = _under_way.get()
+        if exchange is not None:
+            await exchange.sleep(seconds)
+        elif math.isinf(seconds):
+            await anyio.sleep_forever()
+        else:
+            await clock.sleep(seconds)
+
+    return sleep
+
+
+class _Late(httpx.AsyncByteStream):
+    """A body whose pieces came at virtual times, held against the deadline in which each is read.
+
+    That deadline is one for the whole exchange, or a new one for each piece, as in a download.
+    """
+
+    def __init__(
+        self, pieces: list[tuple[float, bytes]], *, began: float, deadline: float, is_reset: bool
+    ) -> None:
+        self._pieces = pieces
+        self._began = began
+        self._deadline = deadline
+        self._is_reset = is_reset
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        before = self._began
+        for at, piece in self._pieces:
+            deadline = anyio.current_effective_deadline()
+            since = self._began if deadline == self._deadline else before
+            if at - since > deadline - anyio.current_time():
+                raise httpx.ReadTimeout("the sandbox didn't go on in time")
+            before = at
+            yield piece
+        if self._is_reset:
+            raise httpx.ReadError("the sandbox ended the connection in the middle of the body")
