@@ -88,6 +88,15 @@ class _BucketPermit:
             ended(Token(self._number, self._returned), how, status, headers)
 
 
+async def _yield_with(permit: _BucketPermit) -> _BucketPermit:
+    try:
+        await checkpoint()
+    except BaseException:
+        permit.unused()
+        raise
+    return permit
+
+
 _Ended = Callable[[Token, str, int, Mapping[str, str]], None]
 
 
@@ -169,12 +178,14 @@ class TokenBucket:
             ConfigurationError: there is no such lane, or `max_wait` is negative.
         """
         bucket = self._bucket
-        if not bucket.taken % _YIELD_EVERY:
-            await checkpoint()
         now = self._now()
         bucket.sweep(now)
         if not self._interactive and not self._bulk and lane in LANES and bucket.ready_at(lane) <= now:
-            return _BucketPermit(self._ended, bucket.draw(now, lane), bucket.returned)
+            permit = _BucketPermit(self._ended, bucket.draw(now, lane), bucket.returned)
+            if bucket.taken % _YIELD_EVERY:
+                return permit
+            # With the token in hand: nobody may overtake a request that needn't wait.
+            return await _yield_with(permit)
         return await self._stand_in_line(lane, now, max_wait)
 
     async def _stand_in_line(self, lane: Lane, now: float, max_wait: float | None) -> Permit:

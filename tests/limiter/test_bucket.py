@@ -1,0 +1,283 @@
+"""The bucket's transitions, one at a time: what is away, when it is back, and what an answer teaches."""
+
+import pytest
+
+from desk360_async._bucket import Bucket, Token
+
+NOTHING: dict[str, str] = {}
+
+
+def bucket(limit: int = 10, period: float = 60.0, *, reserve: int | None = 0, learn: bool = True) -> Bucket:
+    """Make a bucket without a margin, whose tokens are held for 100 s."""
+    return Bucket(limit, period, reserve, 0.0, 100.0, learn)
+
+
+def taken(state: Bucket, tokens: int, now: float = 0.0) -> list[Token]:
+    """Take so many tokens at one moment."""
+    return [state.take(now, "interactive") for _ in range(tokens)]
+
+
+def told(limit: int | str = "", remaining: int | str = "") -> dict[str, str]:
+    """Make an answer's headers."""
+    return {"x-ratelimit-limit": str(limit), "x-ratelimit-remaining": str(remaining)}
+
+
+def test_a_token_is_back_a_period_after_its_request_is_complete() -> None:
+    """Not a period after its start: the server may have counted it as late as its end."""
+    state = bucket()
+    state.done(3.0, *taken(state, 1), 200, NOTHING)
+    state.sweep(62.9)
+    assert (state.free, state.next_return()) == (9, 63.0)
+    state.sweep(63.0)
+    assert (state.free, state.next_return()) == (10, float("inf"))
+
+
+def test_a_token_nobody_tells_of_is_back_after_its_hold() -> None:
+    """A killed task wastes its token for a bounded time."""
+    state = bucket()
+    taken(state, 2)
+    state.sweep(99.9)
+    assert state.free == 8
+    state.sweep(100.0)
+    assert state.free == 10
+
+
+def test_a_lost_request_may_be_counted_for_another_grace() -> None:
+    """30 s of grace and a period from when it was given up; never later than its hold."""
+    state = bucket()
+    early, late = taken(state, 2)
+    state.lost(5.0, early)
+    state.lost(50.0, late)
+    assert sorted(state.away) == [95.0, 100.0]
+
+
+def test_an_unused_token_is_back_at_once_and_counts_for_no_pace() -> None:
+    """Nothing left the process."""
+    state = bucket()
+    state.take(1.0, "bulk")
+    state.unused(state.take(5.0, "bulk"))
+    assert (state.free, state.last_grant) == (9, 1.0)
+
+
+def test_only_the_newest_unused_token_takes_the_pace_back() -> None:
+    """An older one has a real request behind it."""
+    state = bucket()
+    first, _ = state.take(1.0, "bulk"), state.take(5.0, "bulk")
+    state.unused(first)
+    assert (state.free, state.last_grant) == (9, 5.0)
+
+
+def test_an_end_after_the_hold_takes_the_token_away_again() -> None:
+    """The request was counted, whenever we hear of it; but lost or unused after that is no news."""
+    state = bucket()
+    first, second, third = taken(state, 3)
+    state.done(150.0, first, 200, NOTHING)
+    state.lost(150.0, second)
+    state.unused(third)
+    assert (state.free, state.away) == (9, [210.0])
+
+
+def test_what_the_server_misses_was_taken_by_others() -> None:
+    """It comes back one period after the answer that told."""
+    state = bucket()
+    state.done(1.0, *taken(state, 1), 200, told(10, 4))
+    assert state.free == 4
+    state.sweep(61.0)
+    assert state.free == 10
+
+
+def test_remaining_never_raises_what_is_free() -> None:
+    """The server forgets sooner than we do."""
+    state = bucket()
+    tokens = taken(state, 5)
+    state.done(1.0, tokens[0], 200, told(10, 9))
+    assert state.free == 5
+
+
+def test_a_token_that_came_back_meanwhile_is_not_taken_for_others() -> None:
+    """A slow answer speaks of a moment at which it was still away."""
+    state = bucket(2)
+    first, slow = state.take(0.0, "interactive"), state.take(59.0, "interactive")
+    state.done(0.5, first, 200, told(2, 1))
+    state.done(61.0, slow, 200, told(2, 0))
+    assert state.free == 1
+
+
+def test_an_answer_older_than_one_already_used_is_ignored() -> None:
+    """Answers overtake each other."""
+    state = bucket()
+    old, new = taken(state, 2)
+    state.done(1.0, new, 200, told(10, 8))
+    state.done(2.0, old, 200, told(10, 0))
+    assert state.free == 8
+
+
+@pytest.mark.parametrize(
+    ("answers", "limit"),
+    [
+        ([60], 10),
+        ([60, 60], 60),
+        ([60, 30, 60], 10),
+        ([60, "x", 60], 60),
+        ([0, 0], 10),
+        ([10_001, 10_001], 10),
+        ([5, 5], 5),
+    ],
+)
+def test_a_limit_is_believed_after_two_answers_in_a_row(answers: list[int | str], limit: int) -> None:
+    """One may be a slip; what isn't plausible says nothing."""
+    state = bucket()
+    for said in answers:
+        state.done(1.0, *taken(state, 1), 200, told(said))
+    assert state.limit == limit
+
+
+def test_a_smaller_limit_is_not_taken_for_other_peoples_requests() -> None:
+    """The first answer of a server with 5 leaves no hole of a period in what is free."""
+    state = bucket(10)
+    state.done(1.0, *taken(state, 1), 200, told(5, 4))
+    state.done(1.0, *taken(state, 1), 200, told(5, 3))
+    assert (state.limit, state.free) == (5, 3)
+
+
+def test_a_limit_that_is_not_to_be_learned_stays() -> None:
+    """A part of an address's limit is the user's own business."""
+    state = bucket(learn=False)
+    for token in taken(state, 2):
+        state.done(1.0, token, 200, told(60, 50))
+    assert (state.limit, state.free) == (10, 8)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "gate"),
+    [
+        (429, {"retry-after": "30"}, 41.0),
+        (429, NOTHING, 70.0),
+        (429, {"retry-after": "nan"}, 70.0),
+        (200, {"retry-after": "30"}, 41.0),
+        (200, {"retry-after": "nan"}, float("-inf")),
+        (200, {"x-ratelimit-reset": "1445412510", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, float("-inf")),
+        (503, {"retry-after": "30"}, float("-inf")),
+        (301, {"retry-after": "30"}, float("-inf")),
+    ],
+)
+def test_what_closes_the_gate(status: int, headers: dict[str, str], gate: float) -> None:
+    """A refusal, and a success that says when the next request may come; nobody else's `Retry-After`."""
+    state = bucket()
+    state.done(10.0, *taken(state, 1), status, headers)
+    assert state.gate == gate
+
+
+def test_nothing_reopens_the_gate_early() -> None:
+    """Neither a shorter wait nor a success."""
+    state = bucket()
+    first, second, third = taken(state, 3)
+    state.done(0.0, first, 429, {"retry-after": "30"})
+    state.done(1.0, second, 429, {"retry-after": "2"})
+    state.done(2.0, third, 200, told(10, 10))
+    assert state.ready_at("interactive") == state.ready_at("bulk") == 31.0
+
+
+def test_after_a_refusal_no_lane_takes_many_at_once() -> None:
+    """Four times the even pace, for a little over a period."""
+    state = bucket(10)
+    state.done(0.0, *taken(state, 1), 429, {"retry-after": "0"})
+    state.take(2.0, "interactive")
+    assert state.ready_at("interactive") == 3.5
+    assert state.turn(3.4, interactive=True, bulk_since=None) is None
+    state.take(65.9, "interactive")
+    assert state.ready_at("interactive") == 66.0
+
+
+def test_bulk_spreads_what_is_free_until_the_next_token_is_back() -> None:
+    """10 free, the next back at 66: a token after 66/11 of it, not sooner than the even pace."""
+    state = bucket(11, 66.0)
+    state.done(0.0, state.take(0.0, "bulk"), 200, NOTHING)
+    assert state.ready_at("bulk") == 6.0
+    assert state.turn(5.9, interactive=False, bulk_since=0.0) is None
+    assert state.turn(6.0, interactive=False, bulk_since=0.0) == "bulk"
+    state.done(6.0, state.take(6.0, "bulk"), 200, NOTHING)
+    assert state.ready_at("bulk") == 12.0
+
+
+def test_a_token_in_flight_is_back_in_a_period_at_the_soonest() -> None:
+    """Its pessimistic return would stretch bulk's pace for nothing."""
+    state = bucket(11, 60.0)
+    state.take(0.0, "bulk")
+    assert state.ready_at("bulk") == 6.0
+
+
+def test_bulk_leaves_the_reserve_and_interactive_takes_it() -> None:
+    """One free, one reserved."""
+    state = bucket(10, reserve=1)
+    for token in taken(state, 9):
+        state.done(1.0, token, 200, NOTHING)
+    assert (state.ready_at("interactive") <= 1.0, state.ready_at("bulk")) == (True, 61.0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "reserve", "kept"), [(60, None, 1), (59, None, 0), (600, None, 10), (5, 9, 4), (1, 9, 0)]
+)
+def test_the_reserve_is_a_sixtieth_and_never_everything(limit: int, reserve: int | None, kept: int) -> None:
+    """Or bulk would stop for good when the server's limit shrinks."""
+    assert bucket(limit, reserve=reserve).reserve == kept
+
+
+def test_bulk_that_waits_for_a_period_takes_every_tenth_token() -> None:
+    """Interactive requests without end don't starve it."""
+    state = bucket(100, 60.0)
+    lanes = []
+    for second in range(60, 90):
+        lane = state.turn(float(second), interactive=True, bulk_since=0.0)
+        assert lane
+        lanes.append(lane)
+        state.take(float(second), lane)
+    assert [n for n, lane in enumerate(lanes) if lane == "bulk"] == [9, 19, 29]
+
+
+def test_bulk_is_not_overdue_before_a_period() -> None:
+    """Ten interactive requests alone are no reason."""
+    state = bucket(100, 60.0)
+    taken(state, 20)
+    assert state.turn(59.9, interactive=True, bulk_since=0.0) == "interactive"
+    assert state.turn(60.0, interactive=True, bulk_since=0.0) == "bulk"
+    assert state.ready_at("bulk", 0.0) <= 60.0
+
+
+def test_the_forecast_counts_those_before() -> None:
+    """Free ones now, then by return, then a period later the same again."""
+    state = bucket(3, reserve=0)
+    first, _ = taken(state, 2)
+    state.done(1.0, first, 200, NOTHING)
+    at = state.forecast(2.0, "interactive")
+    assert [at(ahead) for ahead in range(5)] == [2.0, 61.0, 62.0, 62.0, 121.0]
+
+
+def test_the_forecast_knows_the_gate_and_bulks_pace() -> None:
+    """Bulk has the reserve less, and the even pace at most."""
+    state = bucket(6, reserve=5)
+    state.take(0.0, "bulk")
+    at = state.forecast(0.0, "bulk")
+    assert [at(0), at(1)] == [60.0, 120.0]
+    state.gate = 500.0
+    assert state.forecast(0.0, "interactive")(0) == 500.0
+
+
+def test_borrowed_tokens_come_back_at_their_time() -> None:
+    """Those that are back already don't count."""
+    state = bucket()
+    state.borrow(10.0, [30.0, 9.0, 20.0])
+    assert (state.free, state.next_return()) == (8, 20.0)
+
+
+def test_another_clock_moves_every_time_by_the_same() -> None:
+    """What was to come in so many seconds still is."""
+    state, other = bucket(), bucket()
+    for one, now in ((state, 0.0), (other, 1000.0)):
+        first, _ = taken(one, 2, now)
+        one.done(now + 1, first, 429, {"retry-after": "5"})
+    state.shift(1000.0)
+    assert state == other or [
+        getattr(state, name) for name in ("away", "in_flight", "gate", "wary_until")
+    ] == [getattr(other, name) for name in ("away", "in_flight", "gate", "wary_until")]
+    assert state.ready_at("bulk") == other.ready_at("bulk")

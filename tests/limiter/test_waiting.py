@@ -1,0 +1,493 @@
+"""Waiting for a token: order, lanes, deadlines and cancellation, in virtual time on both event loops."""
+
+import asyncio
+import gc
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from desk360_async import ClientStateError, ConfigurationError, RateLimitWaitTooLong, TokenBucket
+from desk360_async._bucket import Lane
+from desk360_async._rate_limits import Permit
+from tests.limiter.virtual import run
+
+pytestmark = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+async def grants(bucket: TokenBucket, lanes: list[Lane], trip: float = 0.5) -> list[tuple[int, float]]:
+    """Let one request per lane start in that order; return who got his token when, in order."""
+    log: list[tuple[int, float]] = []
+    start = anyio.current_time()
+
+    async def send(number: int, lane: Lane) -> None:
+        permit = await bucket.acquire(lane)
+        log.append((number, round(anyio.current_time() - start, 3)))
+        await anyio.sleep(trip)
+        permit.done(200, {})
+
+    async with anyio.create_task_group() as tasks:
+        for number, lane in enumerate(lanes):
+            tasks.start_soon(send, number, lane)
+            await checkpoint()
+            await checkpoint()
+    return log
+
+
+def test_first_come_first_served(backend: str) -> None:
+    """Within a lane, in the order of asking; a token is back a period and a margin after its answer."""
+    log = run(backend, grants, TokenBucket(2, 10.0), ["interactive"] * 5)
+    assert log == [(0, 0.0), (1, 0.0), (2, 10.55), (3, 10.55), (4, 21.1)]
+
+
+def test_interactive_goes_before_bulk(backend: str) -> None:
+    """Whoever came first."""
+    log = run(backend, grants, TokenBucket(1, 10.0), ["bulk", "bulk", "interactive"])
+    assert [number for number, _ in log] == [0, 2, 1]
+
+
+def test_bulk_on_an_idle_account_takes_its_time(backend: str) -> None:
+    """The price of the lane: 40 sends take 40 s."""
+    log = run(backend, grants, TokenBucket(), ["bulk"] * 40)
+    assert 38 <= log[-1][1] <= 42
+
+
+def test_an_unused_token_goes_to_the_next_at_once(backend: str) -> None:
+    """Nothing left the process."""
+
+    async def main() -> float:
+        bucket = TokenBucket(1)
+        permit = await bucket.acquire()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bucket.acquire)
+            await anyio.sleep(3)
+            assert bucket.snapshot().waiting == {"interactive": 1, "bulk": 0}
+            permit.unused()
+        return anyio.current_time()
+
+    async def timed() -> float:
+        start = anyio.current_time()
+        return await main() - start
+
+    assert run(backend, timed) == 3
+
+
+def test_only_the_first_end_counts(backend: str) -> None:
+    """A permit's ends are idempotent, in any order."""
+
+    async def main() -> None:
+        bucket = TokenBucket(2)
+        permit = await bucket.acquire()
+        permit.done(200, {})
+        permit.unused()
+        permit.lost()
+        permit.done(429, {})
+        status = bucket.snapshot()
+        assert (status.free, status.in_flight, status.paused_until) == (1, 0, None)
+
+    run(backend, main)
+
+
+def test_the_gate_holds_everyone_and_opens_in_time(backend: str) -> None:
+    """`Retry-After: 5` is six seconds from the answer."""
+
+    async def main() -> None:
+        bucket = TokenBucket(10, 60.0)
+        (await bucket.acquire()).done(429, {"retry-after": "5"})
+        status, start = bucket.snapshot(), anyio.current_time()
+        assert status.paused_until == start + 6
+        assert status.next_token == 6.0
+        await bucket.acquire()
+        assert anyio.current_time() == pytest.approx(start + 6)
+
+    run(backend, main)
+
+
+def test_a_new_limit_serves_those_who_wait(backend: str) -> None:
+    """The second answer that tells it is enough; nobody waits for a timer."""
+
+    async def main() -> None:
+        bucket = TokenBucket(2)
+        first, second = await bucket.acquire(), await bucket.acquire()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(bucket.acquire)
+            await anyio.sleep(1)
+            first.done(200, {"x-ratelimit-limit": "60"})
+            assert bucket.snapshot().waiting["interactive"] == 5
+            second.done(200, {"x-ratelimit-limit": "60"})
+            assert bucket.snapshot().waiting["interactive"] == 0
+
+    run(backend, main)
+
+
+@pytest.mark.parametrize("lane", ["interactive", "bulk"])
+def test_a_wait_that_cannot_end_in_time_ends_at_once(backend: str, lane: Lane) -> None:
+    """And tells when a token can be had."""
+
+    async def main() -> None:
+        bucket = TokenBucket(1, 60.0)
+        (await bucket.acquire()).done(200, {})
+        start = anyio.current_time()
+        with pytest.raises(RateLimitWaitTooLong, match="max_wait=30 s") as caught:
+            await bucket.acquire(lane, 30.0)
+        assert caught.value.eta == pytest.approx(60.05)
+        assert anyio.current_time() == start
+        await bucket.acquire(lane, 60.1)
+
+    run(backend, main)
+
+
+def test_no_wait_at_all_is_a_wish_like_any_other(backend: str) -> None:
+    """`max_wait=0`: a token now, or the error."""
+
+    async def main() -> None:
+        bucket = TokenBucket(1)
+        await bucket.acquire("interactive", 0)
+        with pytest.raises(RateLimitWaitTooLong):
+            await bucket.acquire("interactive", 0)
+
+    run(backend, main)
+
+
+def test_it_ends_as_soon_as_it_is_certain(backend: str) -> None:
+    """A pause of a minute, when there were ten seconds left to wait: those who can wait stay."""
+
+    async def main() -> None:
+        bucket = TokenBucket(2, 10.0)
+        permits = [await bucket.acquire(), await bucket.acquire()]
+        start = anyio.current_time()
+        outcomes: list[tuple[float, object]] = []
+
+        async def wait(seconds: float) -> None:
+            try:
+                await bucket.acquire("interactive", seconds)
+            except RateLimitWaitTooLong as error:
+                outcomes.append((anyio.current_time() - start, error.eta))
+            else:
+                outcomes.append((anyio.current_time() - start, seconds))
+
+        async with anyio.create_task_group() as tasks:
+            for seconds in (20.0, 100.0):
+                tasks.start_soon(wait, seconds)
+            await anyio.sleep(5)
+            permits[0].done(429, {"retry-after": "60"})
+        assert outcomes == [(5, 61.0), (pytest.approx(66.0), 100.0)]
+
+    run(backend, main)
+
+
+def test_it_ends_after_max_wait_at_the_latest(backend: str) -> None:
+    """Interactive requests that nobody could foresee pushed the bulk one back."""
+
+    async def main() -> None:
+        bucket = TokenBucket(1, 10.0)
+        (await bucket.acquire()).done(200, {})
+        start = anyio.current_time()
+
+        async def hurry() -> None:
+            await anyio.sleep(5)
+            (await bucket.acquire()).done(200, {})
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hurry)
+            with pytest.raises(RateLimitWaitTooLong) as caught:
+                await bucket.acquire("bulk", 12.0)
+            assert anyio.current_time() - start == pytest.approx(12.0)
+            assert caught.value.eta == pytest.approx(8.1)
+
+    run(backend, main)
+
+
+@pytest.mark.parametrize(
+    ("wish", "complaint"),
+    [
+        (("fast", None), 'lane is \'fast\'; it must be "interactive" or "bulk"'),
+        (("bulk", -1.0), "max_wait is -1.0"),
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused(
+    backend: str, wish: tuple[Lane, float | None], complaint: str
+) -> None:
+    """The message names what would."""
+
+    async def main() -> None:
+        bucket = TokenBucket(1)
+        await bucket.acquire()
+        with pytest.raises(ConfigurationError, match=complaint):
+            await bucket.acquire(*wish)
+
+    run(backend, main)
+
+
+class Crowd:
+    """10,000 waiters in both lanes, of whom half get cancelled."""
+
+    def __init__(self) -> None:
+        self.bucket = TokenBucket(50, 10.0, learn=False)
+        self.scopes: list[anyio.CancelScope] = []
+        self.came: list[int] = []
+        self.served: list[tuple[int, int]] = []
+        self.held: deque[Permit] = deque()
+        self.rng = random.Random(7)
+        self.doomed = {number for number in range(10_000) if self.rng.random() < 0.5}
+
+    async def wait(self, number: int) -> None:
+        """Even numbers are interactive."""
+        with self.scopes[number]:
+            self.came.append(number)
+            permit = await self.bucket.acquire("bulk" if number % 2 else "interactive", None)
+            self.served.append(
+                (permit._number, number)
+            )  # the order of waking is the loop's, that of tokens ours
+            self.held.append(permit)
+
+    async def cancel_at_random(self) -> None:
+        """One by one, while others are being served."""
+        for number in sorted(self.doomed, key=lambda _: self.rng.random()):
+            self.scopes[number].cancel()
+            if not number % 5:
+                await self.serve_some()
+
+    async def cancel_as_they_are_served(self) -> None:
+        """Whoever is first in line: cancel him, and give a token back before he knows of either."""
+        for number in list(self.came):
+            if number in self.doomed and self.held:
+                self.scopes[number].cancel()
+                self.held.popleft().unused()
+            if not number % 5:
+                await self.serve_some()
+
+    async def serve_some(self) -> None:
+        """Keep 25 tokens out."""
+        await anyio.sleep(0.01)
+        while len(self.held) > 25:
+            self.held.popleft().unused()
+
+    async def run(self, how: str) -> None:
+        """Start all of them, cancel, and serve the survivors."""
+        self.scopes += [anyio.CancelScope() for _ in range(10_000)]
+        async with anyio.create_task_group() as tasks:
+            for number in range(10_000):
+                tasks.start_soon(self.wait, number)
+            await anyio.sleep(0.01)
+            await getattr(self, how)()
+            while any(self.bucket.snapshot().waiting.values()):
+                await anyio.sleep(0.05)
+                while self.held:
+                    self.held.popleft().unused()
+        while self.held:
+            self.held.popleft().unused()
+
+
+@pytest.mark.parametrize("how", ["cancel_at_random", "cancel_as_they_are_served"])
+def test_cancelled_waiters_lose_no_token_and_starve_nobody(backend: str, how: str) -> None:
+    """All tokens are back, everyone who wasn't cancelled was served, and in the order of coming."""
+    crowd = Crowd()
+    run(backend, crowd.run, how)
+    assert crowd.bucket.snapshot().free == 50
+    served = [number for _, number in sorted(crowd.served)]
+    assert set(range(10_000)) - set(served) <= crowd.doomed
+    assert len(served) < 9_500
+    kept = set(served)
+    for lane in (0, 1):
+        assert [n for n in served if n % 2 == lane] == [n for n in crowd.came if n % 2 == lane and n in kept]
+
+
+def test_a_waiter_cancelled_as_he_is_served_gives_his_token_to_the_next(backend: str) -> None:
+    """By asyncio's own `Task.cancel`, which strikes even between the waking and the running."""
+    if backend == "trio":
+        pytest.skip("on trio, and in anyio's scopes, who was woken gets his token, and is cancelled later")
+
+    async def main() -> None:
+        bucket = TokenBucket(1)
+        permit = await bucket.acquire()
+        first, second = [asyncio.create_task(bucket.acquire()) for _ in range(2)]
+        await asyncio.sleep(1)
+        permit.unused()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        (await second).unused()
+        assert bucket.snapshot().free == 1
+
+    run(backend, main)
+
+
+def test_those_who_wait_are_woken_at_their_turn_only(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 waiters and ten tokens: ten are woken, and the timer rings once per token."""
+    rings = []
+    ring = TokenBucket._ring  # the one place through which anyone wakes without a token
+    monkeypatch.setattr(TokenBucket, "_ring", lambda self, waiter: (rings.append(waiter), ring(self, waiter)))
+
+    async def main() -> None:
+        bucket = TokenBucket(1, 10.0)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(1000):
+                tasks.start_soon(send, bucket)
+            await anyio.sleep(100)
+            tasks.cancel_scope.cancel()
+
+    async def send(bucket: TokenBucket) -> None:
+        (await bucket.acquire()).done(200, {})
+
+    run(backend, main)
+    assert len(rings) == 9
+
+
+def test_a_bucket_goes_on_in_the_next_event_loop(backend: str) -> None:
+    """Its tokens stay away, by that loop's clock; those who waited on the first one are forgotten."""
+    bucket = TokenBucket(2, 60.0)
+
+    async def first() -> None:
+        (await bucket.acquire()).done(200, {})
+        await anyio.sleep(20)
+        (await bucket.acquire()).done(429, {"retry-after": "29"})
+        with anyio.move_on_after(1):
+            await bucket.acquire()
+
+    async def second() -> None:
+        start = anyio.current_time()
+        assert bucket.snapshot().next_token == pytest.approx(39.05, abs=0.5)
+        (await bucket.acquire()).done(200, {})
+        assert anyio.current_time() - start == pytest.approx(39.05, abs=0.5)
+
+    run(backend, first)
+    assert bucket.snapshot().free == 0
+    run("trio" if backend == "asyncio" else "asyncio", second)
+
+
+def test_two_live_loops_at_once_are_told_of_host_limiter(backend: str) -> None:
+    """A bucket isn't made for threads, and says what is."""
+    bucket = TokenBucket()
+
+    async def main() -> None:
+        permit = await bucket.acquire()
+        problems: list[BaseException] = []
+
+        def other() -> None:
+            try:
+                anyio.run(bucket.acquire, backend="asyncio")
+            except ClientStateError as error:
+                problems.append(error)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert "HostLimiter" in str(problems[0])
+        permit.done(200, {})
+        assert bucket.snapshot().free == 59
+
+    run(backend, main)
+
+
+def test_a_permit_that_ends_without_a_loop_says_nothing(backend: str) -> None:
+    """No time to go by, and never an error: the token comes back at its pessimistic time."""
+    bucket = TokenBucket()
+    permits = [run(backend, bucket.acquire) for _ in range(3)]
+    permits[0].done(200, {})
+    permits[1].lost()
+    permits[2].unused()
+    assert (bucket.snapshot().free, bucket.snapshot().in_flight) == (57, 3)
+
+
+def test_a_waiter_whose_loop_is_gone_breaks_nothing(backend: str) -> None:
+    """His frame is closed by the garbage collector, long after."""
+    if backend == "trio":
+        pytest.skip("trio never leaves a task behind")
+    bucket = TokenBucket(1)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(bucket.acquire())
+    waiting = [bucket.acquire() for _ in range(2)]
+    for coroutine in waiting:
+        steps = loop.create_task(coroutine)
+        loop.run_until_complete(asyncio.sleep(0))
+        steps._log_destroy_pending = False  # asyncio's own switch for tasks that are left behind on purpose
+    assert bucket.snapshot().waiting["interactive"] == 2
+    loop.close()
+    del steps
+    waiting.clear()
+    gc.collect()
+    assert bucket.snapshot().free == 0
+    assert repr(bucket) == "<TokenBucket 0 of 1 per 60 s free>"
+
+
+def test_a_loop_left_standing_gets_its_waiters_back_with_an_error(backend: str) -> None:
+    """Rather than hang for ever, when the bucket went on elsewhere."""
+    if backend == "trio":
+        pytest.skip("a trio run can't be left and taken up again")
+    bucket, loop = TokenBucket(1), asyncio.new_event_loop()
+    loop.run_until_complete(bucket.acquire())
+    waiter = loop.create_task(bucket.acquire())
+    loop.run_until_complete(asyncio.sleep(0))
+    asyncio.run(_look(bucket))
+    with pytest.raises(ClientStateError, match="another event loop"):
+        loop.run_until_complete(waiter)
+    loop.close()
+
+
+async def _look(bucket: TokenBucket) -> None:
+    with pytest.raises(RateLimitWaitTooLong):
+        await bucket.acquire("interactive", 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: TokenBucket(0), "limit is 0; it must be a whole number from 1 to 10000"),
+        (lambda: TokenBucket(True), "limit is True"),
+        (lambda: TokenBucket(10_001), "limit is 10001"),
+        (lambda: TokenBucket(60, 0.0), "period is 0.0; it must be a number from 0.001 to 86400: seconds"),
+        (lambda: TokenBucket(60, float("nan")), "period is nan"),
+        (lambda: TokenBucket(60, 60.0, 60), "reserve is 60; it must be a whole number from 0 to 59"),
+        (lambda: TokenBucket(60, 60.0, 1.5), "reserve is 1.5"),
+        (lambda: TokenBucket(margin=-1), "margin is -1"),
+        (lambda: TokenBucket(attempt_timeout=0), "attempt_timeout is 0"),
+    ],
+)
+def test_a_bucket_that_makes_no_sense_is_refused(
+    backend: str, make: Callable[[], TokenBucket], complaint: str
+) -> None:
+    """The message names the argument, its bounds and what it means."""
+    with pytest.raises(ConfigurationError, match=complaint):
+        make()
+
+
+def test_seeding_counts_what_an_earlier_process_sent(backend: str) -> None:
+    """Ages in seconds; older than a period is forgotten."""
+
+    async def main() -> None:
+        bucket = TokenBucket(10, 60.0)
+        bucket.seed([0.0, 30.0, 60.0, 60.1, 500.0])
+        assert (bucket.snapshot().free, bucket.snapshot().next_token) == (7, 0.0)
+        await anyio.sleep(10)
+        (await bucket.acquire()).done(200, {})
+        bucket.seed([0.0, 9.9, 20.0])
+        assert bucket.snapshot().free == 6
+
+    run(backend, main)
+
+
+def test_many_free_tokens_do_not_starve_the_loop(backend: str) -> None:
+    """A loop of requests that needn't wait lets others run now and then."""
+
+    async def main() -> None:
+        bucket, turns = TokenBucket(1000), [0]
+
+        async def other() -> None:
+            while True:
+                turns[0] += 1
+                await checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(other)
+            for _ in range(1000):
+                await bucket.acquire()
+            tasks.cancel_scope.cancel()
+        assert turns[0] >= 30
+
+    run(backend, main)

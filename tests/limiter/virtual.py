@@ -1,0 +1,106 @@
+"""Event loops whose time jumps to the next timer, and what the limiter's tests let run on them."""
+
+import asyncio
+import random
+import selectors
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import anyio
+import trio
+from attrs import define, field
+from trio.testing import MockClock
+
+from desk360_async import _threads
+from desk360_async._bucket import Lane
+from desk360_async._rate_limits import RateLimiter
+from tests.limiter.servers import Answer, Server, answer
+
+T = TypeVar("T")
+
+
+class _Jump(selectors.DefaultSelector):
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "everyone waits, and nothing will ever wake anyone"
+            self.now += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop that never sleeps."""
+
+    def __init__(self) -> None:
+        super().__init__(selector := _Jump())
+        self._jump = selector
+
+    def time(self) -> float:
+        """Tell the virtual time."""
+        return self._jump.now
+
+
+def run(backend: str, main: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Run `main` in virtual time on either backend, worker threads inline."""
+    with _threads.inline():
+        if backend == "trio":
+            return trio.run(main, *args, clock=MockClock(autojump_threshold=0))
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(main(*args))
+
+
+@define
+class Network:
+    """A server with a way to it that takes a while, before and after the server counts."""
+
+    server: Server
+    rng: random.Random
+    before: float = 0.3
+    after: float = 0.3
+    losses: float = 0.0
+    least: float = 0.0
+    statuses: Counter[int] = field(factory=Counter)
+    waits: list[tuple[float, float]] = field(factory=list)
+    trips: list[float] = field(factory=list)
+
+    async def request(self, limiter: RateLimiter, lane: Lane = "interactive") -> Answer | None:
+        """Make one request with a token; None if its answer got lost, which takes 3 s to find out."""
+        asked = anyio.current_time()
+        permit = await limiter.acquire(lane, None)
+        start = anyio.current_time()
+        if lane == "interactive":
+            self.waits.append((asked, start - asked))
+        await anyio.sleep(self.least + self.rng.uniform(0, self.before))
+        reply = answer(self.server, anyio.current_time())
+        self.statuses[reply.status] += 1
+        if self.rng.random() < self.losses:
+            await anyio.sleep(3)
+            permit.lost()
+            return None
+        await anyio.sleep(self.rng.uniform(0, self.after))
+        self.trips.append(anyio.current_time() - start)
+        permit.done(reply.status, reply.headers)
+        return reply
+
+    async def saturate(self, limiter: RateLimiter, lane: Lane, senders: int, seconds: float) -> None:
+        """Send all that the limiter lets through, for so long."""
+
+        async def send() -> None:
+            while True:
+                await self.request(limiter, lane)
+
+        with anyio.move_on_after(seconds):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(senders):
+                    tasks.start_soon(send)
+
+    async def poisson(self, limiter: RateLimiter, rate: float, seconds: float) -> None:
+        """Send interactive requests at random moments, `rate` per second on average."""
+        async with anyio.create_task_group() as tasks:
+            end = anyio.current_time() + seconds
+            while anyio.current_time() < end:
+                await anyio.sleep(self.rng.expovariate(rate))
+                tasks.start_soon(self.request, limiter, "interactive")
