@@ -306,12 +306,22 @@ def decode(body: bytes, content_type: str = "") -> Any:
         raise UnreadableJSON(str(error)) from None
 
 
+_CHARSET = re.compile(
+    r"(us-)?ascii|utf[-_]?(8|16|32)([-_]?[bl]e)?|latin-?1|(iso[-_]?|windows-?|cp|koi8-|gb|big|euc-|shift_)[a-z0-9_-]+",
+    re.IGNORECASE,
+)
+
+
 def _decode_text(body: bytes, content_type: str) -> str:
     if body.startswith(codecs.BOM_UTF8):
         return body[3:].decode()
     found = re.search(r"charset=\"?([A-Za-z0-9._-]{1,40})", content_type, re.IGNORECASE)
+    name = found[1] if found else "utf-8"
+    # Python knows codecs that are no charsets; some take time that grows with the square of the text.
+    if not _CHARSET.fullmatch(name):
+        raise UnreadableJSON("unknown charset")
     try:
-        return body.decode(found[1] if found else "utf-8")
+        return body.decode(name)
     except LookupError:
         raise UnreadableJSON("unknown charset") from None
 
@@ -322,10 +332,9 @@ def salvage(body: bytes) -> Any:
     Raises:
         UnreadableJSON: if there is none at the start of a line.
     """
-    text = body.decode("utf-8", "replace")
-    for start in [m.start() for m in re.finditer(r"^[\[{]", text, re.MULTILINE)][:4]:
+    for start in [m.start() for m in re.finditer(rb"^[\[{]", body, re.MULTILINE)][:4]:
         try:
-            return decode(text[start:].encode("utf-8", "replace"))
+            return decode(body[start:])
         except UnreadableJSON:
             continue
     raise UnreadableJSON("no JSON in it")

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from importlib.util import find_spec
-from typing import Any, NamedTuple, NoReturn, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeAlias
 
 import anyio
 import httpx
@@ -18,8 +18,10 @@ from ._calls import Answered
 from ._codec import MAX_BYTES, warm
 from ._errors import ConfigurationError, InvalidMessage
 from ._inflate import Inflater, Undecodable
-from ._uploads import Upload
 from ._verdict import Reach
+
+if TYPE_CHECKING:
+    from ._uploads import Upload
 
 Transport: TypeAlias = httpx.AsyncBaseTransport
 
@@ -187,7 +189,7 @@ class Request(NamedTuple):
     url: str
     headers: tuple[tuple[str, str], ...]
     content: bytes | None = None
-    upload: Upload | None = None
+    upload: "Upload | None" = None
 
     def __repr__(self) -> str:
         # Tracebacks that show local variables print reprs; the key and the phone are in the other fields.
@@ -405,11 +407,32 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[bytes]:
         yield response.content
         return
     inflater = Inflater(response.headers.get("content-encoding", ""))
-    async for chunk in response.aiter_raw():
-        for piece in inflater.feed(chunk):
-            yield piece
+    raw, whole = response.aiter_raw(), False
+    try:
+        async for chunk in raw:
+            for piece in inflater.feed(chunk):
+                yield piece
+        whole = True
+    finally:
+        if not whole:
+            await _abandon(raw)
     for piece in inflater.finish():
         yield piece
+
+
+async def _abandon(raw: AsyncIterator[bytes]) -> None:
+    """End an iteration half-way.
+
+    Closing it would leave the generators inside it, httpx's and httpcore's, where they are. A cancellation
+    unwinds them all, at the next read from the network; there is little to read before that.
+    """
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        for _ in range(1000):
+            try:
+                await anext(raw)
+            except Exception:  # noqa: BLE001  # its end, or the damage that we come from
+                return
 
 
 class Opened:

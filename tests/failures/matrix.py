@@ -364,8 +364,8 @@ def main() -> int:
     print(
         f"\n{len(rows)} scenarios in {time.monotonic() - began:.1f} s: "
         + ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-        + f"; called NOT_SENT and arrived: {false['not_sent']}; called ACCEPTED and wasn't: {false['accepted']}; "
-        + f"not as specified: {wrong}"
+        + f"; called NOT_SENT and arrived: {false['not_sent']}; "
+        + f"called ACCEPTED and wasn't: {false['accepted']}; not as specified: {wrong}"
     )
     return bool(wrong)
 

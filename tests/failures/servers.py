@@ -10,6 +10,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from types import TracebackType
 from typing import Self
@@ -143,10 +144,8 @@ class Server:
     def stop(self) -> None:
         """End all scripts, and read what is left on their connections."""
         self.over.set()
-        try:
+        with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._socket.close()
         self._accepting.join(5)
         for thread in self._threads:

@@ -1,0 +1,184 @@
+"""The corpus of odd answers, all through the whole client: a reply or a Desk360Error, and the outcome."""
+
+import tracemalloc
+from typing import Any
+
+import httpx
+import pytest
+
+import desk360_async
+from desk360_async import (
+    AsyncDesk360,
+    Attachment,
+    Desk360Error,
+    RequestRefused,
+    RetryPolicy,
+    SendResult,
+    TextMessage,
+    TokenBucket,
+    UnexpectedResponse,
+)
+from tests.failures.odd import FOLDER, OddAnswer, load
+
+CORPUS = [load(path) for path in sorted(FOLDER.glob("*.http"))]
+PHONE = "+905551234567"
+KEY = "11|s3cretS3cretS3cret"
+
+
+def client_of(transport: httpx.AsyncBaseTransport, **options: Any) -> AsyncDesk360:
+    return AsyncDesk360(
+        KEY,
+        integration_id=1,
+        base_url="https://api.example",
+        transport=transport,
+        retry=RetryPolicy(attempts=1),
+        limiter=TokenBucket(limit=1000, period=1.0),
+        **options,
+    )
+
+
+async def call(client: AsyncDesk360, kind: str) -> Any:
+    """Make the call that a file of the corpus is an answer to."""
+    if kind == "bulk":
+        return await client.send_template_bulk([PHONE], 1, language=2)
+    if kind == "media":
+        return await client.send_media(PHONE, [Attachment.from_bytes("a.jpg", b"x")])
+    if kind == "page":
+        return await client.integrations.list()
+    if kind == "request":
+        return await client.request("POST", "/x", json={})
+    return await client.send(TextMessage(PHONE, "Merhaba"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("odd", [pytest.param(odd, id=odd.name) for odd in CORPUS])
+async def test_odd_answer(odd: OddAnswer) -> None:
+    """The answer comes to what its file says."""
+    ends: list[SendResult] = []
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return odd.response()
+
+    async with client_of(httpx.MockTransport(answer), on_result=ends.append) as client:
+        try:
+            reply = await call(client, odd.expected.get("call", "text"))
+        except Desk360Error as error:
+            assert type(error).__name__ == odd.expected.get("raises"), repr(error)
+            assert odd.expected.get("says", "") in str(error)
+            assert str(error.outcome or "none") == odd.expected["outcome"]
+        else:
+            assert "raises" not in odd.expected, repr(reply)
+            assert odd.expected["reply"] in look(reply)
+    # A status that proves nothing, and a refusal, are not asked a second time; no redirect is followed.
+    assert [request.url.host for request in seen] == ["api.example"]
+    assert [str(end.outcome) for end in ends] in ([], [odd.expected["outcome"]])
+
+
+def look(reply: Any) -> str:
+    """Return what a reply looks like, with the one attribute of a page that its repr leaves out."""
+    return f"{reply!r} has_next={getattr(reply, 'has_next', None)}"
+
+
+def test_size() -> None:
+    """There are at least 100 files, and each says what it must come to."""
+    assert len(CORPUS) >= 100
+    assert all({"raises", "reply"} & odd.expected.keys() and "outcome" in odd.expected for odd in CORPUS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "name", ["unreadable-bomb", "unreadable-flood", "unreadable-deep-list", "400-gzip-bomb"]
+)
+async def test_memory(name: str) -> None:
+    """What a bomb may cost is bounded: 8 MiB of body, and a few copies on its way."""
+    odd = next(odd for odd in CORPUS if odd.name == name)
+    transport = httpx.MockTransport(lambda _: odd.response())
+    async with client_of(transport) as client:
+        tracemalloc.start()
+        try:
+            with pytest.raises(Desk360Error) as caught:
+                await call(client, "text")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 40 * 1024 * 1024
+    assert len(getattr(caught.value, "body", "")) <= 64 * 1024
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("location", "keys"),
+    [
+        ("https://elsewhere.example/f", [True, False]),
+        ("https://api.example:8443/f", [True, False]),
+        ("//elsewhere.example/f", [True, False]),
+        ("/v1/f", [True, True]),
+        ("http://elsewhere.example/f", [True]),
+        ("http://api.example/f", [True]),
+        ("https://user:pw@elsewhere.example/f", [True]),
+        ("ftp://elsewhere.example/f", [True]),
+        ("", [True]),
+    ],
+)
+async def test_redirected_download(location: str, keys: list[bool]) -> None:
+    """A download follows a redirect over https only, names its host there, and takes the key nowhere else."""
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        if len(seen) == 1:
+            return httpx.Response(302, headers={"location": location})
+        return httpx.Response(200, content=b"file")
+
+    async with client_of(httpx.MockTransport(answer)) as client:
+        if len(keys) == 2:
+            assert (await client.read_media("1")).content == b"file"
+        else:
+            with pytest.raises(RequestRefused):
+                await client.read_media("1")
+    assert [KEY in request.headers.get("authorization", "") for request in seen] == keys
+    assert all(request.headers["host"] == request.url.netloc.decode() for request in seen)
+
+
+@pytest.mark.anyio
+async def test_redirect_loop() -> None:
+    """A download that is sent round in circles ends after 5 hops."""
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(302, headers={"location": "/v1/again"})
+
+    async with client_of(httpx.MockTransport(answer)) as client:
+        with pytest.raises(UnexpectedResponse, match="redirects"):
+            await client.read_media("1")
+    assert len(seen) == 6
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("target", ["1", "2"])
+async def test_link_loop(target: str) -> None:
+    """Pages that lead in a circle end with an error, after the pages read so far; the host never changes."""
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        page = "2" if request.url.params["page"] == "1" else target
+        link = f'<https://evil.example/?page={page}>; rel="next"'
+        return httpx.Response(200, headers={"link": link}, json=[{"id": 1}])
+
+    pages = 0
+    async with client_of(httpx.MockTransport(answer)) as client:
+        with pytest.raises(UnexpectedResponse, match="next"):
+            async for _ in client.integrations.iter_pages():
+                pages += 1
+    assert pages == 2
+    assert {request.url.host for request in seen} == {"api.example"}
+
+
+def test_errors_are_public() -> None:
+    """The corpus names classes that a user can catch."""
+    named = {odd.expected["raises"] for odd in CORPUS if "raises" in odd.expected}
+    assert all(issubclass(getattr(desk360_async, name), Desk360Error) for name in named)
