@@ -1,11 +1,12 @@
 """What goes down the pipeline and what comes up it: a call and an answer, as values."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import field, frozen
 
-from ._forms import Form
+if TYPE_CHECKING:
+    from ._forms import Form
 
 
 class Answered(NamedTuple):
@@ -47,7 +48,7 @@ class Call:
     path: str
     read: Callable[["Call", Answered], Any]
     content: bytes | None = field(default=None, repr=False)
-    form: Form | None = field(default=None, repr=False)
+    form: "Form | None" = field(default=None, repr=False)
     idempotent: bool = False
     has_outcome: bool = True
     lists_taken: bool = False

@@ -8,13 +8,15 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import Attribute
 
-from ._attachments import Attachment, as_attachment
 from ._errors import InvalidMessage, mask_phone
 from ._phones import parse_phone, parse_phones
+
+if TYPE_CHECKING:
+    from ._attachments import Attachment
 
 T = TypeVar("T")
 Check = Callable[[Any, "Attribute[Any]", Any], None]
@@ -155,11 +157,17 @@ def _parameter(key: str, value: object) -> str:
     return check_unicode(value, f"parameters[{key!r}]")
 
 
-def to_attachment(value: object) -> Attachment | None:
-    return None if value is None else as_attachment(value)
+def to_attachment(value: object) -> "Attachment | None":
+    if value is None:
+        return None
+    from ._attachments import as_attachment  # loaded by those who send files
+
+    return as_attachment(value)
 
 
-def to_attachments(value: Any) -> tuple[Attachment, ...]:
+def to_attachments(value: Any) -> "tuple[Attachment, ...]":
+    from ._attachments import Attachment, as_attachment
+
     if isinstance(value, Attachment):
         raise InvalidMessage(
             "attachments", "takes a list, not one Attachment; wrap it in a list: [attachment]"

@@ -6,18 +6,16 @@ import ssl
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, overload
 from urllib.parse import urlsplit
 
 from attrs import evolve
 
 from . import _codec, _wire
-from ._attachments import Attachment
 from ._brake import Brake
 from ._calls import Call
 from ._delivery import Delivery, OnAttempt, Options, Progress
 from ._errors import ClientStateError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
-from ._fanout import Results, Sink
 from ._http import Transport, check_proxy
 from ._inflate import ENCODINGS
 from ._limiter import Lane, RateLimiter, RateLimitStatus
@@ -48,10 +46,12 @@ from ._settings import (
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._attachments import Attachment
     from ._downloads import Download
+    from ._fanout import Results, Sink
     from ._parts import Button, Contact, Header, Location
 
-File = Attachment | str | os.PathLike[str]
+File: TypeAlias = "Attachment | str | os.PathLike[str]"
 
 log = logging.getLogger("desk360_async")
 
@@ -270,7 +270,7 @@ class AsyncDesk360:
         item: Any,
         message: Message,
         brake: Brake | None,
-        sink: Sink | None,
+        sink: "Sink | None",
         *,
         on_attempt: OnAttempt | None = None,
     ) -> Reply:
@@ -300,7 +300,7 @@ class AsyncDesk360:
         self._report(SendResult(index, item, message, Outcome.ACCEPTED, reply, None), sink)
         return reply
 
-    def _report(self, result: SendResult, sink: Sink | None = None) -> None:
+    def _report(self, result: SendResult, sink: "Sink | None" = None) -> None:
         if sink is not None:
             sink(result)
         if self._on_result is not None:
@@ -329,7 +329,7 @@ class AsyncDesk360:
         *,
         language: int | str,
         parameters: Mapping[str, str] | None = None,
-        attachment: File | None = None,
+        attachment: "File | None" = None,
     ) -> Sent:
         """Send a template to one phone. Implements "Send WhatsApp Message Template".
 
@@ -355,7 +355,7 @@ class AsyncDesk360:
         *,
         language: int | str,
         parameters: Mapping[str, str] | None = None,
-        attachment: File | None = None,
+        attachment: "File | None" = None,
     ) -> BulkSent:
         """Send a template with the same parameters to many phones, in one request.
 
@@ -400,7 +400,7 @@ class AsyncDesk360:
         """
         return await self.send(ContactsMessage(to, contacts))
 
-    async def send_media(self, to: str, attachments: Sequence[File]) -> SentMedia:
+    async def send_media(self, to: str, attachments: "Sequence[File]") -> SentMedia:
         """Send 1 to 5 files of at most 20 MB each. Implements "Send WhatsApp Media Message".
 
         Args:
@@ -463,7 +463,7 @@ class AsyncDesk360:
         build: Callable[[Any], Message] | None = None,
         concurrency: int = 8,
         lane: Lane = "bulk",
-    ) -> Results:
+    ) -> "Results":
         """Send many messages; results come as the sends end, and memory stays flat.
 
         Use it as `async with client.send_each(messages) as results: async for result in results: ...`.
@@ -486,6 +486,8 @@ class AsyncDesk360:
             raise InvalidMessage(
                 "messages", "takes a list or an (async) iterator of messages; wrap one in a list"
             )
+        from ._fanout import Results
+
         sender = self.with_options(lane=lane)
         return Results(sender._transmit, messages, build, self._report, concurrency=concurrency)
 

@@ -8,7 +8,7 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import anyio.lowlevel
@@ -23,9 +23,11 @@ from ._limiter import Lane, Permit, RateLimiter, default_limiter
 from ._redaction import key_pieces, mask_numbers, masked_headers, without
 from ._refusals import error_from
 from ._settings import RetryPolicy, Timeouts
-from ._uploads import Measures, Upload, measure
 from ._verdict import Again, Body, Reach, Verdict, verdict
 from ._wire import read
+
+if TYPE_CHECKING:
+    from ._uploads import Measures
 
 OnAttempt = Callable[[], Awaitable[None]]
 
@@ -101,7 +103,7 @@ class _Ride(NamedTuple):
     brake: Brake
     progress: Progress
     on_attempt: OnAttempt | None
-    measures: Measures
+    measures: "Measures"
 
 
 class Patience:
@@ -242,7 +244,11 @@ class Delivery:
             Desk360Error: what the pipeline found, with the outcome.
         """
         await self.connected()
-        measures = await measure(call.form) if call.form is not None else {}
+        measures: Measures = {}
+        if call.form is not None:
+            from ._uploads import measure  # with what reads files, loaded by those who send them
+
+            measures = await measure(call.form)
         ride = _Ride(call, options, brake or self._brake, progress or Progress(), on_attempt, measures)
         patience = Patience(options)
         self.quota.earn()
@@ -352,10 +358,12 @@ class Delivery:
             patience.max_wait = max(0.0, patience.max_wait - (anyio.current_time() - before))
         return permit
 
-    def request_for(self, call: Call, measures: Measures) -> Request:
+    def request_for(self, call: Call, measures: "Measures") -> Request:
         """Return what goes over the wire for a call."""
         url = self.base_url + call.path
         if call.form is not None:
+            from ._uploads import Upload
+
             upload = Upload(call.form, measures)
             kind = (("content-type", upload.content_type), ("content-length", str(upload.length)))
             return Request(call.method, url, self.headers + kind, upload=upload)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from attrs import Attribute, evolve, field, frozen
 
 from . import _checks as check
-from ._attachments import Attachment
 from ._errors import InvalidMessage
 
 if TYPE_CHECKING:
-    # Who sends no contact cards doesn't pay for their classes; the checks below load them when needed.
+    # Who sends no contact cards and no files doesn't pay for their classes; the checks load them.
+    from ._attachments import Attachment
     from ._parts import Button, Contact, Header, Location
 
 
@@ -44,7 +44,7 @@ class TemplateMessage:
     parameters: Mapping[str, str] | None = field(
         default=None, converter=check.to_parameters, kw_only=True, hash=False
     )
-    attachment: Attachment | None = field(default=None, converter=check.to_attachment, kw_only=True)
+    attachment: "Attachment | None" = field(default=None, converter=check.to_attachment, kw_only=True)
 
 
 @frozen
@@ -67,7 +67,7 @@ class TemplateBatch:
     parameters: Mapping[str, str] | None = field(
         default=None, converter=check.to_parameters, kw_only=True, hash=False
     )
-    attachment: Attachment | None = field(default=None, converter=check.to_attachment, kw_only=True)
+    attachment: "Attachment | None" = field(default=None, converter=check.to_attachment, kw_only=True)
 
 
 def _is_location(_: object, attribute: "Attribute[Any]", value: object) -> None:
@@ -111,7 +111,7 @@ class MediaMessage:
     """1 to 5 files of at most 20 MB each. Implements "Send WhatsApp Media Message"."""
 
     to: str = field(converter=check.to_phone, repr=check.masked)
-    attachments: tuple[Attachment, ...] = field(converter=check.to_attachments, validator=_five_files)
+    attachments: "tuple[Attachment, ...]" = field(converter=check.to_attachments, validator=_five_files)
 
 
 def _buttons(value: "Iterable[Button]") -> "tuple[Button, ...]":
@@ -188,17 +188,13 @@ def phones_of(message: Message) -> tuple[str, ...]:
     return message.phones if isinstance(message, TemplateBatch) else (message.to,)
 
 
-def attachments_of(message: Message) -> tuple[Attachment, ...]:
+def attachments_of(message: Message) -> "tuple[Attachment, ...]":
     """Return the files that a message carries."""
-    match message:
-        case MediaMessage(attachments=files):
-            return files
-        case (
-            TemplateMessage(attachment=Attachment() as file) | TemplateBatch(attachment=Attachment() as file)
-        ):
-            return (file,)
-        case _:
-            return ()
+    if isinstance(message, MediaMessage):
+        return message.attachments
+    if isinstance(message, TemplateMessage | TemplateBatch) and message.attachment is not None:
+        return (message.attachment,)
+    return ()
 
 
 def with_ids(

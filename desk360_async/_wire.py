@@ -6,7 +6,7 @@ nothing knows of httpx.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qs, quote, urlsplit
 
 from attrs import evolve
@@ -20,7 +20,6 @@ from ._errors import (
     Outcome,
     UnexpectedResponse,
 )
-from ._forms import form_for
 from ._messages import (
     ContactsMessage,
     InteractiveMessage,
@@ -39,6 +38,10 @@ from ._redaction import mask_phones
 from ._refusals import api_error, error_from, text_of
 from ._replies import Answer, BulkSent, Page, Sent, SentFile, SentMedia
 from ._verdict import Body, verdict
+
+if TYPE_CHECKING:
+    from ._forms import Form
+
 
 # ── calls ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -67,7 +70,6 @@ def call_for(message: Message, integration_id: int) -> Call:
         )
     fields = _codec.unstructure(message)
     files = attachments_of(message)
-    name = "attachments[]" if isinstance(message, MediaMessage) else "attachment"
     phones = phones_of(message)
     bulk = isinstance(message, TemplateBatch)
     return Call(
@@ -76,11 +78,18 @@ def call_for(message: Message, integration_id: int) -> Call:
         read=read_bulk if bulk else read_media if isinstance(message, MediaMessage) else read_sent,
         # JSON whenever there is no file: PHP keeps 1,000 fields of a form (ruling 4).
         content=None if files else _codec.encode(fields),
-        form=form_for(fields, [(name, file) for file in files]) if files else None,
+        form=_form_of(message, fields) if files else None,
         lists_taken=bulk,
         phones=frozenset(digits_of(phone) for phone in phones),
         asked=phones,
     )
+
+
+def _form_of(message: Message, fields: Mapping[str, Any]) -> "Form":
+    from ._forms import form_for  # with all that knows about files, loaded by those who send them
+
+    name = "attachments[]" if isinstance(message, MediaMessage) else "attachment"
+    return form_for(fields, [(name, file) for file in attachments_of(message)])
 
 
 def mark_read_call(to: str, message_ids: Sequence[str], integration_id: int) -> Call:
