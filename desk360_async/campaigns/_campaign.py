@@ -1,0 +1,461 @@
+"""`Campaign`: load, plan, run, resume, report, resolve. Each opens the ledger, does its part, closes it."""
+
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from attrs import asdict
+
+from desk360_async import (
+    AsyncDesk360,
+    Attachment,
+    ConfigurationError,
+    InvalidMessage,
+    RetryPolicy,
+    TemplateBatch,
+    TemplateMessage,
+    Translation,
+    _threads,
+)
+from desk360_async._phones import parse_phone
+from desk360_async.campaigns import _deliveries, _export, _ledger, _resolutions, _tallies
+from desk360_async.campaigns._client_facts import base_url_of, integration_of, seed, timeout_of
+from desk360_async.campaigns._cuts import Cut
+from desk360_async.campaigns._dispatch import Dispatch, message_for
+from desk360_async.campaigns._intake import Intake
+from desk360_async.campaigns._ledger import Ledger
+from desk360_async.campaigns._opt_out import OptOut, OptOutList
+from desk360_async.campaigns._plan import Plan, make_plan
+from desk360_async.campaigns._problems import CampaignError
+from desk360_async.campaigns._recipients import Source, Table, chunked
+from desk360_async.campaigns._resolutions import Decision, Scope
+from desk360_async.campaigns._run import Run
+from desk360_async.campaigns._states import Counts, Report, Settings
+from desk360_async.campaigns._storage import Storage
+
+if TYPE_CHECKING:
+    from desk360_async.webhooks import Event as WebhookEvent
+
+Strategy = Literal["auto", "bulk", "single"]
+NotListed = Literal["unknown", "not_sent"]
+
+
+class Campaign:
+    """A template sent to many, durably: nobody is lost, and nobody is sent to twice.
+
+    Implements "Bulk Send WhatsApp Message Template" and "Send WhatsApp Message Template" for long lists.
+    Every recipient ends as accepted, not sent, unknown or skipped; what is unknown is never sent again
+    unless you `resolve` it so.
+
+    Args:
+        name: the campaign's; a ledger may hold several.
+        template: its id (int) or name (str). None runs what the ledger pins.
+        language: the id (int) or label (str) of one of its translations.
+        ledger: the file that remembers everything; made when it isn't there. On a local disk.
+        strategy: "auto" (equal parameters share bulk requests), "bulk", or "single" (each has its own
+            message id, and needs its own token).
+        batch_size: recipients a bulk request, 1 to 100,000. One crash makes at most so many unknown per
+            request on the wire; the vendor states no maximum.
+        attachment: the file for a media header, or its path.
+        not_listed: what a number becomes that the answer to a bulk request doesn't list.
+        opt_out: who is never written to: a file with a number a line, an iterable, or a function that
+            returns one; read before each batch.
+
+    Raises:
+        ConfigurationError: if an argument is unusable; the message names it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        template: int | str | None = None,
+        language: int | str | None = None,
+        ledger: str | os.PathLike[str],
+        strategy: Strategy = "auto",
+        batch_size: int = 500,
+        attachment: Attachment | str | os.PathLike[str] | None = None,
+        not_listed: NotListed = "unknown",
+        opt_out: OptOut = None,
+    ) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError("name must be text, such as 'black-friday'")
+        if strategy not in ("auto", "bulk", "single"):
+            raise ConfigurationError(f"strategy must be 'auto', 'bulk' or 'single', got {strategy!r}")
+        if not_listed not in ("unknown", "not_sent"):
+            raise ConfigurationError(f"not_listed must be 'unknown' or 'not_sent', got {not_listed!r}")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 1 <= batch_size <= 100_000:
+            raise ConfigurationError(f"batch_size must be 1 to 100,000 recipients, got {batch_size!r}")
+        self.name = name
+        self.ledger = Path(ledger)
+        self._template = template
+        self._language = language
+        self._cut = Cut(strategy, batch_size)
+        self._attachment = _as_attachment(attachment)
+        self._not_listed = not_listed
+        self._opt_out = OptOutList(opt_out)
+
+    def __repr__(self) -> str:
+        return f"<Campaign {self.name!r} in {self.ledger.name}>"
+
+    # ── before ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def load(
+        self,
+        client: AsyncDesk360,
+        recipients: Source,
+        *,
+        mapping: Mapping[str, str] | None = None,
+        default_region: str | None = None,
+    ) -> Plan:
+        """Check the template, take in recipients, and plan; nothing is sent. The same input adds nobody.
+
+        Args:
+            client: with the integration to send from.
+            recipients: a CSV file's path, or an iterable or async iterable of `Recipient`. Duplicates,
+                invalid and opted-out numbers and rows that lack a variable are left out, with their lines.
+            mapping: variable, or "phone", → the CSV file's column, where they aren't of the same name.
+            default_region: such as "TR": numbers without `+` are read as of there (extra `phone`).
+
+        Raises:
+            InvalidMessage: if the template can't be sent, or `recipients` is no list of recipients.
+            ConfigurationError: if the file or the mapping is unusable.
+            CampaignError: if something else is pinned under this name, or the ledger can't be used.
+            Desk360Error: if the templates can't be had.
+        """
+        async with self._opened(owner=True) as ledger:
+            settings, looked_up = await self._check_template(client)
+            variables = settings.variables
+            intake = Intake(variables, await self._opt_out.read(), default_region)
+            rows = None
+            if isinstance(recipients, str | os.PathLike):
+                table = await _threads.run(Table.open, Path(recipients))
+                columns = table.mapping(variables, mapping)
+                settings = _with_mapping(settings, columns)
+                rows = table.rows(columns, variables)
+            elif mapping is not None:
+                raise ConfigurationError("mapping is for CSV files; Recipients name their variables")
+            await ledger.pin(settings)
+            await ledger.note_requests(looked_up)
+            await ledger.begin_load()
+            if rows is not None:
+                while await ledger.stage(rows, intake):
+                    pass
+            else:
+                async for chunk in chunked(recipients, variables):
+                    await ledger.stage(iter(chunk), intake)
+            await ledger.finish_load(self._cut)
+            return await self._plan(ledger, client)
+
+    async def _check_template(self, client: AsyncDesk360) -> tuple[Settings, int]:
+        if self._template is None or self._language is None:
+            raise ConfigurationError("loading needs Campaign(template=..., language=...)")
+        integration = integration_of(client)
+        free = client.rate_limit.free
+        template = await client.templates.get(self._template)
+        looked_up = max(0, free - client.rate_limit.free)
+        if template.sendable is False:
+            raise InvalidMessage("template", f"{template.name} ({template.id}) is not sendable")
+        translation = template.translation(self._language)
+        _check_translation(translation, self._attachment)
+        assert translation.language_id is not None
+        settings = Settings(
+            name=self.name,
+            base_url=base_url_of(client),
+            integration=integration,
+            template=template.id,
+            template_name=template.name,
+            language=translation.language_id,
+            language_name=translation.language,
+            variables=translation.variables,
+            mapping={},
+            attachment=self._attachment.name if self._attachment else None,
+            strategy=self._cut.strategy,
+            batch_size=self._cut.size,
+            not_listed=self._not_listed,
+        )
+        return settings, looked_up
+
+    async def plan(self, client: AsyncDesk360) -> Plan:
+        """Return what sending the rest takes, at the client's present limit; no request is made.
+
+        Raises:
+            CampaignError: if the campaign was never loaded.
+        """
+        async with self._opened() as ledger:
+            await self._settings(ledger)
+            return await self._plan(ledger, client)
+
+    async def _plan(self, ledger: Ledger, client: AsyncDesk360) -> Plan:
+        counts, needed, _ = await ledger.outlook()
+        groups = await ledger.read(_tallies.groups)
+        left_out = await ledger.read(_tallies.left_out)
+        return make_plan(counts, needed, groups, left_out, client.rate_limit, _ledger.now())
+
+    async def dry_run(self) -> AsyncIterator[TemplateBatch | TemplateMessage]:
+        """Yield the very messages that a run would send, in its order; nothing is sent.
+
+        Raises:
+            CampaignError: if the campaign was never loaded.
+        """
+        async with self._opened() as ledger:
+            settings = await self._settings(ledger)
+            opted_out = await self._opt_out.read()
+            _, _, upto = await ledger.outlook()
+            last = 0
+            while batches := await ledger.pending(last, upto):
+                last = batches[-1].id
+                for batch in batches:
+                    leave = opted_out | await ledger.excepted(batch)
+                    members = tuple(phone for phone in batch.members if phone not in leave)
+                    if members:
+                        yield message_for(batch, members, settings, self._attachment)
+
+    async def skipped(self) -> list[tuple[int, str, str]]:
+        """Return (line, reason, phone as given) of the rows that were left out when loading.
+
+        Raises:
+            CampaignError: if the campaign was never loaded.
+        """
+        async with self._opened() as ledger:
+            await self._settings(ledger)
+            return await ledger.read(_tallies.skipped)
+
+    # ── during ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(
+        self,
+        client: AsyncDesk360,
+        *,
+        concurrency: int = 4,
+        max_failures: float | None = None,
+        drain: float = 60.0,
+        signals: bool | None = None,
+    ) -> Run:
+        """Send what is pending: `async with campaign.run(client) as events: async for event in events`.
+
+        What an earlier process left on the wire becomes unknown first; nothing of it is sent again.
+
+        Args:
+            client: its limiter decides the speed; the campaign uses its bulk lane.
+            concurrency: requests on the wire at most; a crash makes at most that many batches unknown.
+            max_failures: recipients not sent or unknown after which it stops: a count (int), or a share of
+                all (float, such as 0.05).
+            drain: seconds that requests on the wire are given to finish when it stops.
+            signals: whether SIGINT and SIGTERM stop it (the second at once); None: if nobody else in this
+                process handles SIGTERM.
+
+        Raises:
+            ConfigurationError: if an argument is unusable.
+            CampaignError: on entering, if the campaign wasn't loaded, or for another server, integration,
+                template or language, or another process runs it.
+        """
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 100:
+            raise ConfigurationError(f"concurrency must be 1 to 100 requests, got {concurrency!r}")
+        if max_failures is not None and (
+            isinstance(max_failures, bool)
+            or not max_failures >= 0
+            or (isinstance(max_failures, float) and max_failures > 1)
+        ):
+            raise ConfigurationError(
+                f"max_failures must be a count (int) or a share of 0.0 to 1.0 (float), got {max_failures!r}"
+            )
+        return Run(
+            partial(self._prepare, client),
+            client,
+            concurrency=concurrency,
+            max_failures=max_failures,
+            drain=drain,
+            signals=signals,
+        )
+
+    resume = run
+
+    async def _prepare(self, client: AsyncDesk360, stack: AsyncExitStack, run: Run) -> None:
+        ledger = await stack.enter_async_context(self._opened(owner=True, must_exist=True))
+        settings = await self._settings(ledger)
+        self._check_pinned(settings, client)
+        await ledger.recover("crash")
+        # Single attempts: whatever ends one must be in the ledger before the next begins.
+        sender = client.with_options(
+            lane="bulk", max_wait=None, retry=RetryPolicy(attempts=1, max_retry_after=0.0)
+        )
+        period = client.rate_limit.period
+        seed(client, await ledger.request_ages(period, timeout_of(client)))
+        counts, needed, upto = await ledger.outlook()
+        dispatch = Dispatch(sender, ledger, settings, self._attachment, self._opt_out)
+        run.begin(ledger, dispatch, counts, requests_left=sum(n for _, n, _ in needed), upto=upto)
+
+    def _check_pinned(self, settings: Settings, client: AsyncDesk360) -> None:
+        for what, pinned, given in (
+            ("the server", (settings.base_url,), base_url_of(client)),
+            ("integration", (settings.integration,), integration_of(client)),
+            ("template", (settings.template, settings.template_name), self._template),
+            ("language", (settings.language, settings.language_name), self._language),
+            ("attachment", (settings.attachment,), self._attachment.name if self._attachment else None),
+        ):
+            if given not in pinned and (given is not None or what == "attachment"):
+                raise CampaignError(
+                    f"the campaign {self.name!r} was loaded for {what} {pinned[-1]!r}, not {given!r}; "
+                    "run it as it was loaded, or load it under another name"
+                )
+
+    # ── after ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def status(self) -> Counts:
+        """Return the recipients by state, also while another process runs it.
+
+        Raises:
+            CampaignError: if the campaign was never loaded.
+        """
+        async with self._opened() as ledger:
+            await self._settings(ledger)
+            return await ledger.counts()
+
+    async def report(self) -> Report:
+        """Return what became of it.
+
+        Raises:
+            CampaignError: if the campaign was never loaded.
+        """
+        async with self._opened() as ledger:
+            await self._settings(ledger)
+            return await ledger.read(_tallies.report, self.name)
+
+    async def export(self, path: str | os.PathLike[str]) -> int:
+        """Write the report, a line for each recipient; return how many lines.
+
+        Args:
+            path: ends in `.csv` (cells that a spreadsheet would take for formulas are neutralised) or
+                `.json`; mode 0600, since it holds phone numbers.
+
+        Raises:
+            ConfigurationError: for another ending.
+            CampaignError: if the campaign was never loaded, or the file can't be written.
+        """
+        if Path(path).suffix.lower() not in (".csv", ".json"):
+            raise ConfigurationError(f"{path}: a report's name ends in .csv or .json")
+        summary = summarise(await self.report())
+        async with self._opened() as ledger:
+            await self._settings(ledger)
+            return await ledger.read(_export.write, Path(path), summary)
+
+    async def resolve(
+        self,
+        decision: Decision,
+        *,
+        phones: Iterable[str] | None = None,
+        batch: int | None = None,
+        everything: bool = False,
+    ) -> int:
+        """Say what unknown recipients are; it is written down who was resolved, how and when.
+
+        Args:
+            decision: "sent" (they have it), "not_sent" (they don't, and shan't), or "resend": they are
+                pending again, and whoever did get the first message gets a second.
+            phones: only these.
+            batch: only those of this batch.
+            everything: all unknowns of the campaign.
+
+        Returns:
+            How many recipients that were.
+
+        Raises:
+            ConfigurationError: unless exactly one of `phones`, `batch` and `everything` is given.
+            CampaignError: if the campaign was never loaded, or it runs.
+        """
+        if decision not in ("sent", "not_sent", "resend"):
+            raise ConfigurationError(f"decision must be 'sent', 'not_sent' or 'resend', got {decision!r}")
+        if isinstance(phones, str) or (phones is not None) + (batch is not None) + bool(everything) != 1:
+            raise ConfigurationError("resolve takes one of phones=[...], batch=NUMBER, everything=True")
+        numbers = None if phones is None else frozenset(int(parse_phone(p, "phones")) for p in phones)
+        async with self._opened(owner=True, must_exist=True) as ledger:
+            settings = await self._settings(ledger)
+            await ledger.recover("crash")
+            cut = Cut(settings.strategy, settings.batch_size)
+            return await ledger.read(_resolutions.resolve, decision, Scope(numbers, batch), cut)
+
+    async def feed(self, *events: "WebhookEvent") -> int:
+        """Take in webhook events; others than `StatusUpdate` are ignored, and repeats do no harm.
+
+        Single sends are known by their message id. The vendor gives none for bulk, so a status of such a
+        phone counts for the campaign, though it may be another message's.
+
+        Returns:
+            How many were news of this campaign.
+
+        Raises:
+            CampaignError: if the campaign was never loaded.
+        """
+        told = [
+            (str(event.id), event.phone, event.status)  # type: ignore[union-attr]  # asked just below
+            for event in events
+            if getattr(event, "status", None) in _deliveries.KNOWN
+        ]
+        async with self._opened() as ledger:
+            await self._settings(ledger)
+            return await ledger.read(_deliveries.record, told) if told else 0
+
+    # ── the ledger ─────────────────────────────────────────────────────────────────────────────────────
+
+    @asynccontextmanager
+    async def _opened(self, *, owner: bool = False, must_exist: bool = False) -> AsyncIterator[Ledger]:
+        if must_exist and not self.ledger.exists():
+            raise CampaignError(f"there is no ledger {self.ledger}; load the campaign first")
+        async with Storage(self.ledger, owner=owner) as storage:
+            yield Ledger(storage, self.name)
+
+    async def _settings(self, ledger: Ledger) -> Settings:
+        settings = await ledger.settings()
+        if settings is None:
+            names = ", ".join(map(repr, await ledger.names())) or "none"
+            raise CampaignError(
+                f"the ledger {self.ledger.name} holds no campaign {self.name!r} (it holds: {names}); "
+                "load it first"
+            )
+        return settings
+
+
+async def campaigns_in(ledger: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return the names of the campaigns that a ledger holds, in the order in which they were loaded.
+
+    Raises:
+        LedgerError: if there is no ledger, or it can't be read.
+    """
+    async with Storage(Path(ledger), owner=False) as storage:
+        return await Ledger(storage, "").names()
+
+
+def summarise(report: Report) -> dict[str, object]:
+    """Return a report as JSON writes it."""
+    return {
+        **asdict(report),
+        "reasons": [
+            {"state": state, "reason": reason, "recipients": number}
+            for (state, reason), number in report.reasons.items()
+        ],
+        "started": report.started and report.started.isoformat(),
+        "ended": report.ended and report.ended.isoformat(),
+    }
+
+
+def _as_attachment(given: Attachment | str | os.PathLike[str] | None) -> Attachment | None:
+    # A message does the checking, and explains it.
+    return TemplateMessage("+15550000000", 1, language=1, attachment=given).attachment
+
+
+def _check_translation(translation: Translation, attachment: Attachment | None) -> None:
+    if not translation.active:
+        raise InvalidMessage("language", f"{translation.language} is not active ({translation.status})")
+    if translation.language_id is None:
+        raise InvalidMessage("language", f"{translation.language!r} has no id in the list; use its id")
+    translation.check(dict.fromkeys(translation.variables, "…"), attachment)
+
+
+def _with_mapping(settings: Settings, mapping: Mapping[str, str]) -> Settings:
+    from attrs import evolve
+
+    return evolve(settings, mapping=dict(mapping))

@@ -1,0 +1,72 @@
+"""The opt-out list: who is never written to. Read before each batch, since people opt out meanwhile."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from desk360_async import ConfigurationError, InvalidMessage, _threads
+from desk360_async._phones import parse_phone
+from desk360_async.campaigns._problems import CampaignError
+
+OptOut = str | os.PathLike[str] | Iterable[str] | Callable[[], Iterable[str]] | None
+_Stamp = tuple[int, int, int]
+
+
+class OptOutList:
+    """Numbers that opted out.
+
+    Args:
+        source: a file with one number a line (`#` starts a comment), an iterable, or a function that
+            returns one and may block: it runs in a worker thread, before each batch.
+    """
+
+    def __init__(self, source: OptOut) -> None:
+        self._path = Path(source) if isinstance(source, str | os.PathLike) else None
+        self._function = source if callable(source) else None
+        self._stamp: _Stamp | None = None
+        self._numbers: frozenset[int] = frozenset()
+        if source is not None and self._path is None and self._function is None:
+            self._numbers = _numbers(source, "opt_out")  # type: ignore[arg-type]  # what is left of OptOut
+
+    async def read(self) -> frozenset[int]:
+        """Return the numbers as they are now.
+
+        Raises:
+            CampaignError: if the list can't be read: then nobody may be written to.
+        """
+        if self._path is None and self._function is None:
+            return self._numbers
+        return await _threads.run(self._read)
+
+    def _read(self) -> frozenset[int]:
+        try:
+            if self._function is not None:
+                return _numbers(self._function(), "opt_out")
+            assert self._path is not None
+            status = self._path.stat()
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if stamp != self._stamp:
+                lines = self._path.read_text(encoding="utf-8-sig").splitlines()
+                bare = (line.partition("#")[0].strip() for line in lines)
+                self._numbers = _numbers([line for line in bare if line], str(self._path))
+                self._stamp = stamp
+        except ConfigurationError as error:
+            raise CampaignError(
+                f"the opt-out list can't be used, so nobody is written to: {error}"
+            ) from error
+        except Exception as error:  # the list may be any function of the user's
+            raise CampaignError(
+                f"the opt-out list can't be read, so nobody is written to: {type(error).__name__}"
+            ) from error
+        return self._numbers
+
+
+def _numbers(phones: Iterable[str], where: str) -> frozenset[int]:
+    numbers = set()
+    for index, phone in enumerate(phones, 1):
+        try:
+            numbers.add(int(parse_phone(phone)))
+        except InvalidMessage as error:
+            # Skipping it would write to somebody who said no.
+            raise ConfigurationError(f"{where}, entry {index}: {error.problem}") from None
+    return frozenset(numbers)

@@ -1,0 +1,392 @@
+"""A run of a campaign: a few workers, what they tell, every way to stop. What to send is `_dispatch`'s."""
+
+import math
+import signal
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import anyio
+from attrs import evolve
+
+from desk360_async import AsyncDesk360
+from desk360_async.campaigns._dispatch import Delivered, Dispatch
+from desk360_async.campaigns._events import BatchResult, Done, End, Event, Paused, Progress
+from desk360_async.campaigns._ledger import Ledger
+from desk360_async.campaigns._problems import CampaignError, LedgerError
+from desk360_async.campaigns._states import NOT_LISTED_NOT_SENT, Batch, Counts
+
+# Unread events before the workers wait for the reader.
+ROOM = 1000
+# So many ends without a usable answer in a row, and the server is taken for down: each makes a batch unknown.
+SILENT = 5
+# So many batches refused in a row without one accepted: then it isn't a number's fault. Halving 100,000 down
+# to one bad number takes 17.
+REFUSED = 25
+# Seconds without any connection after which the run ends, and between two tries meanwhile. Nothing is unknown
+# by that, so it is patient.
+OUTAGE = 300.0
+LONGEST_PAUSE = 30.0
+
+
+class Run:
+    """A running campaign, made by `campaign.run`: `async with … as events: async for event in events`.
+
+    Leaving the block stops taking, lets what is on the wire finish, and closes the ledger.
+    """
+
+    def __init__(
+        self,
+        prepare: "Callable[[AsyncExitStack, Run], Awaitable[None]]",
+        client: AsyncDesk360,
+        *,
+        concurrency: int,
+        max_failures: float | None,
+        drain: float,
+        signals: bool | None,
+    ) -> None:
+        self._prepare = prepare
+        self._client = client
+        self._concurrency = concurrency
+        self._max_failures = max_failures
+        self._drain = drain
+        self._signals = signals
+        self._events: deque[Event] = deque()
+        self._news = anyio.Event()
+        self._room = anyio.Event()
+        self._waiting: set[anyio.CancelScope] = set()
+        self._under_way: set[anyio.CancelScope] = set()
+        self._end: End | None = None
+        self._reason = ""
+        self._resumed: anyio.Event | None = None
+        self._queue: deque[Batch] = deque()
+        self._last = 0
+        self._exhausted = False
+        self._busy = 0
+        self._silent = 0
+        self._refused = 0
+        self._done: Done | None = None
+        self._entered = False
+        self._given_back = anyio.Event()
+        self._filling = anyio.Lock(fast_acquire=True)
+        self._listening = anyio.CancelScope()
+        self._unreachable: float | None = None
+
+    # ── life ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise CampaignError("a run can be entered once; call campaign.run(client) again")
+        self._entered = True
+        async with AsyncExitStack() as stack:
+            await self._prepare(stack, self)
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            tasks.start_soon(self._work_all)
+            if self._signals if self._signals is not None else _nobody_else_listens():
+                tasks.start_soon(self._listen)
+            self._stack = stack.pop_all()
+        return self
+
+    def begin(
+        self, ledger: Ledger, dispatch: Dispatch, counts: Counts, *, requests_left: int, upto: int
+    ) -> None:
+        """Take what the campaign has prepared; `upto` is the last batch that it found."""
+        self._upto = upto
+        self._ledger = ledger
+        self._dispatch = dispatch
+        self.counts = counts
+        self._at_start = counts.finished
+        self._requests_left = requests_left
+        self._started = anyio.current_time()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._stop("stopped", "the block was left")
+        if error is not None and not isinstance(error, Exception):
+            return await self._stack.__aexit__(kind, error, trace)
+        # The caller's own error must neither cancel what is on the wire nor be wrapped in a group.
+        await self._stack.__aexit__(None, None, None)
+        return None
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._entered:
+            raise CampaignError(
+                "use it as: async with campaign.run(client) as events: async for event in events"
+            )
+        while not self._events:
+            if self._done is not None:
+                raise StopAsyncIteration
+            await self._renewed("_news").wait()
+        event = self._events.popleft()
+        self._room.set()
+        return event
+
+    async def wait(self) -> Done:
+        """Read all events to the end; return the last one."""
+        async for _ in self:
+            pass
+        assert self._done is not None
+        return self._done
+
+    # ── control ────────────────────────────────────────────────────────────────────────────────────────
+
+    def pause(self) -> None:
+        """Take no more until `proceed`; what is on the wire finishes."""
+        if self._resumed is None and self._end is None:
+            self._resumed = anyio.Event()
+            self._tell(Paused("asked", None))
+            self._leave_line()
+
+    def proceed(self) -> None:
+        """Go on after `pause`."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.set()
+
+    def stop(self) -> None:
+        """Take no more; what is on the wire finishes, within `drain` seconds."""
+        self._stop("stopped", "stop() was called")
+
+    def abort(self) -> None:
+        """End at once; what is on the wire becomes unknown."""
+        self._stop("interrupted", "ended at once; what was on the wire is unknown")
+        for scope in self._under_way:
+            scope.shield = False
+            scope.cancel()
+
+    def _stop(self, end: End, reason: str) -> None:
+        if self._end is None:
+            self._end, self._reason = end, reason
+            self.proceed()
+            self._room.set()
+            self._leave_line()
+            deadline = anyio.current_time() + self._drain
+            for scope in self._under_way:
+                scope.deadline = deadline
+
+    def _leave_line(self) -> None:
+        for scope in self._waiting:
+            scope.cancel()
+
+    async def _listen(self) -> None:
+        with self._listening, anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as caught:
+            async for number in caught:
+                if self._end == "interrupted":
+                    self.abort()
+                self._stop("interrupted", f"{signal.Signals(number).name}; what was on the wire has finished")
+
+    # ── work ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _work_all(self) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(self._concurrency):
+                    tasks.start_soon(self._work)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._finish()
+            self._listening.cancel()
+
+    async def _finish(self) -> None:
+        try:
+            if await self._ledger.recover("interrupted"):
+                self.counts = await self._ledger.counts()
+        except LedgerError as error:
+            self._fail(error)
+        left = self.counts.pending + self.counts.on_the_wire
+        if not left and self._end not in ("ledger", "opt_out"):
+            self._end, self._reason = "finished", ""
+        self._done = Done(self._end or "stopped", self.counts, self._reason)
+        self._tell(self._done)
+
+    async def _work(self) -> None:
+        while self._end is None:
+            try:
+                batch = await self._next()
+                if batch is None:
+                    return
+                await self._deliver(batch)
+            except CampaignError as error:
+                self._fail(error)
+            while len(self._events) >= ROOM and self._end is None:
+                await self._renewed("_room").wait()
+
+    def _fail(self, error: CampaignError) -> None:
+        # A failed ledger outweighs whatever else ended the run.
+        self._stop("opt_out", str(error))
+        if isinstance(error, LedgerError):
+            self._end, self._reason = "ledger", str(error)
+
+    async def _next(self) -> Batch | None:
+        """Return a batch, waiting for those that others may have to give back; None at the end."""
+        while self._end is None:
+            if self._resumed is not None:
+                await self._resumed.wait()
+                continue
+            if not self._queue and not self._exhausted:
+                await self._refill()
+            if self._queue:
+                self._busy += 1
+                return self._queue.popleft()
+            if not self._busy:
+                return None
+            await self._renewed("_given_back").wait()
+        return None
+
+    async def _refill(self) -> None:
+        async with self._filling:
+            if self._queue or self._exhausted:
+                return
+            found = await self._ledger.pending(self._last, self._upto)
+            self._queue.extend(found)
+            self._exhausted = not found
+            if found:
+                self._last = found[-1].id
+
+    async def _deliver(self, batch: Batch) -> None:
+        delivered: Delivered | None = None
+        scope = anyio.CancelScope()
+
+        def may_begin() -> bool:
+            if self._end is not None or self._resumed is not None:
+                return False
+            self._waiting.discard(scope)
+            # From here on it is under way: cancelling the run lets it finish, `abort` doesn't.
+            scope.shield = True
+            self._under_way.add(scope)
+            return True
+
+        try:
+            with scope:
+                self._waiting.add(scope)
+                delivered = await self._dispatch.deliver(batch, may_begin)
+        finally:
+            self._waiting.discard(scope)
+            self._under_way.discard(scope)
+            self._busy -= 1
+            self._given_back.set()
+        if delivered is None:
+            self._queue.appendleft(batch)  # pending as before; if the run has ended, it stays so
+        else:
+            await self._took(delivered)
+
+    async def _took(self, delivered: Delivered) -> None:
+        self._queue.extendleft(reversed(delivered.following))
+        self._given_back.set()
+        told = _result_of(delivered)
+        self.counts = _counted(self.counts, told)
+        self._requests_left += len(delivered.following) - 1
+        self._tell(told)
+        self._tell(self._progress())
+        await self._judge(delivered)
+
+    def _progress(self) -> Progress:
+        elapsed = anyio.current_time() - self._started
+        finished = self.counts.finished - self._at_start
+        status = self._client.rate_limit
+        eta = self._requests_left * status.period / status.limit + status.next_token
+        rate = finished / elapsed if elapsed > 0 else 0.0
+        return Progress(self.counts, max(0, self._requests_left), rate, eta)
+
+    async def _judge(self, delivered: Delivered) -> None:
+        """Stop where going on would only make it worse, and wait where the server asks for it."""
+        result = delivered.result
+        if result is None:
+            return
+        if result.state == "accepted":
+            self._refused = 0
+        if not result.silent:
+            self._unreachable = None
+        self._silent = self._silent + 1 if result.silent and result.state == "unknown" else 0
+        if result.halve or result.state == "not_sent":
+            self._refused += 1
+        failures = self.counts.not_sent + self.counts.unknown
+        if result.stop is not None:
+            self._stop("refused", result.stop)
+        elif self._silent >= SILENT:
+            self._stop("unreachable", f"no usable answer {SILENT} times in a row: {result.reason}")
+        elif self._refused >= REFUSED:
+            self._stop("refused", f"{REFUSED} requests in a row were refused: {result.reason}")
+        elif _too_many(failures, self.counts.total, self._max_failures):
+            self._stop("failures", f"{failures:,} of {self.counts.total:,} not sent or unknown")
+        elif result.pause:
+            until = self._client.rate_limit.paused_until
+            seconds = None if until is None else max(0.0, until - anyio.current_time())
+            self._tell(Paused("rate_limit", seconds))
+        elif result.silent and result.state == "pending":
+            await self._back_off(str(result.reason))
+
+    async def _back_off(self, reason: str) -> None:
+        now = anyio.current_time()
+        self._unreachable = since = now if self._unreachable is None else self._unreachable
+        if now - since >= OUTAGE:
+            self._stop("unreachable", f"no connection for {now - since:.0f} s: {reason}")
+            return
+        seconds = max(1.0, min(LONGEST_PAUSE, now - since))
+        self._tell(Paused("unreachable", seconds))
+        with anyio.CancelScope() as scope:
+            self._waiting.add(scope)
+            try:
+                await anyio.sleep(seconds)
+            finally:
+                self._waiting.discard(scope)
+
+    def _renewed(self, name: str) -> anyio.Event:
+        """Return an event that isn't set, the same one for all who wait for it."""
+        event: anyio.Event = getattr(self, name)
+        if event.is_set():
+            event = anyio.Event()
+            setattr(self, name, event)
+        return event
+
+    def _tell(self, event: Event) -> None:
+        self._events.append(event)
+        self._news.set()
+
+
+def _result_of(delivered: Delivered) -> BatchResult:
+    batch, result = delivered.batch, delivered.result
+    told = BatchResult(batch.id, batch.kind, delivered.sent, skipped=delivered.skipped, error=delivered.error)
+    if result is None:
+        return told
+    if result.state == "pending":
+        return evolve(told, again=delivered.sent)
+    if result.state != "accepted":
+        unknown = result.state == "unknown"
+        return evolve(
+            told, not_sent=0 if unknown else delivered.sent, unknown=delivered.sent if unknown else 0
+        )
+    unlisted = len(result.unlisted)
+    refused = unlisted if result.reason == NOT_LISTED_NOT_SENT else 0
+    return evolve(told, accepted=delivered.sent - unlisted, not_sent=refused, unknown=unlisted - refused)
+
+
+def _counted(counts: Counts, told: BatchResult) -> Counts:
+    ended = told.accepted + told.not_sent + told.unknown + told.skipped
+    return evolve(
+        counts,
+        pending=counts.pending - ended,
+        accepted=counts.accepted + told.accepted,
+        not_sent=counts.not_sent + told.not_sent,
+        unknown=counts.unknown + told.unknown,
+        skipped=counts.skipped + told.skipped,
+    )
+
+
+def _too_many(failures: int, total: int, most: float | None) -> bool:
+    if most is None:
+        return False
+    return failures > (most if isinstance(most, int) else math.floor(most * total))
+
+
+def _nobody_else_listens() -> bool:
+    """Whether signals are ours to take: a host with a shutdown of its own has a handler for SIGTERM."""
+    in_main = threading.current_thread() is threading.main_thread()
+    return in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

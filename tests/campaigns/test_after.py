@@ -1,0 +1,143 @@
+"""After a run: reports, resolutions, and what webhooks tell."""
+
+import csv
+import json
+
+import pytest
+
+from desk360_async import AsyncDesk360, ConfigurationError
+from desk360_async.campaigns import Counts, Recipient, Report, campaigns_in
+from desk360_async.sandbox import Fault
+from desk360_async.webhooks import StatusUpdate
+from tests.campaigns.scene import Scene, done, finish, people, phone
+
+
+async def with_unknowns(scene: Scene, client: AsyncDesk360) -> None:
+    """Load 30 in batches of 10, of which the first becomes unknown though the server has it."""
+    await scene.campaign(batch_size=10).load(client, people(30))
+    scene.sandbox.faults.add(Fault("status", status=502, times=1, accepted=True))
+    await finish(scene.campaign(), client, concurrency=1)
+
+
+def resolved(scene: Scene, decision: str, **scope: object) -> Counts:
+    """Return the counts once the unknowns in a scope are resolved."""
+
+    async def main(client: AsyncDesk360) -> Counts:
+        await with_unknowns(scene, client)
+        await scene.campaign().resolve(decision, **scope)
+        return await scene.campaign().status()
+
+    return scene.play(main)
+
+
+@pytest.mark.parametrize(
+    ("scope", "left"),
+    [({"everything": True}, 0), ({"batch": 1}, 0), ({"batch": 2}, 10), ({"phones": [phone(3)]}, 9)],
+)
+def test_unknowns_are_resolved_by_phone_batch_or_all(
+    scene: Scene, scope: dict[str, object], left: int
+) -> None:
+    """Whoever isn't meant stays unknown."""
+    counts = resolved(scene, "sent", **scope)
+    assert (counts.unknown, counts.accepted) == (left, 30 - left)
+
+
+def test_what_is_resolved_as_not_sent_stays_unsent(scene: Scene) -> None:
+    """It is a final state."""
+    assert resolved(scene, "not_sent", everything=True) == Counts(accepted=20, not_sent=10)
+
+
+def test_what_is_resolved_to_be_resent_is_pending_and_goes_out(scene: Scene) -> None:
+    """A second time, as the user wished."""
+    assert resolved(scene, "resend", phones=[phone(3), phone(4)]) == Counts(accepted=20, unknown=8, pending=2)
+    scene.sandbox.reset()
+    events = scene.play(lambda client: finish(scene.campaign(), client))
+    assert scene.received() == [phone(3), phone(4)]
+    assert done(events).counts == Counts(accepted=22, unknown=8)
+
+
+def test_resolutions_are_audited(scene: Scene) -> None:
+    """When, how many, and what was decided."""
+    resolved(scene, "sent", batch=1)
+    report = scene.play(lambda client: scene.campaign().report())
+    assert report.resolutions[0].endswith("UTC: 10 unknown, of batch 1: sent")
+
+
+@pytest.mark.parametrize("scope", [{}, {"batch": 1, "everything": True}, {"phones": "+905551112233"}])
+def test_a_resolution_needs_one_scope(scene: Scene, scope: dict[str, object]) -> None:
+    """Nobody resolves everything by accident."""
+    with pytest.raises(ConfigurationError, match="takes one of"):
+        scene.play(lambda client: scene.campaign().resolve("sent", **scope))
+
+
+def test_the_report_counts_everybody(scene: Scene) -> None:
+    """With reasons."""
+
+    async def main(client: AsyncDesk360) -> Report:
+        await with_unknowns(scene, client)
+        return await scene.campaign().report()
+
+    report = scene.play(main)
+    assert report.counts == Counts(accepted=20, unknown=10)
+    assert report.reasons == {("unknown", "ServerError 502 internal_server_error"): 10}
+    assert report.requests == 5  # three sends, and two pages of templates
+
+
+def exported(scene: Scene, name: str, parameter: str = "x") -> str:
+    """Return a report's text."""
+
+    async def main(client: AsyncDesk360) -> None:
+        given = [Recipient(phone(1), {"body-1": parameter}), Recipient("=cmd|' /C calc'!A0", {"body-1": "x"})]
+        await scene.campaign().load(client, given)
+        await finish(scene.campaign(), client)
+        await scene.campaign().export(scene.folder / name)
+
+    scene.play(main)
+    assert (scene.folder / name).stat().st_mode & 0o777 == 0o600
+    return (scene.folder / name).read_text(encoding="utf-8")
+
+
+def test_the_csv_report_neutralises_formulas(scene: Scene) -> None:
+    """What somebody wrote in place of a phone must not run in a spreadsheet; a phone can't."""
+    rows = list(csv.DictReader(exported(scene, "report.csv").splitlines()))
+    assert [row["phone"] for row in rows] == [phone(1), "'=cmd|' /C calc'!A0"]
+    assert [row["state"] for row in rows] == ["accepted", "skipped"]
+
+
+def test_the_json_report_has_a_summary_and_everybody(scene: Scene) -> None:
+    """Read by somebody else's parser."""
+    report = json.loads(exported(scene, "report.json"))
+    assert report["summary"]["counts"]["accepted"] == 1
+    assert [row["phone"] for row in report["recipients"]] == [phone(1), "=cmd|' /C calc'!A0"]
+    assert report["recipients"][0]["message_id"]
+
+
+def test_webhooks_count_single_sends_by_id_and_bulk_by_phone(scene: Scene) -> None:
+    """In any order, repeats and strangers included."""
+
+    async def main(client: AsyncDesk360) -> Report:
+        campaign = scene.campaign()
+        await campaign.load(client, [*people(5), Recipient("+905559999999", {"body-1": "you"})])
+        await finish(campaign, client)
+        single = scene.sandbox.sent(to="+905559999999")[0].message_id
+        by_id = StatusUpdate(id=single, sender="905559999999", status="read")
+        by_phone = StatusUpdate(id="unheard-of", sender=phone(1)[1:], status="delivered")
+        strange = StatusUpdate(id="unheard-of", sender="905559999999", status="delivered")
+        assert await campaign.feed(by_id, by_phone, by_phone, strange) == 2
+        return await campaign.report()
+
+    report = scene.play(main)
+    assert (report.delivered, report.read) == (2, 1)
+
+
+def test_a_ledger_holds_several_campaigns(scene: Scene) -> None:
+    """Each under its own name; the same phone may be in both."""
+
+    async def main(client: AsyncDesk360) -> tuple[str, ...]:
+        for name in ("spring", "autumn"):
+            await scene.campaign(name).load(client, people(5))
+            await finish(scene.campaign(name), client)
+        return await campaigns_in(scene.ledger)
+
+    assert scene.play(main) == ("spring", "autumn")
+    assert len(scene.received()) == 10

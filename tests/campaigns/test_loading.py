@@ -1,0 +1,185 @@
+"""Loading: who is taken in, who is left out and why, and what the plan says."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from desk360_async import AsyncDesk360, ConfigurationError, InvalidMessage, TemplateBatch, TemplateMessage
+from desk360_async.campaigns import CampaignError, Plan, Recipient
+from tests.campaigns.scene import Scene, people, phone
+
+
+def write(scene: Scene, text: str) -> Path:
+    """Write a CSV file."""
+    path = scene.folder / "list.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def load(scene: Scene, recipients: object, campaign: object = None, **options: object) -> Plan:
+    """Load, and return the plan."""
+    chosen = campaign or scene.campaign()
+    return scene.play(lambda client: chosen.load(client, recipients, **options))
+
+
+def skipped(scene: Scene) -> list[tuple[int, str, str]]:
+    """Return who was left out."""
+    return scene.play(lambda client: scene.campaign().skipped())
+
+
+def test_a_plan_counts_groups_requests_and_tokens(scene: Scene) -> None:
+    """Equal parameters share requests of `batch_size`, and one alone goes alone."""
+    plan = load(scene, [*people(250, sets=2), Recipient("+905559999999", {"body-1": "for you"})])
+    assert (plan.recipients, plan.groups, plan.bulk_requests, plan.single_requests) == (251, 3, 4, 1)
+    assert plan.tokens == 5
+    assert plan.seconds == pytest.approx(5.0)
+
+
+def test_planning_sends_nothing(scene: Scene) -> None:
+    """Only the list of templates is asked for."""
+    load(scene, people(10))
+    assert {request.method for request in scene.sandbox.requests} == {"GET"}
+
+
+def test_the_same_input_again_adds_nobody(scene: Scene) -> None:
+    """Loading is idempotent, what was left out included."""
+    given = [*people(30), *people(2), Recipient("nobody", {"body-1": "x"})]
+    first = load(scene, given)
+    left_out = skipped(scene)
+    second = load(scene, given)
+    assert (first.recipients, second.recipients) == (30, 30)
+    assert skipped(scene) == left_out
+    assert dict(second.left_out) == {"duplicate": 2, "invalid_phone": 1}
+
+
+def test_a_longer_input_adds_the_rest(scene: Scene) -> None:
+    """Whoever is there already is neither added nor called a duplicate."""
+    load(scene, people(30))
+    plan = load(scene, people(50))
+    assert (plan.recipients, dict(plan.left_out)) == (50, {})
+
+
+def test_an_async_iterable_will_do(scene: Scene) -> None:
+    """Recipients may come from anywhere."""
+
+    async def given() -> AsyncIterator[Recipient]:
+        for recipient in people(7):
+            yield recipient
+
+    assert load(scene, given()).recipients == 7
+
+
+def test_a_csv_file_is_mapped_by_its_header(scene: Scene) -> None:
+    """Columns are found by the variables' names; phones are read forgivingly."""
+    path = write(scene, "name;Phone;BODY-1\nAda;+90 (555) 111-22-33;shoes\n\nBob;+905551112234;shoes\n")
+    plan = load(scene, path)
+    assert (plan.recipients, plan.bulk_requests) == (2, 1)
+
+
+def test_columns_can_be_mapped(scene: Scene) -> None:
+    """Whatever the file calls them."""
+    path = write(scene, "gsm,product\n+905551112233,shoes\n")
+    assert load(scene, path, mapping={"phone": "gsm", "body-1": "product"}).recipients == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("12345,x", "invalid_phone"),
+        ("+905551112233,", "missing_parameter: body-1"),
+        ("+905551112233", "missing_parameter: body-1"),
+        ("+905551110000,x", "duplicate"),
+        ("+905551119999,x", "opted_out"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_left_out_with_its_line(scene: Scene, row: str, reason: str) -> None:
+    """Nothing is lost silently."""
+    path = write(scene, f"phone,body-1\n+905551110000,x\n{row}\n")
+    campaign = scene.campaign(opt_out=["+905551119999"])
+    assert load(scene, path, campaign).recipients == 1
+    assert [(line, why) for line, why, _ in skipped(scene)] == [(3, reason)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("phone,name\n+905551112233,Ada\n", "no column for 'body-1'; it has: phone, name"),
+        ("number,body-1\n+905551112233,x\n", "no column for 'phone'"),
+        ("phone,phone\n", "names 'phone' twice"),
+        ("", "the header is empty"),
+        ("phone,body-1\n" + '+905551112233,"' + "x\n" * 40, "line 2: .*is a quote missing"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused(scene: Scene, text: str, message: str) -> None:
+    """The message names the file, and the fix."""
+    with pytest.raises(ConfigurationError, match=message):
+        load(scene, write(scene, text))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"template": "nonsense"}, "unknown"),
+        ({"template": "retired_offer"}, "not sendable"),
+        ({"template": "draft_notice", "language": 1}, "not sendable|not active"),
+        ({"language": "Klingon"}, "Klingon"),
+        ({"template": "invoice"}, "attachment"),
+    ],
+)
+def test_a_template_that_cannot_be_sent_is_refused_first(
+    scene: Scene, options: dict[str, object], message: str
+) -> None:
+    """Before a recipient is read."""
+    with pytest.raises(InvalidMessage, match=message):
+        load(scene, people(1), scene.campaign(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"template": "feedback"}, "template=86"), ({"language": 2}, "language=1"), ({}, "integration=11")],
+)
+def test_a_name_is_pinned_to_what_was_loaded(scene: Scene, options: dict[str, object], message: str) -> None:
+    """Something else under the same name is refused."""
+    load(scene, people(1))
+    integration = {} if options else {"integration_id": 22}
+    if integration:
+        options = {"template": "hello"}
+    with pytest.raises(CampaignError, match=message):
+        scene.play(lambda client: scene.campaign(**options).load(client, people(1)), **integration)
+
+
+def test_different_parameters_are_warned_of(scene: Scene) -> None:
+    """Bulk can't help then, and the plan says how long it takes."""
+    plan = load(scene, people(300, sets=300))
+    assert plan.single_requests == 300
+    assert "bulk requests can't help, and it takes 5.0 minutes" in plan.warnings[0]
+
+
+def test_a_dry_run_shows_the_very_messages(scene: Scene) -> None:
+    """As they are given to the client."""
+
+    async def main(client: AsyncDesk360) -> list[TemplateBatch | TemplateMessage]:
+        campaign = scene.campaign()
+        await campaign.load(client, [*people(2), Recipient("+905559999999", {"body-1": "you"})])
+        return [message async for message in campaign.dry_run()]
+
+    assert scene.play(main) == [
+        TemplateBatch([phone(1), phone(2)], 86, language=1, parameters={"body-1": "offer 0"}),
+        TemplateMessage("+905559999999", 86, language=1, parameters={"body-1": "you"}),
+    ]
+
+
+@pytest.mark.parametrize("strategy", ["auto", "bulk", "single"])
+def test_the_strategy_decides_how_a_batch_goes_out(scene: Scene, strategy: str) -> None:
+    """`single` gives everyone a message id, and needs a token for each."""
+    plan = load(scene, people(101), scene.campaign(strategy=strategy))
+    expected = {"auto": (1, 1), "bulk": (2, 0), "single": (0, 101)}
+    assert (plan.bulk_requests, plan.single_requests) == expected[strategy]
+
+
+def test_numbers_without_a_country_code_need_a_region(scene: Scene) -> None:
+    """With the extra `phone` they are read as of there."""
+    pytest.importorskip("phonenumbers")
+    path = write(scene, "phone,body-1\n0555 111 22 33,x\n")
+    assert load(scene, path, default_region="TR").recipients == 1
