@@ -31,7 +31,7 @@ class OneLine:
 
 
 async def campaign(network: Network, limiter: TokenBucket | OneLine, burst: int) -> None:
-    """An hour of bulk without end, and 20 interactive requests a minute, or so many at once every 5 minutes."""
+    """An hour of bulk without end, and 20 interactive requests a minute, or bursts every 5 minutes."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(network.saturate, limiter, "bulk", 61, 3600.0)
         if not burst:
