@@ -35,12 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "set DESK360_API_KEY, or use --key-file PATH"
         )
     try:
-        if words in ([], ["--help"], ["-h"]):
-            print(overview())
-            return 0
-        from ._app import run
-
-        return run(words)
+        code = _run(words)
+        sys.stdout.flush()  # here, where a reader that left can still be told from an error
     except KeyboardInterrupt:
         print("\ndesk360: interrupted", file=sys.stderr)
         return 130
@@ -48,6 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe left (`| head`): no error of ours. Python would complain at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    return code
+
+
+def _run(words: list[str]) -> int:
+    if words in ([], ["--help"], ["-h"]):
+        print(overview())
+        return 0
+    from ._app import run
+
+    return run(words)
 
 
 def _refuse(problem: str) -> int:

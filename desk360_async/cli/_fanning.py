@@ -2,12 +2,12 @@
 
 import signal
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import anyio
 from attrs import define, field
 
 from desk360_async import (
-    AsyncDesk360,
     AuthenticationFailed,
     ClientStateError,
     ConfigurationError,
@@ -24,6 +24,9 @@ from ._progress import Meter
 from ._results import RowResult, Tally, Writer
 from ._rows import Letter, Row
 from ._terminal import Terminal
+
+if TYPE_CHECKING:
+    from desk360_async import AsyncDesk360
 
 __all__ = ["Dispatch"]
 
@@ -44,7 +47,7 @@ class Dispatch:
         interrupted: whether that was Ctrl-C.
     """
 
-    client: AsyncDesk360
+    client: "AsyncDesk360"
     terminal: Terminal
     writer: Writer
     meter: Meter

@@ -5,18 +5,23 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
 from attrs import frozen
 
-from desk360_async import AsyncDesk360, ConfigurationError, TokenBucket
+from desk360_async import ConfigurationError
 from desk360_async._settings import is_loopback, parse_api_key
-from desk360_async.sandbox import Sandbox, StoredMedia, load_account
 
 from ._logs import show_logs
 from ._options import Common
 from ._terminal import Terminal
+
+# The client and the sandbox are slow to load, and a command's help needs neither.
+if TYPE_CHECKING:
+    from desk360_async import AsyncDesk360, TokenBucket
+    from desk360_async.sandbox import Sandbox
 
 __all__ = ["MINUTE", "SAMPLE", "Session", "confirm", "open_session", "run"]
 
@@ -36,10 +41,10 @@ class Session:
         sandbox: the sandbox that was made for this command, if one was.
     """
 
-    client: AsyncDesk360
+    client: "AsyncDesk360"
     terminal: Terminal
     common: Common
-    sandbox: Sandbox | None = None
+    sandbox: "Sandbox | None" = None
 
 
 def run(common: Common, work: Callable[[Session], Awaitable[int]]) -> int:
@@ -70,6 +75,8 @@ async def open_session(common: Common) -> AsyncGenerator[Session]:
             client = _client(common, _SANDBOX_KEY, url, common.integration or _FIRST_INTEGRATION)
             terminal.note(f"Not live: requests go to the sandbox at {url}.", "bold")
         else:
+            from desk360_async import TokenBucket
+
             sandbox, chosen = _made(common)
             server = await stack.enter_async_context(sandbox.serve())
             client = _client(common, _SANDBOX_KEY, server.url, chosen, TokenBucket(60, MINUTE))
@@ -77,7 +84,7 @@ async def open_session(common: Common) -> AsyncGenerator[Session]:
         yield Session(await stack.enter_async_context(client), terminal, common, sandbox)
 
 
-def _host(client: AsyncDesk360) -> str:
+def _host(client: "AsyncDesk360") -> str:
     return repr(client).split()[1]
 
 
@@ -105,8 +112,10 @@ def _client(
     key: str,
     base_url: str | None,
     integration: int | None,
-    limiter: TokenBucket | None = None,
-) -> AsyncDesk360:
+    limiter: "TokenBucket | None" = None,
+) -> "AsyncDesk360":
+    from desk360_async import AsyncDesk360
+
     if common.verbose:
         show_logs(key)
     return AsyncDesk360(
@@ -126,8 +135,10 @@ def _sandbox_url(common: Common) -> str | None:
     return None
 
 
-def _made(common: Common) -> tuple[Sandbox, int]:
+def _made(common: Common) -> "tuple[Sandbox, int]":
     """Make a sandbox, and choose an integration: without `--live`, the environment's is somebody else's."""
+    from desk360_async.sandbox import Sandbox, StoredMedia, load_account
+
     try:
         account = load_account(common.account) if common.account else None
     except (OSError, ValueError) as error:

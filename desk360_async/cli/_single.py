@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from desk360_async import BulkSent, Message, SentMedia
+from desk360_async._errors import mask_phone
 
 from ._options import Common
 from ._session import Session, confirm, run
@@ -34,14 +35,20 @@ def send_one(common: Common, make: Callable[[], Message], *, recipients: int = 1
         elif isinstance(reply, BulkSent):
             return _tell_bulk(terminal, reply)
         elif isinstance(reply, SentMedia):
-            rows = ((file.name, file.type, file.message_id, file.media_id) for file in reply.files)
-            terminal.say("Accepted.", "green")
-            terminal.table(("File", "Type", "Message id", "Media id"), rows, wide="Message id")
+            _tell_files(terminal, reply)
         else:
             terminal.say(f"Accepted: {reply.message_id}", "green")
         return 4 if isinstance(reply, BulkSent) and reply.unlisted else 0
 
     return run(common, work)
+
+
+def _tell_files(terminal: Terminal, reply: SentMedia) -> None:
+    terminal.say(f"Accepted: {len(reply.files)} of the files are listed.", "green")
+    for file in reply.files:
+        terminal.say(f"  {file.name} ({file.type})")
+        terminal.say(f"    message {file.message_id}")
+        terminal.say(f"    media   {file.media_id}")
 
 
 def _tell_bulk(terminal: Terminal, reply: BulkSent) -> int:
@@ -50,5 +57,5 @@ def _tell_bulk(terminal: Terminal, reply: BulkSent) -> int:
         return 0
     terminal.say(f"Unknown for {len(reply.unlisted):,}, which the server did not list:", "yellow")
     for phone in reply.unlisted:
-        terminal.say(f"  {phone}")
+        terminal.say(f"  {mask_phone(phone)}")
     return 4

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -22,8 +23,11 @@ def harmless(text: object) -> str:
 
 
 def _console(*, stderr: bool) -> Console:
-    # Names and texts hold brackets and numbers of their own; they are not ours to colour.
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    # Names and texts hold brackets and numbers of their own; they are not ours to colour. In a pipe
+    # nothing is cut to a width that nobody sees.
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 1000
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
 
 
 @frozen

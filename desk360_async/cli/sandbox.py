@@ -1,13 +1,14 @@
 """`desk360 sandbox`: a server that behaves like Desk360's, on this machine."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from desk360_async import ConfigurationError
-from desk360_async.sandbox import RunningServer, Sandbox, load_account
-from desk360_async.sandbox import run as serve
 
 from ._terminal import Terminal
+
+if TYPE_CHECKING:
+    from desk360_async.sandbox import RunningServer, Sandbox
 
 __all__ = ["sandbox"]
 
@@ -37,6 +38,9 @@ def sandbox(
         account: Integrations and templates, a JSON file.
         allow_remote: Listen on an address that other machines reach.
     """
+    from desk360_async.sandbox import Sandbox, load_account
+    from desk360_async.sandbox import run as serve
+
     terminal = Terminal()
     try:
         known = load_account(account) if account else None
@@ -48,7 +52,7 @@ def sandbox(
     return 0
 
 
-def _tell(terminal: Terminal, made: Sandbox, server: RunningServer) -> None:
+def _tell(terminal: Terminal, made: "Sandbox", server: "RunningServer") -> None:
     integrations = ", ".join(str(row["id"]) for row in made.account.integrations)
     terminal.say(f"A sandbox for Desk360 listens at {server.url}; Ctrl-C stops it.", "bold")
     terminal.say(f"  API key         {made.api_key}")

@@ -1,0 +1,516 @@
+"""`desk360 send list`: every row gets a result, bad rows are skipped, and nobody is written to twice."""
+
+import csv
+import io
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from attrs import evolve
+from rich.console import Console
+
+from desk360_async import ConfigurationError, InvalidMessage, Outcome
+from desk360_async.cli import _progress, _session, docs
+from desk360_async.cli import sandbox as sandbox_command
+from desk360_async.cli._progress import Meter, duration
+from desk360_async.cli._results import RowResult, Tally, Writer, neutral
+from desk360_async.cli._rows import Letter, Recipients
+from desk360_async.cli._terminal import Terminal
+from desk360_async.sandbox import Fault, Sandbox
+from desk360_async.sandbox.faults import FaultKind
+
+from .conftest import Desk360, Server
+
+WELCOME = ("--template", "welcome", "--language", "English")
+BIRTHDAY = ("--template", "birthday", "--language", "English", "--map", "body-1=name")
+
+
+def results(file: Path) -> list[dict[str, str]]:
+    """Read a results file."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def written(tmp_path: Path, content: str | bytes) -> Path:
+    """Write a list."""
+    file = tmp_path / "list.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+# ── reading ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    "content",
+    [
+        "name,phone\nÇağla,+905551110001\n",
+        "name;phone\r\nÇağla;+905551110001\r\n",
+        "name\tphone\nÇağla\t+905551110001",
+        "\ufeffname,phone\nÇağla,+905551110001\n",
+        "sep=;\nname;phone\nÇağla;+905551110001\n",
+        "name,phone\n\n , \nÇağla,+905551110001\n",
+        'name , Phone\n"Çağla","+905551110001"\n',
+    ],
+)
+def test_reads_what_spreadsheets_write(tmp_path: Path, content: str) -> None:
+    """Separators, a BOM, line ends and blank rows."""
+    recipients = Recipients.open(written(tmp_path, content))
+    (row,) = recipients
+    assert (row.phone, row.cells["name"], row.problem) == ("+905551110001", "Çağla", None)
+    assert content.splitlines()[row.line - 1].startswith(("Ç", '"Ç'))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "must name the columns"),
+        (b"\n+905551110001\n", "must name the columns"),
+        (b"\xff\xfen\x00", "is UTF-16"),
+        (b"na\xfeme,phone\n", "header isn't UTF-8"),
+        (b"phone,phone\n", "names 'phone' more than once"),
+        (b"name,number\n", "which column holds the phone?"),
+        (b"+905551110001\n+905551110002\n", "seems to hold a recipient"),
+    ],
+)
+def test_unusable_file_is_refused_as_a_whole(tmp_path: Path, content: bytes, problem: str) -> None:
+    """Without a header that can be understood nothing is sent."""
+    with pytest.raises(ConfigurationError, match=re.escape(problem)):
+        Recipients.open(written(tmp_path, content))
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    """What is no file says so."""
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        Recipients.open(tmp_path / "no.csv")
+    with pytest.raises(ConfigurationError, match="no ordinary file"):
+        Recipients.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (b"a,+905551110001,c\n", "has 3 cells, and the header has 2"),
+        (b"a\n", "has 1 cells"),
+        (b"\xe7,+905551110001\n", "isn't UTF-8"),
+        (b'"' + b"x\n" * 30 + b'",+905551110001\n', "goes on for 31 lines; a quote isn't closed"),
+        (b'"' + b"x" * 140_000 + b'",+905551110001\n', "can't be read: field larger than field limit"),
+    ],
+)
+def test_bad_row_says_why_and_loses_no_other(tmp_path: Path, rows: bytes, problem: str) -> None:
+    """The row behind a bad one is read."""
+    bad, good = Recipients.open(written(tmp_path, b"name,phone\n" + rows + b"z,+905551110009\n"))
+    assert bad.line == 2
+    assert problem in str(bad.problem)
+    assert good.cells["name"] == "z"
+
+
+def test_phone_column_of_ones_choice(tmp_path: Path) -> None:
+    """--phone-column names it; a wrong name lists what there is; a lone column needs no name."""
+    file = written(tmp_path, "who,gsm\na,+905551110001\n")
+    assert next(iter(Recipients.open(file, "gsm"))).phone == "+905551110001"
+    with pytest.raises(ConfigurationError, match="has no column 'tel'; the columns are: who, gsm"):
+        Recipients.open(file, "tel")
+    assert Recipients.open(written(tmp_path, "numara\n+905551110001\n")).phone == "numara"
+
+
+def test_letter_refuses_a_repeat_and_a_gap(tmp_path: Path) -> None:
+    """A phone that came before, in any spelling, and an empty cell."""
+    content = "name,phone\na,+905551110001\nb,+90 555 111 00 01\n,+905551110002\n"
+    first, again, gap = Recipients.open(written(tmp_path, content))
+    letter = Letter(1, 1, {"body-1": "name"})
+    assert letter(first).parameters == {"body-1": "a"}
+    with pytest.raises(InvalidMessage, match="the same as in line 2"):
+        letter(again)
+    assert evolve(letter, repeats=True)(again).to == "+905551110001"
+    with pytest.raises(InvalidMessage, match="column 'name' is empty"):
+        letter(gap)
+
+
+# ── results ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_formulas_are_neutralised(cell: str) -> None:
+    """A spreadsheet shows them instead of running them."""
+    assert neutral(cell) == f"'{cell}"
+
+
+@pytest.mark.parametrize("cell", ["+905551110001", "plain", "", None, 5])
+def test_other_cells_stay(cell: object) -> None:
+    """A phone in E.164 is no formula."""
+    assert neutral(cell) == ("" if cell is None else str(cell))
+
+
+@pytest.mark.parametrize(("outcomes", "code"), [("aa", 0), ("an", 3), ("au", 4), ("nu", 4), ("", 0)])
+def test_exit_code_tells_the_worst(outcomes: str, code: int) -> None:
+    """Unknown goes before not sent."""
+    kinds = {"a": Outcome.ACCEPTED, "n": Outcome.NOT_SENT, "u": Outcome.UNKNOWN}
+    tally = Tally()
+    for line, letter in enumerate(outcomes):
+        tally.add(RowResult(line, "", kinds[letter]))
+    assert tally.exit_code() == code
+
+
+def test_result_masks_its_phone() -> None:
+    """In reprs and in JSON; the results file holds it whole."""
+    result = RowResult(2, "+905551110001", Outcome.ACCEPTED, "gBEG1")
+    assert "+9055" not in repr(result)
+    assert result.as_json()["phone"] == "…0001"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(4.4, "4 s"), (187, "3:07 min"), (8100, "2:15 h")])
+def test_duration(seconds: float, text: str) -> None:
+    """As people read it."""
+    assert duration(seconds) == text
+
+
+# ── sending ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.real
+def test_list_arrives_and_each_row_has_its_result(
+    desk360: Desk360, server: Server, people: Path, tmp_path: Path
+) -> None:
+    """Parameters come from the row, and message ids go to the file."""
+    out = tmp_path / "results.csv"
+    run = desk360("send", "list", people, *BIRTHDAY, "--out", out, "--base-url", server.url)
+    assert (run.code, run.err.splitlines()[-1]) == (0, f"Results: {out}")
+    received = {m.phone: m for m in server.sandbox.received}
+    assert {p: m.parameters for p, m in received.items()} == {
+        "+905551110001": {"body-1": "Ada"},
+        "+905551110002": {"body-1": "Çağla"},
+        "+905551110003": {"body-1": "小明"},
+    }
+    rows = results(out)
+    assert {row["phone"]: row["message_id"] for row in rows} == {p: m.message_id for p, m in received.items()}
+    assert {row["outcome"] for row in rows} == {"accepted"}
+
+
+@pytest.mark.real
+def test_bad_rows_are_reported_and_skipped(desk360: Desk360, server: Server, tmp_path: Path) -> None:
+    """Each bad row has its line number, a result and a reason; the good ones are sent."""
+    file = written(
+        tmp_path,
+        "name,phone\na,+905551110001\nb,=cmd()\nc,+905551110001\nd\ne,+90500000000000\nf,+905551110006\n",
+    )
+    out = tmp_path / "results.csv"
+    run = desk360("send", "list", file, *BIRTHDAY, "--out", out, "--base-url", server.url)
+    assert run.code == 3
+    assert [m.phone for m in server.sandbox.received] == ["+905551110001", "+905551110006"]
+    rows = {row["line"]: row for row in results(out)}
+    assert sorted(rows) == ["2", "3", "4", "5", "6", "7"]
+    assert rows["3"]["phone"] == "'=cmd()"
+    assert "line 4: phone: the same as in line 2" in run.err
+    assert "HTTP 400" in rows["6"]["reason"]
+    assert "6 rows" in run.out
+    assert "2 accepted, 4 not sent, 0 unknown" in run.out
+    assert "+905551110001" not in run.out + run.err
+
+
+@pytest.mark.real
+def test_json_lines(desk360: Desk360, server: Server, people: Path) -> None:
+    """A line of JSON a row on stdout, nothing else there."""
+    run = desk360("send", "list", people, *BIRTHDAY, "--json", "--base-url", server.url)
+    assert sorted(row["line"] for row in run.json) == [2, 3, 4]
+    assert {row["outcome"] for row in run.json} == {"accepted"}
+    assert "3 accepted" in run.err
+    quiet = desk360("send", "list", people, *BIRTHDAY, "--json", "-q", "--base-url", server.url)
+    assert "accepted" not in quiet.err
+
+
+@pytest.mark.real
+def test_columns_named_like_variables_need_no_map(desk360: Desk360, server: Server, tmp_path: Path) -> None:
+    """A column "body-1" fills body-1."""
+    file = written(tmp_path, "body-1;phone\nAda;+905551110001\n")
+    run = desk360("send", "list", file, "--template", "88", "--language", "1", "--base-url", server.url)
+    assert run.code == 0
+    assert server.sandbox.received[0].parameters == {"body-1": "Ada"}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (
+            ("--template", "birthday", "--language", "English"),
+            "birthday takes body-1: add --map body-1=COLUMN",
+        ),
+        ((*BIRTHDAY[:4], "--map", "body-1=nam"), "has no column 'nam'; it has name, phone"),
+        ((*BIRTHDAY[:4], "--map", "name"), "--map name: must be VARIABLE=COLUMN"),
+        (("--template", "nope", "--language", "English"), "'nope' is unknown"),
+        (("--template", "birthday", "--language", "Deutsch"), "'Deutsch' is unknown; template birthday has"),
+        ((*BIRTHDAY, "--phone-column", "gsm"), "has no column 'gsm'"),
+    ],
+)
+def test_misfit_is_found_before_the_first_send(
+    desk360: Desk360, server: Server, people: Path, words: tuple[str, ...], problem: str
+) -> None:
+    """One error instead of one a row, and no send spent."""
+    run = desk360("send", "list", people, *words, "--base-url", server.url)
+    assert run.code == 2
+    assert problem in run.err
+    assert not server.sandbox.received
+
+
+@pytest.mark.real
+def test_results_are_never_overwritten(desk360: Desk360, server: Server, people: Path) -> None:
+    """An old results file may be the only record of what went out; and the list itself is no target."""
+    run = desk360("send", "list", people, *BIRTHDAY, "--out", people, "--base-url", server.url)
+    assert (run.code, server.sandbox.received) == (2, [])
+    assert "exists; name another file" in run.err
+    lost = people.parent / "no" / "results.csv"
+    assert "--out" in desk360("send", "list", people, *BIRTHDAY, "--out", lost, "-q").err
+
+
+@pytest.mark.real
+def test_wrong_key_stops_the_list_and_accounts_for_every_row(
+    desk360: Desk360, live: Server, tmp_path: Path
+) -> None:
+    """What one row meets, all would: 403 isn't tried a hundred times."""
+    file = written(tmp_path, "phone\n" + "".join(f"+90555111{n:04}\n" for n in range(100)))
+    live.sandbox.faults.add(Fault("status", status=403, method="POST"))
+    out = tmp_path / "results.csv"
+    run = desk360("send", "list", file, *WELCOME, "--live", "--yes", "--out", out)
+    assert run.code == 3
+    assert "Stopped early: stopped before it was sent: HTTP 403" in run.err
+    assert len(results(out)) == 100
+    assert len(live.sandbox.requests) < 30
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("fault", "word"), [("reset_after", "unknown"), ("reset_before", "unknown")])
+def test_dead_server_stops_the_list(
+    desk360: Desk360, server: Server, tmp_path: Path, fault: FaultKind, word: str
+) -> None:
+    """Ten failures in a row: the rest isn't tried, and each unknown is counted as one."""
+    file = written(tmp_path, "phone\n" + "".join(f"+90555111{n:04}\n" for n in range(60)))
+    server.sandbox.faults.add(Fault(fault, method="POST"))
+    out = tmp_path / "results.csv"
+    run = desk360(
+        "send", "list", file, *WELCOME, "--lane", "interactive", "--out", out, "--base-url", server.url
+    )
+    assert run.code == 4
+    assert "10 failures in a row" in run.err
+    assert "look in Desk360's panel before you send them again" in run.err
+    outcomes = [row["outcome"] for row in results(out)]
+    assert len(outcomes) == 60
+    assert 10 <= outcomes.count(word) < 30
+
+
+# ── asking ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_live_needs_a_place_for_results(desk360: Desk360, people: Path) -> None:
+    """An unknown outcome that nobody wrote down would be lost."""
+    run = desk360("send", "list", people, *BIRTHDAY, "--live")
+    assert run.code == 2
+    assert "add --out results.csv" in run.err
+
+
+@pytest.mark.real
+def test_live_list_off_a_terminal_needs_yes(
+    desk360: Desk360, live: Server, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is there to be asked."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    run = desk360("send", "list", people, *BIRTHDAY, "--live", "--json")
+    assert run.code == 2
+    assert "a live send to 3 recipients must be confirmed" in run.json[0]["reason"]
+    assert not live.sandbox.received
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("typed", "code", "sent"), [("3", 0, 3), ("yes", 2, 0), ("", 2, 0)])
+def test_number_of_recipients_is_typed(
+    desk360: Desk360,
+    live: Server,
+    people: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    code: int,
+    sent: int,
+) -> None:
+    """The number, and nothing else, lets a live list go."""
+    monkeypatch.setattr(_session.sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda: typed)
+    run = desk360("send", "list", people, *BIRTHDAY, "--live", "--json")
+    assert (run.code, len(live.sandbox.received)) == (code, sent)
+
+
+# ── in the terminal ────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def interrupting(ready: Callable[[], bool], *pauses: float) -> Iterator[None]:
+    """Press Ctrl-C in this process after each pause, once `ready` says so."""
+
+    def press() -> None:
+        deadline = time.monotonic() + 20
+        while not ready() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for pause in pauses or (0.0,):
+            time.sleep(pause)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    yield
+    presser.join()
+
+
+@pytest.mark.real
+def test_ctrl_c_finishes_what_is_on_the_wire_and_accounts_for_the_rest(
+    desk360: Desk360, tmp_path: Path
+) -> None:
+    """One Ctrl-C: no unknown, and a result for every row; the server agrees on who got it."""
+    file = written(tmp_path, "phone\n" + "".join(f"+90555111{n:04}\n" for n in range(2000)))
+    out = tmp_path / "results.csv"
+    made = Sandbox(limit=60, period=60.0)
+    with made.serve_in_thread() as server, interrupting(lambda: made.accepted >= 5):
+        run = desk360("send", "list", file, *WELCOME, "--out", out, "--base-url", server.url)
+    rows = results(out)
+    assert run.code == 3
+    assert "Stopping: what is on the wire may finish" in run.err
+    assert "Stopped early: interrupted" in run.err
+    assert len(rows) == 2000
+    assert {row["phone"] for row in rows if row["outcome"] == "accepted"} == {m.phone for m in made.received}
+    assert not [row for row in rows if row["outcome"] == "unknown"]
+
+
+@pytest.mark.real
+def test_second_ctrl_c_stops_at_once_and_says_what_is_unknown(desk360: Desk360, tmp_path: Path) -> None:
+    """What the server holds back is unknown then."""
+    file = written(tmp_path, "phone\n" + "".join(f"+90555111{n:04}\n" for n in range(40)))
+    out = tmp_path / "results.csv"
+    made = Sandbox()
+    made.faults.add(Fault("stall", method="POST"))
+    began = time.monotonic()
+    with made.serve_in_thread() as server, interrupting(lambda: made.accepted >= 8, 0.0, 1.0):
+        words = (*WELCOME, "--lane", "interactive", "--out", out, "--base-url", server.url)
+        run = desk360("send", "list", file, *words)
+    assert run.code == 4
+    assert time.monotonic() - began < 20
+    assert [row["outcome"] for row in results(out)].count("unknown") == 8
+    assert len(results(out)) == 40
+
+
+@pytest.mark.real
+def test_sandbox_ends_with_ctrl_c(desk360: Desk360, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says where it listens, and what it took."""
+    listening = threading.Event()
+    told = sandbox_command._tell
+
+    def tell(*about: Any) -> None:
+        told(*about)
+        listening.set()
+
+    monkeypatch.setattr(sandbox_command, "_tell", tell)
+    with interrupting(listening.is_set, 0.5):
+        run = desk360("sandbox", "--port", "0")
+    assert run.code == 0
+    assert "listens at http://127.0.0.1:" in run.out
+    assert "0 messages taken" in run.err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_meter_shows_rate_refusals_and_time_left(
+    terminal: bool,
+    monkeypatch: pytest.MonkeyPatch,  # a table's column
+) -> None:
+    """A bar on a terminal, a line now and then elsewhere."""
+    now = 0.0
+    monkeypatch.setattr(_progress.anyio, "current_time", lambda: now)
+    told = io.StringIO()
+    console = Console(file=told, force_terminal=terminal, width=100)
+    tally = Tally(accepted=20, not_sent=1, unknown=2)
+    with Meter(Terminal(err=console), 40) as meter:
+        meter._sent = 19
+        meter.show(tally, sent=False)
+        now = 20.0
+        meter.show(tally, sent=True)
+    assert "60/min · 1 refused · 2 unknown · 20 s left" in told.getvalue()
+
+
+@pytest.mark.real
+def test_full_disk_stops_the_list(
+    desk360: Desk360, server: Server, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that can't be written down ends the sending, in one line."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "results.csv")
+
+    monkeypatch.setattr(Writer, "write", full)
+    run = desk360("send", "list", people, *BIRTHDAY, "--base-url", server.url)
+    assert run.code == 3
+    assert "results.csv: No space left on device" in run.err
+
+
+@pytest.mark.real
+def test_bar_on_a_terminal(tmp_path: Path, people: Path) -> None:
+    """On a terminal there is a bar with the rate, the refusals and the time left."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "desk360_async.cli", "send", "list", str(people), *BIRTHDAY]
+    env = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
+    process = subprocess.Popen(command, stderr=theirs, stdout=subprocess.DEVNULL, env=env)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    assert process.wait() == 0
+    assert "━" in shown.decode()
+    assert re.search(r"3/3\S* \S+/min · 0 refused · 0 unknown · 0 s left", shown.decode())
+
+
+@pytest.mark.real
+def test_demo(desk360: Desk360, tmp_path: Path) -> None:
+    """A list with an invalid number, a duplicate and a refused one: all accounted for, none sent twice."""
+    out = tmp_path / "demo.csv"
+    run = desk360("demo", "--count", "40", "--out", out)
+    assert run.code == 0
+    assert "37 accepted, 3 not sent, 0 unknown" in run.out
+    assert "this sandbox takes 60 in 3 s" in run.err
+    assert "37 messages taken, 37 different phones, 0 refusals" in run.err
+    assert len(results(out)) == 40
+
+
+@pytest.mark.parametrize("words", [("--host", "0.0.0.0"), ("--limit", "0"), ("--account", os.devnull)])
+def test_sandbox_refuses_nonsense(desk360: Desk360, words: tuple[str, ...]) -> None:
+    """An address that others reach needs a flag; settings must make sense."""
+    run = desk360("sandbox", *words)
+    assert run.code == 2
+    assert run.err.startswith("desk360: ")
+
+
+def test_docs(desk360: Desk360, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guide is the README that the package was built with."""
+    described = SimpleNamespace(json={"description": "# desk360-async\n"})
+    monkeypatch.setattr(docs, "metadata", lambda _: described)
+    assert desk360("docs").out == "# desk360-async\n"
+
+    def missing(_: str) -> None:
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(docs, "metadata", missing)
+    assert desk360("docs").code == 2
