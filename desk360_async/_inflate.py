@@ -30,6 +30,7 @@ class Inflater:
         self._deflate = name == "deflate"
         self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._started = False
+        self._head = b""
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield what a chunk decodes to, at most 64 KiB at a time.
@@ -41,6 +42,12 @@ class Inflater:
             if chunk:
                 yield chunk
             return
+        if self._deflate and not self._started:
+            # It takes two bytes to tell zlib's format from a raw one.
+            chunk, self._head = self._head + chunk, b""
+            if len(chunk) < 2:
+                self._head = chunk
+                return
         while chunk := self._next_member(chunk):
             piece = self._decompress(chunk)
             if piece:
@@ -76,6 +83,8 @@ class Inflater:
         Raises:
             Undecodable: if the compressed data stops too early.
         """
+        if self._head:
+            raise Undecodable("the compressed body stops too early")
         if self._plain or not self._started:
             return
         while not self._stream.eof:
