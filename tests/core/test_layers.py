@@ -1,0 +1,83 @@
+"""The architecture: imports point one way, and one module knows httpx."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent.parent / "desk360_async"
+# From the ground up: a module may import what stands before it. Those on one line don't know each other.
+LAYERS = [
+    "_errors _version _threads _brake _background _inflate",
+    "_phones _attachments _headers _redaction _verdict",
+    "_bucket _checks _forms",
+    "_settings _rate_limits _token_file _parts",
+    "_limiter _host_limiter _messages",
+    "_codec _replies",
+    "_catalog _calls _uploads",
+    "_refusals",
+    "_wire _http",
+    "_delivery _resources",
+    "_downloads _fanout",
+    "_client",
+]
+RANK = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}
+MODULES = sorted(PACKAGE.glob("_*.py"))
+CORE = [path for path in MODULES if path.stem != "__init__"]
+
+
+def imported(path: Path, *, typing_too: bool = False) -> set[str]:
+    """Return the modules that a file imports, ours without the package's name."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not typing_too:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+                node.body = [ast.Pass()]
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            home = "." * node.level + (node.module or "")
+            home = home.replace("desk360_async.", ".", 1) if not node.level else home
+            found |= {
+                f"{home}{alias.name}" if home in (".", "desk360_async") else home for alias in node.names
+            }
+    return found
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_imports_point_one_way(path: Path) -> None:
+    """A module knows only what stands below it, and nothing that stands on top of the core."""
+    ours = {
+        name.lstrip(".").removeprefix("desk360_async")
+        for name in imported(path)
+        if name.startswith((".", "desk360_async"))
+    }
+    assert {name for name in ours if RANK[name] >= RANK[path.stem]} == set()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in PACKAGE.rglob("*.py") if "sandbox" not in p.parts and "testing" not in p.parts],
+    ids=str,
+)
+def test_one_module_knows_httpx(path: Path) -> None:
+    """Whoever wants another HTTP stack replaces one file."""
+    knows = {name.partition(".")[0] for name in imported(path)} & {"httpx", "httpx2", "httpcore"}
+    assert knows == ({"httpx"} if path.name == "_http.py" else set())
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "sandbox").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_sandbox_imports_nothing_of_the_client(path: Path) -> None:
+    """Each checks the other, instead of sharing a mistake."""
+    ours = {name for name in imported(path, typing_too=True) if name.startswith(("desk360_async", "."))}
+    assert {
+        name for name in ours if not name.startswith((".sandbox", "desk360_async.sandbox", "._"))
+    } == set()
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_a_module_says_what_may_live_there(path: Path) -> None:
+    """In its docstring."""
+    assert path.stem == "_version" or ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
