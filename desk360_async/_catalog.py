@@ -211,4 +211,9 @@ def matching(items: Sequence[T], name: str, name_of: Any) -> list[T]:
     wanted = fold(name)
     named = [(fold(name_of(item)), item) for item in items if isinstance(name_of(item), str)]
     exact = [item for text, item in named if text == wanted]
-    return exact or [item for text, item in named if text.casefold() == wanted.casefold()]
+    return exact or [item for text, item in named if _case_folded(text) == _case_folded(wanted)]
+
+
+def _case_folded(name: str) -> str:
+    # Turkish has two letters i, and Unicode folds neither I to the dotless one nor the dotted capital to i.
+    return name.casefold().replace("i\u0307", "i").replace("\u0131", "i")
