@@ -125,7 +125,8 @@ def _client(
 
 def _sandbox_url(common: Common) -> str | None:
     """Return the address of a sandbox that somebody started, if that is where to go without `--live`."""
-    url = common.base_url or os.environ.get("DESK360_BASE_URL") or ""
+    given = common.base_url
+    url = os.environ.get("DESK360_BASE_URL", "") if given is None else given
     if is_loopback(urlsplit(url).hostname or ""):
         return url
     if common.base_url:

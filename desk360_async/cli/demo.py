@@ -53,7 +53,8 @@ def demo(
             await Mailing(file, letter, out=out, lane="bulk").send(session)
             return _account(session)
 
-    # Of the shared options only those that make sense: a demo is never live.
+    # Of the shared options only those that make sense: a demo is never live. Nor does it go to the sandbox
+    # that the environment may name, whose minute is a long one.
     return run(Common(json=json, quiet=quiet, verbose=verbose, base_url=""), work)
 
 
