@@ -11,6 +11,8 @@ if os.environ.get("DESK360_TEST_HTTP_STACK") == "httpx2":
 
 import pytest
 
+# A project of its own, for nox's session `build`.
+collect_ignore = ["scratch_project"]
 pytest_plugins = ["pytester"]
 # The kit guards this project's own tests too; where the package is installed, pytest has it already.
 if not entry_points(group="pytest11", name="desk360"):
