@@ -10,7 +10,11 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 def block(fence: str, word: str) -> str:
     """Return the one block of the page with this word in it."""
-    (found,) = (text for text in re.findall(rf"^```{fence}\n(.*?)^```$", README, re.M | re.S) if word in text)
+    (found,) = (
+        text
+        for text in re.findall(rf"^```{fence}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+        if word in text
+    )
     return str(found)
 
 
