@@ -146,11 +146,7 @@ class Download:
 
     async def _open(self, url: str) -> Opened:
         delivery, options = self._delivery, self._options
-        headers = tuple((k, v) for k, v in delivery.headers if k != "accept")
-        if urlsplit(url)[:2] != urlsplit(delivery.base_url)[:2]:
-            headers = tuple((k, v) for k, v in headers if k not in ("authorization", "host"))
-            headers = (("host", urlsplit(url).netloc), *headers)
-        request = Request("GET", url, (*headers, ("accept", "*/*")))
+        request = self._request(url)
         patience = Patience(options)
         while True:
             try:
@@ -165,6 +161,13 @@ class Download:
                 answered = await self._read_error(opened)
                 error, judged = delivery.setback(self._call, answered, patience)
             await delivery.pause(options.retry, patience, error, judged)
+
+    def _request(self, url: str) -> Request:
+        headers = tuple((k, v) for k, v in self._delivery.headers if k != "accept")
+        if urlsplit(url)[:2] != urlsplit(self._delivery.base_url)[:2]:
+            headers = tuple((k, v) for k, v in headers if k not in ("authorization", "host"))
+            headers = (("host", urlsplit(url).netloc), *headers)
+        return Request("GET", url, (*headers, ("accept", "*/*")))
 
     async def _read_error(self, opened: Opened) -> Answered:
         body = b""

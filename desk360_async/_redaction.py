@@ -17,6 +17,7 @@ _MASK = "[key]"
 _NUMBER = re.compile(r"[0-9]{7,}")
 # With what people write between digits. A second pass: it could join two numbers that stand side by side.
 _SPACED_NUMBER = re.compile(r"[0-9]{1,6}(?:[ ().\-\u00a0]{1,2}[0-9]+){1,12}")
+_E164 = re.compile(r"(?:\+|%2B)([1-9][0-9]{6,14})", re.IGNORECASE)
 _MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
 _BEARER = re.compile(r"\b(bearer|basic)(\s+|%20)[^\s'\",;)\]}]+", re.IGNORECASE)
 
@@ -56,6 +57,11 @@ def mask_phones(text: str, phones: Iterable[str]) -> str:
     return mask_ids(text)
 
 
+def phones_in(text: str) -> frozenset[str]:
+    """Return the digits of the E.164 numbers in a text, percent-encoded or not."""
+    return frozenset(_E164.findall(text))
+
+
 def mask_ids(text: str) -> str:
     """Return the text with message ids cut: they decode to the phone."""
     return _MESSAGE_ID.sub(lambda found: mask_phone(found[0]), text)
@@ -64,6 +70,16 @@ def mask_ids(text: str) -> str:
 def mask_numbers(text: str) -> str:
     """Return the text with every number that may be a phone cut to its last four digits."""
     return mask_ids(_NUMBER.sub(lambda found: mask_phone(found[0]), text))
+
+
+def masked_repr(value: object) -> str:
+    """Return a repr in which every number that may be a phone is cut, in groups or not, and every id."""
+    return mask_numbers(_SPACED_NUMBER.sub(_mask_if_long, repr(value)))
+
+
+def _mask_if_long(found: re.Match[str]) -> str:
+    digits = re.sub(r"[^0-9]", "", found[0])
+    return mask_phone(digits) if len(digits) >= 7 else found[0]
 
 
 class Redaction(logging.Filter):

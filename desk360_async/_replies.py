@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 from ._errors import Desk360Error, Outcome, mask_phone
 from ._messages import Message
+from ._redaction import masked_repr
 
 T = TypeVar("T")
 
@@ -134,8 +135,8 @@ class Answer:
     """
 
     status: int
-    headers: Mapping[str, str]
-    data: Any
+    headers: Mapping[str, str] = field(repr=masked_repr)
+    data: Any = field(repr=masked_repr)
 
 
 @frozen

@@ -34,7 +34,7 @@ from ._messages import (
     phones_of,
 )
 from ._phones import digits_of, parse_phone
-from ._redaction import mask_phones
+from ._redaction import mask_phones, phones_in
 from ._refusals import api_error, error_from, text_of
 from ._replies import Answer, BulkSent, Page, Sent, SentFile, SentMedia
 from ._verdict import Body, verdict
@@ -185,6 +185,7 @@ def free_call(
         content=content,
         idempotent=idempotent or safe,
         has_outcome=not safe,
+        phones=phones_in(path + query + (content or b"").decode()),
     )
 
 
