@@ -201,7 +201,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 # Type checkers would take any name for one of ours.
-if not TYPE_CHECKING:
+if not TYPE_CHECKING:  # pragma: no branch  # at run time it never is
 
     def __getattr__(name: str) -> object:
         if name not in _HOME_OF:

@@ -513,7 +513,7 @@ _HEADERS: st.SearchStrategy[dict[str, str]] = st.dictionaries(
 
 @pytest.mark.parametrize("name", CALLS)
 @given(status=st.integers(100, 999) | st.just(200), headers=_HEADERS, body=_BODIES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_nothing_but_a_reply_or_our_error(
     name: str, status: int, headers: dict[str, str], body: bytes
 ) -> None:

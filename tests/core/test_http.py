@@ -1,0 +1,185 @@
+"""The binding to the HTTP library: what it is told, what it leaves behind, and what its logs may show."""
+
+import importlib.util
+import logging
+import ssl
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from desk360_async import AsyncDesk360, _codec, _http
+from desk360_async._http import Request, _orphans, own_transport
+from desk360_async._redaction import Redaction, redact_logs
+from tests.core.stand_ins import ID, KEY, TO, Wire, connect, sent
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_one_ssl_context_serves_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading the CA file takes longer than a request; one's own context is used as it is."""
+    monkeypatch.setattr(_http, "_contexts", {})
+    made: list[Any] = []
+    monkeypatch.setattr(
+        httpx,
+        "create_ssl_context",
+        lambda verify, trust_env: made.append((verify, trust_env)) or ssl.create_default_context(),
+    )
+    own = ssl.create_default_context()
+    for verify in (True, True, False, False, own, own):
+        transport = await own_transport(verify, proxy=None, max_connections=5)
+        await transport.aclose()
+    assert made == [(True, False), (False, False)]
+
+
+async def test_the_environments_proxies_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would decide where the key goes."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://evil.example:1")
+    options: list[dict[str, Any]] = []
+    original = httpx.AsyncHTTPTransport
+
+    def make(**given: Any) -> Any:
+        options.append(given)
+        return original(**given)
+
+    monkeypatch.setattr(httpx, "AsyncHTTPTransport", make)
+    transport = await own_transport(True, proxy=None, max_connections=5)
+    await transport.aclose()
+    assert (options[0]["trust_env"], options[0]["proxy"]) == (False, None)
+    assert options[0]["limits"].keepalive_expiry == 15.0
+
+
+def pool(*connections: Any, owned: Any = None) -> SimpleNamespace:
+    """Make a pool as httpcore's looks from outside."""
+    return SimpleNamespace(_connections=list(connections), _requests=[SimpleNamespace(connection=owned)])
+
+
+def connection(*, idle: bool = False, closed: bool = False) -> Any:
+    """Make a connection."""
+    return SimpleNamespace(is_idle=lambda: idle, is_closed=lambda: closed)
+
+
+def test_orphans_are_taken_out_of_the_pool() -> None:
+    """What no live request owns, and is neither idle nor closed, would hold its place for ever."""
+    lost, owned = connection(), connection()
+    kept = [owned, connection(idle=True), connection(closed=True)]
+    state = pool(lost, *kept, owned=owned)
+    assert _orphans(state) == [lost]
+    assert state._connections == kept
+
+
+@pytest.mark.parametrize("other", [None, SimpleNamespace(), SimpleNamespace(_connections=[], _requests=None)])
+def test_another_librarys_pool_is_left_alone(other: Any) -> None:
+    """A later httpcore may keep its own house."""
+    assert _orphans(other) == []
+
+
+async def test_the_cache_of_urls_is_bounded(wire: Wire) -> None:
+    """A client lives for months."""
+    wire.answers = [lambda _: httpx.Response(200, json={})]
+    async with connect(wire) as client:
+        for n in range(450):
+            await client.request("GET", f"/x/{n}")
+        http = await client._delivery.connected()
+        assert len(http._urls) <= 201
+
+
+def test_a_request_shows_neither_key_nor_phone() -> None:
+    """Tracebacks that show local variables print reprs."""
+    text = repr(Request("POST", "https://x/y", (("authorization", KEY),), TO.encode()))
+    assert KEY not in text
+    assert TO not in text
+
+
+async def test_many_first_calls_make_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for it finds it made."""
+    made: list[Wire] = []
+
+    async def slowly(*_: Any, **__: Any) -> Wire:
+        await anyio.sleep(1)
+        made.append(Wire())
+        return made[-1]
+
+    monkeypatch.setattr("desk360_async._delivery.own_transport", slowly)
+    async with connect(None) as client, anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(client.send_text, TO, "x")
+    assert len(made) == 1
+    assert len(made[0].seen) == 5
+
+
+async def test_a_download_cancelled_while_it_waits_for_a_slot_frees_nothing_it_had_not() -> None:
+    """The slot is still the other's."""
+
+    async def hang(_: Any) -> httpx.Response:
+        await anyio.sleep(10)
+        return sent()
+
+    client = connect(Wire(hang, lambda _: httpx.Response(200, content=b"x")), max_connections=1)
+    async with client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.send_text, TO, "x")
+        await anyio.sleep(1)
+        with anyio.move_on_after(1) as scope:
+            await client.read_media("m")
+        assert scope.cancelled_caught
+        began = anyio.current_time()
+        assert (await client.read_media("m")).content == b"x"
+        assert anyio.current_time() - began == pytest.approx(8, abs=0.1)
+
+
+def test_without_orjson_the_standard_library_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra `speed` is an extra."""
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    spec = importlib.util.spec_from_file_location("desk360_async._codec_without_orjson", _codec.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    plain = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plain)
+    assert plain._fast_loads is None
+    assert plain.decode(b'{"a": [1]}') == {"a": [1]}
+
+
+# ── logs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def filtered() -> Any:
+    """The filter on the HTTP stack's loggers, taken off again."""
+    redact_logs("old")
+    redact_logs(KEY)
+    yield logging.getLogger("httpx")
+    for name in logging.root.manager.loggerDict:
+        for old in [f for f in logging.getLogger(name).filters if isinstance(f, Redaction)]:
+            logging.getLogger(name).removeFilter(old)
+
+
+async def test_the_stacks_logs_are_redacted_on_request(
+    filtered: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Keys, what follows Bearer, phones, message ids; in texts, arguments and tracebacks."""
+    caplog.set_level(logging.DEBUG)
+    try:
+        raise ValueError(f"Bearer abc.def {TO}")
+    except ValueError:
+        filtered.exception("sent %s to %s, got %s", KEY, TO, ID)
+    filtered.info("done")
+    assert len(filtered.filters) == 1
+    for secret in (KEY, TO, TO[1:], ID, "abc.def"):
+        assert secret not in caplog.text
+    assert "[key]" in caplog.text
+    assert "done" in caplog.text
+
+
+def test_a_short_key_is_masked_whole() -> None:
+    """It has no long pieces to look for."""
+    assert Redaction("k!y", "").clean("my k!y is") == "my [key] is"
+
+
+@pytest.mark.smoke
+async def test_a_client_of_the_default_stack_can_be_made_and_closed() -> None:
+    """Without a transport of one's own."""
+    async with AsyncDesk360(KEY, integration_id=1) as client:
+        await client._delivery.connected()
