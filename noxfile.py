@@ -122,7 +122,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types: the package, as it is installed, and as a user's code sees it."""
-    session.install(EXTRAS, *group("types"), "nox", "pytest")
+    session.install(EXTRAS, *group("types", "test"), "nox")
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "desk360_async", "--ignoreexternal")

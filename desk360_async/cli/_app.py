@@ -26,7 +26,8 @@ def app() -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative=(), show_default=False),
     )
-    made.register_install_completion_command()
+    # cyclopts leaves its keywords untyped
+    made.register_install_completion_command()  # pyright: ignore[reportUnknownMemberType]
     for command in COMMANDS:
         made.command(f"{__package__}.{command.target}", name=command.name, help=command.summary)
     return made

@@ -76,7 +76,7 @@ class Recipients:
             announced = re.fullmatch(r"sep=([,;\t])\s*", first)  # written by spreadsheets, for spreadsheets
             header = file.readline() if announced else first
         delimiter = announced[1] if announced else max(",;\t", key=header.count)
-        columns = tuple(name.strip() for name in next(csv.reader([header], delimiter=delimiter), []))
+        columns = tuple(name.strip() for name in next(csv.reader([header], delimiter=delimiter), list[str]()))
         _check_columns(path, columns)
         return cls(path, columns, _phone_column(path, columns, phone), delimiter, 1 if announced else 0)
 
