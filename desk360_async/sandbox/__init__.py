@@ -12,6 +12,9 @@ extra `sandbox`. In process, in virtual time, or over TCP:
     sandbox.faults.add(Fault("reset_after", path="*/messages", times=1))
     assert sandbox.sent(to="+905551112233", template="order_shipped")
 
+    sandbox = Sandbox(webhook="http://127.0.0.1:8000/hooks/secret")     # "delivered" and "read" go there, and
+    sandbox.reply("+905551112233", "Where is it?")                      # what customers write
+
 The default account has the integrations 11 (25 templates, two pages) and 22 (3 templates). Templates 75 (in
 English), 90 and 91 are in review, 92 is not sendable; 79, 80 and 81 need a file. Numbers that end in 0000000
 pass for valid and are refused as "not on WhatsApp". `/_sandbox/…` shows record and settings over HTTP.
@@ -31,6 +34,8 @@ from desk360_async.sandbox.records import (
 )
 from desk360_async.sandbox.sandbox import Sandbox
 from desk360_async.sandbox.server import RunningServer, run
+from desk360_async.sandbox.targets import WebhookTarget
+from desk360_async.sandbox.webhooks import SentWebhook, Webhooks
 
 __all__ = [
     "Account",
@@ -42,7 +47,10 @@ __all__ = [
     "ReceivedRequest",
     "RunningServer",
     "Sandbox",
+    "SentWebhook",
     "StoredMedia",
+    "WebhookTarget",
+    "Webhooks",
     "demo_account",
     "load_account",
     "parse_account",

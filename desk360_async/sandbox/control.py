@@ -58,6 +58,44 @@ async def requests(sandbox: "Sandbox", _request: Request) -> Response:
     return JSONResponse([asdict(entry) for entry in sandbox.requests])
 
 
+async def reply(sandbox: "Sandbox", request: Request) -> Response:
+    """POST /_sandbox/reply: a customer's message: `phone`, `text`, `name`, and the vendor's own fields."""
+    fields = {str(name): value for name, value in (await _json_object(request)).items()}
+    try:
+        identity = sandbox.reply(str(fields.pop("phone", "")), **fields)
+    except (TypeError, ValueError) as error:
+        return JSONResponse({"error": str(error)}, status_code=400)
+    return JSONResponse({"id": identity}, status_code=202)
+
+
+async def webhooks(sandbox: "Sandbox", _request: Request) -> Response:
+    """GET /_sandbox/webhooks: those sent, and how the next ones will be."""
+    return JSONResponse(_webhook_settings(sandbox) | {"sent": [asdict(one) for one in sandbox.webhooks.sent]})
+
+
+async def change_webhooks(sandbox: "Sandbox", request: Request) -> Response:
+    """PUT /_sandbox/webhooks: delays in seconds (null: never); duplicates, drops, disorder from 0 to 1."""
+    settings = await _json_object(request)
+    for name, value in settings.items():
+        share = name in ("duplicates", "drops", "disorder")
+        usable = isinstance(value, int | float) and 0 <= value <= (1 if share else 86_400)
+        if name not in _SETTINGS or not (usable or (value is None and not share)):
+            problem = f"{name}: one of {', '.join(_SETTINGS)}; seconds, null, or a share from 0 to 1"
+            return JSONResponse({"error": problem}, status_code=400)
+    for name, value in settings.items():
+        setattr(sandbox.webhooks, name, value)
+    return JSONResponse(_webhook_settings(sandbox))
+
+
+_SETTINGS = ("delivered_after", "read_after", "duplicates", "drops", "disorder")
+
+
+def _webhook_settings(sandbox: "Sandbox") -> dict[str, Any]:
+    return {name: getattr(sandbox.webhooks, name) for name in _SETTINGS} | {
+        "pending": sandbox.webhooks.pending
+    }
+
+
 async def reset(sandbox: "Sandbox", _request: Request) -> Response:
     """POST /_sandbox/reset: forget what was received and counted, stop all faults."""
     sandbox.reset()
@@ -119,6 +157,9 @@ _VIEWS: tuple[tuple[str, str, View], ...] = (
     ("GET", "/received", received),
     ("GET", "/reads", reads),
     ("GET", "/requests", requests),
+    ("POST", "/reply", reply),
+    ("GET", "/webhooks", webhooks),
+    ("PUT", "/webhooks", change_webhooks),
     ("POST", "/reset", reset),
     ("GET", "/faults", list_faults),
     ("POST", "/faults", add_fault),

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any
 
 from starlette.routing import Mount, Router
 
@@ -22,7 +23,9 @@ from desk360_async.sandbox.records import (
 )
 from desk360_async.sandbox.server import RunningServer, serve, serve_in_thread
 from desk360_async.sandbox.store import RefusedPhones, Store, ends_in_zeros
+from desk360_async.sandbox.targets import WebhookTarget
 from desk360_async.sandbox.throttle import Throttle
+from desk360_async.sandbox.webhooks import Webhooks
 from desk360_async.sandbox.windows import WindowRule
 
 
@@ -47,9 +50,14 @@ class Sandbox:
         keep: Messages remembered, the latest; None for all. Requests: a tenth of it.
         record: False remembers nothing but the counts.
         max_body: Bytes of the largest body; what is larger is 413.
+        webhook: Where webhooks go: a URL, an ASGI application with the path, `(app, "/hooks/secret")`, or an
+            async function of a body. `.webhooks` sends them, and can repeat, drop and disorder them.
+        delivered_after: Seconds after a message was taken until its webhook "delivered"; None for never.
+        read_after: Seconds after a message was taken until its webhook "read"; None for never.
+        allow_remote_webhook: Whether `webhook` may be another machine's URL.
 
     Raises:
-        ValueError: limit, period, window or traffic make no sense.
+        ValueError: limit, period, window, traffic or webhook make no sense.
     """
 
     def __init__(
@@ -69,6 +77,10 @@ class Sandbox:
         keep: int | None = 10_000,
         record: bool = True,
         max_body: int = MAX_BODY,
+        webhook: WebhookTarget | None = None,
+        delivered_after: float | None = 0.5,
+        read_after: float | None = 2.0,
+        allow_remote_webhook: bool = False,
     ) -> None:
         keep = keep if record else 0
         self.api_key = api_key
@@ -77,6 +89,16 @@ class Sandbox:
         self.throttle = Throttle(
             limit=limit, period=period, rule=window, clock=clock, others=other_traffic, seed=seed
         )
+        self.webhooks = Webhooks(
+            webhook,
+            clock=clock,
+            wall_time=self.throttle.wall_time,
+            sleep=sleep,
+            seed=seed,
+            delivered_after=delivered_after,
+            read_after=read_after,
+            allow_remote=allow_remote_webhook,
+        )
         self._store = Store(
             account or demo_account(),
             clock=clock,
@@ -84,6 +106,7 @@ class Sandbox:
             keep=keep,
             refused_phones=refused_phones,
             strict_bulk=strict_bulk,
+            announce=self.webhooks.announce,
         )
         self._log = RequestLog(None if keep is None else keep // 10 + (keep > 0))
         api = Api(self._store, self.throttle, self.faults, self._log, api_key, max_body, sleep)
@@ -139,6 +162,23 @@ class Sandbox:
             and (template is None or template in (message.template_id, names.get(message.template_id)))
         ]
 
+    def reply(self, phone: str, text: str | None = None, *, name: str = "Ada Lovelace", **fields: Any) -> str:
+        """Let a customer write: a webhook "messages", scheduled for now.
+
+        Args:
+            phone: The customer's, E.164 with `+`.
+            text: What is written.
+            name: The customer's.
+            fields: The vendor's own fields, such as `type="location"` and `location={...}`; they go before.
+
+        Returns:
+            The message's id.
+
+        Raises:
+            ValueError: the sandbox has no `webhook`, or the phone is none.
+        """
+        return self.webhooks.reply(phone, text, name, fields)
+
     def spend(self, requests: int) -> int:
         """Let others on 127.0.0.1 make so many requests now; tells how many were counted."""
         return self.throttle.spend(requests)
@@ -148,6 +188,7 @@ class Sandbox:
         self._store.reset()
         self._log.clear()
         self.throttle.reset()
+        self.webhooks.reset()
         self.faults.clear()
 
     def serve(

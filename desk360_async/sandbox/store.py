@@ -39,6 +39,7 @@ class Store:
         keep: int | None,
         refused_phones: RefusedPhones,
         strict_bulk: bool,
+        announce: Callable[[ReceivedMessage], None],
     ) -> None:
         self.account = account
         self.strict_bulk = strict_bulk
@@ -46,6 +47,7 @@ class Store:
         self._clock = clock
         self._seed = seed
         self._refused_phones = refused_phones
+        self._announce = announce
         self._messages: deque[ReceivedMessage] = deque(maxlen=keep)
         self._reads: deque[ReceivedRead] = deque(maxlen=keep)
         self._lock = threading.Lock()
@@ -72,6 +74,7 @@ class Store:
             identity = message_id(phone, self._seed, self.accepted)
             message = ReceivedMessage(phone, kind, identity, integration_id, self._clock(), **content)
             self._messages.append(message)
+        self._announce(message)
         return message
 
     def take_read(self, phone: str, message_ids: Iterable[str], integration_id: int) -> None:
