@@ -133,15 +133,26 @@ class HostLimiter:
         eta = self._known.forecast(self._known_at, lane)(ahead) - since
         if max_wait is not None and eta > max_wait:
             raise wait_too_long(max_wait, eta)
+        lock = self._locks()[lane]
         self._waiting[lane] += 1
         try:
-            with anyio.move_on_after(max_wait):
-                async with self._locks()[lane]:
-                    return await self._first_in_line(lane, since, max_wait)
+            await self._stand_in_line(lock, max_wait, eta)
+            try:
+                return await self._first_in_line(lane, since, max_wait)
+            finally:
+                lock.release()
         finally:
             self._waiting[lane] -= 1
-        eta = self._known.forecast(self._known_at, lane)(ahead) - _threads.monotonic()
-        raise wait_too_long(max_wait or 0.0, max(0.0, eta))
+
+    async def _stand_in_line(self, lock: anyio.Lock, max_wait: float | None, eta: float) -> None:
+        try:
+            # Not under a deadline: with `max_wait=0` it would strike before the first look.
+            lock.acquire_nowait()
+        except anyio.WouldBlock:
+            with anyio.move_on_after(max_wait) as scope:
+                await lock.acquire()
+            if scope.cancelled_caught:
+                raise wait_too_long(max_wait or 0.0, max(0.0, eta)) from None
 
     def _locks(self) -> dict[Lane, anyio.Lock]:
         try:

@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS waiting (process INTEGER, lane TEXT, at REAL, PRIMARY
 _READ = f"SELECT {_COLUMNS}, boot, at, wall FROM state"  # noqa: S608 - names of our own
 _WRITE = f"INSERT OR REPLACE INTO state VALUES (1, {', '.join('?' * len(_FIELDS))}, ?, ?, ?)"  # noqa: S608 - as above
 
+_Row = tuple[int, float, int | None]
+
 # Seconds to wait for other processes' transactions, which take less than a millisecond each.
 _LOCK_TIMEOUT = 10.0
 
@@ -110,9 +112,7 @@ class TokenFile:
         db.executescript(_SCHEMA)
         return db
 
-    def _load(
-        self, db: sqlite3.Connection, now: float
-    ) -> tuple[Bucket, dict[tuple[float, int | None], list[int]]]:
+    def _load(self, db: sqlite3.Connection, now: float) -> tuple[Bucket, list[_Row]]:
         """Read the state as of now; and the tokens' rows, by what is in them."""
         bucket = self._fresh()
         shift = 0.0
@@ -130,31 +130,26 @@ class TokenFile:
         latest = now + max(bucket.hold, 2 * bucket.period + GRACE)
         for name in _TIMES:
             setattr(bucket, name, min(getattr(bucket, name) + shift, latest))
-        rows: dict[tuple[float, int | None], list[int]] = {}
-        for row, returns, number in db.execute("SELECT id, returns, number FROM token ORDER BY returns"):
-            rows.setdefault((returns, number), []).append(row)
-            back = min(returns + shift, latest)
-            if number is None:
-                bucket.away.append(back)
-            else:
-                bucket.in_flight[number] = back
+        rows: list[_Row] = db.execute("SELECT id, returns, number FROM token ORDER BY returns").fetchall()
+        bucket.away = [min(returns + shift, latest) for _, returns, number in rows if number is None]
+        bucket.in_flight = {
+            number: min(returns + shift, latest) for _, returns, number in rows if number is not None
+        }
         bucket.sweep(now)
         return bucket, rows
 
-    def _save(
-        self,
-        db: sqlite3.Connection,
-        bucket: Bucket,
-        rows: dict[tuple[float, int | None], list[int]],
-        now: float,
-    ) -> None:
+    def _save(self, db: sqlite3.Connection, bucket: Bucket, rows: list[_Row], now: float) -> None:
         """Write the state, and those of the tokens' rows that changed."""
-        kept: Counter[tuple[float, int | None]] = Counter((back, None) for back in bucket.away)
-        kept.update((back, number) for number, back in bucket.in_flight.items())
-        gone = [(row,) for key, same in rows.items() for row in same[kept[key] :]]
-        new = [key for key, times in kept.items() for _ in range(times - len(rows.get(key, ())))]
+        new: Counter[tuple[float, int | None]] = Counter((back, None) for back in bucket.away)
+        new.update((back, number) for number, back in bucket.in_flight.items())
+        gone: list[tuple[int]] = []
+        for row, returns, number in rows:
+            if new.get((returns, number)):
+                new[returns, number] -= 1
+            else:
+                gone.append((row,))
         db.executemany("DELETE FROM token WHERE id = ?", gone)
-        db.executemany("INSERT INTO token (returns, number) VALUES (?, ?)", new)
+        db.executemany("INSERT INTO token (returns, number) VALUES (?, ?)", new.elements())
         values = {name: getattr(bucket, name) for name in _FIELDS}
         if bucket.limit == self._fresh().limit:
             # Nothing learned: whoever is started with another limit is to have that.

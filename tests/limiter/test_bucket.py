@@ -190,21 +190,28 @@ def test_after_a_refusal_no_lane_takes_many_at_once() -> None:
 
 
 def test_bulk_spreads_what_is_free_until_the_next_token_is_back() -> None:
-    """10 free, the next back at 66: a token after 66/11 of it, not sooner than the even pace."""
-    state = bucket(11, 66.0)
+    """Eleven free, so spread over ten parts of the time until the return, and one for the next."""
+    state = bucket(12, 66.0)
     state.done(0.0, state.take(0.0, "bulk"), 200, NOTHING)
-    assert state.ready_at("bulk") == 6.0
-    assert state.turn(5.9, interactive=False, bulk_since=0.0) is None
-    assert state.turn(6.0, interactive=False, bulk_since=0.0) == "bulk"
-    state.done(6.0, state.take(6.0, "bulk"), 200, NOTHING)
-    assert state.ready_at("bulk") == 12.0
+    assert state.ready_at("bulk") == pytest.approx(6.0)
+    at = state.ready_at("bulk")
+    assert state.turn(at - 0.01, interactive=False, bulk_since=0.0) is None
+    assert state.turn(at, interactive=False, bulk_since=0.0) == "bulk"
+
+
+def test_bulk_never_goes_faster_than_the_even_pace() -> None:
+    """However near the next return is."""
+    state = bucket(12, 60.0)
+    state.done(0.0, state.take(0.0, "bulk"), 200, NOTHING)
+    state.take(58.0, "bulk")
+    assert state.ready_at("bulk") == 63.0
 
 
 def test_a_token_in_flight_is_back_in_a_period_at_the_soonest() -> None:
     """Its pessimistic return would stretch bulk's pace for nothing."""
-    state = bucket(11, 60.0)
+    state = bucket(12, 60.0)
     state.take(0.0, "bulk")
-    assert state.ready_at("bulk") == 6.0
+    assert state.ready_at("bulk") == pytest.approx(6.0)
 
 
 def test_bulk_leaves_the_reserve_and_interactive_takes_it() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from desk360_async import TokenBucket
 from desk360_async._bucket import Lane
-from tests.limiter.servers import SERVERS, Server, WindowFromFirstHit
+from tests.limiter.servers import SERVERS, Server
 from tests.limiter.virtual import Network, run
 
 Make = Callable[[int, float], Server]
@@ -126,4 +126,3 @@ def test_a_textbook_bucket_would_be_refused(make: Make) -> None:
             refused += server.used(float(second)) >= 60
             server.count(float(second))
     assert (refused > 0) == (make is not SERVERS[3])
-    assert SERVERS[0] is WindowFromFirstHit

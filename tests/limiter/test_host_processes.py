@@ -1,0 +1,55 @@
+"""Real processes on one `HostLimiter` against a real server, one of them killed again and again."""
+
+import random
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from desk360_async.sandbox import Sandbox
+
+SECONDS = 30.0
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("kill", [False, True])
+def test_four_processes_are_never_refused(tmp_path: Path, kill: bool) -> None:
+    """60 per 6 s for 30 s: nothing refused, 97 % used; with a SIGKILL every 3 s, nothing refused either."""
+    sandbox = Sandbox(limit=60, period=6.0)
+    with ExitStack() as stack:
+        server = stack.enter_context(sandbox.serve_in_thread())
+
+        def start() -> subprocess.Popen[bytes]:
+            arguments = [
+                sys.executable,
+                "-m",
+                "tests.limiter.host_worker",
+                str(tmp_path / "limit.db"),
+                server.url,
+            ]
+            process = stack.enter_context(subprocess.Popen(arguments, cwd=ROOT))
+            stack.callback(process.kill)
+            return process
+
+        workers = [start() for _ in range(4)]
+        patience = time.monotonic() + 20
+        while not sandbox.counted:
+            assert time.monotonic() < patience, "no worker came up"
+            time.sleep(0.01)
+        begin = time.monotonic()
+        while time.monotonic() < begin + SECONDS:
+            time.sleep(3.0 if kill else 1.0)
+            if kill:
+                victim = workers.pop(random.randrange(4))
+                victim.kill()
+                workers.append(start())
+        counted, seconds = sandbox.counted, time.monotonic() - begin
+        refusals = sandbox.refusals
+    used = counted / (seconds * 60 / 6.0)
+    print(f"{counted} requests in {seconds:.1f} s, {used:.3f} of the limit, {refusals} refused")
+    assert refusals == 0
+    assert used >= (0.5 if kill else 0.97)
