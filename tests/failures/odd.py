@@ -1,7 +1,7 @@
-"""The corpus of odd answers: files that hold an HTTP answer and what it must come to.
+r"""The corpus of odd answers: files that hold an HTTP answer and what it must come to.
 
 A file's first lines, up to the first blank one, say what is expected; then comes the answer. In the answer
-`\\n` ends a header line, and the body stands behind the next blank line. Lines of the first part:
+`\n` ends a header line, and the body stands behind the next blank line. Lines of the first part:
 
     call: text | bulk | media | read | page | request      (what is called; text unless said)
     outcome: accepted | not_sent | unknown | none

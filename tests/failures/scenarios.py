@@ -5,11 +5,11 @@ A script is a function of the accepted connection; an act is what the client doe
 
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from attrs import frozen
+from attrs import field, frozen
 
 from desk360_async import (
     APIError,
@@ -64,7 +64,7 @@ class Scenario:
     act: Act | None = None
     tls: str | None = None
     proxy: Script | None = None
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = field(factory=dict)
     place: str = "up"
 
 

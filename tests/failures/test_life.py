@@ -22,12 +22,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def client_of(url: str, **options: Any) -> AsyncDesk360:
+    """Return a client of a server."""
     return AsyncDesk360(
         "k", integration_id=1, base_url=url, limiter=TokenBucket(limit=1000, period=1.0), **options
     )
 
 
 def counting(seen: list[httpx.Request]) -> httpx.MockTransport:
+    """Return a transport that accepts every send and notes it."""
+
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
         return httpx.Response(200, json={"message_id": "gBEGx"})
@@ -40,7 +43,7 @@ def test_second_loop() -> None:
     seen: list[httpx.Request] = []
     client = client_of("http://localhost", transport=counting(seen))
     asyncio.run(client.send(MESSAGE))
-    with pytest.raises(ClientStateError, match="another event loop.*make one AsyncDesk360") as caught:
+    with pytest.raises(ClientStateError, match=r"another event loop.*make one AsyncDesk360") as caught:
         asyncio.run(client.send(MESSAGE))
     assert len(seen) == 1
     assert caught.value.outcome == "not_sent"
@@ -96,7 +99,8 @@ from desk360_async import AsyncDesk360, TokenBucket
 
 async def main():
     ends = Counter()
-    client = AsyncDesk360("k", integration_id=1, base_url=sys.argv[1], on_result=lambda r: ends.update([r.outcome]),
+    client = AsyncDesk360("k", integration_id=1, base_url=sys.argv[1],
+                          on_result=lambda r: ends.update([r.outcome]),
                           limiter=TokenBucket(limit=8, period=60.0))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -150,6 +154,7 @@ async def test_drain_is_bounded() -> None:
 
 
 async def ended(client: AsyncDesk360) -> None:
+    """Make a send that ends UNKNOWN."""
     with pytest.raises(Exception, match="may have gone out"):
         await client.send(MESSAGE)
 

@@ -14,10 +14,12 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 
 def refused(request: httpx.Request) -> httpx.Response:
+    """Fail before anything is sent."""
     raise httpx.ConnectError("refused", request=request)
 
 
 def broken(request: httpx.Request) -> httpx.Response:
+    """Answer what proves nothing."""
     return httpx.Response(503)
 
 

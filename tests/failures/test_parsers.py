@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -55,8 +56,7 @@ CALLS = [
 
 
 @given(
-    st.text(max_size=200)
-    | st.lists(st.sampled_from(list('<>;,="') + [" ", "rel", "next", "?page=2"])).map("".join)
+    st.text(max_size=200) | st.lists(st.sampled_from([*'<>;,="', " ", "rel", "next", "?page=2"])).map("".join)
 )
 @example('<https://a/?page=2>; rel="next"')
 @example("<" * 5000)
@@ -87,10 +87,12 @@ def test_rate_headers(first: str, second: str, third: str) -> None:
 def test_answer(status: int, body: bytes, kind: str, link: str, call: Any) -> None:
     """An answer is a reply or a Desk360Error, and a send's error has an outcome."""
     answered = Answered(status, {"content-type": kind, "link": link, "retry-after": link}, body)
+    raised: Desk360Error | None = None
     try:
         read(call, answered)
     except Desk360Error as error:
-        assert (error.outcome in list(Outcome)) == call.has_outcome
+        raised = error
+    assert raised is None or (raised.outcome in list(Outcome)) == call.has_outcome
 
 
 @given(st.integers(300, 999), bodies, types)
@@ -106,10 +108,8 @@ def test_error_body(status: int, body: bytes, kind: str) -> None:
 def test_json(body: bytes, kind: str) -> None:
     """JSON is read, or refused by one kind of error; salvage too."""
     for reader in (lambda: codec.decode(body, kind), lambda: codec.salvage(body)):
-        try:
+        with suppress(codec.UnreadableJSON):
             json.dumps(reader())
-        except codec.UnreadableJSON:
-            pass
 
 
 @given(json_values)

@@ -78,6 +78,7 @@ PARTS = [*ROWS, PLACE, CARD, FILE, d.Button("1", "ja"), d.TextHeader("x"), d.Sen
 
 
 def same(error: Any) -> tuple[Any, ...]:
+    """Return all that makes an error what it is."""
     return type(error), error.args, vars(error)
 
 
@@ -99,6 +100,7 @@ def test_values(value: Any) -> None:
 
 
 def rows() -> Mapping[str, Any]:
+    """Return rows of lists, read from JSON."""
     from desk360_async._codec import structure
 
     return {kind.__name__: structure(ROW, kind) for kind in (d.Integration, d.Template)}

@@ -1,4 +1,4 @@
-"""The key and whole phone numbers are in nothing that 10,000 calls and failures print, log, pickle or raise."""
+"""The key and whole phones are in nothing that 10,000 calls and failures print, log, pickle or raise."""
 
 import logging
 import pickle
@@ -40,6 +40,7 @@ class Chaos:
         self.random = random.Random(seed)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Answer, or fail."""
         echo = (
             f"{request.headers['authorization']} {request.content.decode('utf-8', 'replace')} {request.url}"
         )
@@ -55,6 +56,7 @@ class Chaos:
         return httpx.Response(status, headers=self.headers(said), content=self.body(said))
 
     def headers(self, said: str) -> dict[str, str]:
+        """Return headers that may echo."""
         headers = {"content-type": self.random.choice(["application/json", "text/html"])}
         if self.random.random() < 0.3:
             headers["x-debug"] = re.sub(r"[^ -~]", "?", said)
@@ -62,6 +64,7 @@ class Chaos:
         return headers
 
     def body(self, said: str) -> bytes:
+        """Return a body of any shape."""
         import json
 
         shapes: list[Any] = [
@@ -179,7 +182,8 @@ def test_search(
     hits += [text for phone, text in shown if phone and phone[3:] in re.sub(r"[ ().-]", "", text)]
     hits += [line for line in logged if re.search(r"555[0-9]{7}", line)]
     print(
-        f"{len(everything):,} texts of {CALLS:,} calls searched, {len(logged):,} of them log lines: {len(hits)} hits"
+        f"{len(everything):,} texts of {CALLS:,} calls searched, "
+        f"{len(logged):,} of them log lines: {len(hits)} hits"
     )
     assert not hits, hits[0]
 

@@ -74,3 +74,10 @@ def test_promise() -> None:
     for evidence, body, bulk in product([*STATUSES, *REACHES], Body, (False, True)):
         judged = verdict(evidence, body=body, lists_taken=bulk)
         assert judged.outcome is NOT_SENT or judged.again is Again.NEVER
+
+
+def test_defaults() -> None:
+    """Unless told otherwise, nothing may be repeated, the body is usable, a status says who was taken."""
+    assert verdict(500) == verdict(500, idempotent=False)
+    assert verdict(200) == verdict(200, body=Body.USABLE)
+    assert verdict(200, body=Body.UNUSABLE).outcome is ACCEPTED
