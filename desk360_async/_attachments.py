@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from attrs import field, frozen
 
@@ -144,7 +144,9 @@ class Attachment:
         if self.size is not None:
             check_size(self.size, self.name)
         elif self.open is not None:
-            raise InvalidMessage("attachment.size", "is missing; a stream's length must be known: from_stream")
+            raise InvalidMessage(
+                "attachment.size", "is missing; a stream's length must be known: from_stream"
+            )
 
     @property
     def media_type(self) -> str:
@@ -212,7 +214,7 @@ def as_attachment(value: Any, where: str = "attachment") -> Attachment:
     if isinstance(value, Attachment):
         return value
     if isinstance(value, str | os.PathLike):
-        return Attachment.from_path(value)
+        return Attachment.from_path(cast("str | os.PathLike[str]", value))
     if isinstance(value, bytes):
         fix = "bytes need a name: Attachment.from_bytes(name, content)"
     elif hasattr(value, "read"):

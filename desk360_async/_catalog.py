@@ -4,7 +4,7 @@ As with the other replies, only ids are required, and `.raw` holds the JSON as i
 """
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -206,10 +206,10 @@ class Template:
         )
 
 
-def matching(items: Sequence[T], name: str, name_of: Any) -> list[T]:
+def matching(items: Sequence[T], name: str, name_of: Callable[[T], str | None]) -> list[T]:
     """Return the items of that name: those that match exactly, else those that match case-folded."""
     wanted = fold(name)
-    named = [(fold(name_of(item)), item) for item in items if isinstance(name_of(item), str)]
+    named = [(fold(text), item) for item in items if (text := name_of(item)) is not None]
     exact = [item for text, item in named if text == wanted]
     return exact or [item for text, item in named if _case_folded(text) == _case_folded(wanted)]
 

@@ -3,7 +3,6 @@
 Implements "Get WhatsApp Media"; rulings 14 and 27.
 """
 
-import itertools
 import os
 import re
 import secrets
@@ -19,11 +18,11 @@ import anyio
 from . import _threads
 from ._attachments import safe_name
 from ._calls import Answered, Call
-from ._codec import UnreadableJSON, decode
+from ._codec import UnreadableJSON, as_object, decode
 from ._delivery import Delivery, Options, Patience, connection_error
 from ._errors import Desk360Error, InvalidMessage, UnexpectedResponse
 from ._http import Opened, Request, Unanswered
-from ._refusals import error_from
+from ._refusals import error_from, says_error
 from ._replies import Media
 from ._settings import is_loopback
 from ._verdict import verdict
@@ -123,17 +122,18 @@ class Download:
 
     async def _follow_to_the_file(self) -> MediaStream:
         url = self._delivery.base_url + self._call.path
+        status = 0
         for _ in range(MOST_HOPS + 1):
             opened = await self._open(url)
             if not 300 <= opened.status < 400:
                 return await self._begin(opened)
-            location = opened.headers.get("location", "")
+            status, location = opened.status, opened.headers.get("location", "")
             await self._release()
             answered = self._delivery.without_key(Answered(opened.status, opened.headers, b""))
             url = follow(url, location, self._call, answered)
         problem = f"more than {MOST_HOPS} redirects"
         raise UnexpectedResponse(
-            f"the download can't be read: {problem}", status=opened.status, body="", problems=(problem,)
+            f"the download can't be read: {problem}", status=status, body="", problems=(problem,)
         )
 
     async def __aexit__(self, *_: object) -> None:
@@ -206,12 +206,8 @@ def _is_error(body: bytes) -> bool:
         data = decode(body)
     except UnreadableJSON:
         return False
-    return (
-        isinstance(data, dict)
-        and list(data) == ["error"]
-        and bool(data["error"])
-        and isinstance(data["error"], dict | str)
-    )
+    fields = as_object(data)
+    return data is fields and list(fields) == ["error"] and says_error(fields)
 
 
 def follow(url: str, location: str, call: Call, answered: Answered) -> str:
@@ -310,14 +306,13 @@ class _Part:
         """Take the server's name, or that name with a number: no file is ever overwritten."""
         self._close()
         stem, dot, suffix = name.rpartition(".")
-        for number in itertools.count(1):
-            numbered = f"{stem} ({number}){dot}{suffix}" if dot else f"{name} ({number})"
-            target = folder / (name if number == 1 else numbered)
+        number, free = 1, name
+        while True:
             try:
-                return self._link(target)
+                return self._link(folder / free)
             except FileExistsError:
-                continue
-        raise AssertionError("unreachable")
+                number += 1
+                free = f"{stem} ({number}){dot}{suffix}" if dot else f"{name} ({number})"
 
     def _link(self, target: Path) -> Path:
         try:

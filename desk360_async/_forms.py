@@ -4,6 +4,9 @@ httpx's own multipart isn't used: it reads files on the event loop's thread.
 Implements "Attachments"; rulings 6 to 11 and 20.
 """
 
+# pyright: basic
+# Since nested fields are Any here; mypy --strict checks the rest.
+
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 

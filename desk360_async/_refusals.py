@@ -3,7 +3,12 @@
 Implements "Errors"; rulings 24 and 25. What the server says is masked before anybody sees it.
 """
 
+# pyright: basic
+# Since decoded JSON is Any throughout; mypy --strict checks the rest.
+
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from . import _codec
 from ._calls import Answered, Call
@@ -37,6 +42,12 @@ _HINTS = {
     404: "check the ids, and base_url",
     429: "the limit counts per IP address; others may share it",
 }
+
+
+def says_error(fields: Mapping[str, Any]) -> bool:
+    """Whether a body holds an error; null, false, [] and "" are none (ruling 25)."""
+    error = fields.get("error")
+    return bool(error) and isinstance(error, dict | str)
 
 
 def error_from(call: Call, answered: Answered) -> APIError:

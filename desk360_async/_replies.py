@@ -24,7 +24,7 @@ def tail(value: object) -> str:
 
 def raw_field() -> Any:
     """Declare `.raw`."""
-    return field(factory=dict, repr=False, eq=False, kw_only=True)
+    return field(factory=dict[str, Any], repr=False, eq=False, kw_only=True)
 
 
 def _counted(value: Sequence[object]) -> str:
@@ -108,7 +108,7 @@ class Page(Sequence[T], Generic[T]):
     number: int
     has_next: bool
     following: int | None = field(default=None, repr=False, eq=False, kw_only=True)
-    raw: Any = field(factory=list, repr=False, eq=False, kw_only=True)
+    raw: Any = field(factory=list[Any], repr=False, eq=False, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.items)

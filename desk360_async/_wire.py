@@ -4,6 +4,9 @@ Each function names the heading of the vendor's document that it implements. Not
 nothing knows of httpx.
 """
 
+# pyright: basic
+# Since decoded JSON is Any throughout; mypy --strict checks the rest.
+
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -35,7 +38,7 @@ from ._messages import (
 )
 from ._phones import digits_of, parse_phone
 from ._redaction import mask_phones, phones_in
-from ._refusals import api_error, error_from, text_of
+from ._refusals import api_error, error_from, says_error, text_of
 from ._replies import Answer, BulkSent, Page, Sent, SentFile, SentMedia
 from ._verdict import Body, verdict
 
@@ -239,7 +242,7 @@ def read_bulk(call: Call, answered: Answered) -> BulkSent:
     data = _payload(call, answered)
     fields = _codec.as_object(data)
     listed_ = fields.get("phones")
-    if not isinstance(listed_, list | dict) or (_said_error(fields) and not listed_):
+    if not isinstance(listed_, list | dict) or (says_error(fields) and not listed_):
         raise _refuse(call, answered, data, "required field missing @ $.phones")
     phones = tuple(str(phone) for phone in _codec.as_rows(listed_) if isinstance(phone, str | int))
     taken = {digits_of(phone) for phone in phones}
@@ -273,7 +276,7 @@ def read_marked(call: Call, answered: Answered) -> tuple[str, ...]:
     data = _payload(call, answered)
     fields = _codec.as_object(data)
     ids = fields.get("message_ids")
-    if ids is None or (_said_error(fields) and not ids):
+    if ids is None or (says_error(fields) and not ids):
         raise _refuse(call, answered, data, "required field missing @ $.message_ids")
     return tuple(str(value) for value in _codec.as_rows(ids) if isinstance(value, str | int))
 
@@ -281,7 +284,7 @@ def read_marked(call: Call, answered: Answered) -> tuple[str, ...]:
 def read_page(call: Call, answered: Answered, kind: type[Any], number: int) -> "Page[Any]":
     """Read a page of a list; a row without its id is named."""
     data = _payload(call, answered)
-    if (isinstance(data, dict) and _said_error(data)) or data is None or not isinstance(data, dict | list):
+    if (isinstance(data, dict) and says_error(data)) or data is None or not isinstance(data, dict | list):
         raise _refuse(call, answered, data, "a list was expected @ $")
     items = []
     for index, row in enumerate(_codec.as_rows(data)):
@@ -300,7 +303,7 @@ def read_answer(call: Call, answered: Answered) -> Answer:
     if not answered.body.strip() and not answered.damage:
         return Answer(answered.status, answered.headers, None)
     data = _payload(call, answered)
-    if data is _UNREADABLE or (isinstance(data, dict) and _said_error(data)):
+    if data is _UNREADABLE or (isinstance(data, dict) and says_error(data)):
         raise _refuse(call, answered, data, "no JSON @ $")
     return Answer(answered.status, answered.headers, data)
 
@@ -326,16 +329,10 @@ def _payload(call: Call, answered: Answered) -> Any:
         return _UNREADABLE
 
 
-def _said_error(fields: Mapping[str, Any]) -> bool:
-    # null, false, [] and "" are no error (ruling 25).
-    error = fields.get("error")
-    return bool(error) and isinstance(error, dict | str)
-
-
 def _refuse(call: Call, answered: Answered, data: Any, problem: str) -> Exception:
     """Return the error for a 2xx that isn't the reply (rulings 25, 26)."""
     fields = _codec.as_object(data)
-    if _said_error(fields):
+    if says_error(fields):
         judged = verdict(answered.status, body=Body.ERROR).outcome
         return api_error(APIError, call, answered, judged if call.has_outcome else None)
     judged = verdict(answered.status, body=Body.UNUSABLE, lists_taken=call.lists_taken).outcome
