@@ -201,6 +201,4 @@ def with_ids(
     message: TemplateMessage | TemplateBatch, template: int, language: int
 ) -> TemplateMessage | TemplateBatch:
     """Return the message with names replaced by ids."""
-    if message.template == template and message.language == language:
-        return message
     return evolve(message, template=template, language=language)

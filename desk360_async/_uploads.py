@@ -143,8 +143,6 @@ class Upload:
                         await self._send.send(block)
             except InvalidMessage as error:
                 self.failure = error
-            except anyio.BrokenResourceError:
-                pass  # the request ended first, and says why itself
             except Exception as error:  # noqa: BLE001  # the user's stream may raise anything
                 self.failure = InvalidMessage("attachment", f"its stream failed: {type(error).__name__}")
                 self.failure.__cause__ = error
