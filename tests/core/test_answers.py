@@ -168,6 +168,7 @@ ODD_TEMPLATE: dict[str, Any] = {
     "translations": {"0": {"language_id": "2", "header_type": "TEXT", "buttons": {}, "variables": "body-1"}},
     "created_at": "2024-05-30 12:14:28",
     "updated_at": 17,
+    "creator": "unknown fields are kept",
 }
 
 
@@ -184,6 +185,7 @@ def test_neighbouring_types_are_read_as_what_they_mean() -> None:
     assert template.supported_languages == (SupportedLanguage("English", 1, True),)
     assert template.created_at == datetime(2024, 5, 30, 12, 14, 28, tzinfo=UTC)
     assert template.updated_at is None
+    assert read("templates", [{"id": 1, "created_at": "yesterday"}])[0].created_at is None
     assert (template.translations[0].variables, template.translations[0].header_type) == (("body-1",), None)
     assert template.raw is not None
     assert template.raw["updated_at"] == 17
@@ -374,6 +376,14 @@ def test_a_batch_that_lists_nobody_leaves_all_unlisted() -> None:
     assert read("bulk", {"phones": [{"x": 1}, None]}) == BulkSent((), PHONES)
 
 
+@pytest.mark.parametrize(
+    "medias", [{"images": []}, {"images": ["x"]}, {"images": [{"name": "a"}]}, [], "x", {}]
+)
+def test_files_without_an_id_are_unreadable(medias: Any) -> None:
+    """But the server took them."""
+    assert refused("media", {"medias": medias}).outcome is Outcome.ACCEPTED
+
+
 @pytest.mark.parametrize("body", [b"", b"\n"])
 def test_an_empty_receipt_marks_what_was_asked(body: bytes) -> None:
     """Ruling 26: `mark_read`."""
@@ -471,7 +481,16 @@ ODD_JSON = [b"[" * 5000, b"[NaN]", b"[Infinity]", b"\x00", b"9" * 5000, b'{"a":'
 
 @pytest.mark.parametrize("body", ODD_JSON)
 @pytest.mark.parametrize(
-    "kind", ["", "x; charset=klingon", "x; charset=rot13", "x; charset=utf-16", "x; charset=idna"]
+    "kind",
+    [
+        "x; charset=iso-8859-99",
+        "x; charset=utf-99",
+        "",
+        "x; charset=klingon",
+        "x; charset=rot13",
+        "x; charset=utf-16",
+        "x; charset=idna",
+    ],
 )
 @pytest.mark.parametrize("fast", [True, False])
 def test_what_cant_be_decoded_is_unreadable(

@@ -288,6 +288,16 @@ def test_a_forked_child_is_refused(anyio_backend: Any, wire: Wire) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
+async def test_another_process_is_refused(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the forked child above, told by its id."""
+    async with connect(wire) as client:
+        await client.send_text(TO, "x")
+        with monkeypatch.context() as child:
+            child.setattr(os, "getpid", lambda: -1)
+            with pytest.raises(ClientStateError, match="make a new AsyncDesk360 in the child"):
+                await client.send_text(TO, "x")
+
+
 def test_every_bad_message_is_a_value_error_too() -> None:
     """For code that knows nothing of us."""
     with pytest.raises(ValueError) as caught:

@@ -223,6 +223,7 @@ BODIES = [
     ([b" " * 4_000_000] * 3, {}, "over 8 MiB"),
     ([WHOLE], {"content-encoding": "br"}, "wasn't asked for"),
     ([WHOLE], {"content-encoding": "gzip"}, "broken"),
+    ([WHOLE] * 2000, {"content-encoding": "gzip"}, "broken"),
 ]
 
 

@@ -87,6 +87,14 @@ async def test_compressed_files_are_decoded_in_bounded_pieces() -> None:
     assert (sum(sizes), max(sizes)) == (5_000_000, 65536)
 
 
+async def test_the_last_piece_is_not_forgotten() -> None:
+    """Held back by zlib until the end."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = packer.compress(bytes(65537)) + packer.flush()
+    async with connect(Wire(file([packed], content_encoding="deflate"))) as client:
+        assert len((await client.read_media("m")).content) == 65537
+
+
 ERRORS = [
     {"error": {"code": "not_found", "message": "No."}},
     {"error": "No."},

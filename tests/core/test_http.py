@@ -11,8 +11,16 @@ import anyio
 import httpx
 import pytest
 
-from desk360_async import AsyncDesk360, _codec, _http
-from desk360_async._http import Request, _orphans, own_transport
+from desk360_async import (
+    Answer,
+    AsyncDesk360,
+    ConnectionFailed,
+    RetryPolicy,
+    TimedOut,
+    _codec,
+    _http,
+)
+from desk360_async._http import Evidence, Request, _Once, _orphans, own_transport
 from desk360_async._redaction import Redaction, redact_logs
 from tests.core.stand_ins import ID, KEY, TO, Wire, connect, sent
 
@@ -92,6 +100,64 @@ def test_a_request_shows_neither_key_nor_phone() -> None:
     text = repr(Request("POST", "https://x/y", (("authorization", KEY),), TO.encode()))
     assert KEY not in text
     assert TO not in text
+
+
+async def test_a_body_of_one_piece_is_iterated_once() -> None:
+    """A stand-in's transport may iterate over it by itself."""
+    body = _Once(b"x")
+    assert [piece async for piece in body] == [b"x"]
+    assert [piece async for piece in body] == []
+
+
+async def test_what_a_cancelled_handshake_left_is_closed(wire: Wire) -> None:
+    """The pool closes the stream of a failed handshake, but not of a cancelled one."""
+    closed: list[str] = []
+
+    class Stream:
+        async def aclose(self) -> None:
+            closed.append("stream")
+
+    async def connecting(request: httpx.Request) -> httpx.Response:
+        trace = request.extensions["trace"]
+        await trace("connection.connect_tcp.complete", {"return_value": Stream()})
+        raise httpx.ConnectTimeout("slow")
+
+    async with connect(httpx.MockTransport(connecting), retry=RetryPolicy(attempts=1)) as client:
+        with pytest.raises(TimedOut):
+            await client.send_text(TO, "x")
+    assert closed == ["stream"]
+
+
+async def test_lost_connections_are_closed_after_a_failure() -> None:
+    """By us, since the pool forgets them."""
+    closed: list[str] = []
+
+    async def close() -> None:
+        closed.append("connection")
+
+    wire = Wire(httpx.ReadError("gone"))
+    lost = connection()
+    lost.aclose = close
+    wire._pool = pool(lost)  # type: ignore[attr-defined]  # as httpx's own transport has it
+    async with connect(wire) as client:
+        with pytest.raises(ConnectionFailed):
+            await client.send_text(TO, "x")
+    assert closed == ["connection"]
+
+
+def test_an_encrypted_stream_is_the_pools_affair() -> None:
+    """Once the handshake is over."""
+    trace = Evidence(trusted=True)
+    anyio.run(trace, "connection.connect_tcp.complete", {"return_value": object()})
+    anyio.run(trace, "connection.start_tls.complete", {"return_value": object()})
+    assert trace.stream is None
+
+
+def test_an_answers_repr_masks_numbers() -> None:
+    """In headers and data, in groups or not; short ones stay."""
+    text = repr(Answer(200, {"x": TO}, {"phone": "+90 555 111 22 33", "n": "12 34", "id": ID}))
+    assert "12 34" in text
+    assert all(secret not in text for secret in (TO[1:], "111 22 33", ID))
 
 
 async def test_many_first_calls_make_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,13 @@ def test_a_body_may_drip_byte_by_byte(encoding: str) -> None:
     )
 
 
+def test_what_zlib_holds_back_comes_at_the_end() -> None:
+    """All bytes were taken in, and the last piece is full."""
+    inflater = Inflater("deflate")
+    assert [len(piece) for piece in inflater.feed(raw_deflate(bytes(PIECE + 1)))] == [PIECE]
+    assert [len(piece) for piece in inflater.finish()] == [1]
+
+
 def test_an_empty_body_needs_no_end() -> None:
     """A 204 may say gzip."""
     assert inflate("gzip", [b""]) == []
