@@ -346,13 +346,17 @@ class Http:
     async def _tidy(self, response: httpx.Response | None, evidence: Evidence) -> None:
         """Close what a failed request left behind, or the pool dies of it (httpcore 1.0.9, measured)."""
         with anyio.move_on_after(1, shield=True):
-            if evidence.stream is not None and not evidence.starts:
-                # httpcore closes it after an error in the handshake, but not after a cancellation.
-                await evidence.stream.aclose()
-            if response is not None:
-                await response.aclose()
-            for connection in _orphans(getattr(self._transport, "_pool", None)):
-                await connection.aclose()
+            try:
+                if evidence.stream is not None and not evidence.starts:
+                    # httpcore closes it after an error in the handshake, but not after a cancellation.
+                    await evidence.stream.aclose()
+                if response is not None:
+                    await response.aclose()
+            except Exception:  # noqa: BLE001, S110  # it is thrown away; what happened to it is known already
+                pass
+            finally:  # asyncio's own cancellations pass the shield
+                for connection in _orphans(getattr(self._transport, "_pool", None), evidence):
+                    await connection.aclose()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -360,12 +364,17 @@ class Http:
             await self._client.aclose()
 
 
-def _orphans(pool: Any) -> list[Any]:
-    """Remove from httpcore's pool, and return, the connections that no live request owns, idle ones aside."""
+def _orphans(pool: Any, evidence: Evidence) -> list[Any]:
+    """Remove from httpcore's pool, and return, the connections that no live request owns, idle ones aside.
+
+    A request that ended stays in the pool for ever, its connection with it, if `Task.cancel` strikes while
+    httpcore closes the answer: so ours is taken out first.
+    """
     connections = getattr(pool, "_connections", None)
     requests = getattr(pool, "_requests", None)
     if not isinstance(connections, list) or not isinstance(requests, list):
         return []  # another transport, or a later httpcore that keeps its own house
+    requests[:] = [r for r in requests if r.request.extensions.get("trace") is not evidence]
     owned = {id(getattr(request, "connection", None)) for request in requests}
     lost = [c for c in connections if id(c) not in owned and not c.is_idle() and not c.is_closed()]
     for connection in lost:

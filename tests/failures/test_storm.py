@@ -88,13 +88,15 @@ async def test_storm(cancel: Any, scheme: str, sends: int) -> None:
             # As long as 20 new connections take here: cancellations then fall into every phase.
             began = time.monotonic()
             await storm(client, 1, by_scope, 10.0)
-            window = 0.6 * (time.monotonic() - began)
+            window = min(0.6 * (time.monotonic() - began), 0.15 if scheme == "https" else 0.06)
             ends.clear()
             before = server.accepted
             await storm(client, sends // 20, cancel, window)
             outcomes = Counter(result.outcome for result in ends)
             called_accepted = outcomes["accepted"]
             ends.clear()
+            # Each one left here holds a connection for ever: a few go unseen, until there are as many as slots.
+            left = [*client._delivery._http._transport._pool._requests]  # type: ignore[union-attr]  # ours
             with anyio.fail_after(10):
                 for _ in range(10):
                     async with anyio.create_task_group() as tasks:
@@ -102,6 +104,7 @@ async def test_storm(cancel: Any, scheme: str, sends: int) -> None:
                             tasks.start_soon(client.send, MESSAGE)
             replies = sum(result.outcome == "accepted" for result in ends)
         print(dict(outcomes), replies, server.accepted)
+        assert not left
     assert sum(outcomes.values()) == sends
     assert replies == 100
     # 100 came after; those that are UNKNOWN may have arrived, those that are NOT_SENT may not.
