@@ -32,6 +32,8 @@ COMMANDS = (
     Command("media", "media:app", "Save a file that a customer sent."),
     Command("limits", "limits:limits", "Show what the server says of the rate limit, and what we think."),
     Command("sandbox", "sandbox:sandbox", "Run a server that behaves like Desk360's, on this machine."),
+    Command("listen", "listen:listen", "Receive webhooks, show each event as it comes, and record them."),
+    Command("trigger", "trigger:trigger", "Send one webhook to your web app, as Desk360 would."),
     Command("docs", "docs:docs", "Print the guide."),
 )
 

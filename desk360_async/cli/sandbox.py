@@ -1,7 +1,7 @@
 """`desk360 sandbox`: a server that behaves like Desk360's, on this machine."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from desk360_async import ConfigurationError
 
@@ -22,7 +22,11 @@ def sandbox(
     window: Literal["first_hit", "aligned", "sliding_log", "token_bucket"] = "first_hit",
     other_traffic: float = 0.0,
     account: Path | None = None,
+    webhook: str | None = None,
+    delivered_after: float = 0.5,
+    read_after: float = 2.0,
     allow_remote: bool = False,
+    allow_remote_webhook: bool = False,
 ) -> int:
     """Run a server that behaves like Desk360's, until Ctrl-C.
 
@@ -36,7 +40,11 @@ def sandbox(
         window: How it counts; first_hit, as Laravel does, if nothing is said.
         other_traffic: Requests a minute that others behind the same address make.
         account: Integrations and templates, a JSON file.
+        webhook: The URL, on this machine, that hears what became of messages, and what customers write.
+        delivered_after: Seconds until a message is said to be delivered [else: 0.5].
+        read_after: Seconds until a message is said to be read [else: 2].
         allow_remote: Listen on an address that other machines reach.
+        allow_remote_webhook: Let the webhook's URL be another machine's.
     """
     from desk360_async.sandbox import Sandbox, load_account
     from desk360_async.sandbox import run as serve
@@ -44,10 +52,20 @@ def sandbox(
     terminal = Terminal()
     try:
         known = load_account(account) if account else None
-        made = Sandbox(limit=limit, period=period, window=window, other_traffic=other_traffic, account=known)
+        limits: dict[str, Any] = {"limit": limit, "period": period, "window": window}
+        delays: dict[str, Any] = {"delivered_after": delivered_after, "read_after": read_after}
+        made = Sandbox(
+            **limits | delays,
+            other_traffic=other_traffic,
+            account=known,
+            webhook=webhook,
+            allow_remote_webhook=allow_remote_webhook,
+        )
         serve(made, host, port, allow_remote=allow_remote, on_start=lambda at: _tell(terminal, made, at))
     except ValueError as error:
-        raise ConfigurationError(str(error)) from None
+        raise ConfigurationError(
+            str(error).replace("allow_remote_webhook=True", "--allow-remote-webhook")
+        ) from None
     terminal.note(f"\n{made.accepted:,} messages taken, {made.refusals:,} requests refused (429).")
     return 0
 
@@ -59,5 +77,9 @@ def _tell(terminal: Terminal, made: "Sandbox", server: "RunningServer") -> None:
     terminal.say(f"  integrations    {integrations}")
     terminal.say(f"  rate limit      {made.throttle.limit} requests in {made.throttle.period:g} s")
     terminal.say(f"  received        {server.url}/_sandbox/received")
+    if made.webhooks.target:
+        terminal.say(f"  webhooks to     {made.webhooks.target}")
+        terminal.say(f"  customers write by POST {server.url}/_sandbox/reply, such as")
+        terminal.say('                  {"phone": "+905551112233", "text": "Hello"}')
     terminal.say(f"Try: desk360 templates list --base-url {server.url}")
     terminal.out.file.flush()

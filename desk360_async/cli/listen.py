@@ -1,0 +1,120 @@
+"""`desk360 listen`: a receiver that shows what comes in."""
+
+import contextlib
+import json
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from desk360_async import ConfigurationError, _threads
+from desk360_async._errors import mask_phone
+from desk360_async._settings import is_loopback
+
+from ._terminal import Terminal
+
+if TYPE_CHECKING:
+    from desk360_async.webhooks import Event, WebhookReceiver
+
+__all__ = ["listen"]
+
+
+def listen(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8361,
+    secret: str | None = None,
+    record: Path | None = None,
+    allow_remote: bool = False,
+    json: bool = False,
+) -> int:
+    """Receive webhooks and show each event as it comes, until Ctrl-C.
+
+    Desk360 needs a public https address that leads here, such as a tunnel's; a sandbox does not.
+
+    Args:
+        host: The address to listen on [else: 127.0.0.1].
+        port: The port; 0 takes a free one [else: 8361].
+        secret: The URL's last segment; one is made up, if none is given.
+        record: A file that gets a line of JSON for each event, with whole numbers, after those it has.
+        allow_remote: Listen on an address that other machines reach.
+        json: Print the same lines on stdout; words go to stderr.
+    """
+    terminal = Terminal(json=json)
+    if not allow_remote and not is_loopback(host):
+        raise ConfigurationError(f"--host {host} can be reached by others; add --allow-remote if you mean it")
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(record.open("a", encoding="utf-8")) if record else None
+        listener = stack.enter_context(_bound(host, port))
+        chosen = secret or secrets.token_urlsafe(24)
+        receiver = _showing(terminal, chosen, file)
+        place = f"[{host}]" if ":" in host else host
+        terminal.say(
+            f"Webhooks for http://{place}:{listener.getsockname()[1]}/{chosen}; Ctrl-C stops it.", "bold"
+        )
+        terminal.out.file.flush()
+        _serve(receiver, listener)
+    terminal.note(f"\n{receiver.stats.received:,} events, {receiver.stats.duplicates:,} of them repeats.")
+    return 0
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+def _showing(terminal: Terminal, secret: str, file: IO[str] | None) -> "WebhookReceiver":
+    from desk360_async.webhooks import WebhookReceiver
+
+    receiver = WebhookReceiver(secret=secret)
+    show = _show(terminal, file)
+    for register in (receiver.on_message, receiver.on_status, receiver.on_unknown):
+        register(show)
+    return receiver
+
+
+def _show(terminal: Terminal, file: IO[str] | None) -> "Callable[[Event], Awaitable[None]]":
+    async def show(event: "Event") -> None:
+        at = datetime.now(UTC)
+        row = {"at": at.isoformat(timespec="milliseconds"), "kind": type(event).__name__, "event": event.raw}
+        if file is not None:
+            await _threads.run(_append, file, json.dumps(row, ensure_ascii=False) + "\n")
+        if terminal.json:
+            terminal.data(row)
+        else:
+            terminal.say(f"{at.astimezone():%H:%M:%S}  {_words(event)}")
+            terminal.out.file.flush()
+
+    return show
+
+
+def _append(file: IO[str], line: str) -> None:
+    file.write(line)
+    file.flush()  # so that `tail -f` sees it, and a kill loses nothing
+
+
+def _words(event: "Event") -> str:
+    from desk360_async.webhooks import MessageReceived, StatusUpdate
+
+    if isinstance(event, StatusUpdate):
+        return f"status    {event.status} to {_who(event.phone or event.sender)}, {event.id}"
+    if isinstance(event, MessageReceived):
+        said = f": {event.text}" if event.text else ""
+        return f"message   {event.type} from {_who(event.phone or event.sender)}{said}"
+    return f"unknown   {json.dumps(event.raw, default=str)[:200]}"
+
+
+def _who(sender: str | None) -> str:
+    return mask_phone(sender) if sender else "somebody"
+
+
+def _serve(receiver: "WebhookReceiver", listener: socket.socket) -> None:
+    import uvicorn
+
+    options: dict[str, Any] = {"lifespan": "on", "ws": "none", "log_config": None, "server_header": False}
+    # uvicorn's access log would show the secret.
+    config = uvicorn.Config(receiver, access_log=False, timeout_graceful_shutdown=3, **options)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has shut down
+        uvicorn.Server(config).run(sockets=[listener])
