@@ -192,12 +192,14 @@ class Delivery:
         self.check()
         if self._http is None:
             async with self._starting:
-                if self._http is None:
-                    transport = self._transport or await own_transport(
-                        self._verify, proxy=self._proxy, max_connections=self._max_connections
-                    )
-                    self._http = Http(transport, trusted=self._transport is None)
+                self._http = self._http or await self._new_pool()
         return self._http
+
+    async def _new_pool(self) -> Http:
+        transport = self._transport or await own_transport(
+            self._verify, proxy=self._proxy, max_connections=self._max_connections
+        )
+        return Http(transport, trusted=self._transport is None)
 
     async def aclose(self, *, drain: float) -> None:
         """Take no more calls, end those that wait, let those on the wire finish, close the pool.
