@@ -60,9 +60,12 @@ async def test_the_environments_proxies_are_not_trusted(monkeypatch: pytest.Monk
     assert options[0]["limits"].keepalive_expiry == 15.0
 
 
-def pool(*connections: Any, owned: Any = None) -> SimpleNamespace:
-    """Make a pool as httpcore's looks from outside."""
-    return SimpleNamespace(_connections=list(connections), _requests=[SimpleNamespace(connection=owned)])
+TRACE = Evidence(trusted=True)
+
+
+def request(trace: Evidence, connection: Any = None) -> Any:
+    """Make a request as httpcore's pool holds it."""
+    return SimpleNamespace(request=SimpleNamespace(extensions={"trace": trace}), connection=connection)
 
 
 def connection(*, idle: bool = False, closed: bool = False) -> Any:
@@ -72,17 +75,18 @@ def connection(*, idle: bool = False, closed: bool = False) -> Any:
 
 def test_orphans_are_taken_out_of_the_pool() -> None:
     """What no live request owns, and is neither idle nor closed, would hold its place for ever."""
-    lost, owned = connection(), connection()
+    ours, owned = connection(), connection()
     kept = [owned, connection(idle=True), connection(closed=True)]
-    state = pool(lost, *kept, owned=owned)
-    assert _orphans(state) == [lost]
-    assert state._connections == kept
+    others = request(Evidence(trusted=True), owned)
+    pool = SimpleNamespace(_connections=[ours, *kept], _requests=[request(TRACE, ours), others])
+    assert _orphans(pool, TRACE) == [ours]
+    assert (pool._connections, pool._requests) == (kept, [others])
 
 
 @pytest.mark.parametrize("other", [None, SimpleNamespace(), SimpleNamespace(_connections=[], _requests=None)])
 def test_another_librarys_pool_is_left_alone(other: Any) -> None:
     """A later httpcore may keep its own house."""
-    assert _orphans(other) == []
+    assert _orphans(other, TRACE) == []
 
 
 async def test_the_cache_of_urls_is_bounded(wire: Wire) -> None:
@@ -116,6 +120,7 @@ async def test_what_a_cancelled_handshake_left_is_closed(wire: Wire) -> None:
     class Stream:
         async def aclose(self) -> None:
             closed.append("stream")
+            raise OSError("it was broken already")
 
     async def connecting(request: httpx.Request) -> httpx.Response:
         trace = request.extensions["trace"]
@@ -138,7 +143,8 @@ async def test_lost_connections_are_closed_after_a_failure() -> None:
     wire = Wire(httpx.ReadError("gone"))
     lost = connection()
     lost.aclose = close
-    wire._pool = pool(lost)  # type: ignore[attr-defined]  # as httpx's own transport has it
+    pool = SimpleNamespace(_connections=[lost], _requests=[])
+    wire._pool = pool  # type: ignore[attr-defined]  # as httpx's own transport has it
     async with connect(wire) as client:
         with pytest.raises(ConnectionFailed):
             await client.send_text(TO, "x")
