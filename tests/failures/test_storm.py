@@ -96,7 +96,8 @@ async def test_storm(cancel: Any, scheme: str, sends: int) -> None:
             called_accepted = outcomes["accepted"]
             ends.clear()
             # Each one left here holds a connection for ever: a few go unseen, until there are as many as slots.
-            left = [*client._delivery._http._transport._pool._requests]  # type: ignore[union-attr]  # ours
+            pool: Any = client._delivery._http._transport._pool  # type: ignore[union-attr]  # ours
+            left = [*pool._requests]
             with anyio.fail_after(10):
                 for _ in range(10):
                     async with anyio.create_task_group() as tasks:
@@ -109,7 +110,7 @@ async def test_storm(cancel: Any, scheme: str, sends: int) -> None:
     assert replies == 100
     # 100 came after; those that are UNKNOWN may have arrived, those that are NOT_SENT may not.
     assert called_accepted <= server.accepted - before - 100 <= called_accepted + outcomes["unknown"]
-    assert outcomes["unknown"] > sends / 20
+    assert outcomes["unknown"] > 10  # some fell on the wire; how many is a matter of the load
     if asyncio_running():
         assert len(asyncio.all_tasks()) <= 2
 
