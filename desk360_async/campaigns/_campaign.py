@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -127,6 +127,8 @@ class Campaign:
             Desk360Error: if the templates can't be had.
         """
         async with self._opened(owner=True) as ledger:
+            await self._seed(client, ledger)
+            request = await ledger.intend_look_up()
             settings, looked_up = await self._check_template(client)
             variables = settings.variables
             intake = Intake(variables, await self._opt_out.read(), default_region)
@@ -139,14 +141,15 @@ class Campaign:
             elif mapping is not None:
                 raise ConfigurationError("mapping is for CSV files; Recipients name their variables")
             await ledger.pin(settings)
-            await ledger.note_requests(looked_up)
+            await ledger.conclude_look_up(request, looked_up)
             await ledger.begin_load()
             if rows is not None:
                 while await ledger.stage(rows, intake):
                     pass
             else:
-                async for chunk in chunked(recipients, variables):
-                    await ledger.stage(iter(chunk), intake)
+                async with aclosing(chunked(recipients, variables)) as chunks:
+                    async for chunk in chunks:
+                        await ledger.stage(iter(chunk), intake)
             await ledger.finish_load(self._cut)
             return await self._plan(ledger, client)
 
@@ -156,7 +159,8 @@ class Campaign:
         integration = integration_of(client)
         free = client.rate_limit.free
         template = await client.templates.get(self._template)
-        looked_up = max(0, free - client.rate_limit.free)
+        # At least one, since a token may have come back meanwhile: too many noted only costs time.
+        looked_up = max(1, free - client.rate_limit.free)
         if template.sendable is False:
             raise InvalidMessage("template", f"{template.name} ({template.id}) is not sendable")
         translation = template.translation(self._language)
@@ -283,11 +287,14 @@ class Campaign:
         sender = client.with_options(
             lane="bulk", max_wait=None, retry=RetryPolicy(attempts=1, max_retry_after=0.0)
         )
-        period = client.rate_limit.period
-        seed(client, await ledger.request_ages(period, timeout_of(client)))
+        await self._seed(client, ledger)
         counts, needed, upto = await ledger.outlook()
         dispatch = Dispatch(sender, ledger, settings, self._attachment, self._opt_out)
         run.begin(ledger, dispatch, counts, requests_left=sum(n for _, n, _ in needed), upto=upto)
+
+    async def _seed(self, client: AsyncDesk360, ledger: Ledger) -> None:
+        period = client.rate_limit.period
+        seed(client, await ledger.request_ages(period, timeout_of(client)))
 
     def _check_pinned(self, settings: Settings, client: AsyncDesk360) -> None:
         for what, pinned, given in (

@@ -5,6 +5,8 @@ ascending phone reach the unique key in its own order, five times as fast as in 
 """
 
 import sqlite3
+from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from operator import itemgetter
@@ -12,6 +14,9 @@ from operator import itemgetter
 from attrs import frozen
 
 from desk360_async.campaigns._states import Batch, Kind, pack
+
+# From so many sets of parameters on, they are sorted rather than filled side by side: that bounds the memory.
+MANY_SETS = 5000
 
 BatchRow = tuple[int, int, Kind, int, int, int, bytes]
 _INSERT = (
@@ -51,38 +56,71 @@ class Cut:
             yield campaign, number, self.kind(size), size, members[0], members[-1], pack(members)
 
 
-def take_in(connection: sqlite3.Connection, campaign: int, load: int) -> None:
-    """Add the staged recipients whose phones aren't there yet; a second line of this input is a duplicate."""
-    (staged,) = connection.execute("SELECT count(*) FROM staged").fetchone()
+def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut) -> None:
+    """Add the staged recipients whose phones aren't there yet, and cut them into batches."""
+    staged, lines = connection.execute("SELECT count(*), max(line) FROM staged").fetchone()
     added = connection.execute(
         "INSERT INTO recipient SELECT ?, phone, parameter_set, line, ? FROM staged WHERE true "
         "ORDER BY phone, line ON CONFLICT DO NOTHING",
         (campaign, load),
     ).rowcount
-    if added == staged:
+    seen = bytearray(lines + 1) if staged else bytearray()
+    connection.executemany(_INSERT, _batch_rows(connection, campaign, load, cut, seen))
+    if added < staged:
+        _note_duplicates(connection, campaign, load, seen)
+
+
+def _batch_rows(
+    connection: sqlite3.Connection, campaign: int, load: int, cut: Cut, seen: bytearray
+) -> Iterator[BatchRow]:
+    """Yield a load's new recipients as batches, and mark their lines as seen."""
+    (sets,) = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM parameter_set WHERE campaign = ? LIMIT ?)", (campaign, MANY_SETS)
+    ).fetchone()
+    rows = "SELECT parameter_set, phone, line FROM recipient WHERE campaign = ? AND load = ?"
+    if sets == MANY_SETS:
+        ordered = connection.execute(f"{rows} ORDER BY parameter_set, phone", (campaign, load))
+        for number, group in groupby(ordered, itemgetter(0)):
+            yield from cut.rows(campaign, number, _marked(group, seen))
         return
-    connection.execute(
-        "INSERT OR IGNORE INTO skipped SELECT ?, line, 'duplicate', '+' || phone FROM "
-        "(SELECT line, phone, lag(phone) OVER (ORDER BY phone, line) AS before FROM staged) "
-        "WHERE phone = before",
-        (campaign,),
-    )
+    # Few sets: filling a batch of each at a time, by ascending phone, is cheaper than sorting by set.
+    open_: defaultdict[int, array[int]] = defaultdict(lambda: array("Q"))
+    longest = cut.longest
+    for number, phone, line in connection.execute(rows, (campaign, load)):
+        seen[line] = 1
+        members = open_[number]
+        members.append(phone)
+        if len(members) == longest:
+            yield from cut.rows(campaign, number, open_.pop(number))
+    for number in sorted(open_):
+        yield from cut.rows(campaign, number, open_[number])
 
 
-def write_batches(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut) -> None:
-    """Cut a load's new recipients into batches."""
-    ordered = connection.execute(
-        "SELECT parameter_set, phone FROM recipient WHERE campaign = ? AND load = ? "
-        "ORDER BY parameter_set, phone",
-        (campaign, load),
-    )
-    second = itemgetter(1)
-    rows = (
-        row
-        for number, pairs in groupby(ordered, itemgetter(0))
-        for row in cut.rows(campaign, number, map(second, pairs))
-    )
-    connection.executemany(_INSERT, rows)
+def _marked(group: Iterable[tuple[int, int, int]], seen: bytearray) -> Iterator[int]:
+    for _, phone, line in group:
+        seen[line] = 1
+        yield phone
+
+
+def _note_duplicates(connection: sqlite3.Connection, campaign: int, load: int, seen: bytearray) -> None:
+    """Skip the lines of this input whose phone an earlier line of it has."""
+    if load > 1:
+        # Who was there before this load isn't seen either, and is no duplicate.
+        connection.execute(
+            "INSERT OR IGNORE INTO skipped SELECT ?, line, 'duplicate', '+' || phone FROM "
+            "(SELECT line, phone, lag(phone) OVER (ORDER BY phone, line) AS before FROM staged) "
+            "WHERE phone = before",
+            (campaign,),
+        )
+        return
+    line = seen.find(0, 1)
+    while line != -1:
+        connection.execute(
+            "INSERT OR IGNORE INTO skipped "
+            "SELECT ?, line, 'duplicate', '+' || phone FROM staged WHERE line = ?",
+            (campaign, line),
+        )
+        line = seen.find(0, line + 1)
 
 
 def write_set(

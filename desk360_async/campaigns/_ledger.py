@@ -136,8 +136,7 @@ class Ledger:
             (load,) = connection.execute(
                 "UPDATE campaign SET loads = loads + 1 WHERE id = ? RETURNING loads", (self.id,)
             ).fetchone()
-            _cuts.take_in(connection, self.id, load)
-            _cuts.write_batches(connection, self.id, load, cut)
+            _cuts.take_in(connection, self.id, load, cut)
             connection.execute("DELETE FROM staged")
 
     # ── running ────────────────────────────────────────────────────────────────────────────────────────
@@ -237,13 +236,18 @@ class Ledger:
                 return _cuts.halve(connection, self.id, batch)
         return [batch] if result.state == "pending" else []
 
-    async def note_requests(self, number: int) -> None:
-        """Record requests that weren't sends (look-ups of the template): they cost tokens as well."""
-        await self._storage.run(self._note_requests, number)
+    async def intend_look_up(self) -> int:
+        """Record that the template is about to be looked up, which costs a token; return its number."""
+        return await self._storage.run(_intend_look_up)
 
-    def _note_requests(self, connection: sqlite3.Connection, number: int) -> None:
+    async def conclude_look_up(self, request: int, number: int) -> None:
+        """Record how many requests it was: one a page of templates, one too many does no harm."""
+        await self._storage.run(self._conclude_look_up, request, number)
+
+    def _conclude_look_up(self, connection: sqlite3.Connection, request: int, number: int) -> None:
         at = now()
         with transaction(connection):
+            connection.execute("DELETE FROM request WHERE id = ?", (request,))
             connection.executemany(
                 "INSERT INTO request (campaign, started, ended, outcome) VALUES (?, ?, ?, 'read')",
                 [(self.id, at, at)] * number,
@@ -288,6 +292,15 @@ def _added(connection: sqlite3.Connection, key: tuple[int, bytes], text: str) ->
         "INSERT INTO parameter_set (campaign, digest, parameters) VALUES (?, ?, ?) RETURNING id", (*key, text)
     ).fetchone()
     return int(row[0])
+
+
+def _intend_look_up(connection: sqlite3.Connection) -> int:
+    with transaction(connection):
+        # No campaign has the number 0: whose it is isn't known yet.
+        row = connection.execute(
+            "INSERT INTO request (campaign, started) VALUES (0, ?) RETURNING id", (now(),)
+        )
+        return int(row.fetchone()[0])
 
 
 def _excepted(connection: sqlite3.Connection, batch: int) -> frozenset[int]:

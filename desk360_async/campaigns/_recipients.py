@@ -6,7 +6,7 @@ Nothing is judged here; that is `_intake`'s business.
 import csv
 import os
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -171,7 +171,7 @@ def row_of(line: int, given: object, variables: Sequence[str]) -> Row:
     return line, given.phone, values
 
 
-async def chunked(source: Any, variables: Sequence[str]) -> AsyncIterator[list[Row]]:
+async def chunked(source: Any, variables: Sequence[str]) -> AsyncGenerator[list[Row], None]:
     """Yield an iterable's recipients as rows, by the chunk, numbered from 1.
 
     Raises:

@@ -221,7 +221,7 @@ class Run:
     def _fail(self, error: CampaignError) -> None:
         # A failed ledger outweighs whatever else ended the run.
         self._stop("opt_out", str(error))
-        if isinstance(error, LedgerError):
+        if isinstance(error, LedgerError) and self._end != "ledger":
             self._end, self._reason = "ledger", str(error)
 
     async def _next(self) -> Batch | None:

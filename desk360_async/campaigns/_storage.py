@@ -90,8 +90,9 @@ class Storage:
                 self._lock()
                 create_private(self._path)
             self._connection = connection = connect(self._path)
+            version = version_of(connection, self._path)
             require_durable(connection)
-            migrate(connection, self._path)
+            migrate(connection, version)
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"the ledger {self._path} can't be opened: {error}") from error
 
@@ -195,8 +196,8 @@ def require_durable(connection: sqlite3.Connection) -> None:
         )
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the tables to this version's shape, a step a transaction.
+def version_of(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the ledger's version, 0 for an empty file; nothing is written.
 
     Raises:
         LedgerError: if the file is something else, or of a later version.
@@ -211,6 +212,11 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a later desk360_async (schema {version}, "
             f"this one knows {len(MIGRATIONS)}); upgrade"
         )
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the tables from a version to this one's shape, a step a transaction."""
     for number in range(version, len(MIGRATIONS)):
         with transaction(connection):
             for statement in MIGRATIONS[number].split(";"):

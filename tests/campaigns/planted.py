@@ -1,0 +1,290 @@
+"""Twenty bugs, each a patch that a tired hand might have committed; the simulation must find every one."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from attrs import evolve
+
+from desk360_async import Outcome
+from desk360_async.campaigns import _campaign, _cuts, _dispatch, _intake
+from desk360_async.campaigns._ledger import Ledger
+from desk360_async.campaigns._states import Batch, Result
+from desk360_async.campaigns._storage import transaction
+
+Bug = Callable[[], Any]
+BUGS: dict[str, Bug] = {}
+
+
+def planted(bug: Callable[[], Generator[None]]) -> Callable[[], Generator[None]]:
+    """Add a bug to the list."""
+    BUGS[bug.__name__] = contextmanager(bug)
+    return bug
+
+
+def replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Any:
+    """Replace a function by what `make` makes of it."""
+    return patch.object(owner, name, make(getattr(owner, name)))
+
+
+def changed_result(change: Callable[[Result], Result]) -> Any:
+    """Replace every verdict on an error."""
+    return replaced(_dispatch, "judge_error", lambda judge: lambda *given: change(judge(*given)))
+
+
+@planted
+def recovery_puts_intents_back() -> Generator[None]:
+    """After a crash, what was on the wire is sent again."""
+
+    def make(_: Any) -> Any:
+        def recover(self: Ledger, connection: Any, reason: str) -> int:
+            connection.execute("UPDATE batch SET state = 'pending' WHERE state = 'intent'")
+            return 0
+
+        return recover
+
+    with replaced(Ledger, "_recover", make):
+        yield
+
+
+@planted
+def recovery_calls_intents_accepted() -> Generator[None]:
+    """After a crash, what was on the wire is believed to have arrived."""
+
+    def make(real: Any) -> Any:
+        def recover(self: Ledger, connection: Any, reason: str) -> Any:
+            connection.execute("UPDATE batch SET state = 'accepted' WHERE state = 'intent'")
+            return real(self, connection, reason)
+
+        return recover
+
+    with replaced(Ledger, "_recover", make):
+        yield
+
+
+@planted
+def recovery_is_forgotten() -> Generator[None]:
+    """What was on the wire stays so for ever."""
+    with replaced(Ledger, "_recover", lambda _: lambda self, connection, reason: 0):
+        yield
+
+
+@planted
+def the_intent_is_written_after_the_post() -> Generator[None]:
+    """A crash in between sends twice."""
+
+    def make(_: Any) -> Any:
+        def intend(self: Ledger, connection: Any, batch: Batch) -> int:
+            return 1
+
+        return intend
+
+    def conclude(real: Any) -> Any:
+        def write(self: Ledger, connection: Any, batch: Batch, request: Any, result: Result) -> Any:
+            return real(self, connection, batch, None, result)
+
+        return write
+
+    with replaced(Ledger, "_intend", make), replaced(Ledger, "_conclude", conclude):
+        yield
+
+
+@planted
+def a_failed_intent_is_ignored() -> Generator[None]:
+    """The disk is full, and it sends all the same."""
+
+    def make(real: Any) -> Any:
+        async def intend(self: Ledger, batch: Batch) -> int | None:
+            try:
+                return int(await real(self, batch))
+            except Exception:  # noqa: BLE001  # the bug
+                self._storage.failure = None
+                return None
+
+        return intend
+
+    with replaced(Ledger, "intend", make):
+        yield
+
+
+@planted
+def an_unknown_is_tried_again() -> Generator[None]:
+    """A 502 proves nothing, and neither does a timeout."""
+    with changed_result(
+        lambda result: evolve(result, state="pending") if result.state == "unknown" else result
+    ):
+        yield
+
+
+@planted
+def an_unknown_is_called_not_sent() -> Generator[None]:
+    """A server error is taken for a refusal."""
+    with changed_result(
+        lambda result: evolve(result, state="not_sent") if result.state == "unknown" else result
+    ):
+        yield
+
+
+@planted
+def an_unknown_is_called_accepted() -> Generator[None]:
+    """Optimism."""
+    with changed_result(
+        lambda result: evolve(result, state="accepted") if result.state == "unknown" else result
+    ):
+        yield
+
+
+@planted
+def an_unreadable_success_is_tried_again() -> Generator[None]:
+    """The body was garbage, so surely nothing was sent."""
+
+    def make(judge: Any) -> Any:
+        def wrong(error: Any, size: int) -> Result:
+            accepted = error.outcome is Outcome.ACCEPTED
+            return Result("pending", "again") if accepted else judge(error, size)
+
+        return wrong
+
+    with replaced(_dispatch, "judge_error", make):
+        yield
+
+
+@planted
+def a_429_is_final() -> Generator[None]:
+    """Whoever meets a full window is lost, though said to have been sent to."""
+    with changed_result(lambda result: evolve(result, state="accepted") if result.pause else result):
+        yield
+
+
+@planted
+def unlisted_numbers_are_accepted() -> Generator[None]:
+    """A bulk answer's list isn't read."""
+    make = lambda judge: lambda reply, policy: evolve(judge(reply, policy), unlisted=())  # noqa: E731  # short
+    with replaced(_dispatch, "judge_bulk", make):
+        yield
+
+
+@planted
+def unlisted_numbers_are_always_called_not_sent() -> Generator[None]:
+    """Whatever the user said."""
+    with replaced(_dispatch, "judge_bulk", lambda judge: lambda reply, _: judge(reply, "not_sent")):
+        yield
+
+
+@planted
+def halving_loses_the_middle() -> Generator[None]:
+    """An old friend: off by one."""
+
+    def make(real: Any) -> Any:
+        def halve(connection: Any, campaign: int, batch: Batch) -> Any:
+            middle = len(batch.members) // 2
+            return real(connection, campaign, evolve(batch, members=_without(batch.members, middle)))
+
+        return halve
+
+    with replaced(_cuts, "halve", make):
+        yield
+
+
+def _without(members: tuple[int, ...], middle: int) -> tuple[int, ...]:
+    return members if len(members) < 3 else members[:middle] + members[middle + 1 :]
+
+
+@planted
+def halving_doubles_the_middle() -> Generator[None]:
+    """Its brother."""
+
+    def make(real: Any) -> Any:
+        def halve(connection: Any, campaign: int, batch: Batch) -> Any:
+            left, right = real(connection, campaign, batch)
+            shared = (*left.members, right.members[0])
+            return [evolve(left, members=shared), right]
+
+        return halve
+
+    with replaced(_cuts, "halve", make):
+        yield
+
+
+@planted
+def the_opt_out_list_is_read_once() -> Generator[None]:
+    """When loading is not when sending: here neither looks."""
+
+    async def nobody(self: Any) -> frozenset[int]:
+        return frozenset()
+
+    with patch.object(_campaign.OptOutList, "read", nobody):
+        yield
+
+
+@planted
+def the_limiter_is_not_seeded() -> Generator[None]:
+    """After a restart the window is thought to be empty."""
+    with patch.object(_campaign, "seed", lambda client, ages: None):
+        yield
+
+
+@planted
+def duplicates_are_taken_in() -> Generator[None]:
+    """The second line of a phone goes into a batch as well."""
+
+    def make(real: Any) -> Any:
+        def rows(self: Any, campaign: int, number: int, phones: Any) -> Any:
+            listed = list(phones)
+            yield from real(self, campaign, number, listed)
+            if len(listed) > 1:
+                yield from real(self, campaign, number, listed[:1])
+
+        return rows
+
+    with replaced(_cuts.Cut, "rows", make):
+        yield
+
+
+@planted
+def the_result_is_not_committed() -> Generator[None]:
+    """It is rolled back, and nobody looks."""
+
+    def make(real: Any) -> Any:
+        def conclude(self: Ledger, connection: Any, batch: Batch, request: Any, result: Result) -> Any:
+            following = real(self, connection, batch, request, result)
+            if result.state == "accepted":
+                with transaction(connection):
+                    connection.execute("UPDATE batch SET state = 'pending' WHERE id = ?", (batch.id,))
+            return following
+
+        return conclude
+
+    with replaced(Ledger, "_conclude", make):
+        yield
+
+
+@planted
+def a_resend_takes_the_whole_batch() -> Generator[None]:
+    """One phone was meant."""
+    from desk360_async.campaigns import _resolutions
+
+    def make(real: Any) -> Any:
+        def resolve(connection: Any, campaign: int, decision: Any, scope: Any, cut: Any) -> Any:
+            return real(connection, campaign, decision, evolve(scope, phones=None), cut)
+
+        return resolve
+
+    with replaced(_resolutions, "resolve", make):
+        yield
+
+
+@planted
+def an_invalid_number_is_lost_silently() -> Generator[None]:
+    """It is neither sent to nor listed."""
+
+    def make(real: Any) -> Any:
+        def judge(self: Any, rows: Any, set_for: Any) -> Any:
+            staged, skipped = real(self, rows, set_for)
+            return staged, [row for row in skipped if row[1] != "invalid_phone"]
+
+        return judge
+
+    with replaced(_intake.Intake, "judge", make):
+        yield

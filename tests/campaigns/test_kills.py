@@ -1,0 +1,81 @@
+"""kill -9 at one system call after another; more points by `nox -s killpoints`."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from desk360_async.campaigns import Campaign, Recipient
+from desk360_async.sandbox import Sandbox
+from tests.campaigns.killing import CALLS, ROOT, SHAPES, WORKER, Range, Shape, strace
+from tests.campaigns.scene import phone
+from tests.campaigns.worker import PERIOD
+
+pytestmark = pytest.mark.real
+TRACER = strace()
+POINTS = [(call, (2, 6, 11, 17)) for call in CALLS] if TRACER else [("step", tuple(range(2, 34, 2)))]
+
+
+@pytest.fixture(scope="module")
+def shooting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Range]:
+    """A sandbox over TCP with a short minute, and ledgers to be copied."""
+    sandbox = Sandbox(keep=None, period=PERIOD)
+    with sandbox.serve_in_thread() as server:
+        yield Range(tmp_path_factory.mktemp("kills"), sandbox, server, TRACER)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=lambda shape: shape.name)
+@pytest.mark.parametrize(
+    ("call", "numbers"), POINTS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_nobody_is_lost_or_sent_to_twice(
+    shooting: Range, shape: Shape, call: str, numbers: tuple[int, ...]
+) -> None:
+    """Whichever call the process dies in."""
+    for number in numbers:
+        ledger = shooting.loaded(shape)
+        assert shooting.kill(ledger, shape, call, number), "the point was not reached"
+        shooting.survive(ledger, shape, 1)
+
+
+def test_a_recovery_can_be_killed_as_well(shooting: Range) -> None:
+    """And recovered from."""
+    shape, call = SHAPES["concurrent"], POINTS[0][0]
+    ledger = shooting.loaded(shape)
+    assert shooting.kill(ledger, shape, call, 20)
+    assert shooting.kill(ledger, shape, call, 3)
+    shooting.survive(ledger, shape, 2)
+
+
+def load_many(shooting: Range, ledger: Path, count: int) -> Campaign:
+    """Load a campaign of so many recipients, with seven sets of parameters."""
+    campaign = Campaign("kill", template="back_in_stock", language=1, ledger=ledger, batch_size=100)
+    people = (Recipient(phone(n), {"body-1": f"offer {n % 7}"}) for n in range(1, count + 1))
+
+    async def load() -> None:
+        async with shooting.client() as client:
+            await campaign.load(client, people)
+
+    anyio.run(load)
+    return campaign
+
+
+def test_twenty_thousand_survive_three_kills(shooting: Range, tmp_path: Path) -> None:
+    """Compared recipient by recipient with what the server received."""
+    count, ledger = 20_000, tmp_path / "many.db"
+    shooting.sandbox.reset()
+    load_many(shooting, ledger, count)
+    command = [sys.executable, str(WORKER), str(ledger), shooting.server.url, "4"]
+    for kill in range(3):
+        with subprocess.Popen(command, env={"PYTHONPATH": str(ROOT)}) as process:
+            while shooting.sandbox.accepted < (kill + 1) * 4000:
+                assert process.poll() is None, "it ended before it could be killed"
+                time.sleep(0.005)
+            process.kill()
+    shape = Shape("many", "auto", count, 100, 4)
+    counts = shooting.survive(ledger, shape, 3)
+    assert counts.accepted + counts.unknown == count

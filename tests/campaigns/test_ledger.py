@@ -1,0 +1,193 @@
+"""The ledger's file: private, durable, owned by one, migrated; and what happens when the disk fails."""
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from desk360_async import AsyncDesk360
+from desk360_async.campaigns import CampaignError, LedgerError, _schema, _storage
+from desk360_async.campaigns._storage import Storage, refuse_network, require_durable
+from tests.campaigns.scene import Scene, done, finish, people
+
+
+def load(scene: Scene) -> None:
+    """Load ten recipients."""
+    scene.play(lambda client: scene.campaign(batch_size=1, strategy="single").load(client, people(10)))
+
+
+@pytest.mark.parametrize("suffix", ["", "-owner"])
+def test_only_the_owner_can_read_it(scene: Scene, suffix: str) -> None:
+    """Phone numbers are in it."""
+    load(scene)
+    assert Path(f"{scene.ledger}{suffix}").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_wider_mode_is_narrowed(scene: Scene) -> None:
+    """Whoever made the file."""
+    scene.ledger.touch(0o644)
+    load(scene)
+    assert scene.ledger.stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_durable(scene: Scene) -> None:
+    """WAL and FULL, read back."""
+
+    async def main(_: AsyncDesk360) -> tuple[str, int]:
+        async with Storage(scene.ledger, owner=True) as storage:
+            return await storage.run(
+                lambda connection: (
+                    connection.execute("PRAGMA journal_mode").fetchone()[0],
+                    connection.execute("PRAGMA synchronous").fetchone()[0],
+                )
+            )
+
+    assert scene.play(main) == ("wal", 2)
+
+
+def test_what_cannot_be_durable_is_refused() -> None:
+    """A database in memory has no WAL."""
+    connection = sqlite3.connect(":memory:")
+    with pytest.raises(LedgerError, match="can't be made durable"):
+        require_durable(connection)
+    connection.close()
+
+
+def test_a_second_owner_is_refused(scene: Scene) -> None:
+    """Only one may load, run or resolve; reading is free."""
+    load(scene)
+
+    async def main(client: AsyncDesk360) -> None:
+        async with Storage(scene.ledger, owner=True):
+            assert (await scene.campaign().status()).pending == 10
+            with pytest.raises(LedgerError, match=f"in use by process {os.getpid()}"):
+                await finish(scene.campaign(), client)
+
+    scene.play(main)
+
+
+@pytest.mark.parametrize(("kind", "refused"), [("nfs4", True), ("fuse.sshfs", True), ("ext4", False)])
+def test_network_file_systems_are_refused(tmp_path: Path, kind: str, refused: bool) -> None:
+    """Their locks and syncs can't be trusted."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/a / ext4 rw 0 0\nhost:/b {tmp_path} {kind} rw 0 0\n")
+    if not refused:
+        return refuse_network(tmp_path / "x.db", mounts)
+    with pytest.raises(LedgerError, match=rf"network file system \({kind}\)"):
+        refuse_network(tmp_path / "x.db", mounts)
+    return None
+
+
+def test_an_older_schema_is_migrated(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in it stays."""
+    with monkeypatch.context() as older:
+        older.setattr(_storage, "MIGRATIONS", _schema.MIGRATIONS[:1])
+        load(scene)
+    assert scene.play(lambda client: scene.campaign().report()).counts.pending == 10
+
+
+def test_a_newer_schema_is_refused(scene: Scene) -> None:
+    """It says to upgrade."""
+    load(scene)
+    connection = sqlite3.connect(scene.ledger)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(LedgerError, match="upgrade"):
+        scene.play(lambda client: scene.campaign().status())
+
+
+@pytest.mark.parametrize("content", [b"plainly no database, but text" * 100, None])
+def test_somebody_elses_file_is_refused(scene: Scene, content: bytes | None) -> None:
+    """It is left as it was."""
+    if content is not None:
+        scene.ledger.write_bytes(content)
+    else:
+        connection = sqlite3.connect(scene.ledger)
+        connection.execute("CREATE TABLE other (id)")
+        connection.close()
+    before = scene.ledger.read_bytes()
+    with pytest.raises(LedgerError):
+        load(scene)
+    assert scene.ledger.read_bytes() == before
+
+
+def test_a_missing_ledger_is_not_made_by_reading(scene: Scene) -> None:
+    """A typo in the name must not look like an empty campaign."""
+    with pytest.raises(CampaignError, match="there is no ledger"):
+        scene.play(lambda client: scene.campaign().status())
+    assert not scene.ledger.exists()
+
+
+def failing(
+    number: int, error: Exception, *, after: bool, failed: list[int], scene: Scene
+) -> Callable[..., Any]:
+    """Return a `_guarded` whose n-th call fails, before or after its write, and later ones work."""
+    guarded, calls = Storage._guarded, 0
+
+    def work(self: Storage, what: Callable[[sqlite3.Connection], Any]) -> Any:
+        nonlocal calls
+        calls += 1
+
+        def disturbed(connection: sqlite3.Connection) -> Any:
+            if calls == number and not after:
+                failed.append(len(scene.received()))
+                raise error
+            answer = what(connection)
+            if calls == number:
+                failed.append(len(scene.received()))
+                raise error
+            return answer
+
+        return guarded(self, disturbed)
+
+    return work
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("number", range(7, 17))
+def test_nothing_is_sent_after_a_failed_write(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
+) -> None:
+    """At each write: the campaign stops with a clear error, and goes on when the disk is mended."""
+    load(scene)
+    failed: list[int] = []
+    error = (
+        sqlite3.OperationalError("disk I/O error") if number % 2 else OSError(errno.ENOSPC, "No space left")
+    )
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Storage, "_guarded", failing(number, error, after=after, failed=failed, scene=scene))
+        events = scene.play(lambda client: finish(scene.campaign(), client, concurrency=1))
+    assert done(events).end == "ledger"
+    assert "Mend that" in done(events).reason
+    assert [len(scene.received())] == failed
+
+    def mended(client: AsyncDesk360) -> Any:
+        return finish(scene.campaign(), client)
+
+    counts = done(scene.play(mended)).counts
+    assert counts.accepted + counts.unknown == 10
+    assert counts.unknown <= 1
+    assert len(scene.received()) == len(set(scene.received())) >= counts.accepted
+
+
+def test_a_full_disk_is_said_clearly(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's own error this time."""
+    load(scene)
+    connect = _storage.connect
+
+    def small(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        return connection
+
+    with monkeypatch.context() as disk:
+        disk.setattr(_storage, "connect", small)
+        with pytest.raises(LedgerError, match="database or disk is full"):
+            scene.play(lambda client: scene.campaign("other").load(client, people(3000, sets=3000)))
+    assert scene.received() == []
