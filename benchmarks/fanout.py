@@ -23,6 +23,7 @@ class NoWire(httpx.AsyncBaseTransport):
     """Answers at once."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Accept any message."""
         return httpx.Response(200, headers={"content-type": "application/json"}, content=BODY)
 
 

@@ -27,7 +27,8 @@ def cpu_of(statement: str, cache: str) -> float:
     timed = f"import time; before = time.process_time()\n{statement}\nprint(time.process_time() - before)"
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     environ["PYTHONPYCACHEPREFIX"] = cache
-    done = subprocess.run([sys.executable, "-c", timed], capture_output=True, text=True, check=True, env=environ)
+    command = [sys.executable, "-c", timed]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
     return float(done.stdout) * 1000
 
 

@@ -16,7 +16,7 @@ Run = Callable[[], Awaitable[None]]
 
 def spread(values: list[float]) -> str:
     """Write the median, with the least and the most of the runs."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 async def cpu_of(run: Run) -> float:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ._fanout import Results, Sink
     from ._parts import Button, Contact, Header, Location
 
-File: TypeAlias = "Attachment | str | os.PathLike[str]"
+    File: TypeAlias = Attachment | str | os.PathLike[str]
 
 log = logging.getLogger("desk360_async")
 
