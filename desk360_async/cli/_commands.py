@@ -26,6 +26,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("demo", "demo:demo", "Send to a made-up list of 300 on a sandbox; nothing leaves this machine."),
     Command("send", "send:app", "Send a text, template, file, location …, or a template to a whole list."),
+    Command("campaign", "campaign:app", "Send a template to a long list: planned, durable, resumable."),
     Command("templates", "templates:app", "List the message templates, or show one."),
     Command("integrations", "integrations:integrations", "List your WhatsApp numbers and their ids."),
     Command("read", "read:read", "Mark a customer's messages as read."),

@@ -1,0 +1,170 @@
+"""`desk360 campaign …`: the commands in this process, and a captured terminal."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from desk360_async.cli import main
+from desk360_async.sandbox import Fault, Sandbox
+from tests.campaigns.killing import ROOT
+from tests.campaigns.scene import phone
+
+PLAN = ("campaign", "plan", "sale", "people.csv", "--template", "back_in_stock", "--language", "English")
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """A sandbox over TCP, a folder to work in, and a list of 60 in it, of whom one number is none."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{phone(n)},offer {n % 2}" for n in range(1, 61)] + ["nobody,x"]
+    Path("people.csv").write_text("\n".join(["phone,body-1", *rows]) + "\n")
+    made = Sandbox(limit=10_000, period=1.0, keep=None)
+    with made.serve_in_thread() as server:
+        monkeypatch.setenv("DESK360_BASE_URL", server.url)
+        yield made
+
+
+def desk360(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Run the command in this process."""
+    capsys.readouterr()
+    code = main(list(words))
+    return code, *capsys.readouterr()
+
+
+@pytest.mark.real
+def test_a_campaign_is_planned_run_and_reported(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 0: all accepted."""
+    code, out, err = desk360(capsys, *PLAN)
+    assert (code, sandbox.accepted) == (0, 0)
+    assert "60 recipients, 60 to be sent" in out
+    assert "line 62: invalid_phone" in err
+    assert desk360(capsys, "campaign", "run", "sale")[:2] == (0, "60 accepted · 0 not sent · 0 unknown\n")
+    code, out, _ = desk360(capsys, "campaign", "report", "sale", "--out", "report.csv")
+    assert code == 0
+    assert "left out when planned: invalid_phone" in out
+    assert len(Path("report.csv").read_text().splitlines()) == 62
+
+
+@pytest.mark.real
+def test_json_is_a_value_a_line(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """For scripts."""
+    _, out, _ = desk360(capsys, *PLAN, "--json")
+    assert json.loads(out)["bulk_requests"] == 2
+    _, out, _ = desk360(capsys, "campaign", "run", "sale", "--json")
+    assert [json.loads(line)["accepted"] for line in out.splitlines()] == [30, 30, 60]
+
+
+@pytest.mark.real
+def test_unknowns_are_exit_code_4_until_resolved(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what is resolved to be resent goes out by `resume`."""
+    desk360(capsys, *PLAN)
+    sandbox.faults.add(Fault("status", status=502, times=1))
+    assert desk360(capsys, "campaign", "run", "sale")[0] == 4
+    code, out, _ = desk360(capsys, "campaign", "resolve", "sale", "--resend", "--all")
+    assert (code, out) == (0, "30 accepted · 0 not sent · 0 unknown · 30 pending\n")
+    assert desk360(capsys, "campaign", "resume", "sale")[0] == 0
+
+
+@pytest.mark.real
+def test_refused_numbers_are_exit_code_3(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not sent, and said so."""
+    Path("people.csv").write_text("phone,body-1\n+905550000000,x\n+905551112233,y\n")
+    desk360(capsys, *PLAN)
+    code, out, _ = desk360(capsys, "campaign", "run", "sale")
+    assert (code, out) == (3, "1 accepted · 1 not sent · 0 unknown\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("campaign", "resolve", "sale", "--all"), "say one of"),
+        (("campaign", "resolve", "sale", "--sent"), "takes one of"),
+        (("campaign", "run", "sale", "--max-failures", "many"), "must be a count"),
+    ],
+)
+def test_a_wrong_word_is_explained(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    """Exit code 2."""
+    desk360(capsys, *PLAN)
+    code, _, err = desk360(capsys, *words)
+    assert code == 2
+    assert message in err
+
+
+def test_a_server_that_does_not_stay_is_refused(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger belongs to one server."""
+    monkeypatch.delenv("DESK360_BASE_URL")
+    code, _, err = desk360(capsys, *PLAN)
+    assert (code, "a server that stays" in err) == (2, True)
+
+
+def captured(words: tuple[str, ...], interrupt_at: str | None = None) -> tuple[int, str]:
+    """Run the command on a terminal of its own; press Ctrl-C once it shows a text."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "110"}
+    command = [sys.executable, "-m", "desk360_async.cli", *words]
+    shown = ""
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
+        os.close(theirs)
+        while True:
+            try:
+                shown += os.read(ours, 4096).decode("utf-8", "replace")
+            except OSError:  # Linux's way to say that the terminal is closed
+                break
+            if interrupt_at and interrupt_at in shown:
+                process.send_signal(signal.SIGINT)
+                interrupt_at = None
+        code = process.wait()
+    os.close(ours)
+    return code, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+
+
+@pytest.mark.real
+def test_ctrl_c_finishes_what_is_on_the_wire_and_says_how_to_go_on(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 130, 0 unknown, and nobody gets it twice."""
+    desk360(capsys, *PLAN, "--batch-size", "2")
+    sandbox.faults.add(Fault("latency", delay=0.2))
+    code, shown = captured(("campaign", "run", "sale"), interrupt_at="not sent")
+    assert code == 130
+    assert "Go on with:  desk360 campaign resume sale" in shown
+    sandbox.faults.clear()
+    code, shown = captured(("campaign", "resume", "sale"))
+    assert code == 0
+    assert "60 accepted · 0 not sent · 0 unknown" in shown
+    assert sandbox.accepted == len({message.phone for message in sandbox.received}) == 60
+
+
+@pytest.mark.real
+def test_a_second_signal_ends_it_at_once(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is on the wire is unknown then."""
+    desk360(capsys, *PLAN)
+    sandbox.faults.add(Fault("stall", delay=30.0))
+    command = [sys.executable, "-m", "desk360_async.cli", "campaign", "run", "sale"]
+    with subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        while sandbox.counted < 3:  # the list of templates isn't asked for by `run`
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=10)
+    assert process.returncode == 4
+    assert "unknown" in out
