@@ -111,10 +111,11 @@ def _who(sender: str | None) -> str:
 
 
 def _serve(receiver: "WebhookReceiver", listener: socket.socket) -> None:
-    import uvicorn
+    # uvicorn raises the signal again once it has shut down.
+    with contextlib.suppress(KeyboardInterrupt):
+        import uvicorn
 
-    options: dict[str, Any] = {"lifespan": "on", "ws": "none", "log_config": None, "server_header": False}
-    # uvicorn's access log would show the secret.
-    config = uvicorn.Config(receiver, access_log=False, timeout_graceful_shutdown=3, **options)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has shut down
+        options: dict[str, Any] = {"lifespan": "on", "ws": "none", "log_config": None, "server_header": False}
+        # Its access log would show the secret.
+        config = uvicorn.Config(receiver, access_log=False, timeout_graceful_shutdown=3, **options)
         uvicorn.Server(config).run(sockets=[listener])

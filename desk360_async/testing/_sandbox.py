@@ -48,7 +48,8 @@ class VirtualSandbox(Sandbox):
     def client(self, **options: Any) -> AsyncDesk360:
         """Make a client of this sandbox; it needn't be closed, since it holds no connection.
 
-        Like every client it belongs to the event loop of its first await: make one for each.
+        Like every client it belongs to the event loop of its first await: make one for each. With Starlette's
+        and FastAPI's TestClient write `with TestClient(app)`; without `with` each request gets another loop.
 
         Args:
             options: those of `AsyncDesk360`. By default the key fits, and the integration is the first.

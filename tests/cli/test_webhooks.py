@@ -1,8 +1,11 @@
 """`desk360 listen` and `desk360 trigger`: webhooks in the terminal, with each other and the sandbox."""
 
+import contextlib
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
+from desk360_async.cli._terminal import Terminal
+from desk360_async.cli.listen import _showing
 from desk360_async.testing import WEBHOOKS, webhook_sample
 from desk360_async.webhooks import MessageReceived, StatusUpdate, UnknownEvent, parse
 
@@ -179,6 +184,64 @@ def test_what_is_triggered_is_heard(desk360: Desk360, start: Start, tmp_path: Pa
     rows = [json.loads(line) for line in record.read_text("utf-8").splitlines()]
     assert [row["kind"] for row in rows] == ["TextReceived", "StatusUpdate", "UnknownEvent", "TextReceived"]
     assert rows[0]["event"]["from"] == "905551112233"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_listening_ends_with_ctrl_c(desk360: Desk360, host: str) -> None:
+    """In this process: the URL is told with a secret of its own, and what was heard is counted."""
+    shown = f"[{host}]" if ":" in host else host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as free:
+        port = free.getsockname()[1]
+
+    def press() -> None:
+        # An answer shows that the server has begun, and with it its care for the signal.
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"http://{shown}:{port}/")
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    run = desk360("listen", "--host", host, "--port", port)
+    presser.join()
+    assert re.match(
+        rf"Webhooks for http://{re.escape(shown)}:{port}/[\w-]{{32}}; Ctrl-C stops it\.\n", run.out
+    )
+    assert (run.code, run.err) == (0, "\n0 events, 0 of them repeats.\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("text", "message   text from …xxxx: Hello"),
+        ("image", "message   image from …xxxx"),
+        ("status", "status    delivered|read to …xxxx, gBEG"),
+    ],
+)
+@pytest.mark.anyio
+async def test_events_are_shown_in_words(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, words: str
+) -> None:
+    """A line each, and the whole of it in the record."""
+    with (tmp_path / "record").open("a", encoding="utf-8") as record:
+        receiver = _showing(Terminal(), SECRET, record)
+        async with receiver:
+            await receiver.receive(SECRET, {}, webhook_sample(name))
+    assert words in capsys.readouterr().out
+    (kept,) = (json.loads(line)["event"] for line in (tmp_path / "record").read_text("utf-8").splitlines())
+    assert kept in json.loads(webhook_sample(name)).values()
+
+
+@pytest.mark.anyio
+async def test_events_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same lines as in the record."""
+    receiver = _showing(Terminal(json=True), SECRET, None)
+    async with receiver:
+        await receiver.receive(SECRET, {}, b'{"calls": {"id": "1"}}')
+    (line,) = capsys.readouterr().out.splitlines()
+    assert (json.loads(line)["kind"], json.loads(line)["event"]) == ("UnknownEvent", {"calls": {"id": "1"}})
 
 
 def test_the_sandbox_is_heard(start: Start) -> None:
