@@ -96,7 +96,8 @@ class Wire(httpx.AsyncBaseTransport):
         if isinstance(answer, httpx.Response):
             return answer
         result = answer(seen)
-        return await result if hasattr(result, "__await__") else result
+        response: httpx.Response = await result if hasattr(result, "__await__") else result
+        return response
 
     async def aclose(self) -> None:
         """Note that it was closed."""
@@ -154,5 +155,5 @@ class Tokens:
 
 def connect(wire: httpx.AsyncBaseTransport | None, **options: Any) -> AsyncDesk360:
     """Make a client of a stand-in, with a limiter that never waits."""
-    options = {"integration_id": 11, "limiter": Tokens()} | options
-    return AsyncDesk360(KEY, transport=wire, **options)
+    given: dict[str, Any] = {"integration_id": 11, "limiter": Tokens()} | options
+    return AsyncDesk360(KEY, transport=wire, **given)

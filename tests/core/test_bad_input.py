@@ -1,5 +1,6 @@
 # ruff: noqa: E501 - a row a line
-# mypy: disable-error-code="arg-type,list-item,dict-item" - what the user does wrong is the point
+# mypy: disable-error-code="arg-type,list-item,dict-item"
+# ... since what the user does wrong is the point here.
 """Bad input: the error names the field, the limit and the fix, says NOT_SENT, and costs no request."""
 
 import math

@@ -200,6 +200,26 @@ async def test_a_retry_after_on_a_success_delays_the_next() -> None:
         assert anyio.current_time() - began == pytest.approx(27, abs=0.1)
 
 
+GARBAGE = [
+    {"x-ratelimit-limit": "many", "x-ratelimit-remaining": "\u0663"},
+    {"x-ratelimit-limit": "0", "x-ratelimit-remaining": "-99999999999"},
+    {"x-ratelimit-limit": "1e3", "x-ratelimit-reset": "tomorrow"},
+    {"retry-after": "soon"},
+]
+
+
+@pytest.mark.parametrize("headers", GARBAGE)
+async def test_garbage_in_rate_headers_changes_nothing(headers: dict[str, str]) -> None:
+    """Ruling 29: what isn't a plausible number is ignored."""
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    wire = Wire(lambda _: httpx.Response(200, json={"message_id": ID}, headers=raw))
+    async with connect(wire, limiter=TokenBucket()) as client:
+        began = anyio.current_time()
+        for _ in range(3):
+            await client.send_text(TO, "x")
+        assert (anyio.current_time(), client.rate_limit.limit) == (began, 60)
+
+
 async def test_max_wait_bounds_the_waits_for_tokens() -> None:
     """In sum; the error says how long it would take."""
     wire = Wire(lambda _: status(429, retry_after="3"))
@@ -211,9 +231,9 @@ async def test_max_wait_bounds_the_waits_for_tokens() -> None:
 # ── bodies ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def dripping(*pieces: Any, code: int = 200, **headers: str) -> Any:
+def dripping(*pieces: Any, **headers: str) -> Any:
     """Answer with a body in pieces, each time."""
-    return lambda _: httpx.Response(code, stream=Drip(*pieces), headers=headers)
+    return lambda _: httpx.Response(200, stream=Drip(*pieces), headers=headers)
 
 
 WHOLE = b'{"message_id": "x"}'

@@ -31,11 +31,12 @@ async def test_one_ssl_context_serves_the_process(monkeypatch: pytest.MonkeyPatc
     """Loading the CA file takes longer than a request; one's own context is used as it is."""
     monkeypatch.setattr(_http, "_contexts", {})
     made: list[Any] = []
-    monkeypatch.setattr(
-        httpx,
-        "create_ssl_context",
-        lambda verify, trust_env: made.append((verify, trust_env)) or ssl.create_default_context(),
-    )
+
+    def create(verify: bool, *, trust_env: bool) -> ssl.SSLContext:
+        made.append((verify, trust_env))
+        return ssl.create_default_context()
+
+    monkeypatch.setattr(httpx, "create_ssl_context", create)
     own = ssl.create_default_context()
     for verify in (True, True, False, False, own, own):
         transport = await own_transport(verify, proxy=None, max_connections=5)

@@ -12,6 +12,7 @@ LAYERS = [
     "_phones _attachments _headers _redaction _verdict",
     "_bucket _checks _forms",
     "_settings _rate_limits _token_file _parts",
+    "_permits",
     "_limiter _host_limiter _messages",
     "_codec _replies",
     "_catalog _calls _uploads",
@@ -21,7 +22,9 @@ LAYERS = [
     "_downloads _fanout",
     "_client",
 ]
-RANK = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}
+RANK = {
+    name: rank for rank, line in enumerate(LAYERS) for name in line.split()
+}  # a new module gets its place here
 MODULES = sorted(PACKAGE.glob("_*.py"))
 CORE = [path for path in MODULES if path.stem != "__init__"]
 

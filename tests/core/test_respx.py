@@ -4,7 +4,7 @@ import httpx
 import pytest
 import respx
 
-from desk360_async import AsyncDesk360, _uploads
+from desk360_async import AsyncDesk360
 from tests.core.stand_ins import KEY, Tokens
 from tests.core.vendor import CALLS, PNG, answer_sample, request_sample
 
@@ -88,7 +88,7 @@ async def test_the_request_byte_for_byte(
     name: str, respx_mock: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Method and URL as in the document's cURL, headers and body in full."""
-    monkeypatch.setattr(_uploads.secrets, "token_hex", lambda _: BOUNDARY)
+    monkeypatch.setattr("desk360_async._uploads.secrets.token_hex", lambda _: BOUNDARY)
     sample = request_sample(name)
     answer = PNG if name == "get_media" else answer_sample(name)
     url = sample.url.partition("?")[0]
