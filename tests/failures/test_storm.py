@@ -95,7 +95,7 @@ async def test_storm(cancel: Any, scheme: str, sends: int) -> None:
             outcomes = Counter(result.outcome for result in ends)
             called_accepted = outcomes["accepted"]
             ends.clear()
-            # Each one left here holds a connection for ever: a few go unseen, until there are as many as slots.
+            # Each one left here holds a connection for ever; nobody notices before the last slot.
             pool: Any = client._delivery._http._transport._pool  # type: ignore[union-attr]  # ours
             left = [*pool._requests]
             with anyio.fail_after(10):
