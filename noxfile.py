@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,9 +176,12 @@ def check_scratch_project(session: nox.Session, folder: Path, wheel: Path) -> No
     """Test somebody else's FastAPI endpoint with the testing kit, in a project outside the checkout."""
     source = HERE / "tests" / "scratch_project"
     python = fresh(session, folder / "scratch", f"{wheel}[testing]", "fastapi", "pytest-asyncio")
-    for path in source.glob("*.py"):
-        (folder / path.name).write_bytes(path.read_bytes())
-    session.run(python, "-m", "pytest", "-q", *(p.name for p in source.glob("test_*.py")), external=True)
+    # nox's own folder lies in the checkout, and pytest would take this project's settings for the other's.
+    with tempfile.TemporaryDirectory() as elsewhere:
+        for path in source.glob("*.py"):
+            Path(elsewhere, path.name).write_bytes(path.read_bytes())
+        with session.chdir(elsewhere):
+            session.run(python, "-m", "pytest", "-q", external=True)
 
 
 def fresh(session: nox.Session, folder: Path, *requirements: str) -> str:
