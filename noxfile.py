@@ -190,3 +190,17 @@ def fresh(session: nox.Session, folder: Path, *requirements: str) -> str:
     python = str(folder / ("Scripts" if os.name == "nt" else "bin") / "python")
     session.run(python, "-m", "pip", "install", "-q", *requirements, external=True)
     return python
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """Play campaigns' life stories with faults and crashes: `nox -s simulate -- --seeds 10000 [--first 0]`."""
+    session.install("-e", EXTRAS, *group("test"))
+    session.run("python", "-m", "tests.campaigns.simulation", *session.posargs)
+
+
+@nox.session
+def killpoints(session: nox.Session) -> None:
+    """Kill a real campaign at one system call after another: `nox -s killpoints [-- MOST [SHAPE …]]`."""
+    session.install("-e", EXTRAS, *group("test"))
+    session.run("python", "-m", "tests.campaigns.killing", *session.posargs)

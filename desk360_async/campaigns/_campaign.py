@@ -1,24 +1,19 @@
 """`Campaign`: load, plan, run, resume, report, resolve. Each opens the ledger, does its part, closes it."""
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from attrs import asdict
+from typing import TYPE_CHECKING, Literal, cast
 
 from desk360_async import (
     AsyncDesk360,
     Attachment,
     ConfigurationError,
-    InvalidMessage,
     RetryPolicy,
     TemplateBatch,
     TemplateMessage,
-    Translation,
-    _threads,
 )
 from desk360_async._phones import parse_phone
 from desk360_async.campaigns import _deliveries, _export, _ledger, _resolutions, _tallies
@@ -27,10 +22,11 @@ from desk360_async.campaigns._cuts import Cut
 from desk360_async.campaigns._dispatch import Dispatch, message_for
 from desk360_async.campaigns._intake import Intake
 from desk360_async.campaigns._ledger import Ledger
+from desk360_async.campaigns._loading import Found, look_up, source_of, stage
 from desk360_async.campaigns._opt_out import OptOut, OptOutList
 from desk360_async.campaigns._plan import Plan, make_plan
 from desk360_async.campaigns._problems import CampaignError
-from desk360_async.campaigns._recipients import Source, Table, chunked
+from desk360_async.campaigns._recipients import Source
 from desk360_async.campaigns._resolutions import Decision, Scope
 from desk360_async.campaigns._run import Run
 from desk360_async.campaigns._states import Counts, Report, Settings
@@ -38,6 +34,7 @@ from desk360_async.campaigns._storage import Storage
 
 if TYPE_CHECKING:
     from desk360_async.webhooks import Event as WebhookEvent
+    from desk360_async.webhooks import StatusUpdate
 
 Strategy = Literal["auto", "bulk", "single"]
 NotListed = Literal["unknown", "not_sent"]
@@ -126,62 +123,36 @@ class Campaign:
             CampaignError: if something else is pinned under this name, or the ledger can't be used.
             Desk360Error: if the templates can't be had.
         """
+        if self._template is None or self._language is None:
+            raise ConfigurationError("loading needs Campaign(template=..., language=...)")
         async with self._opened(owner=True) as ledger:
             await self._seed(client, ledger)
             request = await ledger.intend_look_up()
-            settings, looked_up = await self._check_template(client)
-            variables = settings.variables
-            intake = Intake(variables, await self._opt_out.read(), default_region)
-            rows = None
-            if isinstance(recipients, str | os.PathLike):
-                table = await _threads.run(Table.open, Path(recipients))
-                columns = table.mapping(variables, mapping)
-                settings = _with_mapping(settings, columns)
-                rows = table.rows(columns, variables)
-            elif mapping is not None:
-                raise ConfigurationError("mapping is for CSV files; Recipients name their variables")
-            await ledger.pin(settings)
+            found, looked_up = await look_up(client, self._template, self._language, self._attachment)
+            source = await source_of(recipients, mapping, found.variables)
+            await ledger.pin(self._settings_for(client, found, source.mapping))
             await ledger.conclude_look_up(request, looked_up)
-            await ledger.begin_load()
-            if rows is not None:
-                while await ledger.stage(rows, intake):
-                    pass
-            else:
-                async with aclosing(chunked(recipients, variables)) as chunks:
-                    async for chunk in chunks:
-                        await ledger.stage(iter(chunk), intake)
+            intake = Intake(found.variables, await self._opt_out.read(), default_region)
+            await stage(ledger, source, intake, found.variables)
             await ledger.finish_load(self._cut)
             return await self._plan(ledger, client)
 
-    async def _check_template(self, client: AsyncDesk360) -> tuple[Settings, int]:
-        if self._template is None or self._language is None:
-            raise ConfigurationError("loading needs Campaign(template=..., language=...)")
-        integration = integration_of(client)
-        free = client.rate_limit.free
-        template = await client.templates.get(self._template)
-        # At least one, since a token may have come back meanwhile: too many noted only costs time.
-        looked_up = max(1, free - client.rate_limit.free)
-        if template.sendable is False:
-            raise InvalidMessage("template", f"{template.name} ({template.id}) is not sendable")
-        translation = template.translation(self._language)
-        _check_translation(translation, self._attachment)
-        assert translation.language_id is not None
-        settings = Settings(
+    def _settings_for(self, client: AsyncDesk360, found: Found, mapping: Mapping[str, str]) -> Settings:
+        return Settings(
             name=self.name,
             base_url=base_url_of(client),
-            integration=integration,
-            template=template.id,
-            template_name=template.name,
-            language=translation.language_id,
-            language_name=translation.language,
-            variables=translation.variables,
-            mapping={},
+            integration=integration_of(client),
+            template=found.template,
+            template_name=found.template_name,
+            language=found.language,
+            language_name=found.language_name,
+            variables=found.variables,
+            mapping=dict(mapping),
             attachment=self._attachment.name if self._attachment else None,
             strategy=self._cut.strategy,
             batch_size=self._cut.size,
             not_listed=self._not_listed,
         )
-        return settings, looked_up
 
     async def plan(self, client: AsyncDesk360) -> Plan:
         """Return what sending the rest takes, at the client's present limit; no request is made.
@@ -345,7 +316,7 @@ class Campaign:
         """
         if Path(path).suffix.lower() not in (".csv", ".json"):
             raise ConfigurationError(f"{path}: a report's name ends in .csv or .json")
-        summary = summarise(await self.report())
+        summary = _export.summarise(await self.report())
         async with self._opened() as ledger:
             await self._settings(ledger)
             return await ledger.read(_export.write, Path(path), summary)
@@ -397,11 +368,9 @@ class Campaign:
         Raises:
             CampaignError: if the campaign was never loaded.
         """
-        told = [
-            (str(event.id), event.phone, event.status)  # type: ignore[union-attr]  # asked just below
-            for event in events
-            if getattr(event, "status", None) in _deliveries.KNOWN
-        ]
+        # By what they have, not by their class: loading that would load all of the webhooks.
+        statuses = [cast("StatusUpdate", event) for event in events if hasattr(event, "status")]
+        told = [(s.id, s.phone, s.status) for s in statuses if s.status in _deliveries.KNOWN]
         async with self._opened() as ledger:
             await self._settings(ledger)
             return await ledger.read(_deliveries.record, told) if told else 0
@@ -409,7 +378,7 @@ class Campaign:
     # ── the ledger ─────────────────────────────────────────────────────────────────────────────────────
 
     @asynccontextmanager
-    async def _opened(self, *, owner: bool = False, must_exist: bool = False) -> AsyncIterator[Ledger]:
+    async def _opened(self, *, owner: bool = False, must_exist: bool = False) -> AsyncGenerator[Ledger]:
         if must_exist and not self.ledger.exists():
             raise CampaignError(f"there is no ledger {self.ledger}; load the campaign first")
         async with Storage(self.ledger, owner=owner) as storage:
@@ -436,33 +405,6 @@ async def campaigns_in(ledger: str | os.PathLike[str]) -> tuple[str, ...]:
         return await Ledger(storage, "").names()
 
 
-def summarise(report: Report) -> dict[str, object]:
-    """Return a report as JSON writes it."""
-    return {
-        **asdict(report),
-        "reasons": [
-            {"state": state, "reason": reason, "recipients": number}
-            for (state, reason), number in report.reasons.items()
-        ],
-        "started": report.started and report.started.isoformat(),
-        "ended": report.ended and report.ended.isoformat(),
-    }
-
-
 def _as_attachment(given: Attachment | str | os.PathLike[str] | None) -> Attachment | None:
     # A message does the checking, and explains it.
     return TemplateMessage("+15550000000", 1, language=1, attachment=given).attachment
-
-
-def _check_translation(translation: Translation, attachment: Attachment | None) -> None:
-    if not translation.active:
-        raise InvalidMessage("language", f"{translation.language} is not active ({translation.status})")
-    if translation.language_id is None:
-        raise InvalidMessage("language", f"{translation.language!r} has no id in the list; use its id")
-    translation.check(dict.fromkeys(translation.variables, "…"), attachment)
-
-
-def _with_mapping(settings: Settings, mapping: Mapping[str, str]) -> Settings:
-    from attrs import evolve
-
-    return evolve(settings, mapping=dict(mapping))

@@ -130,6 +130,7 @@ class Dispatch:
         except Desk360Error as failure:
             error = failure
             result = judge_error(failure, len(members))
+        following: list[Batch] = []
         with anyio.CancelScope(shield=True):  # what is known by now must not become unknown
             following = await self._ledger.conclude(batch, request, result)
         return Delivered(batch, len(members), skipped, result, following, error)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from attrs import asdict
+
 from desk360_async import ConfigurationError
-from desk360_async.campaigns._states import unpack
+from desk360_async.campaigns._states import Report, unpack
 from desk360_async.campaigns._storage import create_private
 
 COLUMNS = ("line", "phone", "state", "reason", "batch", "kind", "message_id", "whatsapp", "parameters")
@@ -60,6 +62,19 @@ def neutral(cell: object) -> str:
     if text.startswith(_FORMULA) and not _E164.fullmatch(text):
         return f"'{text}"
     return text
+
+
+def summarise(report: Report) -> dict[str, object]:
+    """Return a report as JSON writes it."""
+    return {
+        **asdict(report),
+        "reasons": [
+            {"state": state, "reason": reason, "recipients": number}
+            for (state, reason), number in report.reasons.items()
+        ],
+        "started": report.started and report.started.isoformat(),
+        "ended": report.ended and report.ended.isoformat(),
+    }
 
 
 def write(connection: sqlite3.Connection, campaign: int, path: Path, summary: dict[str, object]) -> int:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from attrs import asdict, fields
 
@@ -71,8 +71,9 @@ class Ledger:
         if row is None:
             return None
         self.id = row[0]
-        pinned = json.loads(row[1])
-        return Settings(name=self._name, **{**pinned, "variables": tuple(pinned["variables"])})
+        pinned: dict[str, Any] = json.loads(row[1])
+        pinned["variables"] = tuple(pinned["variables"])
+        return Settings(name=self._name, **pinned)
 
     async def pin(self, settings: Settings) -> None:
         """Pin the settings under the campaign's name, or find them pinned already.

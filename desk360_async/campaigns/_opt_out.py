@@ -9,6 +9,7 @@ from desk360_async._phones import parse_phone
 from desk360_async.campaigns._problems import CampaignError
 
 OptOut = str | os.PathLike[str] | Iterable[str] | Callable[[], Iterable[str]] | None
+_Function = Callable[[], Iterable[str]]
 _Stamp = tuple[int, int, int]
 
 
@@ -21,12 +22,16 @@ class OptOutList:
     """
 
     def __init__(self, source: OptOut) -> None:
-        self._path = Path(source) if isinstance(source, str | os.PathLike) else None
-        self._function = source if callable(source) else None
+        self._path: Path | None = None
+        self._function: _Function | None = None
         self._stamp: _Stamp | None = None
         self._numbers: frozenset[int] = frozenset()
-        if source is not None and self._path is None and self._function is None:
-            self._numbers = _numbers(source, "opt_out")  # type: ignore[arg-type]  # what is left of OptOut
+        if isinstance(source, str | os.PathLike):
+            self._path = Path(source)  # pyright: ignore[reportUnknownArgumentType]  # PathLike's own argument
+        elif callable(source):
+            self._function = source
+        elif source is not None:
+            self._numbers = _numbers(source, "opt_out")
 
     async def read(self) -> frozenset[int]:
         """Return the numbers as they are now.
@@ -62,7 +67,7 @@ class OptOutList:
 
 
 def _numbers(phones: Iterable[str], where: str) -> frozenset[int]:
-    numbers = set()
+    numbers: set[int] = set()
     for index, phone in enumerate(phones, 1):
         try:
             numbers.add(int(parse_phone(phone)))

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, I
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from attrs import field, frozen
 
@@ -184,7 +184,8 @@ async def chunked(source: Any, variables: Sequence[str]) -> AsyncGenerator[list[
     line = 0
     if isinstance(source, AsyncIterable):
         chunk: list[Row] = []
-        async for given in source:
+        given: object
+        async for given in cast("AsyncIterable[object]", source):
             line += 1
             chunk.append(row_of(line, given, variables))
             if len(chunk) >= CHUNK:
@@ -193,7 +194,7 @@ async def chunked(source: Any, variables: Sequence[str]) -> AsyncGenerator[list[
         yield chunk
         return
     # Pulled on the loop's own thread: a caller's generator may not be one for another.
-    items = iter(source)
+    items = iter(cast("Iterable[object]", source))
     while chunk := [row_of(n, given, variables) for n, given in enumerate(islice(items, CHUNK), line + 1)]:
         line = chunk[-1][0]
         yield chunk

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import anyio
@@ -134,14 +135,14 @@ class Range:
         return done.counts
 
 
-def sweep(most: int) -> None:
-    """Kill at every point of every shape, up to so many of a shape and call; print what came of it."""
+def sweep(most: int, shapes: Iterable[str]) -> None:
+    """Kill at every point of some shapes, up to so many of a shape and call; print what came of it."""
     sandbox = Sandbox(keep=None, period=PERIOD)
     kills = unknown = 0
     with tempfile.TemporaryDirectory() as folder, sandbox.serve_in_thread() as server:
         place = Range(Path(folder), sandbox, server)
         calls = CALLS if place.tracer else ("step",)
-        for shape in SHAPES.values():
+        for shape in map(SHAPES.__getitem__, shapes):
             for call in calls:
                 counts = []
                 for number in range(1, most + 1):
@@ -158,4 +159,4 @@ def sweep(most: int) -> None:
 
 
 if __name__ == "__main__":
-    sweep(int(sys.argv[1]) if len(sys.argv) > 1 else 60)
+    sweep(int(sys.argv[1]) if len(sys.argv) > 1 else 60, sys.argv[2:] or SHAPES)

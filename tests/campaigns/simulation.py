@@ -4,10 +4,12 @@
 errors, stops, resolutions; then it checks the invariants and raises `Violation` if one doesn't hold.
 """
 
+import argparse
 import json
 import random
 import shutil
 import sqlite3
+import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable
@@ -426,3 +428,30 @@ def _check_recipient(world: World, number: str, state: str) -> None:
         raise Violation(f"I3: {number} is {state}, and the server has it")
     if number in world.opted_out and world.processed[number]:
         raise Violation(f"{number} opted out, and was sent to")
+
+
+def main() -> None:
+    """Play many stories, and print what came of them."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--seeds", type=int, default=300)
+    parser.add_argument("--first", type=int, default=0)
+    given = parser.parse_args()
+    told: Counter[str] = Counter()
+    broken = 0
+    for seed in range(given.first, given.first + given.seeds):
+        try:
+            log = simulate(seed)
+        except Violation as violation:
+            broken += 1
+            print(violation, flush=True)
+            continue
+        words = [line.split(" ", 1)[1].split() for line in log]
+        told.update(" ".join(line[:1]) if line[0] != "POST" else "POST" for line in words)
+        told.update(f"POST {line[2]}" for line in words if line[0] == "POST")
+    print(f"{given.seeds:,} stories from seed {given.first}, {broken} with a broken invariant")
+    print(", ".join(f"{number:,} {what}" for what, number in told.most_common()))
+    sys.exit(bool(broken))
+
+
+if __name__ == "__main__":
+    main()
