@@ -240,8 +240,8 @@ async def cancelled_at_cue(stage: "Stage") -> None:
 
 
 async def upload(stage: "Stage") -> None:
-    """Send 4 MB: more than socket buffers hold."""
-    await stage.client.send_media(stage.phone, [stage.file(4_000_000)])
+    """Send 15 MB: more than socket buffers grow to."""
+    await stage.client.send_media(stage.phone, [stage.file(15_000_000)])
 
 
 async def upload_cancelled_at_cue(stage: "Stage") -> None:
