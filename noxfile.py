@@ -194,7 +194,7 @@ def fresh(session: nox.Session, folder: Path, *requirements: str) -> str:
 
 @nox.session
 def simulate(session: nox.Session) -> None:
-    """Play campaigns' life stories with faults and crashes: `nox -s simulate -- --seeds 10000 [--first 0]`."""
+    """Play campaigns' life stories with faults and crashes: `nox -s simulate -- --seeds 10000`."""
     session.install("-e", EXTRAS, *group("test"))
     session.run("python", "-m", "tests.campaigns.simulation", *session.posargs)
 

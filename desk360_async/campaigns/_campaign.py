@@ -312,7 +312,8 @@ class Campaign:
 
         Raises:
             ConfigurationError: for another ending.
-            CampaignError: if the campaign was never loaded, or the file can't be written.
+            CampaignError: if the campaign was never loaded.
+            OSError: if the file can't be written.
         """
         if Path(path).suffix.lower() not in (".csv", ".json"):
             raise ConfigurationError(f"{path}: a report's name ends in .csv or .json")

@@ -133,6 +133,8 @@ class Table:
             except csv.Error as error:
                 problem = f"{self.path}, line {line}: {error}; is a quote missing?"
                 raise ConfigurationError(problem) from error
+            except OSError as error:
+                raise ConfigurationError(f"{self.path}, after line {line}: {error.strerror}") from error
 
 
 def _opened(path: Path) -> IO[str]:

@@ -74,7 +74,7 @@ class Storage:
         assert self._connection is not None
         try:
             return work(self._connection)
-        except (sqlite3.Error, OSError) as error:
+        except sqlite3.Error as error:
             self.failure = error
             raise LedgerError(
                 f"the ledger {self._path.name} can't be read or written: {error}; nothing more is sent. "

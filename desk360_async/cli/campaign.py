@@ -1,6 +1,7 @@
 """`desk360 campaign …`: a template to a long list, durably: plan, run, stop, resume, report, resolve."""
 
 import shlex
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +21,7 @@ from desk360_async.campaigns import (
     Paused,
     Plan,
     Progress,
+    Recipient,
     Report,
     Run,
 )
@@ -34,6 +36,7 @@ __all__ = ["app", "show_plan", "watch"]
 
 app = App(name="campaign", help="Send a template to a long list: planned, durable, resumable.")
 
+_GOODS = ("shoes", "the green coat", "çay")
 _EVERY = 10.0  # seconds between two lines, off a terminal
 Ledger = Annotated[Path | None, Parameter(name="--ledger")]
 
@@ -115,6 +118,52 @@ def plan(
         return 0
 
     return run(common, work)
+
+
+@app.command
+def demo(
+    *,
+    count: int = 3000,
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False,
+) -> int:
+    """Plan, start, stop, resume and report a made-up campaign on a sandbox; nothing leaves this machine.
+
+    Args:
+        count: How many recipients the list has.
+        json: Print JSON lines; words and bars go to stderr.
+        quiet: Say only what was asked for.
+    """
+
+    async def work(session: Session) -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            return await _demonstrate(session, Path(folder), count)
+
+    return run(Common(json=json, quiet=quiet, base_url=""), work)
+
+
+async def _demonstrate(session: Session, folder: Path, count: int) -> int:
+    terminal = session.terminal
+    campaign = Campaign(
+        "demo", template="back_in_stock", language="English", ledger=folder / "demo.db", batch_size=50
+    )
+    # +999 is no country's code: whatever goes wrong, nobody's phone rings.
+    people = (Recipient(f"+99955{n:07}", {"body-1": _GOODS[n % len(_GOODS)]}) for n in range(1, count + 1))
+    made = await campaign.load(session.client, people)
+    show_plan(terminal, "demo", made)
+    taken = 0
+    async with campaign.run(session.client) as events:
+        async for event in events:
+            taken += event.accepted if isinstance(event, BatchResult) else 0
+            if taken > made.pending / 3:
+                break
+    terminal.remark(f"Stopped in the middle, after {taken:,}; a crash would do as well. It goes on:")
+    async with campaign.resume(session.client) as events:
+        done = await watch(session, events, (await campaign.status()).pending)
+    _show_report(terminal, await campaign.report())
+    assert session.sandbox is not None
+    terminal.remark(f"The sandbox says: {session.sandbox.accepted:,} messages taken.")
+    return code_of(done.counts, done)
 
 
 def show_plan(terminal: Terminal, name: str, made: Plan) -> None:

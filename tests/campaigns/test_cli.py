@@ -151,6 +151,16 @@ def test_ctrl_c_finishes_what_is_on_the_wire_and_says_how_to_go_on(
 
 
 @pytest.mark.real
+def test_the_demo_stops_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """On a sandbox of its own."""
+    code, out, err = desk360(capsys, "campaign", "demo", "--count", "300")
+    assert code == 0
+    assert "300 accepted · 0 not sent · 0 unknown" in out
+    assert "Stopped in the middle" in err
+    assert "The sandbox says: 300 messages taken." in err
+
+
+@pytest.mark.real
 def test_a_second_signal_ends_it_at_once(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     """What is on the wire is unknown then."""
     desk360(capsys, *PLAN)
