@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         TextHeader,
         VideoHeader,
     )
+    from ._redaction import redact_logs
     from ._replies import (
         Answer,
         BulkSent,
@@ -167,6 +168,7 @@ __all__ = [
     "ValidationFailed",
     "VideoHeader",
     "__version__",
+    "redact_logs",
 ]
 
 # A name is loaded when it is first asked for: a webhook handler needs no HTTP client, and nobody pays for
@@ -193,6 +195,7 @@ _HOMES = {
         "Button Contact ContactAddress ContactEmail ContactName ContactOrganization ContactPhone ContactUrl "
         "DocumentHeader ImageHeader Location TextHeader VideoHeader"
     ),
+    "_redaction": "redact_logs",
     "_replies": "Answer BulkSent Media Page SendResult Sent SentFile SentMedia",
     "_resources": "Integrations Templates",
     "_settings": "RetryPolicy Timeouts",
