@@ -8,7 +8,7 @@ import math
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
@@ -18,6 +18,7 @@ from attrs import define
 from desk360_async import _threads
 from desk360_async._bucket import GRACE, Bucket, Lane, Token
 from desk360_async._errors import ConfigurationError
+from desk360_async._permits import TokenPermit
 from desk360_async._rate_limits import (
     NO_HEADERS,
     Permit,
@@ -44,33 +45,6 @@ class _Look:
     token: Token | None
     again_at: float
     now: float
-
-
-class _HostPermit:
-    """A `Permit` of a `HostLimiter`: its end is written by a thread, since writing may have to wait."""
-
-    __slots__ = ("_ended", "_token")
-
-    def __init__(self, ended: "_Ended", token: Token) -> None:
-        self._ended: _Ended | None = ended
-        self._token = token
-
-    def done(self, status: int, headers: Mapping[str, str]) -> None:
-        self._end("done", status, headers)
-
-    def lost(self) -> None:
-        self._end("lost", 0, NO_HEADERS)
-
-    def unused(self) -> None:
-        self._end("unused", 0, NO_HEADERS)
-
-    def _end(self, how: str, status: int, headers: Mapping[str, str]) -> None:
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended(self._token, how, status, dict(headers))
-
-
-_Ended = Callable[[Token, str, int, Mapping[str, str]], None]
 
 
 class HostLimiter:
@@ -169,7 +143,7 @@ class HostLimiter:
             while True:
                 look = await _threads.run(self._look, lane, since, found)
                 if look.token is not None:
-                    return _HostPermit(self._ended, look.token)
+                    return TokenPermit(self._ended, *look.token)
                 if max_wait is not None and look.again_at > since + max_wait:
                     raise wait_too_long(max_wait, look.again_at - look.now)
                 wait = max(look.again_at - look.now, 0.001)
@@ -204,13 +178,14 @@ class HostLimiter:
     def _ended(self, token: Token, how: str, status: int, headers: Mapping[str, str]) -> None:
         """Write a request's end, without waiting for it: until then the token's return is pessimistic."""
         at = _threads.monotonic()
+        said = dict(headers)  # the caller's own may change before the thread reads them
 
         def write() -> None:
             try:
                 with self._file.transaction() as (_, bucket, now):
                     self._known, self._known_at = bucket, now
                     if how == "done":
-                        bucket.done(at, token, status, headers)
+                        bucket.done(at, token, status, said)
                     elif how == "lost":
                         bucket.lost(at, token)
                     else:

@@ -12,19 +12,18 @@ import math
 import time
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import anyio
 import sniffio
 from anyio.lowlevel import RunVar, checkpoint, current_token
-from attrs import define
 
 from desk360_async._bucket import GRACE, Bucket, Lane, Token
 from desk360_async._errors import ClientStateError
+from desk360_async._permits import TokenPermit, Waiter
 from desk360_async._rate_limits import (
     LANES,
-    NO_HEADERS,
     Permit,
     RateLimiter,
     RateLimitStatus,
@@ -40,64 +39,13 @@ __all__ = ["Lane", "Permit", "RateLimitStatus", "RateLimiter", "TokenBucket", "d
 _YIELD_EVERY = 32
 
 
-@define(eq=False)
-class _Waiter:
-    """Someone in line. Woken by `ready`, or, while he holds the alarm, by his scope's deadline."""
-
-    lane: Lane
-    since: float
-    deadline: float
-    alarm: float = math.inf
-    permit: "_BucketPermit | None" = None
-    problem: Exception | None = None
-    ready: anyio.Event | None = None
-    scope: anyio.CancelScope | None = None
-
-    def set_alarm(self, at: float) -> None:
-        self.alarm = at
-        if self.scope is not None:
-            self.scope.deadline = min(at, self.deadline)
-
-    def wake(self) -> None:
-        if self.ready is not None:
-            self.ready.set()
-
-
-class _BucketPermit:
-    """A `Permit` of a `TokenBucket`."""
-
-    __slots__ = ("_ended", "_number", "_returned")
-
-    def __init__(self, ended: "_Ended", number: int, returned: int) -> None:
-        self._ended: _Ended | None = ended
-        self._number = number
-        self._returned = returned
-
-    def done(self, status: int, headers: Mapping[str, str]) -> None:
-        self._end("done", status, headers)
-
-    def lost(self) -> None:
-        self._end("lost", 0, NO_HEADERS)
-
-    def unused(self) -> None:
-        self._end("unused", 0, NO_HEADERS)
-
-    def _end(self, how: str, status: int, headers: Mapping[str, str]) -> None:
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended(Token(self._number, self._returned), how, status, headers)
-
-
-async def _yield_with(permit: _BucketPermit) -> _BucketPermit:
+async def _yield_with(permit: TokenPermit) -> TokenPermit:
     try:
         await checkpoint()
     except BaseException:
         permit.unused()
         raise
     return permit
-
-
-_Ended = Callable[[Token, str, int, Mapping[str, str]], None]
 
 
 def _is_running(loop: Any) -> bool:
@@ -150,11 +98,12 @@ class TokenBucket:
         from asyncio import get_running_loop
 
         self._running_loop = get_running_loop
+        self._end = self._ended
         hold = attempt_timeout + GRACE + period + margin
         self._bucket = Bucket(limit, period, reserve, margin, hold, learn)
-        self._interactive: OrderedDict[_Waiter, None] = OrderedDict()
-        self._bulk: OrderedDict[_Waiter, None] = OrderedDict()
-        self._alarm: _Waiter | None = None
+        self._interactive: OrderedDict[Waiter, None] = OrderedDict()
+        self._bulk: OrderedDict[Waiter, None] = OrderedDict()
+        self._alarm: Waiter | None = None
         # Weak, since the default bucket is kept in a table that is keyed by its loop.
         self._home: weakref.ref[Any] | None = None
         self._born = math.inf
@@ -177,20 +126,18 @@ class TokenBucket:
             ClientStateError: another running event loop uses this bucket.
             ConfigurationError: there is no such lane, or `max_wait` is negative.
         """
-        bucket = self._bucket
-        now = self._now()
-        bucket.sweep(now)
-        if not self._interactive and not self._bulk and lane in LANES and bucket.ready_at(lane) <= now:
-            permit = _BucketPermit(self._ended, bucket.draw(now, lane), bucket.returned)
-            if bucket.taken % _YIELD_EVERY:
-                return permit
-            # With the token in hand: nobody may overtake a request that needn't wait.
-            return await _yield_with(permit)
+        now, bucket = self._now(), self._bucket
+        if not self._interactive and not self._bulk and lane in LANES:
+            number = bucket.draw_if_ready(now, lane)
+            if number is not None:
+                permit = TokenPermit(self._end, number, bucket.returned)
+                # With the token in hand: nobody may overtake a request that needn't wait.
+                return permit if bucket.taken % _YIELD_EVERY else await _yield_with(permit)
         return await self._stand_in_line(lane, now, max_wait)
 
     async def _stand_in_line(self, lane: Lane, now: float, max_wait: float | None) -> Permit:
         check_wish(lane, max_wait)
-        waiter = _Waiter(lane, now, math.inf if max_wait is None else now + max_wait)
+        waiter = Waiter(lane, now, math.inf if max_wait is None else now + max_wait)
         self._line(lane)[waiter] = None
         self._serve(now)
         if waiter.permit is None and max_wait is not None:
@@ -202,7 +149,7 @@ class TokenBucket:
                 raise wait_too_long(max_wait, at - now)
         return waiter.permit or await self._wait(waiter)
 
-    async def _wait(self, waiter: _Waiter) -> Permit:
+    async def _wait(self, waiter: Waiter) -> Permit:
         waiter.ready = anyio.Event()
         try:
             while waiter.permit is None:
@@ -217,7 +164,7 @@ class TokenBucket:
             raise
         return waiter.permit
 
-    def _ring(self, waiter: _Waiter) -> None:
+    def _ring(self, waiter: Waiter) -> None:
         """Hand out tokens, since this waiter's alarm rang; or give him up, if it was his deadline."""
         now = self._now()
         if waiter is self._alarm:
@@ -232,7 +179,7 @@ class TokenBucket:
             at = self._bucket.forecast(now, waiter.lane)(ahead)
             raise wait_too_long(waiter.deadline - waiter.since, at - now)
 
-    def _leave(self, waiter: _Waiter) -> None:
+    def _leave(self, waiter: Waiter) -> None:
         """Let go a waiter that gave up, was cancelled, or was cancelled as he was being served."""
         line = self._line(waiter.lane)
         if waiter.permit is not None:
@@ -253,6 +200,7 @@ class TokenBucket:
     def _serve(self, now: float) -> None:
         """Hand out what there is, in order, and set the alarm for the rest."""
         bucket = self._bucket
+        self._see(now)
         bucket.sweep(now)
         while self._interactive or self._bulk:
             since = next(iter(self._bulk)).since if self._bulk else None
@@ -260,7 +208,7 @@ class TokenBucket:
             if lane is None:
                 break
             waiter, _ = self._line(lane).popitem(last=False)
-            waiter.permit = _BucketPermit(self._ended, bucket.draw(now, lane), bucket.returned)
+            waiter.permit = TokenPermit(self._end, bucket.draw(now, lane), bucket.returned)
             waiter.wake()
         self._set_alarm()
 
@@ -280,7 +228,7 @@ class TokenBucket:
         if first is not None and first.alarm != at:
             first.set_alarm(at)
 
-    def _line(self, lane: Lane) -> OrderedDict[_Waiter, None]:
+    def _line(self, lane: Lane) -> OrderedDict[Waiter, None]:
         return self._interactive if lane == "interactive" else self._bulk
 
     def _ended(self, token: Token, how: str, status: int, headers: Mapping[str, str]) -> None:
@@ -290,6 +238,7 @@ class TokenBucket:
             # Without a loop (a generator's end, another thread) there is no time to go by: the token then
             # comes back at its pessimistic time.
             return
+        self._see(now)
         worse = False
         if how == "done":
             worse = self._bucket.done(now, token, status, headers)
@@ -353,7 +302,6 @@ class TokenBucket:
             loop, now = current_token().native_token, anyio.current_time()
         if self._home is None or self._home() is not loop:
             self._move(loop, now)
-        self._seen, self._seen_at = now, time.monotonic()
         return now
 
     def _present(self) -> float:
@@ -382,6 +330,11 @@ class TokenBucket:
             self._born += shift
             self._clear_lines(old)
         self._home = weakref.ref(loop)
+        self._see(now)
+
+    def _see(self, now: float) -> None:
+        """Remember what both clocks show, for when the loop has ended; a virtual one goes its own way."""
+        self._seen, self._seen_at = now, time.monotonic()
 
     def _clear_lines(self, old: Any) -> None:
         """Forget those who waited on a loop that has ended, or that somebody left standing."""

@@ -4,15 +4,22 @@ import asyncio
 import gc
 import threading
 import weakref
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
-from desk360_async import TokenBucket
+from desk360_async import TokenBucket, _limiter
 from desk360_async._limiter import default_limiter
 from tests.limiter.virtual import VirtualLoop, run
 
 HOSTS = iter(f"host-{number}:443" for number in range(100))
+
+
+@pytest.fixture(autouse=True)
+def _between_loops_no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process's clock, by which a bucket finds its way from one loop to the next, stands still."""
+    monkeypatch.setattr(_limiter, "time", SimpleNamespace(monotonic=lambda: 1000.0))
 
 
 @pytest.fixture

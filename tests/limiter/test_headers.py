@@ -5,7 +5,7 @@ import time
 from email.utils import formatdate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from desk360_async._headers import (
@@ -118,6 +118,7 @@ TEXTS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), TEXTS))
 def test_nothing_in_the_headers_makes_them_raise(headers: dict[str, str]) -> None:
     """Whatever comes, each reader answers, and the wait is between nothing and an hour."""
