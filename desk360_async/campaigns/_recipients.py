@@ -167,7 +167,7 @@ def row_of(line: int, given: object, variables: Sequence[str]) -> Row:
         )
     parameters = given.parameters or {}
     values = tuple(parameters.get(variable) for variable in variables)
-    if len(parameters) > len(variables) - values.count(None):
+    if len(parameters) > sum(variable in parameters for variable in variables):
         surplus = ", ".join(sorted(map(str, set(parameters) - set(variables))))
         return line, given.phone, (*values, surplus)
     return line, given.phone, values
