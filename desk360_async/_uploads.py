@@ -20,7 +20,7 @@ from ._attachments import Attachment, check_size
 from ._errors import InvalidMessage, Outcome
 from ._forms import Form, head_of, tail_of
 
-BLOCK = 256 * 1024  # bytes a read; smaller ones cost a thread's round trip more often
+BLOCK = 512 * 1024  # bytes a read; half of it costs twice the thread's round trips, and twice the CPU
 
 
 class Measure(NamedTuple):

@@ -442,7 +442,7 @@ def forms(draw: Any) -> list[Part]:
 
 
 @given(forms())
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_any_form_is_read_back_by_python_multipart(parts: list[Part]) -> None:
     """Names with emoji, quotes, CR and LF, bidi marks, 300 characters; any size beside the block's."""
     body, kind = anyio.run(body_of, parts)
