@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from attrs import evolve
 
 from . import _codec, _wire
+from ._attempts import Options, Progress
 from ._brake import Brake
 from ._calls import Call
-from ._delivery import Delivery, OnAttempt, Options, Progress
+from ._delivery import Delivery, OnAttempt
 from ._errors import ClientStateError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
 from ._http import Transport, check_proxy
 from ._inflate import ENCODINGS

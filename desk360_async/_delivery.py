@@ -4,7 +4,6 @@
 above it decides about retries.
 """
 
-import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable
@@ -12,26 +11,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import anyio.lowlevel
-from attrs import frozen
 
+from ._attempts import Options, Patience, Progress, RetryQuota, connection_error, log_attempt, settle
 from ._brake import Brake
 from ._calls import Answered, Call
-from ._errors import ClientStateError, ConnectionFailed, Desk360Error, Outcome, TimedOut
+from ._errors import ClientStateError, Desk360Error
+from ._evidence import Evidence, Unanswered
 from ._headers import refusal_wait
-from ._http import Evidence, Http, Opened, Request, Transport, Unanswered, own_transport
-from ._limiter import Lane, Permit, RateLimiter, default_limiter
-from ._redaction import key_pieces, mask_numbers, masked_headers, without
+from ._http import Http, Opened, Request, Transport, own_transport
+from ._limiter import Permit, RateLimiter, default_limiter
+from ._redaction import key_pieces, masked_headers, without
 from ._refusals import error_from
-from ._settings import RetryPolicy, Timeouts
-from ._verdict import Again, Body, Reach, Verdict, verdict
+from ._settings import RetryPolicy
+from ._verdict import Again, Reach, Verdict, verdict
 from ._wire import read
 
 if TYPE_CHECKING:
     from ._uploads import Measures
 
 OnAttempt = Callable[[], Awaitable[None]]
-
-log = logging.getLogger("desk360_async")
 
 # One object per event loop, to tell them apart: comparing ids would take a dead loop for its successor.
 _loop_mark: anyio.lowlevel.RunVar[object] = anyio.lowlevel.RunVar("desk360_async.loop")
@@ -46,55 +44,6 @@ def _current_loop() -> object:
         return mark
 
 
-@frozen(kw_only=True)
-class Options:
-    """What may differ between a client and its views."""
-
-    integration_id: int | None
-    lane: Lane
-    max_wait: float | None
-    timeout: Timeouts
-    retry: RetryPolicy
-
-
-class RetryQuota:
-    """Retries that a client and its views may make together: in an outage they must not double the load.
-
-    Each call earns a part of a retry; a total outage then sees at most 1.2 attempts a call over time.
-    """
-
-    EARNED = 0.18
-    MOST = 10.0
-
-    def __init__(self) -> None:
-        self.balance = self.MOST
-
-    def earn(self) -> None:
-        """Count a call."""
-        self.balance = min(self.MOST, self.balance + self.EARNED)
-
-    def spend(self) -> bool:
-        """Take one retry, if there is one."""
-        if self.balance < 1:
-            return False
-        self.balance -= 1
-        return True
-
-
-class Progress:
-    """How far a call got: what is known of it if it is cancelled now."""
-
-    def __init__(self) -> None:
-        self.evidence: Evidence | None = None
-
-    def outcome(self, call: Call) -> Outcome:
-        """Return what a cancelled call's outcome is."""
-        if self.evidence is None:
-            return Outcome.NOT_SENT
-        seen = self.evidence.status or self.evidence.reach
-        return verdict(seen, body=Body.UNUSABLE, lists_taken=call.lists_taken).outcome
-
-
 class _Ride(NamedTuple):
     """One call under way, with all that belongs to it."""
 
@@ -104,15 +53,6 @@ class _Ride(NamedTuple):
     progress: Progress
     on_attempt: OnAttempt | None
     measures: "Measures"
-
-
-class Patience:
-    """What is left of one call's waits: for tokens (`max_wait`) and for 429s (`max_retry_after`)."""
-
-    def __init__(self, options: Options) -> None:
-        self.max_wait = options.max_wait
-        self.gates = options.retry.max_retry_after
-        self.attempts = options.retry.attempts
 
 
 class Delivery:
@@ -415,30 +355,3 @@ class Delivery:
                 self._leave()
 
         return opened, close
-
-
-def settle(permit: Permit, error: BaseException, evidence: Evidence) -> None:
-    """Give a token back after an attempt without an answer: at once only if nothing left the process."""
-    reach = error.reach if isinstance(error, Unanswered) else evidence.reach
-    if reach is Reach.STARTED:
-        permit.lost()
-    else:
-        permit.unused()
-
-
-def connection_error(lost: Unanswered, outcome: Outcome | None) -> ConnectionFailed:
-    """Return the error for a call that got no answer."""
-    kind = TimedOut if lost.timed_out else ConnectionFailed
-    meaning = {
-        Outcome.NOT_SENT: "; nothing was sent",
-        Outcome.UNKNOWN: "; it may have gone out, so it is not sent again",
-    }
-    return kind(f"no answer: {lost.reason}{meaning.get(outcome, '') if outcome else ''}", outcome=outcome)
-
-
-def log_attempt(call: Call, ended: int | BaseException, began: float) -> None:
-    """Write the attempt's line: no error's text, and of a path no number that may be a phone."""
-    if log.isEnabledFor(logging.INFO):
-        how = str(ended) if isinstance(ended, int) else type(ended).__name__
-        path = call.path.partition("?")[0].partition("/medias/")[0]
-        log.info("%s %s: %s after %.3f s", call.method, mask_numbers(path), how, anyio.current_time() - began)

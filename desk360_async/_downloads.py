@@ -17,11 +17,13 @@ import anyio
 
 from . import _threads
 from ._attachments import safe_name
+from ._attempts import Options, Patience, connection_error
 from ._calls import Answered, Call
 from ._codec import UnreadableJSON, as_object, decode
-from ._delivery import Delivery, Options, Patience, connection_error
+from ._delivery import Delivery
 from ._errors import Desk360Error, InvalidMessage, UnexpectedResponse
-from ._http import Opened, Request, Unanswered
+from ._evidence import Unanswered
+from ._http import Opened, Request
 from ._refusals import error_from, says_error
 from ._replies import Media
 from ._settings import is_loopback

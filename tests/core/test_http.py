@@ -20,7 +20,8 @@ from desk360_async import (
     _codec,
     _http,
 )
-from desk360_async._http import Evidence, Request, _Once, _orphans, own_transport
+from desk360_async._evidence import Evidence, orphans
+from desk360_async._http import Request, _Once, own_transport
 from desk360_async._redaction import Redaction, redact_logs
 from tests.core.stand_ins import ID, KEY, TO, Wire, connect, sent
 
@@ -80,14 +81,14 @@ def test_orphans_are_taken_out_of_the_pool() -> None:
     kept = [owned, connection(idle=True), connection(closed=True)]
     others = request(Evidence(trusted=True), owned)
     pool = SimpleNamespace(_connections=[ours, *kept], _requests=[request(TRACE, ours), others])
-    assert _orphans(pool, TRACE) == [ours]
+    assert orphans(pool, TRACE) == [ours]
     assert (pool._connections, pool._requests) == (kept, [others])
 
 
 @pytest.mark.parametrize("other", [None, SimpleNamespace(), SimpleNamespace(_connections=[], _requests=None)])
 def test_another_librarys_pool_is_left_alone(other: Any) -> None:
     """A later httpcore may keep its own house."""
-    assert _orphans(other, TRACE) == []
+    assert orphans(other, TRACE) == []
 
 
 async def test_the_cache_of_urls_is_bounded(wire: Wire) -> None:

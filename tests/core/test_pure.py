@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from desk360_async import ConfigurationError
-from desk360_async._http import Evidence, check_proxy, judge
+from desk360_async._evidence import Evidence
+from desk360_async._http import check_proxy, judge
 from desk360_async._inflate import PIECE, Inflater, Undecodable
 from desk360_async._verdict import Again, Body, Reach, verdict
 
