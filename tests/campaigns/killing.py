@@ -93,18 +93,24 @@ class Range:
             old.unlink()
         return Path(shutil.copy(master, self.folder / "victim.db"))
 
+    def disturb(
+        self, ledger: Path, shape: Shape, call: str, how: str, **env: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the campaign in a process, with something done to one of its system calls."""
+        command = [sys.executable, str(WORKER), str(ledger), self.server.url, str(shape.concurrency)]
+        if how:
+            assert self.tracer is not None
+            traced = ["-f", "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={call}:{how}"]
+            command = [self.tracer, *traced, *command]
+        whole = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+        return subprocess.run(command, env=whole, capture_output=True, timeout=60, check=False)
+
     def kill(self, ledger: Path, shape: Shape, call: str, number: int) -> bool:
         """Run the campaign in a process that dies at the n-th call; tell whether it came so far."""
-        command = [sys.executable, str(WORKER), str(ledger), self.server.url, str(shape.concurrency)]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
         if call == "step":
-            env["KILL_AT"] = str(number)
+            ended = self.disturb(ledger, shape, call, "", KILL_AT=str(number))
         else:
-            assert self.tracer is not None
-            inject = f"inject={call}:signal=SIGKILL:when={number}"
-            traced = ["-f", "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", inject]
-            command = [self.tracer, *traced, *command]
-        ended = subprocess.run(command, env=env, capture_output=True, timeout=60, check=False)
+            ended = self.disturb(ledger, shape, call, f"signal=SIGKILL:when={number}")
         if ended.returncode == 0:
             return False
         assert ended.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), ended.stderr.decode()[-2000:]

@@ -51,6 +51,20 @@ def test_a_recovery_can_be_killed_as_well(shooting: Range) -> None:
     shooting.survive(ledger, shape, 2)
 
 
+@pytest.mark.skipif(TRACER is None, reason="needs a strace that may trace")
+@pytest.mark.parametrize(
+    ("call", "error"), [("pwrite64", "ENOSPC"), ("pwrite64", "EIO"), ("fdatasync", "EIO")]
+)
+@pytest.mark.parametrize("number", [8, 14])
+def test_a_failing_disk_stops_it(shooting: Range, call: str, error: str, number: int) -> None:
+    """The kernel's own errors: it ends with the reason, and nobody gets the message twice afterwards."""
+    shape = SHAPES["bulk"]
+    ledger = shooting.loaded(shape)
+    ended = shooting.disturb(ledger, shape, call, f"error={error}:when={number}+")
+    assert ended.stdout.startswith(b"ledger "), ended.stderr
+    shooting.survive(ledger, shape, 1)
+
+
 def load_many(shooting: Range, ledger: Path, count: int) -> Campaign:
     """Load a campaign of so many recipients, with seven sets of parameters."""
     campaign = Campaign("kill", template="back_in_stock", language=1, ledger=ledger, batch_size=100)
