@@ -23,7 +23,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
     + ["lustre", "beegfs", "ncpfs", "davfs", "webdav"]
     + [f"fuse.{name}" for name in ("sshfs", "glusterfs", "s3fs", "rclone", "ceph", "davfs2")]
 )
-CACHE_KIB = 4000
+# Little, since lists come sorted: a million recipients need no more memory than ten thousand.
+CACHE_KIB = 2000
 BUSY = 30.0  # seconds that one process waits while another writes
 
 
@@ -175,6 +176,7 @@ def connect(path: Path) -> sqlite3.Connection:
     )
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     connection.execute("PRAGMA temp_store = FILE")
+    connection.execute("PRAGMA temp.cache_size = -500")
     return connection
 
 

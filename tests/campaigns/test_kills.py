@@ -53,9 +53,16 @@ def test_a_recovery_can_be_killed_as_well(shooting: Range) -> None:
 
 @pytest.mark.skipif(TRACER is None, reason="needs a strace that may trace")
 @pytest.mark.parametrize(
-    ("call", "error"), [("pwrite64", "ENOSPC"), ("pwrite64", "EIO"), ("fdatasync", "EIO")]
+    ("call", "error", "number"),
+    [
+        ("pwrite64", "ENOSPC", 14),
+        ("pwrite64", "ENOSPC", 19),
+        ("pwrite64", "EIO", 14),
+        ("pwrite64", "EIO", 19),
+        ("fdatasync", "EIO", 8),
+        ("fdatasync", "EIO", 14),
+    ],
 )
-@pytest.mark.parametrize("number", [8, 14])
 def test_a_failing_disk_stops_it(shooting: Range, call: str, error: str, number: int) -> None:
     """The kernel's own errors: it ends with the reason, and nobody gets the message twice afterwards."""
     shape = SHAPES["bulk"]
