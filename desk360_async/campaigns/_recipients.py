@@ -19,7 +19,6 @@ from desk360_async._errors import mask_phone
 
 Values = tuple[object, ...]
 Row = tuple[int, object, Values]  # line, phone, the variables' values in the template's order
-Source = str | os.PathLike[str] | Iterable["Recipient"] | AsyncIterable["Recipient"]
 
 CHUNK = 5000
 PHONE_COLUMNS = ("phone", "to", "mobile", "telephone")
@@ -38,6 +37,9 @@ class Recipient:
 
     phone: str = field(repr=lambda phone: repr(mask_phone(str(phone))))
     parameters: Mapping[str, str] | None = field(default=None, repr=lambda given: f"<{len(given or ())}>")
+
+
+Source = str | os.PathLike[str] | Iterable[Recipient] | AsyncIterable[Recipient]
 
 
 @frozen
