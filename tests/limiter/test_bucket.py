@@ -1,8 +1,10 @@
 """The bucket's transitions, one at a time: what is away, when it is back, and what an answer teaches."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from desk360_async._bucket import Bucket, Token
+from desk360_async._bucket import Bucket, Lane, Token
 
 NOTHING: dict[str, str] = {}
 
@@ -288,3 +290,96 @@ def test_another_clock_moves_every_time_by_the_same() -> None:
         getattr(state, name) for name in ("away", "in_flight", "gate", "wary_until")
     ] == [getattr(other, name) for name in ("away", "in_flight", "gate", "wary_until")]
     assert state.ready_at("bulk") == other.ready_at("bulk")
+
+
+STEPS = st.tuples(
+    st.sampled_from([0.0, 0.5, 1.0, 6.0, 30.0, 60.0, 100.0]),
+    st.sampled_from(["interactive", "bulk"]),
+    st.sampled_from(["done", "refused", "lost", "unused", "never"]),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(STEPS, max_size=60))
+def test_the_quick_way_to_a_token_gives_what_the_long_one_does(steps: list[tuple[float, Lane, str]]) -> None:
+    """And leaves the same state, whatever happened before."""
+    quick, long, now = bucket(4, reserve=1), bucket(4, reserve=1), 0.0
+    for seconds, lane, end in steps:
+        now += seconds
+        number = quick.draw_if_ready(now, lane)
+        long.sweep(now)
+        interactive, bulk = lane == "interactive", None if lane == "interactive" else now
+        drawn = long.turn(now, interactive=interactive, bulk_since=bulk) == lane
+        assert drawn == (number is not None) == (drawn and long.draw(now, lane) == number)
+        for state in (quick, long) if number is not None else ():
+            finish(state, now, Token(number or 0, state.returned), end)
+        assert [getattr(quick, name) for name in STATE] == [getattr(long, name) for name in STATE]
+
+
+STATE = ("away", "in_flight", "gate", "last_grant", "wary_until", "taken", "returned", "since_bulk")
+
+
+def finish(state: Bucket, now: float, token: Token, end: str) -> None:
+    """Let a request end, or not."""
+    if end in ("done", "refused"):
+        state.done(
+            now, token, 200 if end == "done" else 429, {"retry-after": "3"} if end == "refused" else {}
+        )
+    elif end == "lost":
+        state.lost(now, token)
+    elif end == "unused":
+        state.unused(token)
+
+
+def test_tokens_that_expired_in_flight_count_as_come_back() -> None:
+    """A slow answer may speak of a moment at which they were still away."""
+    state = bucket(3)
+    taken(state, 2)
+    slow = state.take(99.0, "interactive")
+    state.done(101.0, slow, 200, told(3, 0))
+    assert (state.returned, state.free) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "longer"),
+    [
+        (200, {}, False),
+        (200, told(10, 9), False),
+        (200, told(10, 8), True),
+        (429, {}, True),
+        (200, {"retry-after": "5"}, True),
+        (300, {"retry-after": "5"}, False),
+    ],
+)
+def test_an_answer_tells_whether_those_who_wait_may_wait_longer(
+    status: int, headers: dict[str, str], longer: bool
+) -> None:
+    """Only then does anyone look at their deadlines again."""
+    state = bucket()
+    assert state.done(0.0, *taken(state, 1), status, headers) is longer
+
+
+def test_a_believed_smaller_limit_makes_waits_longer_and_a_greater_one_does_not() -> None:
+    """On the second answer, not on the first."""
+    state = bucket()
+    longer = [state.done(0.0, *taken(state, 1), 200, told(limit)) for limit in (9, 9, 9, 60, 60)]
+    assert longer == [False, True, False, False, False]
+
+
+def test_a_gate_of_the_same_length_makes_nobody_wait_longer() -> None:
+    """Twenty refusals of one burst are one pause."""
+    state = bucket()
+    first, second = taken(state, 2)
+    assert state.done(0.0, first, 429, {"retry-after": "5"})
+    assert not state.done(0.0, second, 429, {"retry-after": "5"})
+
+
+def test_bulk_is_due_its_tenth_token_when_one_is_free() -> None:
+    """Nine interactive ones went before, and a period has passed: pace and reserve don't matter then."""
+    state = bucket(12, reserve=11)
+    for token in taken(state, 8):
+        state.unused(token)
+    assert state.ready_at("bulk", -60.0) > 0.0
+    taken(state, 1)
+    assert state.ready_at("bulk", -60.0) <= 0.0
+    assert state.ready_at("bulk", 5.0) == 65.0
