@@ -7,13 +7,14 @@ open `client`, as the page says. Console blocks run too, but for the two that in
 import ast
 import asyncio
 import inspect
-import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sybil.document import Document
+from sybil.parsers.markdown import CodeBlockParser
 
 from desk360_async import AsyncDesk360, TokenBucket
 from desk360_async.cli import main
@@ -31,8 +32,9 @@ COMMANDS = {
 
 def blocks(language: str) -> list[Any]:
     """Return (line, text) of each fenced block in a language."""
-    found = re.finditer(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    numbered = [(README[: block.start(1)].count("\n") + 1, block[1]) for block in found]
+    # sybil finds them; running is ours, since most of them await.
+    document = Document.parse(str(ROOT / "README.md"), CodeBlockParser(language, lambda _: None))
+    numbered = [(example.line + 1, str(example.parsed)) for example in document.examples()]
     return [pytest.param(*block, id=f"line-{block[0]}") for block in numbered]
 
 
@@ -65,8 +67,9 @@ async def inside_a_client(code: Any) -> None:
 @pytest.mark.parametrize(("line", "text"), blocks("python"))
 def test_python_block_runs(line: int, text: str, sandbox: Sandbox) -> None:
     """It ends without an error, and what it sends is taken."""
-    if "fastapi" in text:
-        pytest.importorskip("fastapi")
+    for framework in ("fastapi", "aiohttp", "django"):
+        if f"from {framework}" in text:
+            pytest.importorskip(framework)
     source = "\n" * (line - 1) + text  # so that a traceback shows the page's line
     code = compile(source, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     if code.co_flags & inspect.CO_COROUTINE:
