@@ -57,7 +57,7 @@ def group(*names: str) -> list[str]:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Send to a made-up list of 300 on a sandbox; nothing leaves this machine."""
+    """Send to a made-up list, then run a campaign, on a sandbox; nothing leaves this machine."""
     session.install(".[cli]")
     session.run("desk360", "demo", *session.posargs)
 

@@ -425,4 +425,6 @@ def _broken_off(error: Exception) -> NoReturn:
     reason = (
         str(error) if isinstance(error, Undecodable) else f"the body was cut off ({type(error).__name__})"
     )
-    raise Unanswered(Reach.STARTED, reason) from error
+    raise Unanswered(
+        Reach.STARTED, reason, timed_out=isinstance(error, httpx.TimeoutException | TimeoutError)
+    ) from error

@@ -24,7 +24,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
-    Command("demo", "demo:demo", "Send to a made-up list of 300 on a sandbox; nothing leaves this machine."),
+    Command("demo", "demo:demo", "Send a made-up list and a campaign to a sandbox; all on this machine."),
     Command("send", "send:app", "Send a text, template, file, location …, or a template to a whole list."),
     Command("campaign", "campaign:app", "Send a template to a long list: planned, durable, resumable."),
     Command("templates", "templates:app", "List the message templates, or show one."),

@@ -1,43 +1,26 @@
 """`desk360 campaign …`: a template to a long list, durably: plan, run, stop, resume, report, resolve."""
 
 import shlex
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import anyio
 from cyclopts import App, Parameter
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
 
 from desk360_async import ConfigurationError
-from desk360_async.campaigns import (
-    BatchResult,
-    Campaign,
-    Counts,
-    Done,
-    Event,
-    Paused,
-    Plan,
-    Progress,
-    Recipient,
-    Report,
-    Run,
-)
+from desk360_async.campaigns import Campaign, Done
 
+from ._campaigning import code_of, show_counts, show_plan, show_report, watch
 from ._options import DEFAULTS, Common, id_or_name
-from ._progress import duration
 from ._session import Session, confirm, run
 from ._terminal import Terminal
 from .lists import columns_of
 
-__all__ = ["app", "show_plan", "watch"]
+__all__ = ["app"]
 
 app = App(name="campaign", help="Send a template to a long list: planned, durable, resumable.")
 
-_GOODS = ("shoes", "the green coat", "çay")
-_EVERY = 10.0  # seconds between two lines, off a terminal
 Ledger = Annotated[Path | None, Parameter(name="--ledger")]
 
 
@@ -120,73 +103,6 @@ def plan(
     return run(common, work)
 
 
-@app.command
-def demo(
-    *,
-    count: int = 3000,
-    json: bool = False,
-    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False,
-) -> int:
-    """Plan, start, stop, resume and report a made-up campaign on a sandbox; nothing leaves this machine.
-
-    Args:
-        count: How many recipients the list has.
-        json: Print JSON lines; words and bars go to stderr.
-        quiet: Say only what was asked for.
-    """
-
-    async def work(session: Session) -> int:
-        with tempfile.TemporaryDirectory() as folder:
-            return await _demonstrate(session, Path(folder), count)
-
-    return run(Common(json=json, quiet=quiet, base_url=""), work)
-
-
-async def _demonstrate(session: Session, folder: Path, count: int) -> int:
-    terminal = session.terminal
-    campaign = Campaign(
-        "demo", template="back_in_stock", language="English", ledger=folder / "demo.db", batch_size=50
-    )
-    # +999 is no country's code: whatever goes wrong, nobody's phone rings.
-    people = (Recipient(f"+99955{n:07}", {"body-1": _GOODS[n % len(_GOODS)]}) for n in range(1, count + 1))
-    made = await campaign.load(session.client, people)
-    show_plan(terminal, "demo", made)
-    taken = 0
-    async with campaign.run(session.client) as events:
-        async for event in events:
-            taken += event.accepted if isinstance(event, BatchResult) else 0
-            if taken > made.pending / 3:
-                break
-    terminal.remark(f"Stopped in the middle, after {taken:,}; a crash would do as well. It goes on:")
-    async with campaign.resume(session.client) as events:
-        done = await watch(session, events, (await campaign.status()).pending)
-    _show_report(terminal, await campaign.report())
-    assert session.sandbox is not None
-    terminal.remark(f"The sandbox says: {session.sandbox.accepted:,} messages taken.")
-    return code_of(done.counts, done)
-
-
-def show_plan(terminal: Terminal, name: str, made: Plan) -> None:
-    """Print a plan."""
-    if terminal.json:
-        fields = ("recipients", "pending", "groups", "bulk_requests", "single_requests", "tokens", "minutes")
-        shown = {field: getattr(made, field) for field in fields}
-        terminal.data({"name": name, **shown, "left_out": dict(made.left_out), "finish": made.finish})
-        return
-    terminal.say(f"Campaign {name}: {made.recipients:,} recipients, {made.pending:,} to be sent", "bold")
-    rows = [
-        ("groups of equal parameters", f"{made.groups:,}"),
-        ("bulk requests", f"{made.bulk_requests:,}"),
-        ("single requests", f"{made.single_requests:,}"),
-        (f"at {made.limit} requests in {made.period:g} s", duration(made.seconds)),
-        ("finished, if started now", f"{made.finish:%Y-%m-%d %H:%M} UTC"),
-    ]
-    for what, figure in rows:
-        terminal.say(f"  {what:28} {figure:>20}")
-    for warning in made.warnings:
-        terminal.note(warning, "yellow")
-
-
 def start(
     name: str,
     /,
@@ -250,63 +166,6 @@ def _resuming(name: str, ledger: Path | None, common: Common) -> str:
     return shlex.join(words)
 
 
-async def watch(session: Session, events: Run, pending: int) -> Done:
-    """Show a run's events until it has ended; return the end."""
-    terminal = session.terminal
-    done: Done | None = None
-    told = anyio.current_time()
-    bar = Bar(
-        TextColumn("Sending"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[words]}"),
-        console=terminal.err,
-        expand=True,
-        disable=not terminal.err.is_terminal or terminal.quiet,
-    )
-    with bar:
-        task = bar.add_task("", total=pending, words="")
-        async for event in events:
-            if isinstance(event, Progress):
-                left = event.counts.pending
-                words = _words(session, event)
-                bar.update(task, completed=pending - left, words=words)
-                if bar.disable and not terminal.quiet and anyio.current_time() - told >= _EVERY:
-                    told = anyio.current_time()
-                    terminal.note(f"{pending - left:,} of {pending:,} · {words}")
-            elif isinstance(event, Done):
-                done = event
-            else:
-                _tell(terminal, event)
-    assert done is not None
-    return done
-
-
-def _words(session: Session, progress: Progress) -> str:
-    counts, window = progress.counts, session.client.rate_limit
-    parts = [
-        f"{progress.rate * 60:,.0f}/min",
-        f"{counts.not_sent:,} not sent",
-        f"{counts.unknown:,} unknown",
-        f"window {window.free}/{window.limit}",
-    ]
-    if progress.eta is not None:
-        parts.append(f"{duration(progress.eta)} left")
-    return " · ".join(parts)
-
-
-def _tell(terminal: Terminal, event: Event) -> None:
-    if isinstance(event, BatchResult):
-        if terminal.json:
-            fields = ("batch", "kind", "recipients", "accepted", "not_sent", "unknown", "skipped", "again")
-            terminal.data({field: getattr(event, field) for field in fields})
-        elif event.unknown or event.error:
-            terminal.remark(f"batch {event.batch}: {event.error or f'{event.unknown} not listed'}")
-    elif isinstance(event, Paused):
-        wait = "" if event.seconds is None else f" for {duration(event.seconds)}"
-        terminal.remark(f"Paused{wait}: {event.reason.replace('_', ' ')}")
-
-
 def _ended(terminal: Terminal, done: Done, resuming: str) -> int:
     show_counts(terminal, done.counts)
     if done.end != "finished":
@@ -315,25 +174,6 @@ def _ended(terminal: Terminal, done: Done, resuming: str) -> int:
     if done.counts.unknown:
         terminal.note("Unknown may have gone out, and is not sent again: see `desk360 campaign resolve`.")
     return code_of(done.counts, done)
-
-
-def code_of(counts: Counts, done: Done | None = None) -> int:
-    """Return the exit code for an end."""
-    if counts.unknown:
-        return 4
-    if counts.not_sent or (done is not None and done.end not in ("finished", "interrupted", "stopped")):
-        return 3
-    return 0 if done is None or done.end == "finished" else 130
-
-
-def show_counts(terminal: Terminal, counts: Counts) -> None:
-    """Print recipients by state."""
-    fields = ("accepted", "not_sent", "unknown", "skipped", "pending", "on_the_wire")
-    if terminal.json:
-        terminal.data({field: getattr(counts, field) for field in fields})
-        return
-    shown = [f"{getattr(counts, field):,} {field.replace('_', ' ')}" for field in fields]
-    terminal.say(" · ".join(shown[:3] + [s for s in shown[3:] if not s.startswith("0 ")]))
 
 
 def _offline(common: Common, work: Callable[[Terminal], Awaitable[int]]) -> int:
@@ -372,31 +212,12 @@ def report(name: str, /, *, out: Path | None = None, ledger: Ledger = None, comm
     async def work(terminal: Terminal) -> int:
         campaign = Campaign(name, ledger=_at(name, ledger))
         made = await campaign.report()
-        _show_report(terminal, made)
+        show_report(terminal, made)
         if out is not None:
             terminal.remark(f"{await campaign.export(out):,} lines in {out}")
         return code_of(made.counts)
 
     return _offline(common, work)
-
-
-def _show_report(terminal: Terminal, made: Report) -> None:
-    show_counts(terminal, made.counts)
-    if terminal.json:
-        return
-    for (state, reason), number in made.reasons.items():
-        terminal.say(f"  {number:>9,} {state.replace('_', ' ')}: {reason}")
-    for reason, number in made.left_out.items():
-        terminal.say(f"  {number:>9,} left out when planned: {reason}")
-    if made.delivered or made.failed:
-        terminal.say(
-            f"  {made.delivered:>9,} delivered, {made.read:,} read, {made.failed:,} failed (webhooks)"
-        )
-    if made.started and made.ended:
-        seconds = (made.ended - made.started).total_seconds()
-        terminal.say(f"  {made.requests:>9,} requests in {duration(seconds)}")
-    for line in made.resolutions:
-        terminal.say(f"  resolved {line}")
 
 
 @app.command

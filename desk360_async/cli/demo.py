@@ -1,4 +1,4 @@
-"""`desk360 demo`: a made-up list, sent to a sandbox on this machine."""
+"""`desk360 demo`: a made-up list and a made-up campaign, sent to a sandbox on this machine."""
 
 import csv
 import tempfile
@@ -7,6 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from desk360_async.campaigns import BatchResult, Campaign, Recipient
+
+from ._campaigning import code_of, show_plan, show_report, watch
 from ._options import Common
 from ._rows import Letter
 from ._session import MINUTE, Session, run
@@ -19,23 +22,27 @@ _NAMES = (
     "ნინო", "נועה", "ليلى", "زهرا", "अनन्या", "বৃষ্টি", "தமிழ்", "สุดา", "美咲", "小明", "지우",
     "Nguyễn", "O'Neil, Jr.", "🌷 Lale",
 )  # fmt: skip
+_GOODS = ("shoes", "the green coat", "çay")
 
 
 def demo(
     *,
     count: int = 300,
+    campaign: int = 3000,
     out: Path | None = None,
     json: bool = False,
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False,
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False,
 ) -> int:
-    """Send to a made-up list on a sandbox; nothing leaves this machine.
+    """Send to a made-up list, then run a campaign, on a sandbox; nothing leaves this machine.
 
-    Names in many scripts, a number that is none, a number that comes twice, and one that isn't on WhatsApp.
+    The list: names in many scripts, a number that is none, a number that comes twice, and one that isn't on
+    WhatsApp. The campaign: recipients who share parameters, planned, stopped in the middle, and resumed.
 
     Args:
         count: How many rows the list has, 4 or more [else: 300].
-        out: Write the results to this new CSV file.
+        campaign: How many recipients the campaign has; 0 leaves it out [else: 3000].
+        out: Write the list's results to this new CSV file.
         json: Print JSON lines; words and bars go to stderr.
         quiet: Say only what was asked for.
         verbose: Log every request to stderr.
@@ -43,31 +50,58 @@ def demo(
 
     async def work(session: Session) -> int:
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "people.csv")
-            write_list(file, count)
-            session.terminal.remark(
-                f"Desk360 takes 60 requests a minute; this sandbox takes 60 in {MINUTE:g} s, to be quick. "
-                "What it refuses here is meant to be refused."
-            )
-            letter = Letter("order_shipped", "English", {"body-1": "name", "body-2": "order"})
-            await Mailing(file, letter, out=out, lane="bulk").send(session)
-            return _account(session)
+            await _send_list(session, Path(folder), count, out)
+            return await _run_campaign(session, Path(folder), campaign) if campaign else 0
 
     # Of the shared options only those that make sense: a demo is never live. Nor does it go to the sandbox
     # that the environment may name, whose minute is a long one.
     return run(Common(json=json, quiet=quiet, verbose=verbose, base_url=""), work)
 
 
-def _account(session: Session) -> int:
+async def _send_list(session: Session, folder: Path, count: int, out: Path | None) -> None:
+    file = folder / "people.csv"
+    write_list(file, count)
+    session.terminal.remark(
+        f"Desk360 takes 60 requests a minute; this sandbox takes 60 in {MINUTE:g} s, to be quick. "
+        "What it refuses here is meant to be refused."
+    )
+    letter = Letter("order_shipped", "English", {"body-1": "name", "body-2": "order"})
+    await Mailing(file, letter, out=out, lane="bulk").send(session)
+    _account(session)
+
+
+async def _run_campaign(session: Session, folder: Path, count: int) -> int:
+    terminal = session.terminal
+    terminal.remark(f"\nAnd now {count:,} who share their parameters: bulk requests, planned and durable.")
+    campaign = Campaign(
+        "demo", template="back_in_stock", language="English", ledger=folder / "demo.db", batch_size=50
+    )
+    people = (Recipient(f"+99955{n:07}", {"body-1": _GOODS[n % len(_GOODS)]}) for n in range(1, count + 1))
+    made = await campaign.load(session.client, people)
+    show_plan(terminal, "demo", made)
+    taken = 0
+    async with campaign.run(session.client) as events:
+        async for event in events:
+            taken += event.accepted if isinstance(event, BatchResult) else 0
+            if taken > made.pending / 3:
+                break
+    terminal.remark(f"Stopped in the middle, after {taken:,}; a crash would do as well. It goes on:")
+    async with campaign.resume(session.client) as events:
+        done = await watch(session, events, (await campaign.status()).pending)
+    show_report(terminal, await campaign.report())
+    _account(session)
+    return code_of(done.counts, done)
+
+
+def _account(session: Session) -> None:
     """Let the other side say what it saw."""
-    assert session.sandbox is not None
     seen = session.sandbox
+    assert seen is not None
     session.terminal.remark(
         f"The sandbox says: {seen.accepted:,} messages taken, "
         f"{len({message.phone for message in seen.received}):,} different phones, "
         f"{seen.refusals} refusals for going too fast (429)."
     )
-    return 0
 
 
 def write_list(file: Path, count: int) -> None:

@@ -152,12 +152,13 @@ def test_ctrl_c_finishes_what_is_on_the_wire_and_says_how_to_go_on(
 
 @pytest.mark.real
 def test_the_demo_stops_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    """On a sandbox of its own."""
-    code, out, err = desk360(capsys, "campaign", "demo", "--count", "300")
+    """On a sandbox of its own, where a list was sent before."""
+    code, out, err = desk360(capsys, "demo", "--count", "4", "--campaign", "300")
     assert code == 0
-    assert "300 accepted · 0 not sent · 0 unknown" in out
+    assert "Campaign demo: 300 recipients, 300 to be sent" in out
     assert "Stopped in the middle" in err
-    assert "The sandbox says: 300 messages taken." in err
+    assert "300 accepted · 0 not sent · 0 unknown" in out
+    assert "The sandbox says: 301 messages taken, 301 different phones, 0 refusals" in err
 
 
 @pytest.mark.real

@@ -13,12 +13,12 @@ from desk360_async.cli._commands import COMMANDS, EXIT_CODES
 
 from .conftest import Desk360
 
+GROUPS = ["send", "templates", "media", "campaign"]
 LEAVES = [
-    *(command.name for command in COMMANDS if command.name not in ("send", "templates", "media")),
+    *(command.name for command in COMMANDS if command.name not in GROUPS),
     *(f"send {kind}" for kind in ("text", "template", "location", "contact", "media", "interactive")),
     *("send location-request", "send list", "templates list", "templates show", "media save"),
 ]
-GROUPS = ["send", "templates", "media"]
 
 
 @pytest.mark.smoke

@@ -285,6 +285,7 @@ async def test_a_429_that_lasts_too_long_is_raised() -> None:
 
 BROKEN: list[tuple[list[Any], type[Exception], str]] = [
     ([PNG, httpx.ReadError("gone")], ConnectionFailed, "cut off"),
+    ([PNG, httpx.ReadTimeout("late")], TimedOut, "cut off"),
     ([PNG, lambda: anyio.sleep(31)], TimedOut, "no further byte within 30 s"),
 ]
 

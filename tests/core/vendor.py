@@ -91,6 +91,7 @@ def spelled(value: Any) -> Any:
 def parse_multipart(body: bytes, content_type: str) -> list[tuple[str, str | None, bytes]]:
     """Return a form's parts as python-multipart reads them: name, file name, content."""
     parts: list[tuple[str, str | None, bytes]] = []
+    files: list[Any] = []
 
     def on_field(field: Any) -> None:
         parts.append((field.field_name.decode(), None, field.value or b""))
@@ -98,10 +99,12 @@ def parse_multipart(body: bytes, content_type: str) -> list[tuple[str, str | Non
     def on_file(file: Any) -> None:
         file.file_object.seek(0)
         parts.append((file.field_name.decode(), file.file_name.decode(), file.file_object.read()))
-        file.close()
+        files.append(file)
 
     headers = {"Content-Type": content_type.encode(), "Content-Length": str(len(body)).encode()}
     parse_form(headers, io.BytesIO(body), on_field, on_file)
+    for file in files:  # only now: before 0.0.19 the parser itself flushes them last
+        file.close()
     return parts
 
 

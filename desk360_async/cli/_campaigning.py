@@ -1,0 +1,131 @@
+"""What a campaign's commands show: its plan, its run, its end."""
+
+import anyio
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from desk360_async.campaigns import BatchResult, Counts, Done, Event, Paused, Plan, Progress, Report, Run
+
+from ._progress import duration
+from ._session import Session
+from ._terminal import Terminal
+
+__all__ = ["code_of", "show_counts", "show_plan", "show_report", "watch"]
+
+_EVERY = 10.0  # seconds between two lines, off a terminal
+
+
+def show_plan(terminal: Terminal, name: str, made: Plan) -> None:
+    """Print a plan."""
+    if terminal.json:
+        fields = ("recipients", "pending", "groups", "bulk_requests", "single_requests", "tokens", "minutes")
+        shown = {field: getattr(made, field) for field in fields}
+        terminal.data({"name": name, **shown, "left_out": dict(made.left_out), "finish": made.finish})
+        return
+    terminal.say(f"Campaign {name}: {made.recipients:,} recipients, {made.pending:,} to be sent", "bold")
+    rows = [
+        ("groups of equal parameters", f"{made.groups:,}"),
+        ("bulk requests", f"{made.bulk_requests:,}"),
+        ("single requests", f"{made.single_requests:,}"),
+        (f"at {made.limit} requests in {made.period:g} s", duration(made.seconds)),
+        ("finished, if started now", f"{made.finish:%Y-%m-%d %H:%M} UTC"),
+    ]
+    for what, figure in rows:
+        terminal.say(f"  {what:28} {figure:>20}")
+    for warning in made.warnings:
+        terminal.note(warning, "yellow")
+
+
+async def watch(session: Session, events: Run, pending: int) -> Done:
+    """Show a run's events until it has ended; return the end."""
+    terminal = session.terminal
+    done: Done | None = None
+    told = anyio.current_time()
+    bar = Bar(
+        TextColumn("Sending"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+        console=terminal.err,
+        expand=True,
+        disable=not terminal.err.is_terminal or terminal.quiet,
+    )
+    with bar:
+        task = bar.add_task("", total=pending, words="")
+        async for event in events:
+            if isinstance(event, Progress):
+                left = event.counts.pending
+                words = _words(session, event)
+                bar.update(task, completed=pending - left, words=words)
+                if bar.disable and not terminal.quiet and anyio.current_time() - told >= _EVERY:
+                    told = anyio.current_time()
+                    terminal.note(f"{pending - left:,} of {pending:,} · {words}")
+            elif isinstance(event, Done):
+                done = event
+            else:
+                _tell(terminal, event)
+    assert done is not None
+    return done
+
+
+def _words(session: Session, progress: Progress) -> str:
+    counts, window = progress.counts, session.client.rate_limit
+    parts = [
+        f"{progress.rate * 60:,.0f}/min",
+        f"{counts.not_sent:,} not sent",
+        f"{counts.unknown:,} unknown",
+        f"window {window.free}/{window.limit}",
+    ]
+    if progress.eta is not None:
+        parts.append(f"{duration(progress.eta)} left")
+    return " · ".join(parts)
+
+
+def _tell(terminal: Terminal, event: Event) -> None:
+    if isinstance(event, BatchResult):
+        if terminal.json:
+            fields = ("batch", "kind", "recipients", "accepted", "not_sent", "unknown", "skipped", "again")
+            terminal.data({field: getattr(event, field) for field in fields})
+        elif event.unknown or event.error:
+            terminal.remark(f"batch {event.batch}: {event.error or f'{event.unknown} not listed'}")
+    elif isinstance(event, Paused):
+        wait = "" if event.seconds is None else f" for {duration(event.seconds)}"
+        terminal.remark(f"Paused{wait}: {event.reason.replace('_', ' ')}")
+
+
+def code_of(counts: Counts, done: Done | None = None) -> int:
+    """Return the exit code for an end."""
+    if counts.unknown:
+        return 4
+    if counts.not_sent or (done is not None and done.end not in ("finished", "interrupted", "stopped")):
+        return 3
+    return 0 if done is None or done.end == "finished" else 130
+
+
+def show_counts(terminal: Terminal, counts: Counts) -> None:
+    """Print recipients by state."""
+    fields = ("accepted", "not_sent", "unknown", "skipped", "pending", "on_the_wire")
+    if terminal.json:
+        terminal.data({field: getattr(counts, field) for field in fields})
+        return
+    shown = [f"{getattr(counts, field):,} {field.replace('_', ' ')}" for field in fields]
+    terminal.say(" · ".join(shown[:3] + [s for s in shown[3:] if not s.startswith("0 ")]))
+
+
+def show_report(terminal: Terminal, made: Report) -> None:
+    show_counts(terminal, made.counts)
+    if terminal.json:
+        return
+    for (state, reason), number in made.reasons.items():
+        terminal.say(f"  {number:>9,} {state.replace('_', ' ')}: {reason}")
+    for reason, number in made.left_out.items():
+        terminal.say(f"  {number:>9,} left out when planned: {reason}")
+    if made.delivered or made.failed:
+        terminal.say(
+            f"  {made.delivered:>9,} delivered, {made.read:,} read, {made.failed:,} failed (webhooks)"
+        )
+    if made.started and made.ended:
+        seconds = (made.ended - made.started).total_seconds()
+        terminal.say(f"  {made.requests:>9,} requests in {duration(seconds)}")
+    for line in made.resolutions:
+        terminal.say(f"  resolved {line}")
