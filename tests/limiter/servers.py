@@ -148,3 +148,8 @@ SERVERS: tuple[Callable[[int, float], Server], ...] = (
     SlidingLog,
     LeakyLevel,
 )
+
+
+def one_of_each(limit: int, period: float) -> list[Server]:
+    """Make a server of each kind."""
+    return [make(limit, period) for make in SERVERS]

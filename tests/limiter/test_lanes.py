@@ -61,7 +61,7 @@ def p99(ordered: list[float]) -> float:
 
 def test_interactive_requests_hardly_wait_beside_a_campaign() -> None:
     """By minute 0-1, 1-5 and 5-60: p99 of 2 s at most, and 97 % of the limit used."""
-    lanes, used = waits(TokenBucket, 3, short=40)
+    lanes, used = waits(TokenBucket, 2, short=30)
     one_line, _ = waits(OneLine, 1)
     for phase, ours, plain in zip(("0-1", "1-5", "5-60"), lanes, one_line, strict=True):
         print(
@@ -88,5 +88,5 @@ def test_a_burst_waits_for_one_token_after_the_other() -> None:
 def test_a_reserve_costs_its_share_and_no_more(reserve: int) -> None:
     """Each token of it is a sixtieth of bulk's rate."""
     network = Network(WindowFromFirstHit(60, 60.0), random.Random(1), 0.25, 0.25)
-    run("asyncio", network.saturate, TokenBucket(60, 60.0, reserve), "bulk", 61, 3600.0)
-    assert network.statuses[200] == pytest.approx(3600 * (60 - reserve) / 60, rel=0.015)
+    run("asyncio", network.saturate, TokenBucket(60, 60.0, reserve), "bulk", 61, 1800.0)
+    assert network.statuses[200] == pytest.approx(1800 * (60 - reserve) / 60, rel=0.015)

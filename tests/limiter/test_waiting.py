@@ -248,9 +248,8 @@ class Crowd:
         with self.scopes[number]:
             self.came.append(number)
             permit = await self.bucket.acquire("bulk" if number % 2 else "interactive", None)
-            self.served.append(
-                (permit._number, number)
-            )  # the order of waking is the loop's, that of tokens ours
+            # The order of waking is the loop's, that of the tokens is ours.
+            self.served.append((permit._number, number))
             self.held.append(permit)
 
     async def cancel_at_random(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import selectors
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from desk360_async import _threads
 from desk360_async._bucket import Lane
+from desk360_async._headers import refusal_wait
 from desk360_async._rate_limits import RateLimiter
 from tests.limiter.servers import Answer, Server, answer
 
@@ -54,7 +55,11 @@ def run(backend: str, main: Callable[..., Awaitable[T]], *args: Any) -> T:
 
 @define
 class Network:
-    """A server with a way to it that takes a while, before and after the server counts."""
+    """A server with a way to it that takes a while, before and after the server counts.
+
+    The witnesses count the same requests at the same moments, each in its own way, and nobody hears them:
+    one run shows what several servers would have said.
+    """
 
     server: Server
     rng: random.Random
@@ -62,35 +67,59 @@ class Network:
     after: float = 0.3
     losses: float = 0.0
     least: float = 0.0
+    witnesses: Sequence[Server] = ()
     statuses: Counter[int] = field(factory=Counter)
+    refused_by: Counter[str] = field(factory=Counter)
+    starts: list[float] = field(factory=list)
     waits: list[tuple[float, float]] = field(factory=list)
+    ends: list[float] = field(factory=list)
     trips: list[float] = field(factory=list)
+    lost: int = 0
 
     async def request(self, limiter: RateLimiter, lane: Lane = "interactive") -> Answer | None:
         """Make one request with a token; None if its answer got lost, which takes 3 s to find out."""
         asked = anyio.current_time()
         permit = await limiter.acquire(lane, None)
         start = anyio.current_time()
+        self.starts.append(start)
         if lane == "interactive":
             self.waits.append((asked, start - asked))
         await anyio.sleep(self.least + self.rng.uniform(0, self.before))
-        reply = answer(self.server, anyio.current_time())
-        self.statuses[reply.status] += 1
+        reply = self._count(anyio.current_time())
         if self.rng.random() < self.losses:
             await anyio.sleep(3)
             permit.lost()
             return None
         await anyio.sleep(self.rng.uniform(0, self.after))
-        self.trips.append(anyio.current_time() - start)
+        self.ends.append(anyio.current_time())
+        self.trips.append(self.ends[-1] - start)
         permit.done(reply.status, reply.headers)
         return reply
+
+    def _count(self, now: float) -> Answer:
+        for witness in self.witnesses:
+            if answer(witness, now).status == 429:
+                self.refused_by[type(witness).__name__] += 1
+        reply = answer(self.server, now)
+        self.statuses[reply.status] += 1
+        return reply
+
+    async def deliver(self, limiter: RateLimiter, lane: Lane) -> None:
+        """Make a request again until it is accepted, as a call does that is ready to wait 120 s for 429s."""
+        patience = 120.0
+        while patience >= 0:
+            reply = await self.request(limiter, lane)
+            if reply is None or reply.status == 200:
+                return
+            patience -= refusal_wait(reply.headers, period=self.server.period)
+        self.lost += 1
 
     async def saturate(self, limiter: RateLimiter, lane: Lane, senders: int, seconds: float) -> None:
         """Send all that the limiter lets through, for so long."""
 
         async def send() -> None:
             while True:
-                await self.request(limiter, lane)
+                await self.deliver(limiter, lane)
 
         with anyio.move_on_after(seconds):
             async with anyio.create_task_group() as tasks:
