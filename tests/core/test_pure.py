@@ -126,8 +126,8 @@ def test_an_empty_body_needs_no_end() -> None:
 
 
 BROKEN = [
-    ("gzip", gzip.compress(b"x" * 999)[:-9]),
-    ("gzip", gzip.compress(b"x") + b"garbage"),
+    ("gzip", gzip.compress(b"x" * 999, mtime=0)[:-9]),
+    ("gzip", gzip.compress(b"x", mtime=0) + b"garbage"),
     ("gzip", b"plain text"),
     ("deflate", b"plain text"),
     ("deflate", zlib.compress(b"x" * 999)[:-1]),
