@@ -127,6 +127,11 @@ class Attachment:
         size: bytes; None for a path, which is measured in a worker thread before a token is spent.
         content_type: its media type; None: guessed from the name.
         path: where the bytes are, or None.
+        content: the bytes themselves, or None.
+        open: gives a fresh async iterator of the bytes each time it is called, or None.
+
+    Raises:
+        InvalidMessage: if the name or the type can't be used, or it is known to be over 20 MiB.
     """
 
     name: str = field(converter=safe_name)

@@ -35,7 +35,12 @@ class Integration:
 
 @frozen
 class Choice:
-    """A value with its label, as the vendor writes categories and header types."""
+    """A value with its label, as "WhatsApp Message Templates" writes categories and header types.
+
+    Attributes:
+        value: the vendor's number or word for it.
+        label: its name.
+    """
 
     value: int | str | None = None
     label: str | None = None
@@ -44,7 +49,13 @@ class Choice:
 
 @frozen
 class SupportedLanguage:
-    """A language that a template may have; `filled` says whether it has a translation."""
+    """A language that a template may have ("WhatsApp Message Templates").
+
+    Attributes:
+        label: its name, such as "English".
+        value: its id, as a send's `language` takes it.
+        filled: whether the template has a translation in it.
+    """
 
     label: str | None = None
     value: int | None = None
@@ -54,7 +65,7 @@ class SupportedLanguage:
 
 @frozen
 class TemplateVariable:
-    """A variable's place in a text, with an example of what may stand there."""
+    """A variable's place in a text, with an example of its filling ("WhatsApp Message Templates")."""
 
     id: str | None = None
     key: str | None = None
@@ -71,8 +82,22 @@ class Translation:
     """A template in one language. Implements "WhatsApp Message Templates".
 
     Attributes:
+        language_id: its language's id.
+        language: its language's label, such as "English".
+        header_type: what the header is: TEXT, IMAGE, VIDEO or DOCUMENT; None without a header.
+        header_variables: the header's variables.
+        header: the header's text, or None.
+        header_file: the file that the template was made with, as the vendor describes it.
+        body: the text, with `{{1}}` where a variable stands.
+        body_variables: the body's variables.
+        footer: the footer's text, or None.
         variables: the keys that a send must fill, such as "header-1" and "body-1".
+        buttons: the buttons, as the vendor describes them.
+        editable: whether the panel lets it be changed.
+        status: the vendor's word, such as "template-messages.active"; open text.
         status_value: 2 is active (documented), 1 is in review; others are open.
+        quality: WhatsApp's rating, in the vendor's words.
+        updated_at: when it was changed, or None.
     """
 
     language_id: int | None = None

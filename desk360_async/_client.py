@@ -72,7 +72,7 @@ class AsyncDesk360:
     counts per IP address.
 
     Args:
-        api_key: else the environment variable DESK360_API_KEY.
+        api_key: else the environment variable DESK360_API_KEY ("Authentication").
         integration_id: else DESK360_INTEGRATION_ID; the calls that need one raise ConfigurationError.
         base_url: else DESK360_BASE_URL, else the vendor's; `/v1` is added where it is missing.
         allow_http: plain http beyond loopback hosts, for a sandbox in a container.
@@ -536,7 +536,7 @@ class AsyncDesk360:
         return Download(self._delivery, call, self._options)
 
     async def read_media(self, media_id: str, *, max_bytes: int = 100 * 1024 * 1024) -> Media:
-        """Download a file into memory.
+        """Download a file into memory. Implements "Get WhatsApp Media".
 
         Args:
             media_id: opaque, as a webhook or a send brought it.
@@ -551,7 +551,7 @@ class AsyncDesk360:
         return await read(self.open_media(media_id), max_bytes)
 
     async def save_media(self, media_id: str, path: str | os.PathLike[str]) -> Path:
-        """Download into a file, which is whole or not there.
+        """Download into a file, which is whole or not there. Implements "Get WhatsApp Media".
 
         Args:
             media_id: opaque, as a webhook or a send brought it.

@@ -35,7 +35,7 @@ ERROR_BYTES = 64 * 1024  # a JSON body up to this size may be an error; a larger
 
 
 class MediaStream:
-    """A download under way.
+    """A download under way ("Get WhatsApp Media").
 
     Attributes:
         content_type: its media type without parameters, or None.

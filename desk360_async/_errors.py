@@ -27,7 +27,13 @@ from typing import Any
 
 
 class Outcome(enum.StrEnum):
-    """What became of a send: Desk360 took it, certainly did not, or nobody can say."""
+    """What became of a send.
+
+    Attributes:
+        ACCEPTED: Desk360 took it.
+        NOT_SENT: it certainly did not go out.
+        UNKNOWN: nobody can say; it is never sent again by itself.
+    """
 
     ACCEPTED = "accepted"
     NOT_SENT = "not_sent"
@@ -149,31 +155,31 @@ class APIError(Desk360Error):
 
 
 class ValidationFailed(APIError):
-    """400 or 422: the server refused the message's fields; nothing was sent."""
+    """400 or 422 ("Errors"): the server refused the message's fields; nothing was sent."""
 
 
 class AuthenticationFailed(APIError):
-    """401: the API key is missing or wrong; nothing was sent."""
+    """401 ("Errors", "Authentication"): the API key is missing or wrong; nothing was sent."""
 
 
 class PermissionDenied(APIError):
-    """403: the key may not do this; nothing was sent."""
+    """403 ("Error Codes": not_authorized): the key may not do this; nothing was sent."""
 
 
 class NotFound(APIError):
-    """404: no such integration, template or media for this key, or a wrong path."""
+    """404 ("Errors"): no such integration, template or media for this key, or a wrong path."""
 
 
 class RequestRefused(APIError):
-    """A redirect, 405, 406, 413, 415 or another refusal: the request was not acted on."""
+    """A redirect, 405, 406, 413, 415 or another refusal ("Errors"): the request was not acted on."""
 
 
 class RateLimited(APIError):
-    """429, for longer than one call waits (`RetryPolicy.max_retry_after` seconds); nothing was sent."""
+    """429 ("Errors") for over `RetryPolicy.max_retry_after` seconds, all waits in sum; nothing was sent."""
 
 
 class ServerError(APIError):
-    """408, 409, 425, 499, 5xx and what explains nothing: a send may have gone out."""
+    """408, 409, 425, 499, 5xx ("Errors") and what explains nothing: a send may have gone out."""
 
 
 class ConnectionFailed(Desk360Error, ConnectionError):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._uploads import Upload
 
 Transport: TypeAlias = httpx.AsyncBaseTransport
+"""What carries requests: httpx's own type, so that a transport that was made for httpx fits."""
 
 # Shorter than what servers use: a connection closed just as we write leaves an unknown outcome.
 KEEPALIVE_EXPIRY = 15.0

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 @frozen
 class TextMessage:
-    """Text of 1 to 4,096 characters, to a customer who wrote before. Implements "Send WhatsApp Message"."""
+    """Text of 1 to 4,096 characters, to a customer who wrote before. Implements "Send WhatsApp Message".
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     to: str = field(converter=check.to_phone, repr=check.masked)
     text: str = field(validator=check.text(1, 4096))
@@ -36,6 +40,9 @@ class TemplateMessage:
         language: the id (int) or label (str) of one of its translations.
         parameters: variable → text, the keys as in `translation.variables`, such as "body-1".
         attachment: the file for a media header.
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
     to: str = field(converter=check.to_phone, repr=check.masked)
@@ -57,6 +64,9 @@ class TemplateBatch:
         language: the id (int) or label (str) of one of its translations.
         parameters: variable → text, shared by all.
         attachment: the file for a media header.
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
     phones: tuple[str, ...] = field(
@@ -78,7 +88,11 @@ def _is_location(_: object, attribute: "Attribute[Any]", value: object) -> None:
 
 @frozen
 class LocationMessage:
-    """A place on the map. Implements "Send WhatsApp Location Message"."""
+    """A place on the map. Implements "Send WhatsApp Location Message".
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     to: str = field(converter=check.to_phone, repr=check.masked)
     location: "Location" = field(validator=_is_location)
@@ -92,7 +106,11 @@ def _contacts(value: "Iterable[Contact]") -> "tuple[Contact, ...]":
 
 @frozen
 class ContactsMessage:
-    """One or more contact cards. Implements "Send WhatsApp Contact Message"."""
+    """One or more contact cards. Implements "Send WhatsApp Contact Message".
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     to: str = field(converter=check.to_phone, repr=check.masked)
     contacts: "tuple[Contact, ...]" = field(converter=_contacts, validator=check.at_least_one)
@@ -108,7 +126,11 @@ def _five_files(_: object, attribute: "Attribute[Any]", value: Sequence[object])
 
 @frozen
 class MediaMessage:
-    """1 to 5 files of at most 20 MB each. Implements "Send WhatsApp Media Message"."""
+    """1 to 5 files of at most 20 MB each. Implements "Send WhatsApp Media Message".
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     to: str = field(converter=check.to_phone, repr=check.masked)
     attachments: "tuple[Attachment, ...]" = field(converter=check.to_attachments, validator=_five_files)
@@ -151,6 +173,9 @@ class InteractiveMessage:
         buttons: 1 to 10, their ids and titles unique.
         header: text, or an image, a video or a document by its link.
         footer: 1 to 60 characters.
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
     to: str = field(converter=check.to_phone, repr=check.masked)
@@ -165,6 +190,9 @@ class LocationRequestMessage:
     """Asks for the customer's location; the body has 1 to 1,024 characters.
 
     Implements "Send WhatsApp Location Request Interactive Message".
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
     to: str = field(converter=check.to_phone, repr=check.masked)
@@ -181,6 +209,7 @@ Message = (
     | InteractiveMessage
     | LocationRequestMessage
 )
+"""Whatever `client.send` takes."""
 
 
 def phones_of(message: Message) -> tuple[str, ...]:

@@ -35,6 +35,8 @@ def _counted(value: Sequence[object]) -> str:
 class Sent:
     """Desk360 took the message; whether WhatsApp delivered it comes by webhook.
 
+    The answer shown under "Send WhatsApp Message", and under all other sends of one message.
+
     Attributes:
         message_id: opaque; webhooks about this message carry it.
     """
@@ -45,7 +47,7 @@ class Sent:
 
 @frozen
 class BulkSent:
-    """Desk360 took a batch. The vendor gives no message ids here.
+    """Desk360 took a batch ("Bulk Send WhatsApp Message Template"); the vendor gives no message ids here.
 
     Attributes:
         phones: the numbers that the server listed as taken, as it wrote them.
@@ -59,7 +61,7 @@ class BulkSent:
 
 @frozen
 class SentFile:
-    """One file of a media message.
+    """One file of a media message ("Send WhatsApp Media Message").
 
     Attributes:
         media_id: opaque; `client.open_media` takes it.
@@ -83,7 +85,7 @@ class SentFile:
 
 @frozen
 class SentMedia:
-    """Desk360 took a media message.
+    """Desk360 took a media message ("Send WhatsApp Media Message").
 
     Attributes:
         files: one per attachment that the server listed.
@@ -141,7 +143,7 @@ class Answer:
 
 @frozen
 class Media:
-    """A downloaded file.
+    """A downloaded file ("Get WhatsApp Media").
 
     Attributes:
         content: its bytes.

@@ -67,13 +67,20 @@ class Integrations:
     def iter_pages(self, start_page: int = 1) -> AsyncIterator["Page[Integration]"]:
         """Yield page after page; each costs a request.
 
+        Args:
+            start_page: the number of the first, from 1.
+
         Raises:
             Desk360Error: after the pages before it.
         """
         return pages(self.list, start_page)
 
     async def iter(self) -> "AsyncIterator[Integration]":
-        """Yield integration after integration."""
+        """Yield integration after integration; each page of 20 costs a request.
+
+        Raises:
+            Desk360Error: after the integrations before it.
+        """
         async for page in self.iter_pages():
             for item in page:
                 yield item
@@ -127,13 +134,20 @@ class Templates:
     def iter_pages(self, start_page: int = 1) -> AsyncIterator["Page[Template]"]:
         """Yield page after page, fresh from the server; each costs a request.
 
+        Args:
+            start_page: the number of the first, from 1.
+
         Raises:
             Desk360Error: after the pages before it.
         """
         return pages(self.list, start_page)
 
     async def iter(self) -> "AsyncIterator[Template]":
-        """Yield template after template, fresh from the server."""
+        """Yield template after template, fresh from the server; each page of 20 costs a request.
+
+        Raises:
+            Desk360Error: after the templates before it.
+        """
         async for page in self.iter_pages():
             for item in page:
                 yield item

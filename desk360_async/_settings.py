@@ -32,10 +32,10 @@ class Timeouts:
     """How long to wait, in seconds; all count once the token and a connection slot are held.
 
     Attributes:
-        total: one attempt, from connecting to the last byte, dripping servers included.
-        connect: DNS, TCP and TLS.
-        upload: takes the place of `total` when files go up.
-        download: between two chunks of a media download.
+        total: seconds of one attempt, from connecting to the last byte, dripping servers included.
+        connect: seconds for DNS, TCP and TLS.
+        upload: seconds that take the place of `total` when files go up.
+        download: seconds between two chunks of a media download.
 
     Raises:
         ConfigurationError: if one isn't a finite number above zero.

@@ -60,7 +60,7 @@ class Paused:
 
     Attributes:
         reason: "rate_limit" (the server said 429), "unreachable" (no connection), or "asked" (`pause`).
-        seconds: for how long, or None if nobody knows.
+        seconds: for how many seconds, or None if nobody knows.
     """
 
     reason: Literal["rate_limit", "unreachable", "asked"]
@@ -86,3 +86,4 @@ class Done:
 
 
 Event = Progress | BatchResult | Paused | Done
+"""What a run tells, made for `match`; `Done` comes last."""

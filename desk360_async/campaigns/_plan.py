@@ -44,12 +44,12 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """How long that takes at the present limit."""
+        """How many seconds that takes at the present limit."""
         return self.tokens * self.period / self.limit
 
     @property
     def minutes(self) -> float:
-        """How long that takes at the present limit."""
+        """How many minutes that takes at the present limit: `seconds / 60`."""
         return self.seconds / 60
 
 

@@ -93,7 +93,15 @@ class Run:
     def begin(
         self, ledger: Ledger, dispatch: Dispatch, counts: Counts, *, requests_left: int, upto: int
     ) -> None:
-        """Take what the campaign has prepared; `upto` is the last batch that it found."""
+        """Take what the campaign has prepared.
+
+        Args:
+            ledger: where it is written down.
+            dispatch: what sends a batch.
+            counts: recipients by state.
+            requests_left: how many requests are still needed.
+            upto: the number of the last batch that was found.
+        """
         self._upto = upto
         self._ledger = ledger
         self._dispatch = dispatch

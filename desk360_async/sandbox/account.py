@@ -25,7 +25,12 @@ _SEEDED_AT = "2024-05-30T12:14:28.000000Z"
 
 @frozen
 class Account:
-    """Integrations as the API lists them, and each one's templates by its id, as the API lists those."""
+    """What the API lists under "Integrations" and "WhatsApp Message Templates", in the vendor's shape.
+
+    Attributes:
+        integrations: as the API lists them.
+        templates: an integration's id → its templates, as the API lists them.
+    """
 
     integrations: tuple[dict[str, Any], ...]
     templates: dict[int, tuple[dict[str, Any], ...]] = field(repr=False)
@@ -63,7 +68,14 @@ def load_account(path: str | PathLike[str]) -> Account:
 
 
 def parse_account(document: Any) -> Account:
-    """Build an account out of a seed file's JSON; ValueError names what is wrong and where."""
+    """Build an account out of a seed file's JSON.
+
+    Args:
+        document: the decoded JSON.
+
+    Raises:
+        ValueError: it isn't of that shape; the message names what is wrong and where.
+    """
     rows = _list(document, "integrations", "the seed file")
     integrations: list[dict[str, Any]] = []
     templates: dict[int, tuple[dict[str, Any], ...]] = {}

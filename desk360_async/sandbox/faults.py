@@ -90,7 +90,7 @@ class Fault:
             `reset_before`, which come before the body is read.
         after: Spare this many fitting requests first.
         times: Strike this often, then never again; None for always.
-        probability: Of a strike on a fitting request, from 0 to 1.
+        probability: Share of fitting requests that it strikes, from 0 to 1.
         status: HTTP status of `status` and `html`.
         body: For `status`: bytes as they are, anything else as JSON; None for the documented error shape.
         headers: Headers to add; None as a value removes one.
@@ -98,8 +98,11 @@ class Fault:
             the 2xx without a `body` is carried out, and answered as usual but for the status.
         delay: Seconds; None where a stall has no end.
         jitter: Up to so many seconds more, drawn by the seed.
-        share: Of the phones that a partial answer lists, from 0 to 1.
+        share: Share of the phones that a partial answer lists, from 0 to 1.
         link: The text of a bad `Link`.
+
+    Raises:
+        ValueError: an unknown kind, a share beyond 0 to 1, or a negative number.
     """
 
     kind: FaultKind = field(validator=_known)
@@ -135,7 +138,11 @@ class Fault:
 
 
 class Faults:
-    """The faults of one sandbox. The first added that fits a request hits it; equal seeds give equal dice."""
+    """The faults of one sandbox; the first added that fits a request hits it.
+
+    Args:
+        seed: for all that is drawn at random; equal seeds give equal dice.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
@@ -152,6 +159,10 @@ class Faults:
         """Spread faults over all requests at random: each kind hits `rate / len(kinds)` of them.
 
         Half of the kinds that may hide an accepted request (`status`, `partial`) do.
+
+        Args:
+            rate: Share of all requests that are hit, from 0 to 1.
+            kinds: Which kinds.
         """
         for kind in kinds:
             fates = (True, False) if kind in ("status", "partial") else (True,)
@@ -159,7 +170,11 @@ class Faults:
                 self.add(Fault(kind, probability=rate / len(kinds) / len(fates), accepted=accepted))
 
     def remove(self, fault: Fault) -> None:
-        """Stop one fault; ValueError where it isn't there."""
+        """Stop one fault.
+
+        Raises:
+            ValueError: it isn't there.
+        """
         self._faults.remove(fault)
 
     def clear(self) -> None:

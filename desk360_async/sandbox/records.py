@@ -16,7 +16,14 @@ Kind: TypeAlias = Literal[
 
 @frozen
 class ReceivedFile:
-    """A file as it arrived: base name, declared type, size in bytes, SHA-256 in hex."""
+    """A file as it arrived.
+
+    Attributes:
+        name: its base name.
+        type: the media type that the part declared.
+        size: bytes.
+        sha256: the content's SHA-256 in hexadecimal.
+    """
 
     name: str
     type: str
@@ -32,7 +39,22 @@ class ReceivedFile:
 
 @frozen
 class ReceivedMessage:
-    """One message that the sandbox took for one recipient. `at` is in seconds of the sandbox's clock."""
+    """One message that the sandbox took for one recipient.
+
+    Attributes:
+        phone: the recipient, as sent.
+        kind: which endpoint took it.
+        message_id: the id that the answer gave, or would have given for a bulk send.
+        integration_id: the number that it was sent from.
+        at: when, in seconds of the sandbox's clock.
+        template_id: of a template message.
+        language_id: of a template message.
+        parameters: of a template message.
+        text: the text, or the body beside buttons.
+        content: the location, the contacts, what is beside the body of buttons, or the file's media id.
+        files: the files that came with it.
+        bulk: whether it came in a bulk send.
+    """
 
     phone: str
     kind: Kind
@@ -50,7 +72,14 @@ class ReceivedMessage:
 
 @frozen
 class ReceivedRead:
-    """A request to mark messages as read."""
+    """A request to mark messages as read ("Read WhatsApp Message").
+
+    Attributes:
+        phone: the customer's, as sent.
+        message_ids: which messages.
+        integration_id: the number that the messages went to.
+        at: when, in seconds of the sandbox's clock.
+    """
 
     phone: str
     message_ids: tuple[str, ...]
@@ -65,9 +94,19 @@ Verdict: TypeAlias = Literal["counted", "refused", "not_counted", "dropped"]
 class ReceivedRequest:
     """One HTTP request, without the key.
 
-    `verdict` is "counted" (against the limit), "refused" (429), "not_counted" (405, 404, 413, 301) or
-    "dropped" (the connection ended before it was counted). `status` is None where no answer was sent,
-    `body` holds the fields as PHP understood them, with files as `ReceivedFile`.
+    Attributes:
+        method: the HTTP method.
+        path: below the host, `/v1` included.
+        query: the query's fields.
+        headers: names in lower case.
+        body: the fields as PHP understood them, with files as `ReceivedFile`.
+        size: bytes of the body.
+        status: the answer's HTTP status; None where no answer was sent.
+        verdict: "counted" (against the limit), "refused" (429), "not_counted" (405, 404, 413, 301) or
+            "dropped" (the connection ended before it was counted).
+        at: when, in seconds of the sandbox's clock.
+        problems: why its fields were refused, a line each.
+        fault: the kind of the fault that hit it, or None.
     """
 
     method: str
@@ -85,7 +124,7 @@ class ReceivedRequest:
 
 @frozen
 class StoredMedia:
-    """An uploaded file that can be fetched again."""
+    """An uploaded file that can be fetched again ("Get WhatsApp Media")."""
 
     media_id: str
     integration_id: int

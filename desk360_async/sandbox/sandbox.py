@@ -180,7 +180,14 @@ class Sandbox:
         return self.webhooks.reply(phone, text, name, fields)
 
     def spend(self, requests: int) -> int:
-        """Let others on 127.0.0.1 make so many requests now; tells how many were counted."""
+        """Let others on 127.0.0.1 make requests now.
+
+        Args:
+            requests: how many.
+
+        Returns:
+            How many were counted; the others were refused.
+        """
         return self.throttle.spend(requests)
 
     def reset(self) -> None:
@@ -194,7 +201,12 @@ class Sandbox:
     def serve(
         self, host: str = "127.0.0.1", port: int = 0, *, allow_remote: bool = False
     ) -> AbstractAsyncContextManager[RunningServer]:
-        """Serve over TCP in the running asyncio loop; port 0 takes a free one.
+        """Serve over TCP in the running asyncio loop.
+
+        Args:
+            host: The address to listen on.
+            port: The TCP port; 0 takes a free one.
+            allow_remote: Whether the address may be one that other machines reach.
 
         Raises:
             ValueError: the host isn't loopback and `allow_remote` is False.
@@ -208,7 +220,14 @@ class Sandbox:
     ) -> AbstractContextManager[RunningServer]:
         """Serve over TCP from a thread with a loop of its own: for synchronous code, trio, benchmarks.
 
-        Raises: As `serve` does.
+        Args:
+            host: As for `serve`.
+            port: As for `serve`.
+            allow_remote: As for `serve`.
+
+        Raises:
+            ValueError: the host isn't loopback and `allow_remote` is False.
+            OSError: the address can't be bound.
         """
         return serve_in_thread(self.app, host, port, allow_remote=allow_remote)
 

@@ -24,14 +24,19 @@ if TYPE_CHECKING:
 
 @frozen
 class RunningServer:
-    """A sandbox that listens. `url` is its base URL, without `/v1`."""
+    """A sandbox that listens.
+
+    Attributes:
+        host: the address.
+        port: the TCP port.
+    """
 
     host: str
     port: int
 
     @property
     def url(self) -> str:
-        """For example `http://127.0.0.1:8360`."""
+        """The base URL, without `/v1`, such as `http://127.0.0.1:8360`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
@@ -111,7 +116,12 @@ def run(
 ) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM, letting what is under way finish for 3 seconds.
 
-    `on_start` is called once the address is bound.
+    Args:
+        sandbox: what is served.
+        host: the address to listen on.
+        port: the TCP port; 0 takes a free one.
+        allow_remote: whether the address may be one that other machines reach.
+        on_start: called once the address is bound.
 
     Raises:
         ValueError: the host isn't loopback and `allow_remote` is False.

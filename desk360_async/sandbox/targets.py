@@ -13,6 +13,7 @@ import anyio.to_thread
 from starlette.types import ASGIApp
 
 WebhookTarget: TypeAlias = str | tuple[ASGIApp, str] | Callable[[bytes], Awaitable[object]]
+"""Where a sandbox's webhooks go: a URL, an ASGI application with the path, or an async function of a body."""
 
 _TIMEOUT = 10.0  # seconds that a receiver is given to answer; the vendor's own limit is not documented
 _USER_AGENT = "desk360-sandbox"

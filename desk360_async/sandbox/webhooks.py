@@ -24,9 +24,13 @@ from desk360_async.sandbox.targets import WebhookTarget, check_target, hand_over
 
 @frozen
 class SentWebhook:
-    """A webhook that was sent, or dropped on request. `at` is in seconds of the sandbox's clock.
+    """A webhook that was sent, or dropped on request ("WhatsApp Webhooks").
 
-    `status` is the receiver's answer; None where there was none, or the webhook was dropped.
+    Attributes:
+        body: the JSON object.
+        status: the receiver's answer, an HTTP status; None where there was none, or it was dropped.
+        at: when, in seconds of the sandbox's clock.
+        dropped: whether it was not sent at all, as `Webhooks.drops` asked for.
     """
 
     body: dict[str, Any]
@@ -43,7 +47,7 @@ class _Due:
 
 
 class Webhooks:
-    """The webhooks of one sandbox: scheduled as messages are taken, sent by a thread or by `deliver`.
+    """The "WhatsApp Webhooks" of one sandbox: scheduled as messages are taken, sent by a thread or `deliver`.
 
     To a URL, by the real clock, a thread of their own sends them when they are due, whatever event loop the
     sandbox runs on. In all other cases (an application or a function as the target, another clock) they wait
@@ -110,7 +114,11 @@ class Webhooks:
                 self._schedule(message.at + after, {"statuses": said})
 
     def reply(self, phone: str, text: str | None, name: str, fields: dict[str, Any]) -> str:
-        """Schedule a customer's message for now, and return its id."""
+        """Schedule a customer's message for now, and return its id; `Sandbox.reply` explains it.
+
+        Raises:
+            ValueError: there is nowhere to send it, or the phone is none.
+        """
         if self.target is None:
             msg = "there is nowhere to send it: pass Sandbox(webhook=...)"
             raise ValueError(msg)

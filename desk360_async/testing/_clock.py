@@ -47,6 +47,9 @@ class VirtualClock:
     def advance(self, seconds: float) -> None:
         """Let time pass, for tests of what happens later.
 
+        Args:
+            seconds: how many seconds.
+
         Raises:
             ValueError: if seconds is negative.
         """
@@ -56,11 +59,19 @@ class VirtualClock:
             self._now += seconds
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until so many seconds have passed on this clock."""
+        """Wait until time has passed on this clock.
+
+        Args:
+            seconds: how many seconds.
+        """
         await self.sleep_until(self._now + seconds)
 
     async def sleep_until(self, at: float) -> None:
-        """Wait until this clock shows that time; it jumps there when no other sleeper's time comes before."""
+        """Wait until this clock shows a time; it jumps there when no other sleeper's time comes before.
+
+        Args:
+            at: seconds since the clock was made, as calling it tells them.
+        """
         with self._lock:
             heapq.heappush(self._wakings, at)
             self._fallen_asleep += 1

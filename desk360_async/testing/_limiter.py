@@ -139,7 +139,14 @@ class VirtualBucket:
         return min(at, self._bucket.ready_at("interactive")) if self._lines["interactive"] else at
 
     def end(self, token: Token, how: str, status: int, headers: Mapping[str, str]) -> None:
-        """Take back a token; for permits, which call it once each."""
+        """Take back a token; for permits, which call it once each.
+
+        Args:
+            token: the permit's.
+            how: "done", "lost" or "unused".
+            status: the answer's HTTP status, or 0 without an answer.
+            headers: the answer's headers, names in lower case.
+        """
         with self._lock:
             now = self._clock()
             if how == "done":

@@ -17,7 +17,9 @@ ANSWERS = (
     "send_template_bulk",
     "send_text",
 )
+"""What `answer_sample` takes."""
 WEBHOOKS = ("contacts", "image", "location", "referral", "status", "text")
+"""What `webhook_sample` takes."""
 
 
 def answer_sample(name: str) -> bytes:

@@ -20,7 +20,12 @@ have sent everything, and see a reset connection instead of the 413 otherwise.""
 
 
 class Answer(NamedTuple):
-    """What to answer: an HTTP status and a short text as bytes."""
+    """What to answer.
+
+    Attributes:
+        status: the HTTP status.
+        body: a short text, in ASCII.
+    """
 
     status: int
     body: bytes

@@ -101,7 +101,7 @@ class Place:
 
 @frozen(slots=False, kw_only=True)
 class ReceivedFile:
-    """One stored file of a received media message (an entry of `attachments`).
+    """One stored file of a received media message: an entry of `attachments` ("Media Messages").
 
     Attributes:
         url: where the vendor keeps it.
@@ -118,7 +118,7 @@ class ReceivedFile:
 
 @frozen(slots=False, kw_only=True)
 class CardName:
-    """The name on a contact card."""
+    """The name on a contact card ("Contact Messages")."""
 
     formatted_name: str | None = _words()
     first_name: str | None = _words()
@@ -130,7 +130,13 @@ class CardName:
 
 @frozen(slots=False, kw_only=True)
 class CardPhone:
-    """A phone number on a contact card, as the customer typed it; `wa_id` is its WhatsApp id, digits only."""
+    """A phone number on a contact card ("Contact Messages").
+
+    Attributes:
+        phone: as the customer typed it.
+        type: such as `HOME`; open text.
+        wa_id: its WhatsApp id, digits only.
+    """
 
     phone: str | None = _words()
     type: str | None = _words()
@@ -139,7 +145,7 @@ class CardPhone:
 
 @frozen(slots=False, kw_only=True)
 class CardEmail:
-    """An e-mail address on a contact card."""
+    """An e-mail address on a contact card ("Contact Messages")."""
 
     email: str | None = _words()
     type: str | None = _words()
@@ -147,7 +153,7 @@ class CardEmail:
 
 @frozen(slots=False, kw_only=True)
 class CardAddress:
-    """A postal address on a contact card."""
+    """A postal address on a contact card ("Contact Messages")."""
 
     street: str | None = _words()
     city: str | None = _words()
@@ -160,7 +166,7 @@ class CardAddress:
 
 @frozen(slots=False, kw_only=True)
 class CardOrganization:
-    """The organization on a contact card."""
+    """The organization on a contact card ("Contact Messages")."""
 
     company: str | None = _words()
     department: str | None = _words()
@@ -169,7 +175,7 @@ class CardOrganization:
 
 @frozen(slots=False, kw_only=True)
 class CardUrl:
-    """A web address on a contact card."""
+    """A web address on a contact card ("Contact Messages")."""
 
     url: str | None = _words()
     type: str | None = _words()
@@ -177,7 +183,7 @@ class CardUrl:
 
 @frozen(slots=False, kw_only=True)
 class CardIm:
-    """An instant-messaging account on a contact card, such as `AIM` and `kfish`."""
+    """An instant-messaging account on a contact card, such as `AIM` and `kfish` ("Contact Messages")."""
 
     service: str | None = _words()
     user_id: str | None = _words()
@@ -369,3 +375,4 @@ class UnknownEvent:
 
 
 Event: TypeAlias = MessageReceived | StatusUpdate | UnknownEvent
+"""What a webhook tells, made for `match`."""

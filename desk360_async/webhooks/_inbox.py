@@ -78,6 +78,10 @@ class SQLiteInbox:
     async def commit(self, arrived: Sequence[Event], ended: Sequence[Ended]) -> list[int | None]:
         """Store events and mark others as handled in one transaction.
 
+        Args:
+            arrived: the events to store.
+            ended: the rows to mark, each with the error's class if a handler failed, else None.
+
         Returns:
             For every event that arrived its row, or None if it was known already.
         """

@@ -147,6 +147,9 @@ class WebhookReceiver:
         """Register an async function for messages: all, or of some classes or types.
 
         `@receiver.on_message`, `@receiver.on_message(TextReceived)`, `@receiver.on_message("image")`.
+
+        Raises:
+            ConfigurationError: it is no `async def` function, class of messages or type.
         """
         classes = tuple(
             kind for kind in kinds if isinstance(kind, type) and issubclass(kind, MessageReceived)
@@ -167,7 +170,11 @@ class WebhookReceiver:
     @overload
     def on_status(self, /, *statuses: str) -> Decorator[StatusUpdate]: ...
     def on_status(self, /, *statuses: Any) -> Any:
-        """Register an async function for status updates: all, or some: `@receiver.on_status("read")`."""
+        """Register an async function for status updates: all, or some: `@receiver.on_status("read")`.
+
+        Raises:
+            ConfigurationError: it is no `async def` function.
+        """
         wanted = {status for status in statuses if isinstance(status, str)}
 
         def matches(event: Event) -> bool:
@@ -180,7 +187,11 @@ class WebhookReceiver:
     @overload
     def on_unknown(self, /) -> Decorator[UnknownEvent]: ...
     def on_unknown(self, /, *handler: Any) -> Any:
-        """Register an async function for what is neither a message nor a status update."""
+        """Register an async function for what is neither a message nor a status update.
+
+        Raises:
+            ConfigurationError: it is no `async def` function.
+        """
         return self._registration(handler, lambda event: isinstance(event, UnknownEvent))
 
     def _registration(self, given: Sequence[Any], matches: Callable[[Event], bool]) -> Any:
