@@ -4,10 +4,12 @@ import asyncio
 import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import pytest
@@ -128,6 +130,25 @@ def test_order_is_kept_and_deadlines_too(make: Callable[..., HostLimiter], backe
 
     run(backend, main)
     assert served == [0, 1, 2, 3]
+
+
+@BACKENDS
+def test_who_stands_in_line_gives_up_in_time(make: Callable[..., HostLimiter], backend: str) -> None:
+    """Requests under way might have ended any moment, and never did."""
+
+    async def main() -> None:
+        limiter = make(2, period=10.0)
+        await limiter.acquire(), await limiter.acquire()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(limiter.acquire)
+            await anyio.sleep(1)
+            start = anyio.current_time()
+            with pytest.raises(RateLimitWaitTooLong):
+                await limiter.acquire("interactive", 20.0)
+            assert anyio.current_time() == start + 20
+            tasks.cancel_scope.cancel()
+
+    run(backend, main)
 
 
 @BACKENDS
@@ -281,6 +302,67 @@ def test_arguments_are_checked_like_a_token_buckets(tmp_path: Path) -> None:
     assert repr(limiter) == f"<HostLimiter {tmp_path / 'limit.db'}>"
     assert limiter.snapshot().free == 60
     assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_without_boot_ids_goes_by_the_minute_of_its_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other systems than Linux; the wall clock may be corrected by seconds."""
+    monkeypatch.setattr(_token_file, "Path", lambda _: Path("/nowhere/boot_id"))
+    clocks = SimpleNamespace(time=lambda: 7290.0, monotonic=lambda: 60.0)
+    monkeypatch.setattr(_token_file, "time", clocks)
+    assert _token_file._boot_id() == "120"
+
+
+def test_a_child_process_leaves_its_parents_connection_alone(
+    make: Callable[..., HostLimiter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To use it, or only to close it, would break the parent's locks."""
+    file = make()._file
+    with file.transaction() as (parents, *_):
+        pass
+    monkeypatch.setattr(_token_file, "os", SimpleNamespace(getpid=lambda: -1))
+    with file.transaction() as (childs, *_):
+        assert childs is not parents
+    file.close()
+    assert parents.execute("SELECT count(*) FROM state").fetchone() == (1,)
+    _token_file._orphans.pop().close()
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_token_found_for_a_cancelled_task_is_back(
+    make: Callable[..., HostLimiter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asyncio's own `Task.cancel` strikes while the thread looks, and the thread finds one."""
+    limiter, looking, go = make(1), threading.Event(), threading.Event()
+    look = limiter._look
+
+    def slowly(*arguments: Any) -> Any:
+        looking.set()
+        go.wait(5)
+        return look(*arguments)
+
+    monkeypatch.setattr(limiter, "_look", slowly)
+    task = asyncio.create_task(limiter.acquire())
+    await asyncio.to_thread(looking.wait, 5)
+    task.cancel()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    limiter.close()
+    (await limiter.acquire("interactive", 0.0)).unused()
+    assert limiter.snapshot().limit == 1
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_an_end_while_the_interpreter_goes_down_is_no_error(
+    make: Callable[..., HostLimiter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread will write it any more; the token comes back at its pessimistic time."""
+    permit = await make(1).acquire()
+    monkeypatch.setattr("concurrent.futures.thread._shutdown", True)
+    permit.done(200, {})
 
 
 @pytest.mark.real
