@@ -2,12 +2,14 @@
 
 import httpx
 import pytest
-import respx
 
 from desk360_async import AsyncDesk360
 from tests.core.stand_ins import KEY, Tokens
 from tests.core.vendor import CALLS, PNG, answer_sample, request_sample
 
+respx = pytest.importorskip(
+    "respx", reason="it intercepts httpx itself, so it isn't installed beside another stack"
+)
 pytestmark = [pytest.mark.anyio, pytest.mark.respx]
 
 BOUNDARY = "b" * 32
@@ -85,7 +87,7 @@ def expected_headers(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", CALLS)
 async def test_the_request_byte_for_byte(
-    name: str, respx_mock: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
+    name: str, respx_mock: "respx.MockRouter", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Method and URL as in the document's cURL, headers and body in full."""
     monkeypatch.setattr("desk360_async._uploads.secrets.token_hex", lambda _: BOUNDARY)
