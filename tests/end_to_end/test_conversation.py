@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,7 +13,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from desk360_async import AsyncDesk360
+from desk360_async import AsyncDesk360, TokenBucket
+from desk360_async.campaigns import Campaign, Recipient
 from desk360_async.sandbox import Sandbox
 from desk360_async.testing import VirtualSandbox
 from desk360_async.webhooks import LocationReceived, StatusUpdate, TextReceived, WebhookReceiver
@@ -83,6 +85,41 @@ async def test_trouble_on_the_way_back_changes_nothing() -> None:
     assert len(seen) == len(set(seen)) == 100
 
 
+async def followed(folder: Path, client: AsyncDesk360, strategy: Any) -> tuple[Campaign, WebhookReceiver]:
+    """Load a campaign of three, and make a receiver that tells it what becomes of its messages."""
+    campaign = Campaign(
+        "followed",
+        template="back_in_stock",
+        language="English",
+        ledger=folder / "ledger.db",
+        strategy=strategy,
+    )
+    await campaign.load(client, [Recipient(f"+90555111223{n}", {"body-1": "shoes"}) for n in range(3)])
+    receiver = WebhookReceiver(secret=SECRET)
+
+    @receiver.on_status
+    async def tell(update: StatusUpdate) -> None:
+        await campaign.feed(update)
+
+    return campaign, receiver
+
+
+@pytest.mark.parametrize("strategy", ["bulk", "single"])
+async def test_a_campaigns_report_shows_delivered_and_read(tmp_path: Path, strategy: str) -> None:
+    """By message id where there is one, by phone after a bulk request; what comes twice counts once."""
+    sandbox = VirtualSandbox()
+    client = sandbox.client()
+    campaign, receiver = await followed(tmp_path, client, strategy)
+    sandbox.webhooks.target = (receiver, f"/hooks/{SECRET}")
+    sandbox.webhooks.duplicates = 1.0
+    async with campaign.run(client) as run:
+        await run.wait()
+    async with receiver:
+        await sandbox.webhooks.deliver()
+    report = await campaign.report()
+    assert (report.counts.accepted, report.delivered, report.read, report.failed) == (3, 3, 3, 0)
+
+
 def web_app(client: AsyncDesk360, receiver: WebhookReceiver) -> Starlette:
     """Make a web app that keeps both for its life."""
 
@@ -132,3 +169,22 @@ async def test_a_conversation_over_tcp() -> None:
             await until(lambda: sandbox.sent(to=TO)[-1].text == "You wrote: Who is it?")
             await until(lambda: {(sent.message_id, "delivered"), (sent.message_id, "read")} <= set(seen))
             await until(lambda: not sandbox.webhooks.pending and len(seen) == 4)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("strategy", ["bulk", "single"])
+async def test_a_campaign_is_followed_over_tcp(tmp_path: Path, strategy: str) -> None:
+    """The webhooks reach a web app while the campaign runs in another event loop."""
+    sandbox = Sandbox(delivered_after=0.01, read_after=0.02)
+    with sandbox.serve_in_thread() as server:
+        options: Any = {"api_key": sandbox.api_key, "integration_id": 11, "base_url": server.url}
+        # Sooner than the server's minute, for a handful.
+        async with AsyncDesk360(**options, limiter=TokenBucket(60, 1.0)) as client:
+            campaign, receiver = await followed(tmp_path, client, strategy)
+            with listening(web_app(AsyncDesk360(**options), receiver)) as url:
+                sandbox.webhooks.target = f"{url}/hooks/{SECRET}"
+                async with campaign.run(client) as run:
+                    await run.wait()
+                await until(lambda: receiver.stats.handled == 6)
+            report = await campaign.report()
+    assert (report.counts.accepted, report.delivered, report.read, report.failed) == (3, 3, 3, 0)
