@@ -1,7 +1,7 @@
 """The command line, `desk360`: parse, build a value, make one public call, print. Needs the extra `cli`.
 
 This module imports nothing but the standard library: it also runs where the extra is missing, and prints
-the overview of the commands without loading what only a command needs.
+the overview of the commands, and the help of each, without loading what only a command needs.
 """
 
 import os
@@ -50,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     if words in ([], ["--help"], ["-h"]):
         print(overview())
+        return 0
+    from ._help import help_for
+
+    if text := help_for(words):
+        print(text)
         return 0
     from ._app import run
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from desk360_async import APIError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
 from desk360_async._version import __version__
 
-from ._commands import COMMANDS, exit_codes
+from ._commands import COMMANDS, Command, exit_codes
 from ._terminal import Terminal
 
 __all__ = ["app", "describe", "exit_code", "run"]
@@ -29,8 +29,18 @@ def app() -> App:
     # cyclopts leaves its keywords untyped
     made.register_install_completion_command()  # pyright: ignore[reportUnknownMemberType]
     for command in COMMANDS:
-        made.command(f"{__package__}.{command.target}", name=command.name, help=command.summary)
+        _add(made, command)
     return made
+
+
+def _add(parent: App, command: Command) -> None:
+    if command.target:
+        parent.command(f"{__package__}.{command.target}", name=command.name, help=command.summary)
+        return
+    group = App(name=command.name, help=command.summary)
+    for inner in command.commands:
+        _add(group, inner)
+    parent.command(group)
 
 
 def run(words: Sequence[str]) -> int:

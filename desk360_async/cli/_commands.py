@@ -1,41 +1,79 @@
-"""The table of commands: one line each, one module each; whoever adds a command adds a line and a module.
+"""The table of commands: a line each; whoever adds a command adds a line, and a function in a module.
 
-A module is loaded when its command is run or its help is asked for. Here is also the overview, which is
-printed without loading any of them.
+A command's module is loaded when it is run. Here is also the overview, which is printed without any of them.
 """
 
 from typing import NamedTuple
 
 from desk360_async._version import __version__
 
-__all__ = ["COMMANDS", "EXIT_CODES", "Command", "overview"]
+__all__ = ["COMMANDS", "EXIT_CODES", "Command", "exit_codes", "overview", "table"]
 
 
 class Command(NamedTuple):
     """A command, or a group of them.
 
     Attributes:
-        target: `module:name` of a function or a `cyclopts.App`.
+        name: the word that is typed.
+        summary: what it does, short enough for a line of the overview.
+        target: `module:function` of a command; "" of a group.
+        commands: a group's commands.
     """
 
     name: str
-    target: str
     summary: str
+    target: str = ""
+    commands: tuple["Command", ...] = ()
 
 
 COMMANDS = (
-    Command("demo", "demo:demo", "Send a made-up list and a campaign to a sandbox; all on this machine."),
-    Command("send", "send:app", "Send a text, template, file, location …, or a template to a whole list."),
-    Command("campaign", "campaign:app", "Send a template to a long list: planned, durable, resumable."),
-    Command("templates", "templates:app", "List the message templates, or show one."),
-    Command("integrations", "integrations:integrations", "List your WhatsApp numbers and their ids."),
-    Command("read", "read:read", "Mark a customer's messages as read."),
-    Command("media", "media:app", "Save a file that a customer sent."),
-    Command("limits", "limits:limits", "Show what the server says of the rate limit, and what we think."),
-    Command("sandbox", "sandbox:sandbox", "Run a server that behaves like Desk360's, on this machine."),
-    Command("listen", "listen:listen", "Receive webhooks, show each event as it comes, and record them."),
-    Command("trigger", "trigger:trigger", "Send one webhook to your web app, as Desk360 would."),
-    Command("docs", "docs:docs", "Print the guide."),
+    Command("demo", "Try it: a made-up list and a campaign, sent to a sandbox.", "demo:demo"),
+    Command(
+        "send",
+        "Send one message, or a template to a whole list.",
+        commands=(
+            Command("text", "Send text to a customer who wrote before.", "send:text"),
+            Command("template", "Send a template to one phone, or to several.", "send:template"),
+            Command("list", "Send a template to everybody in a CSV file.", "lists:send_list"),
+            Command("media", "Send 1 to 5 files.", "send:media"),
+            Command("location", "Send a place on the map.", "send:location"),
+            Command("contact", "Send a contact card, or several from a file.", "contacts:contact"),
+            Command("interactive", "Send text with 1 to 10 buttons to press.", "send:interactive"),
+            Command("location-request", "Ask for the customer's location.", "send:location_request"),
+        ),
+    ),
+    Command(
+        "campaign",
+        "Send a template to a long list: planned, durable, resumable.",
+        commands=(
+            Command("plan", "Load a CSV file, and show what sending takes.", "campaign:plan"),
+            Command("run", "Send what is pending; Ctrl-C finishes what is on the wire.", "campaign:start"),
+            Command("resume", "Go on after a stop, a crash or a power cut.", "campaign:start"),
+            Command("status", "Show how far it is, also while it runs.", "campaign:status"),
+            Command("report", "Show what became of it, and export everybody.", "campaign:report"),
+            Command("resolve", "Say what unknown recipients are.", "campaign:resolve"),
+        ),
+    ),
+    Command(
+        "templates",
+        "List the message templates, or show one.",
+        commands=(
+            Command("list", "List them, with the languages that can be sent.", "templates:list_"),
+            Command("show", "Show one: its texts, and the variables to fill.", "templates:show"),
+        ),
+    ),
+    Command("integrations", "List your WhatsApp numbers and their ids.", "integrations:integrations"),
+    Command("read", "Mark a customer's messages as read.", "read:read"),
+    Command(
+        "media",
+        "Save a file that a customer sent.",
+        commands=(Command("save", "Save a file; it is there whole, or not at all.", "media:save"),),
+    ),
+    Command("limits", "Show the rate limit, as the server and we count it.", "limits:limits"),
+    Command("sandbox", "Run a server that behaves like Desk360's, on this machine.", "sandbox:sandbox"),
+    Command("listen", "Receive webhooks, show each as it comes, and record them.", "listen:listen"),
+    Command("trigger", "Send one webhook to your web app, as Desk360 would.", "trigger:trigger"),
+    Command("docs", "Print the guide.", "docs:docs"),
 )
 
 EXIT_CODES = (
@@ -49,23 +87,29 @@ EXIT_CODES = (
 
 def overview() -> str:
     """Return the help of `desk360` itself."""
-    width = max(len(command.name) for command in COMMANDS)
-    commands = "\n".join(f"  {command.name:{width}}  {command.summary}" for command in COMMANDS)
     return f"""\
-Usage: desk360 COMMAND [--live] [--integration ID] [--json] …     (version {__version__})
+Usage: desk360 COMMAND [--live] [--integration ID] [--json] …    (version {__version__})
 
 Everything goes to a sandbox on this machine, unless --live is given.
 
 Commands:
-{commands}
+{table(COMMANDS)}
 
-`desk360 COMMAND --help` shows a command's options; `desk360 --install-completion` sets up the shell.
+`desk360 COMMAND --help` explains a command and its options.
+`desk360 --install-completion` teaches the shell to complete them.
 
-The API key comes from the environment variable DESK360_API_KEY, or from --key-file PATH.
-DESK360_INTEGRATION_ID and DESK360_BASE_URL stand for --integration and --base-url.
+The API key comes from the environment variable DESK360_API_KEY, or from
+--key-file PATH. DESK360_INTEGRATION_ID and DESK360_BASE_URL stand for
+--integration and --base-url.
 
 Exit codes:
 {exit_codes()}"""
+
+
+def table(commands: tuple[Command, ...]) -> str:
+    """Return commands and what they do, a line each."""
+    width = max(len(command.name) for command in commands)
+    return "\n".join(f"  {command.name:{width}}  {command.summary}" for command in commands)
 
 
 def exit_codes() -> str:

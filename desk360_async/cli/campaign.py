@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import anyio
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from desk360_async import ConfigurationError
 from desk360_async.campaigns import Campaign, Done
@@ -17,9 +17,7 @@ from ._session import Session, confirm, run
 from ._terminal import Terminal
 from .lists import columns_of
 
-__all__ = ["app"]
-
-app = App(name="campaign", help="Send a template to a long list: planned, durable, resumable.")
+__all__ = ["plan", "report", "resolve", "start", "status"]
 
 Ledger = Annotated[Path | None, Parameter(name="--ledger")]
 
@@ -37,7 +35,6 @@ def _standing(session: Session) -> None:
         )
 
 
-@app.command
 def plan(
     name: str,
     file: Path,
@@ -65,9 +62,10 @@ def plan(
         language: The language's id or label.
         map: VARIABLE=COLUMN, such as body-1=name, or phone=COLUMN; may be repeated.
         default_region: Such as TR: numbers without + are read as of there (extra "phone").
-        strategy: "auto" lets equal parameters share bulk requests; "single" gives each a message id.
-        batch_size: Recipients a bulk request: what one crash makes unknown.
-        not_listed: What a number is that a bulk answer doesn't list.
+        strategy: "auto" lets equal parameters share bulk requests, "single" gives each a message id
+            [else: auto].
+        batch_size: Recipients a bulk request: what one crash makes unknown [else: 500].
+        not_listed: What a number is that a bulk answer doesn't list [else: unknown].
         attachment: The file for a media header.
         opt_out: A file with a number a line, who are never written to.
         ledger: The ledger's file [else: NAME.db].
@@ -122,7 +120,7 @@ def start(
         ledger: The ledger's file [else: NAME.db].
         attachment: The file for a media header, as it was planned.
         opt_out: A file with a number a line; read before each batch.
-        concurrency: Requests on the wire at most.
+        concurrency: Requests on the wire at most [else: 4].
         max_failures: Stop after so many not sent or unknown: a count (100) or a share (5%).
         yes: Send live without asking for the number of recipients.
         common: Shared.
@@ -141,10 +139,6 @@ def start(
         return _ended(session.terminal, done, _resuming(name, ledger, common))
 
     return run(common, work)
-
-
-app.command(start, name="run", help="Send what is pending. Ctrl-C finishes what is on the wire.")
-app.command(start, name="resume", help="Go on after a stop, a crash or a power cut.")
 
 
 def _most(text: str) -> float:
@@ -181,7 +175,6 @@ def _offline(common: Common, work: Callable[[Terminal], Awaitable[int]]) -> int:
     return anyio.run(work, Terminal(json=common.json, quiet=common.quiet))
 
 
-@app.command
 def status(name: str, /, *, ledger: Ledger = None, common: Common = DEFAULTS) -> int:
     """Show how far a campaign is, also while it runs.
 
@@ -198,7 +191,6 @@ def status(name: str, /, *, ledger: Ledger = None, common: Common = DEFAULTS) ->
     return _offline(common, work)
 
 
-@app.command
 def report(name: str, /, *, out: Path | None = None, ledger: Ledger = None, common: Common = DEFAULTS) -> int:
     """Show what became of a campaign: 0 all accepted, 3 some not sent, 4 some unknown.
 
@@ -220,7 +212,6 @@ def report(name: str, /, *, out: Path | None = None, ledger: Ledger = None, comm
     return _offline(common, work)
 
 
-@app.command
 def resolve(
     name: str,
     /,

@@ -2,17 +2,12 @@
 
 from pathlib import Path
 
-from cyclopts import App
-
 from ._options import DEFAULTS, Common
 from ._session import Session, run
 
-__all__ = ["app"]
-
-app = App(name="media", help="Save a file that a customer sent.")
+__all__ = ["save"]
 
 
-@app.command
 def save(media_id: str, path: Path = Path(), /, *, common: Common = DEFAULTS) -> int:
     """Save a file; it is there whole, or not at all.
 

@@ -37,8 +37,8 @@ def sandbox(
         port: The port; 0 takes a free one [else: 8360].
         limit: Requests that it takes in a period [else: 60].
         period: Length of a period in seconds [else: 60].
-        window: How it counts; first_hit, as Laravel does, if nothing is said.
-        other_traffic: Requests a minute that others behind the same address make.
+        window: How it counts [else: first_hit, as Laravel does].
+        other_traffic: Requests a minute that others behind the same address make [else: 0].
         account: Integrations and templates, a JSON file.
         webhook: The URL, on this machine, that hears what became of messages, and what customers write.
         delivered_after: Seconds until a message is said to be delivered [else: 0.5].

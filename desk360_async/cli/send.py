@@ -1,9 +1,9 @@
-"""`desk360 send …`: one message, or a template to a whole list."""
+"""`desk360 send …`: one message; a whole list is in `lists`, and contact cards are in `contacts`."""
 
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from desk360_async import (
     Button,
@@ -22,19 +22,12 @@ from desk360_async import (
     VideoHeader,
 )
 
-from ._contacts import contact
 from ._options import DEFAULTS, Common, id_or_name
 from ._single import send_one
-from .lists import send_list
 
-__all__ = ["app"]
-
-app = App(name="send", help="Send a message, or a template to a whole list. TO is a phone: +905551112233.")
-app.command(send_list, name="list")
-app.command(contact)
+__all__ = ["interactive", "location", "location_request", "media", "template", "text"]
 
 
-@app.command
 def text(to: str, text: str, /, *, common: Common = DEFAULTS) -> int:
     """Send text to a customer who wrote before.
 
@@ -46,7 +39,6 @@ def text(to: str, text: str, /, *, common: Common = DEFAULTS) -> int:
     return send_one(common, lambda: TextMessage(to, text))
 
 
-@app.command
 def template(
     to: str,
     template: str,
@@ -83,7 +75,6 @@ def template(
     return send_one(common, make, recipients=len(set(phones)), sure=yes)
 
 
-@app.command
 def location(
     to: str,
     /,
@@ -107,7 +98,6 @@ def location(
     return send_one(common, lambda: LocationMessage(to, Location(longitude, latitude, name, address)))
 
 
-@app.command
 def media(to: str, /, *files: Path, common: Common = DEFAULTS) -> int:
     """Send 1 to 5 files of at most 20 MB each.
 
@@ -119,7 +109,6 @@ def media(to: str, /, *files: Path, common: Common = DEFAULTS) -> int:
     return send_one(common, lambda: MediaMessage(to, files))
 
 
-@app.command
 def interactive(
     to: str,
     body: str,
@@ -165,7 +154,6 @@ def interactive(
     return send_one(common, make)
 
 
-@app.command
 def location_request(to: str, body: str, /, *, common: Common = DEFAULTS) -> int:
     """Ask for the customer's location.
 

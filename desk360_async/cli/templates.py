@@ -1,19 +1,14 @@
 """`desk360 templates …`: what can be sent to somebody who didn't write first."""
 
-from cyclopts import App
-
 from desk360_async import Template, Translation
 
 from ._options import DEFAULTS, Common, id_or_name
 from ._session import Session, run
 from ._terminal import Terminal
 
-__all__ = ["app"]
-
-app = App(name="templates", help="List the message templates, or show one.")
+__all__ = ["list_", "show"]
 
 
-@app.command(name="list")
 def list_(*, common: Common = DEFAULTS) -> int:
     """List the message templates, with the languages that can be sent.
 
@@ -38,7 +33,6 @@ def list_(*, common: Common = DEFAULTS) -> int:
     return run(common, work)
 
 
-@app.command
 def show(template: str, /, *, language: str | None = None, common: Common = DEFAULTS) -> int:
     """Show a template: its texts, and the variables that a send must fill.
 

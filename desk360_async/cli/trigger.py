@@ -36,7 +36,7 @@ def trigger(
 
     Args:
         kind: Which example.
-        to: The webhook's URL, with its secret, on this machine.
+        to: The webhook's URL with its secret, on this machine.
         phone: The customer it is from [else: +905551112233].
         text: What the customer writes, in place of the example's text.
         status: Of kind status [else: delivered].
