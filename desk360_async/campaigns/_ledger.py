@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from attrs import asdict, fields
 
-from desk360_async.campaigns import _cuts, _tallies
+from desk360_async.campaigns import _cuts, _deliveries, _tallies
 from desk360_async.campaigns._intake import Intake, Skipped
 from desk360_async.campaigns._problems import CampaignError, LedgerError
 from desk360_async.campaigns._recipients import CHUNK, Row
@@ -230,6 +230,8 @@ class Ledger:
             if request is not None:
                 _end(connection, request, result)
             _move(connection, batch.id, "pending" if request is None else "intent", result.state, result)
+            if result.message_id is not None:
+                _deliveries.settle(connection, self.id, result.message_id, batch.members[0])
             if result.unlisted:
                 state: State = "not_sent" if result.reason == NOT_LISTED_NOT_SENT else "unknown"
                 self._except(connection, batch.id, result.unlisted, state, "not_listed")

@@ -95,7 +95,17 @@ CREATE TABLE resolved (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_FIRST, _AUDIT)
+# A webhook may be faster than the answer that says which message it is about.
+_EARLY = """
+CREATE TABLE early (
+    campaign INTEGER NOT NULL,
+    message_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    PRIMARY KEY (campaign, message_id, status)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_FIRST, _AUDIT, _EARLY)
 STAGING = """
 CREATE TEMP TABLE IF NOT EXISTS staged (
     line INTEGER PRIMARY KEY, phone INTEGER NOT NULL, parameter_set INTEGER NOT NULL

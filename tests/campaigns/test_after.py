@@ -3,6 +3,7 @@
 import csv
 import json
 
+import httpx
 import pytest
 
 from desk360_async import AsyncDesk360, ConfigurationError
@@ -128,6 +129,37 @@ def test_webhooks_count_single_sends_by_id_and_bulk_by_phone(scene: Scene) -> No
 
     report = scene.play(main)
     assert (report.delivered, report.read) == (2, 1)
+
+
+class Hasty(httpx.AsyncBaseTransport):
+    """A server whose webhooks overtake its answers."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene, self.inner = scene, httpx.ASGITransport(app=scene.sandbox.app)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Tell the campaign what was received, and only then answer."""
+        known = len(self.scene.sandbox.received)
+        response = await self.inner.handle_async_request(request)
+        for message in self.scene.sandbox.received[known:]:
+            told = StatusUpdate(id=message.message_id, sender=message.phone[1:], status="delivered")
+            assert await self.scene.campaign().feed(told, told) == 1
+        return response
+
+
+@pytest.mark.parametrize("strategy", ["bulk", "single"])
+def test_a_webhook_may_be_faster_than_the_answer(scene: Scene, strategy: str) -> None:
+    """It is kept until the answer says which message it was about."""
+    scene.transport = Hasty(scene)
+
+    async def main(client: AsyncDesk360) -> Report:
+        campaign = scene.campaign(strategy=strategy)
+        await campaign.load(client, people(5))
+        await finish(campaign, client)
+        return await campaign.report()
+
+    report = scene.play(main)
+    assert (report.delivered, report.read) == (5, 0)
 
 
 def test_a_ledger_holds_several_campaigns(scene: Scene) -> None:

@@ -81,10 +81,11 @@ def test_network_file_systems_are_refused(tmp_path: Path, kind: str, refused: bo
     return None
 
 
-def test_an_older_schema_is_migrated(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("version", range(1, len(_schema.MIGRATIONS)))
+def test_an_older_schema_is_migrated(scene: Scene, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     """What is in it stays."""
     with monkeypatch.context() as older:
-        older.setattr(_storage, "MIGRATIONS", _schema.MIGRATIONS[:1])
+        older.setattr(_storage, "MIGRATIONS", _schema.MIGRATIONS[:version])
         load(scene)
     assert scene.play(lambda client: scene.campaign().report()).counts.pending == 10
 
