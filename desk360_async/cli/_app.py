@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 
 from desk360_async import APIError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
 from desk360_async._version import __version__
@@ -22,7 +21,6 @@ def app() -> App:
         help_epilogue=f"Exit codes:\n{exit_codes()}",
         help_format="plaintext",
         version=__version__,
-        error_console=Console(stderr=True, highlight=False),
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative=(), show_default=False),
     )
@@ -45,16 +43,23 @@ def _add(parent: App, command: Command) -> None:
 
 def run(words: Sequence[str]) -> int:
     """Parse the words, run the command, and return its exit code."""
+    terminal = Terminal(json="--json" in words)
     try:
-        code = app()(words, exit_on_error=False, print_error=True, result_action="return_value")
-    except CycloptsError:
-        return 2  # it is printed
+        code = app()(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        code = fail(ConfigurationError(str(error)), terminal)
+        terminal.note(" ".join(["See: desk360", *(error.command_chain or ()), "--help"]))
+        return code
     except Desk360Error as error:
-        return fail(error, Terminal(json="--json" in words))
+        return fail(error, terminal)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        Terminal().note(f"desk360: {error.filename or 'input or output'}: {error.strerror or error}", "red")
+        problem = f"{error.filename or 'input or output'}: {error.strerror or error}"
+        if terminal.json:
+            terminal.data({"outcome": None, "error": type(error).__name__, "reason": problem})
+        else:
+            terminal.note(f"desk360: {problem}", "red")
         return 3
     return code if isinstance(code, int) else 0
 

@@ -1,12 +1,10 @@
 """What a campaign's commands show: its plan, its run, its end."""
 
 import anyio
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
 
 from desk360_async.campaigns import BatchResult, Counts, Done, Event, Paused, Plan, Progress, Report, Run
 
-from ._progress import duration
+from ._progress import bar, duration
 from ._session import Session
 from ._terminal import Terminal
 
@@ -27,11 +25,11 @@ def show_plan(terminal: Terminal, name: str, made: Plan) -> None:
         ("groups of equal parameters", f"{made.groups:,}"),
         ("bulk requests", f"{made.bulk_requests:,}"),
         ("single requests", f"{made.single_requests:,}"),
-        (f"at {made.limit} requests in {made.period:g} s", duration(made.seconds)),
+        (f"time, at {made.limit} requests in {made.period:g} s", duration(made.seconds)),
         ("finished, if started now", f"{made.finish:%Y-%m-%d %H:%M} UTC"),
     ]
     for what, figure in rows:
-        terminal.say(f"  {what:28} {figure:>20}")
+        terminal.say(f"  {what:30} {figure:>20}")
     for warning in made.warnings:
         terminal.note(warning, "yellow")
 
@@ -41,23 +39,14 @@ async def watch(session: Session, events: Run, pending: int) -> Done:
     terminal = session.terminal
     done: Done | None = None
     told = anyio.current_time()
-    bar = Bar(
-        TextColumn("Sending"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[words]}"),
-        console=terminal.err,
-        expand=True,
-        disable=not terminal.err.is_terminal or terminal.quiet,
-    )
-    with bar:
-        task = bar.add_task("", total=pending, words="")
+    with bar(terminal) as shown:
+        task = shown.add_task("Sending", total=pending, words="")
         async for event in events:
             if isinstance(event, Progress):
                 left = event.counts.pending
                 words = _words(session, event)
-                bar.update(task, completed=pending - left, words=words)
-                if bar.disable and not terminal.quiet and anyio.current_time() - told >= _EVERY:
+                shown.update(task, completed=pending - left, words=words)
+                if shown.disable and not terminal.quiet and anyio.current_time() - told >= _EVERY:
                     told = anyio.current_time()
                     terminal.note(f"{pending - left:,} of {pending:,} · {words}")
             elif isinstance(event, Done):
@@ -70,12 +59,9 @@ async def watch(session: Session, events: Run, pending: int) -> Done:
 
 def _words(session: Session, progress: Progress) -> str:
     counts, window = progress.counts, session.client.rate_limit
-    parts = [
-        f"{progress.rate * 60:,.0f}/min",
-        f"{counts.not_sent:,} not sent",
-        f"{counts.unknown:,} unknown",
-        f"window {window.free}/{window.limit}",
-    ]
+    parts = [f"{progress.rate * 60:,.0f}/min", f"{counts.not_sent:,} not sent", f"{counts.unknown:,} unknown"]
+    if session.terminal.err.width >= 100:  # else nothing is left for the bar
+        parts.append(f"window {window.free}/{window.limit}")
     if progress.eta is not None:
         parts.append(f"{duration(progress.eta)} left")
     return " · ".join(parts)
@@ -117,15 +103,14 @@ def show_report(terminal: Terminal, made: Report) -> None:
     if terminal.json:
         return
     for (state, reason), number in made.reasons.items():
-        terminal.say(f"  {number:>9,} {state.replace('_', ' ')}: {reason}")
+        terminal.item(f"  {number:>9,} ", f"{state.replace('_', ' ')}: {reason}")
     for reason, number in made.left_out.items():
-        terminal.say(f"  {number:>9,} left out when planned: {reason}")
+        terminal.item(f"  {number:>9,} ", f"left out when planned: {reason.replace('_', ' ')}")
     if made.delivered or made.failed:
-        terminal.say(
-            f"  {made.delivered:>9,} delivered, {made.read:,} read, {made.failed:,} failed (webhooks)"
-        )
+        webhooks = f"delivered, {made.read:,} read, {made.failed:,} failed (webhooks)"
+        terminal.item(f"  {made.delivered:>9,} ", webhooks)
     if made.started and made.ended:
         seconds = (made.ended - made.started).total_seconds()
-        terminal.say(f"  {made.requests:>9,} requests in {duration(seconds)}")
+        terminal.item(f"  {made.requests:>9,} ", f"requests in {duration(seconds)}")
     for line in made.resolutions:
-        terminal.say(f"  resolved {line}")
+        terminal.item("  resolved ", line)

@@ -5,18 +5,33 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from ._results import Tally
 from ._terminal import Terminal
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "bar", "duration"]
 
 _EVERY = 10.0  # seconds between two lines, off a terminal
 
 
+def bar(terminal: Terminal) -> Progress:
+    """Return a bar that gives way to the words behind it; on a terminal only, and not for the quiet."""
+    whole = Column(no_wrap=True)
+    return Progress(
+        TextColumn("{task.description}", table_column=whole),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}", table_column=whole),
+        TextColumn("{task.fields[words]}", table_column=whole),
+        console=terminal.err,
+        expand=True,
+        disable=not terminal.err.is_terminal or terminal.quiet,
+    )
+
+
 class Meter(AbstractContextManager["Meter"]):
-    """Shows progress: rate, refusals, failures, time left.
+    """Shows progress: rate, what was not sent, what is unknown, time left.
 
     Args:
         terminal: where to.
@@ -28,29 +43,18 @@ class Meter(AbstractContextManager["Meter"]):
         self._terminal = terminal
         self._sendable = sendable
         self._sent = 0
-        self._bar: Progress | None = None
-        if terminal.err.is_terminal and not terminal.quiet:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[words]}"),
-                console=terminal.err,
-                expand=True,
-            )
-            self._task = self._bar.add_task(title, total=sendable, words="")
+        self._bar = bar(terminal)
+        self._task = self._bar.add_task(title, total=sendable, words="")
 
     def __enter__(self) -> Self:
         self._began = self._told = anyio.current_time()
-        if self._bar:
-            self._bar.start()
+        self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        self._bar.stop()
 
     def show(self, tally: Tally, *, sent: bool) -> None:
         """Show how far it is.
@@ -61,16 +65,15 @@ class Meter(AbstractContextManager["Meter"]):
         """
         self._sent += sent
         now = anyio.current_time()
-        if self._bar:
-            self._bar.update(self._task, completed=self._sent, words=self._words(tally, now))
-        elif not self._terminal.quiet and now - self._told >= _EVERY:
+        self._bar.update(self._task, completed=self._sent, words=self._words(tally, now))
+        if self._bar.disable and not self._terminal.quiet and now - self._told >= _EVERY:
             self._told = now
-            self._terminal.note(f"{self._sent} of {self._sendable} · {self._words(tally, now)}")
+            self._terminal.note(f"{self._sent:,} of {self._sendable:,} · {self._words(tally, now)}")
 
     def _words(self, tally: Tally, now: float) -> str:
         rate = self._sent / max(now - self._began, 0.001)
         left = (self._sendable - self._sent) / rate if rate else 0.0
-        parts = [f"{rate * 60:,.0f}/min", f"{tally.not_sent} refused", f"{tally.unknown} unknown"]
+        parts = [f"{rate * 60:,.0f}/min", f"{tally.not_sent:,} not sent", f"{tally.unknown:,} unknown"]
         return " · ".join([*parts, f"{duration(left)} left"])
 
 

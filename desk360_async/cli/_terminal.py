@@ -60,24 +60,35 @@ class Terminal:
         else:
             self.out.print(Text(harmless(text), style=style), soft_wrap=not self.out.is_terminal)
 
+    def item(self, lead: str, text: str) -> None:
+        """Say something behind a lead, under which no other line of it goes; where `say` would."""
+        to = self.err if self.json else self.out
+        row = Table.grid()
+        row.add_column(no_wrap=True)
+        row.add_column(overflow="fold")
+        row.add_row(Text(harmless(lead)), Text(harmless(text)))
+        to.print(row, soft_wrap=not to.is_terminal)
+
     def data(self, value: Any) -> None:
         """Print one value as a line of JSON on stdout."""
         # ASCII only, so that no terminal and no pipe's encoding can spoil it.
         self.out.file.write(json.dumps(value, default=str) + "\n")
         self.out.file.flush()
 
-    def table(self, columns: Iterable[str], rows: Iterable[Iterable[object]], *, wide: str = "") -> None:
+    def table(
+        self, columns: Iterable[str], rows: Iterable[Iterable[object]], *, wide: tuple[str, ...] = ()
+    ) -> None:
         """Print rows under their headings.
 
         Args:
             columns: the headings.
             rows: their cells; None is shown as a dash.
-            wide: the heading of the column that may wrap.
+            wide: the headings of the columns that may wrap.
         """
         table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
         for column in columns:
             table.add_column(
-                column, no_wrap=column != wide, overflow="fold" if column == wide else "ellipsis"
+                column, no_wrap=column not in wide, overflow="fold" if column in wide else "ellipsis"
             )
         for row in rows:
             table.add_row(*(Text("-" if cell is None else harmless(cell)) for cell in row))

@@ -1,7 +1,7 @@
 """`desk360 campaign …`: a template to a long list, durably: plan, run, stop, resume, report, resolve."""
 
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -92,7 +92,7 @@ def plan(
         show_plan(session.terminal, name, made)
         if made.left_out and not session.terminal.json:
             for line, reason, _ in (await campaign.skipped())[:20]:
-                session.terminal.remark(f"  line {line}: {reason}")
+                session.terminal.remark(f"  line {line:,}: {reason.replace('_', ' ')}")
         if dry_run:
             async for message in campaign.dry_run():
                 session.terminal.say(f"  {message}")
@@ -136,7 +136,13 @@ def start(
             session.client, concurrency=concurrency, max_failures=most, signals=True
         ) as events:
             done = await watch(session, events, pending)
-        return _ended(session.terminal, done, _resuming(name, ledger, common))
+        options = {
+            "ledger": ledger,
+            "attachment": attachment,
+            "opt-out": opt_out,
+            "max-failures": max_failures,
+        }
+        return _ended(session.terminal, done, _resuming(name, options, common))
 
     return run(common, work)
 
@@ -151,13 +157,11 @@ def _most(text: str) -> float:
         ) from None
 
 
-def _resuming(name: str, ledger: Path | None, common: Common) -> str:
-    words = ["desk360", "campaign", "resume", name]
-    words += ["--ledger", str(ledger)] if ledger else []
-    words += ["--live"] if common.live else []
-    words += ["--base-url", common.base_url] if common.base_url else []
-    words += ["--integration", str(common.integration)] if common.integration else []
-    return shlex.join(words)
+def _resuming(name: str, options: Mapping[str, object], common: Common) -> str:
+    shared = {"base-url": common.base_url, "integration": common.integration, "key-file": common.key_file}
+    given = [(option, value) for option, value in {**options, **shared}.items() if value is not None]
+    words = ["desk360", "campaign", "resume", name, *(["--live"] if common.live else [])]
+    return shlex.join([*words, *(word for option, value in given for word in (f"--{option}", str(value)))])
 
 
 def _ended(terminal: Terminal, done: Done, resuming: str) -> int:

@@ -20,7 +20,7 @@ def integrations(*, common: Common = DEFAULTS) -> int:
                 session.terminal.data(row.raw)
         else:
             shown = ((row.id, row.display_name or row.name, row.phone_number) for row in rows)
-            session.terminal.table(("Id", "Name", "Number"), shown, wide="Name")
+            session.terminal.table(("Id", "Name", "Number"), shown, wide=("Name",))
         return 0
 
     return run(common, work)

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from desk360_async import ConfigurationError, _threads
 from desk360_async._errors import mask_phone
+from desk360_async._redaction import mask_numbers
 from desk360_async._settings import is_loopback
 
 from ._terminal import Terminal
@@ -84,7 +85,8 @@ def _show(terminal: Terminal, file: IO[str] | None) -> "Callable[[Event], Awaita
         if terminal.json:
             terminal.data(row)
         else:
-            terminal.say(f"{at.astimezone():%H:%M:%S}  {_words(event)}")
+            kind, words = _words(event)
+            terminal.item(f"{at.astimezone():%H:%M:%S}  {kind:10}", words)
             terminal.out.file.flush()
 
     return show
@@ -95,15 +97,16 @@ def _append(file: IO[str], line: str) -> None:
     file.flush()  # so that `tail -f` sees it, and a kill loses nothing
 
 
-def _words(event: "Event") -> str:
+def _words(event: "Event") -> tuple[str, str]:
     from desk360_async.webhooks import MessageReceived, StatusUpdate
 
     if isinstance(event, StatusUpdate):
-        return f"status    {event.status} to {_who(event.phone or event.sender)}, {event.id}"
+        return "status", f"{event.status} to {_who(event.phone or event.sender)}, {event.id}"
     if isinstance(event, MessageReceived):
         said = f": {event.text}" if event.text else ""
-        return f"message   {event.type} from {_who(event.phone or event.sender)}{said}"
-    return f"unknown   {json.dumps(event.raw, default=str)[:200]}"
+        return "message", f"{event.type} from {_who(event.phone or event.sender)}{said}"
+    # Nobody knows which of its fields is a phone; --record keeps them whole.
+    return "unknown", mask_numbers(json.dumps(event.raw, default=str, ensure_ascii=False))[:200]
 
 
 def _who(sender: str | None) -> str:

@@ -148,7 +148,7 @@ class Mailing:
             sendable += 1
         lane: Lane = "interactive" if sendable <= _SHORT else "bulk"
         lane = self.lane or lane
-        session.terminal.remark(f"{self.file}: {rows:,} rows, {sendable:,} to send to, lane {lane}")
+        session.terminal.remark(f"{self.file.name}: {rows:,} rows, {sendable:,} to send to, lane {lane}")
         return sendable, lane
 
     def _sum_up(self, session: Session, dispatch: Dispatch, seconds: float) -> None:
@@ -163,7 +163,7 @@ class Mailing:
                 lines = ", ".join(f"{line:,}" for line in tally.lines[outcome, reason])
                 more = ", …" if count > len(tally.lines[outcome, reason]) else ""
                 word = outcome.replace("_", " ")
-                terminal.say(f"  {count:>6,} {word}: {reason} (line {lines}{more})")
+                terminal.item(f"  {count:>6,} ", f"{word}: {reason} (line {lines}{more})")
         if tally.unknown:
             terminal.note(
                 "The unknown ones may have gone out: look in Desk360's panel before you send them again."

@@ -27,7 +27,7 @@ def list_(*, common: Common = DEFAULTS) -> int:
             rows = (
                 (template.id, template.name, _languages(template), _state(template)) for template in shown
             )
-            session.terminal.table(("Id", "Name", "Languages", ""), rows, wide="Name")
+            session.terminal.table(("Id", "Name", "Languages", ""), rows, wide=("Name", "Languages"))
         return 0
 
     return run(common, work)

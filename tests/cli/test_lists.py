@@ -427,7 +427,7 @@ def test_sandbox_ends_with_ctrl_c(desk360: Desk360, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_meter_shows_rate_refusals_and_time_left(
+def test_meter_shows_rate_failures_and_time_left(
     terminal: bool,
     monkeypatch: pytest.MonkeyPatch,  # a table's column
 ) -> None:
@@ -442,7 +442,7 @@ def test_meter_shows_rate_refusals_and_time_left(
         meter.show(tally, sent=False)
         now = 20.0
         meter.show(tally, sent=True)
-    assert "60/min · 1 refused · 2 unknown · 20 s left" in told.getvalue()
+    assert "60/min · 1 not sent · 2 unknown · 20 s left" in told.getvalue()
 
 
 @pytest.mark.real
@@ -480,7 +480,7 @@ def test_bar_on_a_terminal(tmp_path: Path, people: Path) -> None:
     os.close(ours)
     assert process.wait() == 0
     assert "━" in shown.decode()
-    assert re.search(r"3/3\S* \S+/min · 0 refused · 0 unknown · 0 s left", shown.decode())
+    assert re.search(r"3/3\S* \S+/min · 0 not sent · 0 unknown · 0 s left", shown.decode())
 
 
 @pytest.mark.real

@@ -176,6 +176,7 @@ def test_what_is_triggered_is_heard(desk360: Desk360, start: Start, tmp_path: Pa
     assert heard[0] == "message   text from …2233: Hello 📦"
     assert heard[1].startswith("status    delivered to …2233, trigger-")
     assert heard[2].startswith('unknown   {"calls": ')
+    assert '"from": "…2233"' in heard[2]
     for _ in range(2):
         desk360("trigger", "text", "--to", url, "--verbatim")
     assert listener.line().endswith(": Hello")
