@@ -170,7 +170,7 @@ class Bucket:
             return "bulk"
         if interactive:
             return "interactive"
-        if bulk_since is not None and self.ready_at("bulk", bulk_since) <= now:
+        if bulk_since is not None and self.ready_at("bulk") <= now:
             return "bulk"
         return None
 
@@ -293,21 +293,23 @@ class Bucket:
         self.last_grant += seconds
         self.grant_before += seconds
 
-    def forecast(self, now: float, lane: Lane) -> Callable[[int], float]:
-        """Foresee when a waiter gets a token, by how many are before it, if nothing unforeseen happens.
+    def forecast(self, now: float, lane: Lane, others: int = 0) -> Callable[[int], float]:
+        """Foresee when a waiter gets a token, by how many are before him, if nothing unforeseen happens.
 
-        A lower bound: requests under way end at once, nobody else comes.
+        A lower bound: requests under way end at once, nobody else comes. `others` of those before him are in
+        the other lane, whose pace isn't his.
         """
         self.sweep(now)
-        lap = self.period + self.margin
+        lap, start = self.period + self.margin, max(now, self.gate)
         kept = self.reserve if lane == "bulk" else 0
         spare, capacity = self.free - kept, self.limit - kept
         returns = sorted([*self.away, *([now + lap] * len(self.in_flight))])
         pace = self.period / self.limit if lane == "bulk" else 0.0
+        paced_from = max(start - pace, self.last_grant)
 
         def at(ahead: int) -> float:
             laps, nth = divmod(ahead, capacity)
-            back = now if nth < spare else returns[nth - spare]
-            return max(self.gate, back + laps * lap, self.last_grant + (ahead + 1) * pace)
+            back = start if nth < spare else max(start, returns[nth - spare])
+            return max(back + laps * lap, paced_from + (ahead - others + 1) * pace)
 
         return at

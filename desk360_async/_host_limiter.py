@@ -102,9 +102,10 @@ class HostLimiter:
         """
         check_wish(lane, max_wait)
         since = _threads.monotonic()
-        ahead = self._waiting[lane] + (self._waiting["interactive"] if lane == "bulk" else 0)
+        ahead = self._waiting[lane]
+        others = self._waiting["interactive"] if lane == "bulk" else 0
         # Old knowledge is no hindrance: what is away never comes back sooner than was known.
-        eta = self._known.forecast(self._known_at, lane)(ahead) - since
+        eta = self._known.forecast(self._known_at, lane, others)(others + ahead) - since
         if max_wait is not None and eta > max_wait:
             raise wait_too_long(max_wait, eta)
         lock = self._locks()[lane]

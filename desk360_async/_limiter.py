@@ -13,6 +13,7 @@ import time
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -142,8 +143,7 @@ class TokenBucket:
         self._serve(now)
         if waiter.permit is None and max_wait is not None:
             # The last in his line: with 100,000 before him, nobody counts heads.
-            ahead = len(self._interactive) + (len(self._bulk) if lane == "bulk" else 0) - 1
-            at = self._bucket.forecast(now, lane)(ahead)
+            at = self._foresee(now, lane, len(self._line(lane)) - 1)
             if at > waiter.deadline:
                 self._leave(waiter)
                 raise wait_too_long(max_wait, at - now)
@@ -172,12 +172,15 @@ class TokenBucket:
         waiter.alarm = math.inf
         self._serve(now)
         if waiter.permit is None and now >= waiter.deadline:
-            line = self._line(waiter.lane)
-            before = len(self._interactive) if waiter.lane == "bulk" else 0
             # Deadlines come in the order of the line, mostly, so this stops early.
-            ahead = next(n for n, other in enumerate(line, before) if other is waiter)
-            at = self._bucket.forecast(now, waiter.lane)(ahead)
+            ahead = next(n for n, other in enumerate(self._line(waiter.lane)) if other is waiter)
+            at = self._foresee(now, waiter.lane, ahead)
             raise wait_too_long(waiter.deadline - waiter.since, at - now)
+
+    def _foresee(self, now: float, lane: Lane, ahead: int) -> float:
+        """Foresee when a waiter gets a token before whom so many wait in his own lane."""
+        others = len(self._interactive) if lane == "bulk" else 0
+        return self._bucket.forecast(now, lane, others)(others + ahead)
 
     def _leave(self, waiter: Waiter) -> None:
         """Let go a waiter that gave up, was cancelled, or was cancelled as he was being served."""
@@ -191,11 +194,9 @@ class TokenBucket:
                 self._pass_on()
 
     def _pass_on(self) -> None:
-        try:
+        # Where the loop is gone, everyone who waited is, too.
+        with suppress(RuntimeError, ClientStateError):
             self._serve(self._now())
-        except (RuntimeError, ClientStateError):
-            # The loop is gone, and with it everyone who waited.
-            return
 
     def _serve(self, now: float) -> None:
         """Hand out what there is, in order, and set the alarm for the rest."""
@@ -255,7 +256,7 @@ class TokenBucket:
         """Refuse those who certainly can't be served in time any more."""
         kept = 0
         for lane in LANES:
-            line, at = self._line(lane), self._bucket.forecast(now, lane)
+            line, at = self._line(lane), self._bucket.forecast(now, lane, kept)
             for waiter in list(line):
                 if (eta := at(kept)) <= waiter.deadline:
                     kept += 1
@@ -350,7 +351,7 @@ class TokenBucket:
     def inherit(self, earlier: "TokenBucket") -> bool:
         """Count what another bucket for the same server still has away, and keep its pause.
 
-        What that one inherited itself isn't counted again.
+        What that one inherited itself isn't counted again; the pause is handed on from each to the next.
 
         Returns:
             Whether a later bucket may have anything to inherit from that one.
@@ -366,11 +367,10 @@ class TokenBucket:
         self._bucket.wary_until = max(self._bucket.wary_until, theirs.wary_until + shift)
         self._bucket.last_grant = max(self._bucket.last_grant, theirs.last_grant + shift)
         self._born = min(self._born, earlier._born + shift)
-        return bool(own) or theirs.gate + shift > now or (loop is not None and _is_running(loop))
+        return bool(own) or (loop is not None and _is_running(loop))
 
     def _own_returns(self) -> list[float]:
-        bucket = self._bucket
-        returns = [*bucket.away, *bucket.in_flight.values()]
+        returns = [*self._bucket.away, *self._bucket.in_flight.values()]
         return list((Counter(returns) - Counter(self._inherited)).elements())
 
 
@@ -394,6 +394,7 @@ def default_limiter(host: str) -> TokenBucket:
         _buckets.set(here := {})
     if host not in here:
         bucket = TokenBucket()
+        bucket._now()  # it moves in, so that other loops' buckets know whether its loop lives
         _earlier[host] = [other for other in _earlier.get(host, ()) if bucket.inherit(other)] + [bucket]
         here[host] = bucket
     return here[host]

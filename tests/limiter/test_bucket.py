@@ -9,9 +9,11 @@ from desk360_async._bucket import Bucket, Lane, Token
 NOTHING: dict[str, str] = {}
 
 
-def bucket(limit: int = 10, period: float = 60.0, *, reserve: int | None = 0, learn: bool = True) -> Bucket:
-    """Make a bucket without a margin, whose tokens are held for 100 s."""
-    return Bucket(limit, period, reserve, 0.0, 100.0, learn)
+def bucket(
+    limit: int = 10, period: float = 60.0, *, reserve: int | None = 0, margin: float = 0.0, learn: bool = True
+) -> Bucket:
+    """Make a bucket, without a margin if nothing is said, whose tokens are held for 100 s."""
+    return Bucket(limit, period, reserve, margin, 100.0, learn)
 
 
 def taken(state: Bucket, tokens: int, now: float = 0.0) -> list[Token]:
@@ -53,6 +55,16 @@ def test_a_lost_request_may_be_counted_for_another_grace() -> None:
     assert sorted(state.away) == [95.0, 100.0]
 
 
+def test_the_margin_is_on_top_of_every_period() -> None:
+    """Of a request's own token, of a lost one's, and of those that others took."""
+    state = bucket(margin=1.0)
+    first, second = taken(state, 2)
+    state.done(2.0, first, 200, told(10, 7))
+    state.lost(3.0, second)
+    assert sorted(state.away) == [63.0, 63.0, 94.0]
+    assert state.forecast(3.0, "interactive")(17) == 124.0
+
+
 def test_an_unused_token_is_back_at_once_and_counts_for_no_pace() -> None:
     """Nothing left the process."""
     state = bucket()
@@ -84,6 +96,8 @@ def test_what_the_server_misses_was_taken_by_others() -> None:
     state = bucket()
     state.done(1.0, *taken(state, 1), 200, told(10, 4))
     assert state.free == 4
+    state.sweep(60.9)
+    assert state.free == 4
     state.sweep(61.0)
     assert state.free == 10
 
@@ -103,6 +117,18 @@ def test_a_token_that_came_back_meanwhile_is_not_taken_for_others() -> None:
     state.done(0.5, first, 200, told(2, 1))
     state.done(61.0, slow, 200, told(2, 0))
     assert state.free == 1
+
+
+@pytest.mark.parametrize("back_before", [0, 1])
+def test_every_token_that_came_back_meanwhile_counts(back_before: int) -> None:
+    """Those that came back while it was away, and no others."""
+    state = bucket(5)
+    for number, token in enumerate(taken(state, 3)):
+        state.done(0.5 + number, token, 200, NOTHING)
+    state.sweep(60.0 + back_before)
+    slow = state.take(60.0 + back_before, "interactive")
+    state.done(63.0, slow, 200, told(5, 0))
+    assert (state.returned, state.free) == (3, 3 - back_before)
 
 
 def test_an_answer_older_than_one_already_used_is_ignored() -> None:
@@ -201,6 +227,16 @@ def test_bulk_spreads_what_is_free_until_the_next_token_is_back() -> None:
     assert state.turn(at, interactive=False, bulk_since=0.0) == "bulk"
 
 
+def test_bulk_spreads_no_more_than_what_the_reserve_leaves() -> None:
+    """Ten of eleven, from the last grant until the return."""
+    state = bucket(12, 66.0, reserve=1)
+    state.done(0.0, state.take(0.0, "bulk"), 200, NOTHING)
+    assert state.ready_at("bulk") == pytest.approx(66 / (1 + 10 / 1.1))
+    state.unused(state.take(10.0, "interactive"))
+    state.take(11.0, "interactive")
+    assert state.ready_at("bulk") == pytest.approx(11 + 55 / (1 + 9 / 1.1))
+
+
 def test_bulk_never_goes_faster_than_the_even_pace() -> None:
     """However near the next return is."""
     state = bucket(12, 60.0)
@@ -262,14 +298,30 @@ def test_the_forecast_counts_those_before() -> None:
     assert [at(ahead) for ahead in range(5)] == [2.0, 61.0, 62.0, 62.0, 121.0]
 
 
-def test_the_forecast_knows_the_gate_and_bulks_pace() -> None:
-    """Bulk has the reserve less, and the even pace at most."""
+def test_the_forecast_leaves_bulk_no_reserve() -> None:
+    """One of six, once a period; interactive has all six."""
     state = bucket(6, reserve=5)
     state.take(0.0, "bulk")
-    at = state.forecast(0.0, "bulk")
-    assert [at(0), at(1)] == [60.0, 120.0]
-    state.gate = 500.0
-    assert state.forecast(0.0, "interactive")(0) == 500.0
+    bulk, interactive = state.forecast(0.0, "bulk"), state.forecast(0.0, "interactive")
+    assert [bulk(ahead) for ahead in range(2)] == [60.0, 120.0]
+    assert [interactive(ahead) for ahead in range(7)] == [0.0] * 5 + [60.0] * 2
+
+
+def test_the_forecast_knows_bulks_pace() -> None:
+    """From the last grant or from now on; those in the other lane aren't bound to it."""
+    state = bucket(10)
+    state.take(0.0, "bulk")
+    assert [state.forecast(1.0, "bulk")(ahead) for ahead in range(3)] == [6.0, 12.0, 18.0]
+    assert [state.forecast(50.0, "bulk")(ahead) for ahead in range(3)] == [50.0, 56.0, 62.0]
+    assert state.forecast(1.0, "bulk", 2)(3) == 12.0
+
+
+def test_the_forecast_knows_the_gate() -> None:
+    """Nobody before it, and then no more at once than there are tokens."""
+    state = bucket(2)
+    state.done(0.0, *taken(state, 1), 429, {"retry-after": "299"})
+    at = state.forecast(0.0, "interactive")
+    assert [at(ahead) for ahead in range(4)] == [300.0, 300.0, 360.0, 360.0]
 
 
 def test_borrowed_tokens_come_back_at_their_time() -> None:
@@ -282,14 +334,13 @@ def test_borrowed_tokens_come_back_at_their_time() -> None:
 def test_another_clock_moves_every_time_by_the_same() -> None:
     """What was to come in so many seconds still is."""
     state, other = bucket(), bucket()
-    for one, now in ((state, 0.0), (other, 1000.0)):
-        first, _ = taken(one, 2, now)
+    for one, now in ((state, 7.0), (other, 1007.0)):
+        first, *_ = taken(one, 2, now)
+        one.take(now + 0.5, "bulk")
         one.done(now + 1, first, 429, {"retry-after": "5"})
     state.shift(1000.0)
-    assert state == other or [
-        getattr(state, name) for name in ("away", "in_flight", "gate", "wary_until")
-    ] == [getattr(other, name) for name in ("away", "in_flight", "gate", "wary_until")]
-    assert state.ready_at("bulk") == other.ready_at("bulk")
+    for name in (*STATE, "grant_before"):
+        assert getattr(state, name) == getattr(other, name), name
 
 
 STEPS = st.tuples(
@@ -314,6 +365,16 @@ def test_the_quick_way_to_a_token_gives_what_the_long_one_does(steps: list[tuple
         for state in (quick, long) if number is not None else ():
             finish(state, now, Token(number or 0, state.returned), end)
         assert [getattr(quick, name) for name in STATE] == [getattr(long, name) for name in STATE]
+
+
+@pytest.mark.parametrize("lane", ["interactive", "bulk"])
+def test_the_quick_way_is_open_at_the_very_moment(lane: Lane) -> None:
+    """When a timer rings, it is just as late as it was set to."""
+    state = bucket()
+    state.done(0.0, *taken(state, 1), 200, {"retry-after": "2"})
+    at = state.ready_at(lane)
+    assert state.draw_if_ready(at - 0.01, lane) is None
+    assert state.draw_if_ready(at, lane) == 1
 
 
 STATE = ("away", "in_flight", "gate", "last_grant", "wary_until", "taken", "returned", "since_bulk")
