@@ -128,7 +128,7 @@ class TokenBucket:
             ConfigurationError: there is no such lane, or `max_wait` is negative.
         """
         now, bucket = self._now(), self._bucket
-        if not self._interactive and not self._bulk and lane in LANES:
+        if lane in LANES and not (self._interactive or self._bulk) and (max_wait is None or max_wait >= 0):
             number = bucket.draw_if_ready(now, lane)
             if number is not None:
                 permit = TokenPermit(self._end, number, bucket.returned)

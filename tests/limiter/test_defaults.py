@@ -1,6 +1,5 @@
 """The bucket that clients share by default: one per loop and host, which the next loop inherits from."""
 
-import asyncio
 import gc
 import threading
 import weakref
@@ -10,6 +9,7 @@ import anyio
 import pytest
 
 from desk360_async import TokenBucket, _limiter
+from desk360_async._bucket import Bucket
 from desk360_async._limiter import default_limiter
 from tests.limiter.virtual import VirtualLoop, run
 
@@ -68,20 +68,50 @@ def test_what_is_back_is_not_inherited(host: str, backend: str) -> None:
 
 
 def test_the_next_loop_inherits_the_pause_and_the_limit(host: str) -> None:
-    """Nothing reopens the gate early, not even a new event loop."""
+    """Nothing reopens the gate early, not even a new event loop; and its pace goes on."""
 
-    async def refused() -> None:
+    async def refused() -> Bucket:
+        await anyio.sleep(500)
         permits = [await default_limiter(host).acquire() for _ in range(2)]
         for permit in permits:
             permit.done(429, {"retry-after": "50", "x-ratelimit-limit": "30"})
+        return default_limiter(host)._bucket
 
-    async def heir() -> None:
+    async def heir() -> Bucket:
         status = default_limiter(host).snapshot()
-        assert status.limit == 30
-        assert status.next_token == pytest.approx(51.0, abs=0.5)
+        assert (status.limit, status.free, status.next_token) == (30, 28, pytest.approx(51.0))
+        return default_limiter(host)._bucket
 
-    run("asyncio", refused)
-    run("trio", heir)
+    theirs, ours = run("asyncio", refused), run("trio", heir)
+    for name in ("gate", "wary_until", "last_grant"):
+        assert getattr(ours, name) == pytest.approx(getattr(theirs, name) - 500)
+
+
+def test_what_an_earlier_loop_sent_is_not_seeded_again(host: str) -> None:
+    """The heir has known its requests since that one's first, 20 s ago."""
+
+    async def main() -> None:
+        await anyio.sleep(100)
+        await send(host, 1)
+        await anyio.sleep(20)
+        await send(host, 1)
+
+    async def heir() -> int:
+        default_limiter(host).seed([0.0, 10.0, 30.0])
+        return default_limiter(host).snapshot().free
+
+    run("asyncio", main)
+    assert run("asyncio", heir) == 57
+
+
+def test_a_bucket_that_was_never_used_bequeaths_nothing(host: str) -> None:
+    """And stands in nobody's way."""
+
+    async def look() -> TokenBucket:
+        return default_limiter(host)
+
+    run("asyncio", look)
+    assert run("trio", send, host, 1).snapshot().free == 59
 
 
 def test_a_request_under_way_when_its_loop_ended_is_inherited(host: str) -> None:
@@ -96,18 +126,20 @@ def test_a_request_under_way_when_its_loop_ended_is_inherited(host: str) -> None
     assert bucket._bucket.next_return() == pytest.approx(210.05, abs=0.5)
 
 
-def test_loops_at_the_same_time_have_buckets_of_their_own(host: str) -> None:
-    """A third one, later, inherits from both of them, and nothing twice."""
+@pytest.mark.parametrize("before", [0, 10])
+def test_loops_at_the_same_time_have_buckets_of_their_own(host: str, before: int) -> None:
+    """A third one, later, inherits from both of them, and a fourth; and nothing twice."""
 
     async def main() -> None:
-        await send(host, 10)
-        thread = threading.Thread(target=lambda: asyncio.run(send(host, 10)))
+        await send(host, before)
+        thread = threading.Thread(target=lambda: run("asyncio", send, host, 10))
         thread.start()
         thread.join()
         await send(host, 10)
 
-    asyncio.run(main())
-    assert asyncio.run(send(host, 0)).snapshot().free == 30
+    run("asyncio", main)
+    for _ in range(2):
+        assert run("asyncio", send, host, 0).snapshot().free == 40 - before
 
 
 def test_a_loop_is_not_kept_alive_by_its_bucket(host: str) -> None:

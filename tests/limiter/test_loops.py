@@ -114,3 +114,21 @@ def test_a_loop_left_standing_gets_its_waiters_back_with_an_error(backend: str) 
 async def _look(bucket: TokenBucket) -> None:
     with pytest.raises(RateLimitWaitTooLong):
         await bucket.acquire("interactive", 0)
+
+
+def test_seeding_in_the_next_loop_counts_nothing_twice(backend: str) -> None:
+    """What is younger than the bucket's first use, 15 s ago by any clock, is known to it."""
+    bucket = TokenBucket(10, 60.0)
+
+    async def first() -> None:
+        await anyio.sleep(5)
+        (await bucket.acquire()).done(200, {})
+        await anyio.sleep(15)
+        (await bucket.acquire()).done(200, {})
+
+    async def second() -> None:
+        bucket.seed([1.0, 14.0, 17.0])
+        assert bucket.snapshot().free == 7
+
+    run(backend, first)
+    run(backend, second)

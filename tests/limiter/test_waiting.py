@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from desk360_async import ConfigurationError, RateLimitWaitTooLong, TokenBucket
+from desk360_async import ConfigurationError, TokenBucket
 from desk360_async._bucket import Lane
 from tests.limiter.virtual import run
 
@@ -42,6 +42,77 @@ def test_interactive_goes_before_bulk(backend: str) -> None:
     """Whoever came first."""
     log = run(backend, grants, TokenBucket(1, 10.0), ["bulk", "bulk", "interactive"])
     assert [number for number, _ in log] == [0, 2, 1]
+
+
+def test_bulk_takes_every_tenth_token_once_it_is_overdue(backend: str) -> None:
+    """Interactive requests without end don't starve it."""
+    log = run(backend, grants, TokenBucket(1, 10.0), ["interactive", "bulk", *["interactive"] * 20])
+    assert [number for number, _ in log].index(1) == 9
+
+
+def test_overdue_bulk_may_take_what_is_reserved(backend: str) -> None:
+    """After nine interactive ones, a period after it came; not only when one of theirs is back."""
+
+    async def main() -> None:
+        bucket = TokenBucket(12, 60.0, 11)
+        for _ in range(9):
+            await bucket.acquire()
+        start = anyio.current_time()
+        await bucket.acquire("bulk")
+        assert anyio.current_time() == pytest.approx(start + 60)
+
+    run(backend, main)
+
+
+@pytest.mark.parametrize("lane", ["interactive", "bulk"])
+def test_nobody_overtakes_at_the_very_moment(backend: str, lane: Lane) -> None:
+    """The first in line is waking up, and somebody else asks before he runs."""
+    served: list[str] = []
+
+    async def main() -> None:
+        bucket = TokenBucket(1, 10.0)
+        (await bucket.acquire()).done(200, {})
+        back = bucket._bucket.next_return()
+
+        async def ask(name: str, at: float) -> None:
+            await anyio.sleep_until(at)
+            await bucket.acquire(lane)
+            served.append(name)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask, "second", back)
+            await anyio.sleep(1)
+            tasks.start_soon(ask, "first", 0.0)
+            await anyio.sleep(100)
+            tasks.cancel_scope.cancel()
+
+    run(backend, main)
+    assert served == ["first"]
+
+
+def test_whose_token_was_taken_at_the_last_moment_waits_on(backend: str) -> None:
+    """A bulk request's alarm rings, and an interactive one asks before it runs."""
+    served: list[tuple[Lane, float]] = []
+
+    async def main() -> None:
+        bucket = TokenBucket(1, 10.0)
+        (await bucket.acquire()).done(200, {})
+        back = bucket._bucket.next_return()
+
+        async def ask(lane: Lane, at: float) -> None:
+            await anyio.sleep_until(at)
+            permit = await bucket.acquire(lane)
+            served.append((lane, round(anyio.current_time(), 2)))
+            permit.done(200, {})
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask, "interactive", back)
+            await anyio.sleep(1)
+            tasks.start_soon(ask, "bulk", 0.0)
+
+    run(backend, main)
+    assert sorted(lane for lane, _ in served) == ["bulk", "interactive"]
+    assert [at for _, at in served] == [10.05, 20.1]
 
 
 def test_bulk_on_an_idle_account_takes_its_time(backend: str) -> None:
@@ -86,6 +157,60 @@ def test_only_the_first_end_counts(backend: str) -> None:
     run(backend, main)
 
 
+def test_a_lost_request_keeps_its_token_for_the_grace(backend: str) -> None:
+    """30 s in which the server may still count it, and a period."""
+
+    async def main() -> None:
+        bucket = TokenBucket(1, 10.0)
+        (await bucket.acquire()).lost()
+        start = anyio.current_time()
+        await bucket.acquire()
+        assert anyio.current_time() == pytest.approx(start + 30 + 10.05)
+
+    run(backend, main)
+
+
+def test_answers_teach_through_every_permit(backend: str) -> None:
+    """Those had at once and those waited for: others have taken one of two."""
+
+    async def main() -> None:
+        bucket = TokenBucket(2, 10.0)
+        for left in (9, 0):
+            (await bucket.acquire()).done(200, {"x-ratelimit-remaining": "0"})
+            assert (bucket.snapshot().free, bucket.snapshot().next_token) == (0, pytest.approx(10.05)), left
+
+    run(backend, main)
+
+
+def test_a_limit_that_is_not_to_be_learned_stays(backend: str) -> None:
+    """And the reserve is the one that was asked for."""
+
+    async def main() -> None:
+        bucket = TokenBucket(9, reserve=4, learn=False)
+        for _ in range(3):
+            (await bucket.acquire()).done(200, {"x-ratelimit-limit": "60"})
+        assert (bucket.snapshot().limit, bucket.snapshot().reserve) == (9, 4)
+
+    run(backend, main)
+
+
+def test_a_status_is_of_this_moment(backend: str) -> None:
+    """Whenever somebody looks, without any request in between; and before the first, outside any loop."""
+    bucket = TokenBucket()
+    assert bucket.snapshot().free == 60
+
+    async def main() -> None:
+        assert bucket.snapshot().as_of == anyio.current_time()
+        (await bucket.acquire()).done(429, {"retry-after": "4"})
+        await anyio.sleep(3)
+        assert bucket.snapshot().as_of == anyio.current_time()
+        assert bucket.snapshot().next_token == pytest.approx(2.0)
+        await anyio.sleep_until(bucket.snapshot().paused_until or 0.0)
+        assert bucket.snapshot().paused_until is None
+
+    run(backend, main)
+
+
 def test_the_gate_holds_everyone_and_opens_in_time(backend: str) -> None:
     """`Retry-After: 5` is six seconds from the answer."""
 
@@ -119,103 +244,6 @@ def test_a_new_limit_serves_those_who_wait(backend: str) -> None:
     run(backend, main)
 
 
-@pytest.mark.parametrize("lane", ["interactive", "bulk"])
-def test_a_wait_that_cannot_end_in_time_ends_at_once(backend: str, lane: Lane) -> None:
-    """And tells when a token can be had."""
-
-    async def main() -> None:
-        bucket = TokenBucket(1, 60.0)
-        (await bucket.acquire()).done(200, {})
-        start = anyio.current_time()
-        with pytest.raises(RateLimitWaitTooLong, match="max_wait=30 s") as caught:
-            await bucket.acquire(lane, 30.0)
-        assert caught.value.eta == pytest.approx(60.05)
-        assert anyio.current_time() == start
-        await bucket.acquire(lane, 60.1)
-
-    run(backend, main)
-
-
-def test_no_wait_at_all_is_a_wish_like_any_other(backend: str) -> None:
-    """`max_wait=0`: a token now, or the error."""
-
-    async def main() -> None:
-        bucket = TokenBucket(1)
-        await bucket.acquire("interactive", 0)
-        with pytest.raises(RateLimitWaitTooLong):
-            await bucket.acquire("interactive", 0)
-
-    run(backend, main)
-
-
-def test_it_ends_as_soon_as_it_is_certain(backend: str) -> None:
-    """A pause of a minute, when there were ten seconds left to wait: those who can wait stay."""
-
-    async def main() -> None:
-        bucket = TokenBucket(2, 10.0)
-        permits = [await bucket.acquire(), await bucket.acquire()]
-        start = anyio.current_time()
-        outcomes: list[tuple[float, object]] = []
-
-        async def wait(seconds: float) -> None:
-            try:
-                await bucket.acquire("interactive", seconds)
-            except RateLimitWaitTooLong as error:
-                outcomes.append((anyio.current_time() - start, error.eta))
-            else:
-                outcomes.append((anyio.current_time() - start, seconds))
-
-        async with anyio.create_task_group() as tasks:
-            for seconds in (20.0, 100.0):
-                tasks.start_soon(wait, seconds)
-            await anyio.sleep(5)
-            permits[0].done(429, {"retry-after": "60"})
-        assert outcomes == [(5, 61.0), (pytest.approx(66.0), 100.0)]
-
-    run(backend, main)
-
-
-def test_it_ends_after_max_wait_at_the_latest(backend: str) -> None:
-    """Interactive requests that nobody could foresee pushed the bulk one back."""
-
-    async def main() -> None:
-        bucket = TokenBucket(1, 10.0)
-        (await bucket.acquire()).done(200, {})
-        start = anyio.current_time()
-
-        async def hurry() -> None:
-            await anyio.sleep(5)
-            (await bucket.acquire()).done(200, {})
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(hurry)
-            with pytest.raises(RateLimitWaitTooLong) as caught:
-                await bucket.acquire("bulk", 12.0)
-            assert anyio.current_time() - start == pytest.approx(12.0)
-            assert caught.value.eta == pytest.approx(8.1)
-
-    run(backend, main)
-
-
-def test_who_gives_up_in_the_middle_of_the_line_leaves_the_alarm_alone(backend: str) -> None:
-    """Requests under way might have ended any moment, and never did; the first goes on waiting."""
-
-    async def main() -> None:
-        bucket = TokenBucket(2, 10.0, attempt_timeout=60.0)
-        await bucket.acquire(), await bucket.acquire()
-        start = anyio.current_time()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(bucket.acquire)
-            await checkpoint()
-            with pytest.raises(RateLimitWaitTooLong):
-                await bucket.acquire("interactive", 20.0)
-            assert anyio.current_time() == start + 20
-            assert bucket.snapshot().waiting["interactive"] == 1
-        assert anyio.current_time() == pytest.approx(start + 60 + 30 + 10.05)
-
-    run(backend, main)
-
-
 @pytest.mark.parametrize(
     ("wish", "complaint"),
     [
@@ -229,19 +257,24 @@ def test_a_wish_that_makes_no_sense_is_refused(
     """The message names what would."""
 
     async def main() -> None:
-        bucket = TokenBucket(1)
-        await bucket.acquire()
+        bucket = TokenBucket(2)
         with pytest.raises(ConfigurationError, match=complaint):
             await bucket.acquire(*wish)
 
     run(backend, main)
 
 
-def test_those_who_wait_are_woken_at_their_turn_only(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def rings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Everyone who wakes without a token, which takes him through this one place."""
+    log: list[object] = []
+    ring = TokenBucket._ring
+    monkeypatch.setattr(TokenBucket, "_ring", lambda self, waiter: (log.append(waiter), ring(self, waiter)))
+    return log
+
+
+def test_those_who_wait_are_woken_at_their_turn_only(backend: str, rings: list[object]) -> None:
     """1,000 waiters and ten tokens: ten are woken, and the timer rings once per token."""
-    rings = []
-    ring = TokenBucket._ring  # the one place through which anyone wakes without a token
-    monkeypatch.setattr(TokenBucket, "_ring", lambda self, waiter: (rings.append(waiter), ring(self, waiter)))
 
     async def main() -> None:
         bucket = TokenBucket(1, 10.0)
@@ -251,11 +284,28 @@ def test_those_who_wait_are_woken_at_their_turn_only(backend: str, monkeypatch: 
             await anyio.sleep(100)
             tasks.cancel_scope.cancel()
 
-    async def send(bucket: TokenBucket) -> None:
-        (await bucket.acquire()).done(200, {})
-
     run(backend, main)
     assert len(rings) == 9
+
+
+def test_the_alarm_goes_over_to_whoever_goes_first(backend: str, rings: list[object]) -> None:
+    """A bulk request that had it isn't woken by it any more."""
+
+    async def main() -> None:
+        bucket = TokenBucket(1, 10.0)
+        await send(bucket)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send, bucket, "bulk")
+            await anyio.sleep(1)
+            tasks.start_soon(send, bucket)
+
+    run(backend, main)
+    assert len(rings) == 2
+
+
+async def send(bucket: TokenBucket, lane: Lane = "interactive") -> None:
+    """Make a request that takes no time."""
+    (await bucket.acquire(lane)).done(200, {})
 
 
 @pytest.mark.parametrize(
@@ -285,6 +335,7 @@ def test_seeding_counts_what_an_earlier_process_sent(backend: str) -> None:
 
     async def main() -> None:
         bucket = TokenBucket(10, 60.0)
+        await anyio.sleep(100)
         bucket.seed([0.0, 30.0, 60.0, 60.1, 500.0])
         assert (bucket.snapshot().free, bucket.snapshot().next_token) == (7, 0.0)
         await anyio.sleep(10)
