@@ -105,7 +105,7 @@ def show_report(terminal: Terminal, made: Report) -> None:
     for (state, reason), number in made.reasons.items():
         terminal.item(f"  {number:>9,} ", f"{state.replace('_', ' ')}: {reason}")
     for reason, number in made.left_out.items():
-        terminal.item(f"  {number:>9,} ", f"left out when planned: {reason.replace('_', ' ')}")
+        terminal.item(f"  {number:>9,} ", f"left out when planned: {reason}")
     if made.delivered or made.failed:
         webhooks = f"delivered, {made.read:,} read, {made.failed:,} failed (webhooks)"
         terminal.item(f"  {made.delivered:>9,} ", webhooks)

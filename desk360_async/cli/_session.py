@@ -21,9 +21,9 @@ from ._terminal import Terminal
 # The client and the sandbox are slow to load, and a command's help needs neither.
 if TYPE_CHECKING:
     from desk360_async import AsyncDesk360, TokenBucket
-    from desk360_async.sandbox import Sandbox
+    from desk360_async.sandbox import Account, Sandbox
 
-__all__ = ["MINUTE", "SAMPLE", "Session", "confirm", "open_session", "run"]
+__all__ = ["MINUTE", "SAMPLE", "Session", "account_in", "confirm", "open_session", "run"]
 
 # Seconds. The sandbox that a command makes has a short minute: a list then shows in seconds what it does.
 MINUTE = 3.0
@@ -138,18 +138,30 @@ def _sandbox_url(common: Common) -> str | None:
 
 def _made(common: Common) -> "tuple[Sandbox, int]":
     """Make a sandbox, and choose an integration: without `--live`, the environment's is somebody else's."""
-    from desk360_async.sandbox import Sandbox, StoredMedia, load_account
+    from desk360_async.sandbox import Sandbox, StoredMedia
 
-    try:
-        account = load_account(common.account) if common.account else None
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"--account: {error}") from None
-    sandbox = Sandbox(limit=60, period=MINUTE, account=account)
+    sandbox = Sandbox(limit=60, period=MINUTE, account=account_in(common.account))
     known = [integration["id"] for integration in sandbox.account.integrations]
     chosen = common.integration or (known[0] if known else 1)
     text = b"A file from the sandbox.\n"
     sandbox.media.put(StoredMedia(SAMPLE, chosen, "sample.txt", "text/plain", text))
     return sandbox, chosen
+
+
+def account_in(path: Path | None) -> "Account | None":
+    """Return the sandbox's account in a file.
+
+    Raises:
+        ConfigurationError: if it can't be read, or holds something else.
+    """
+    from desk360_async.sandbox import load_account
+
+    try:
+        return load_account(path) if path else None
+    except OSError as error:
+        raise ConfigurationError(f"--account {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"--account: {error}") from None
 
 
 def confirm(session: Session, recipients: int, *, sure: bool) -> None:

@@ -92,7 +92,7 @@ def plan(
         show_plan(session.terminal, name, made)
         if made.left_out and not session.terminal.json:
             for line, reason, _ in (await campaign.skipped())[:20]:
-                session.terminal.remark(f"  line {line:,}: {reason.replace('_', ' ')}")
+                session.terminal.remark(f"  line {line:,}: {reason}")
         if dry_run:
             async for message in campaign.dry_run():
                 session.terminal.say(f"  {message}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
@@ -63,7 +64,10 @@ def listen(
 
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigurationError(f"--host {host} --port {port}: {os.strerror(error.errno or 0)}") from None
 
 
 def _showing(terminal: Terminal, secret: str, file: IO[str] | None) -> "WebhookReceiver":

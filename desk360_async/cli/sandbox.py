@@ -1,10 +1,12 @@
 """`desk360 sandbox`: a server that behaves like Desk360's, on this machine."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from desk360_async import ConfigurationError
 
+from ._session import account_in
 from ._terminal import Terminal
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ def sandbox(
     read_after: float = 2.0,
     allow_remote: bool = False,
     allow_remote_webhook: bool = False,
+    json: bool = False,
 ) -> int:
     """Run a server that behaves like Desk360's, until Ctrl-C.
 
@@ -45,36 +48,44 @@ def sandbox(
         read_after: Seconds until a message is said to be read [else: 2].
         allow_remote: Listen on an address that other machines reach.
         allow_remote_webhook: Let the webhook's URL be another machine's.
+        json: Print where it listens as JSON; words go to stderr.
     """
-    from desk360_async.sandbox import Sandbox, load_account
+    from desk360_async.sandbox import Sandbox
     from desk360_async.sandbox import run as serve
 
-    terminal = Terminal()
+    terminal = Terminal(json=json)
     try:
-        known = load_account(account) if account else None
         limits: dict[str, Any] = {"limit": limit, "period": period, "window": window}
         delays: dict[str, Any] = {"delivered_after": delivered_after, "read_after": read_after}
         made = Sandbox(
             **limits | delays,
             other_traffic=other_traffic,
-            account=known,
+            account=account_in(account),
             webhook=webhook,
             allow_remote_webhook=allow_remote_webhook,
         )
         serve(made, host, port, allow_remote=allow_remote, on_start=lambda at: _tell(terminal, made, at))
     except ValueError as error:
         raise ConfigurationError(
-            str(error).replace("allow_remote_webhook=True", "--allow-remote-webhook")
+            str(error)
+            .replace("allow_remote_webhook=True", "--allow-remote-webhook")
+            .replace("allow_remote=True", "--allow-remote")
         ) from None
+    except OSError as error:
+        raise ConfigurationError(f"--host {host} --port {port}: {os.strerror(error.errno or 0)}") from None
     terminal.note(f"\n{made.accepted:,} messages taken, {made.refusals:,} requests refused (429).")
     return 0
 
 
 def _tell(terminal: Terminal, made: "Sandbox", server: "RunningServer") -> None:
-    integrations = ", ".join(str(row["id"]) for row in made.account.integrations)
+    ids = [row["id"] for row in made.account.integrations]
+    if terminal.json:
+        limits = {"limit": made.throttle.limit, "period": made.throttle.period}
+        terminal.data({"url": server.url, "api_key": made.api_key, "integrations": ids, **limits})
+        return
     terminal.say(f"A sandbox for Desk360 listens at {server.url}; Ctrl-C stops it.", "bold")
     terminal.say(f"  API key         {made.api_key}")
-    terminal.say(f"  integrations    {integrations}")
+    terminal.say(f"  integrations    {', '.join(map(str, ids))}")
     terminal.say(f"  rate limit      {made.throttle.limit} requests in {made.throttle.period:g} s")
     terminal.say(f"  received        {server.url}/_sandbox/received")
     if made.webhooks.target:

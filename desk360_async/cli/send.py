@@ -81,8 +81,8 @@ def location(
     *,
     latitude: float,
     longitude: float,
-    name: str = "",
-    address: str = "",
+    name: str,
+    address: str,
     common: Common = DEFAULTS,
 ) -> int:
     """Send a place on the map.

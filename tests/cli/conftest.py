@@ -1,7 +1,13 @@
 """Runs `desk360` in this process, and a sandbox that can be asked what it received."""
 
 import json
-from collections.abc import Iterator
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,7 +15,15 @@ import pytest
 from attrs import frozen
 
 from desk360_async.cli import main
+from desk360_async.cli._commands import COMMANDS
 from desk360_async.sandbox import Sandbox
+
+GROUPS = [command.name for command in COMMANDS if command.commands]
+LEAVES = [
+    *(command.name for command in COMMANDS if command.target),
+    *(f"{group.name} {command.name}" for group in COMMANDS for command in group.commands),
+]
+SECRET = "a-secret-of-sixteen-or-more"
 
 
 @frozen
@@ -77,3 +91,71 @@ def people(tmp_path: Path) -> Path:
     file = tmp_path / "people.csv"
     file.write_text("name,phone\nAda,+905551110001\nÇağla,+905551110002\n小明,+905551110003\n", "utf-8")
     return file
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Somebody's web app."""
+
+    got: list[bytes]
+    status: int
+
+    def do_POST(self) -> None:
+        """Take a webhook."""
+        self.got.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(type(self).status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, type[Hook]]]:
+    """A web app that listens, and what it got."""
+    kind = type("One", (Hook,), {"got": [], "status": 200})
+    with HTTPServer(("127.0.0.1", 0), kind) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/hooks/{SECRET}", kind
+        server.shutdown()
+        thread.join()
+
+
+class Command:
+    """`desk360` in a process of its own, read line by line."""
+
+    def __init__(self, *words: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1"}
+        command = [sys.executable, "-m", "desk360_async.cli", *words]
+        self.process = subprocess.Popen(
+            command, stdout=-1, stderr=-1, text=True, encoding="utf-8", env=environment
+        )
+
+    def line(self) -> str:
+        """Wait for the next line on stdout."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def stop(self) -> tuple[int, str]:
+        """Press Ctrl-C; return the exit code, and what stands on stderr."""
+        self.process.send_signal(signal.SIGINT)
+        _, err = self.process.communicate(timeout=20)
+        return self.process.returncode, err
+
+
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Command]]:
+    """What starts commands, and leaves none running."""
+    started: list[Command] = []
+
+    def begin(*words: str) -> Command:
+        started.append(Command(*words))
+        return started[-1]
+
+    yield begin
+    for command in started:
+        command.process.kill()
+        command.process.communicate()

@@ -14,13 +14,7 @@ from desk360_async.cli._app import app
 from desk360_async.cli._commands import COMMANDS, EXIT_CODES
 from desk360_async.cli._help import help_for
 
-from .conftest import Desk360
-
-GROUPS = [command.name for command in COMMANDS if command.commands]
-LEAVES = [
-    *(command.name for command in COMMANDS if command.target),
-    *(f"{group.name} {command.name}" for group in COMMANDS for command in group.commands),
-]
+from .conftest import GROUPS, LEAVES, Desk360
 
 
 @pytest.mark.smoke

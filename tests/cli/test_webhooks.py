@@ -6,11 +6,7 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +18,9 @@ from desk360_async.cli.listen import _showing
 from desk360_async.testing import WEBHOOKS, webhook_sample
 from desk360_async.webhooks import MessageReceived, StatusUpdate, UnknownEvent, parse
 
-from .conftest import Desk360
+from .conftest import SECRET, Desk360, Start
 
 pytestmark = pytest.mark.real
-SECRET = "a-secret-of-sixteen-or-more"
-
-
-class Hook(BaseHTTPRequestHandler):
-    """Somebody's web app."""
-
-    got: list[bytes]
-    status: int
-
-    def do_POST(self) -> None:
-        """Take a webhook."""
-        self.got.append(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(type(self).status)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Keep quiet."""
-
-
-@pytest.fixture
-def hook() -> Iterator[tuple[str, type[Hook]]]:
-    """A web app that listens, and what it got."""
-    kind = type("One", (Hook,), {"got": [], "status": 200})
-    with HTTPServer(("127.0.0.1", 0), kind) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/hooks/{SECRET}", kind
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("kind", WEBHOOKS)
@@ -122,46 +89,6 @@ def test_what_can_not_be_is_refused(desk360: Desk360, words: tuple[str, ...], pr
     """With the fix."""
     run = desk360(*words)
     assert (run.code, problem in run.err) == (2, True)
-
-
-class Command:
-    """`desk360` in a process of its own, read line by line."""
-
-    def __init__(self, *words: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1"}
-        command = [sys.executable, "-m", "desk360_async.cli", *words]
-        self.process = subprocess.Popen(
-            command, stdout=-1, stderr=-1, text=True, encoding="utf-8", env=environment
-        )
-
-    def line(self) -> str:
-        """Wait for the next line on stdout."""
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().rstrip("\n")
-
-    def stop(self) -> tuple[int, str]:
-        """Press Ctrl-C; return the exit code, and what stands on stderr."""
-        self.process.send_signal(signal.SIGINT)
-        _, err = self.process.communicate(timeout=20)
-        return self.process.returncode, err
-
-
-Start = Callable[..., Command]
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Command]]:
-    """What starts commands, and leaves none running."""
-    started: list[Command] = []
-
-    def begin(*words: str) -> Command:
-        started.append(Command(*words))
-        return started[-1]
-
-    yield begin
-    for command in started:
-        command.process.kill()
-        command.process.communicate()
 
 
 def test_what_is_triggered_is_heard(desk360: Desk360, start: Start, tmp_path: Path) -> None:

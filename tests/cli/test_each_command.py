@@ -1,0 +1,192 @@
+"""Each command against the sandbox over TCP: for people, and as JSON with nothing else on stdout."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from desk360_async.sandbox import Fault, StoredMedia
+
+from .conftest import LEAVES, SECRET, Desk360, Server, Start
+
+pytestmark = pytest.mark.real
+
+TO = "+905551112233"
+LANGUAGE = ("--language", "English")
+PLACE = ("--latitude", "41.04", "--longitude", "29.02", "--name", "Shop", "--address", "Beşiktaş")
+FROM_A_LIST = ("--template", "birthday", *LANGUAGE, "--map", "body-1=name")
+# Words behind each command, what a person reads on stdout, and what the JSON there holds.
+RUNS: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "send text": ((TO, "hi"), "Accepted: ", "message_id"),
+    "send template": ((TO, "welcome", *LANGUAGE), "Accepted: ", "message_id"),
+    "send list": (("people.csv", *FROM_A_LIST), "3 accepted, 0 not sent, 0 unknown", "message_id"),
+    "send media": ((TO, "people.csv"), "people.csv (document)", "medias"),
+    "send location": ((TO, *PLACE), "Accepted: ", "message_id"),
+    "send contact": ((TO, "--name", "Ada Lovelace"), "Accepted: ", "message_id"),
+    "send interactive": ((TO, "Well?", "--button", "y=Yes"), "Accepted: ", "message_id"),
+    "send location-request": ((TO, "Where?"), "Accepted: ", "message_id"),
+    "campaign plan": (("autumn", "people.csv", *FROM_A_LIST), "3 recipients, 3 to be sent", "bulk_requests"),
+    "campaign run": (("spring",), "3 accepted · 0 not sent · 0 unknown", "accepted"),
+    "campaign resume": (("spring",), "3 accepted · 0 not sent · 0 unknown", "accepted"),
+    "campaign status": (("spring",), "0 accepted · 0 not sent · 0 unknown · 3 pending", "pending"),
+    "campaign report": (("spring",), "0 accepted · 0 not sent · 0 unknown · 3 pending", "pending"),
+    "campaign resolve": (("spring", "--sent", "--all"), "0 accepted · 0 not sent", "pending"),
+    "templates list": ((), "78  welcome ", "translations"),
+    "templates show": (("welcome",), "welcome (78)", "translations"),
+    "integrations": ((), "11  YourIntegration1  +905554443322", "id"),
+    "read": ((TO, "gBEG1"), "Marked as read: 1 of 1", "message_ids"),
+    "media save": (("kept",), "note.txt (5 bytes)", "bytes"),
+    "limits": ((), "requests a period", "server"),
+}  # fmt: skip
+# What makes its own server, or is one; the tests below run them.
+OTHERS = {"demo", "docs", "listen", "sandbox", "trigger"}
+
+
+@pytest.fixture
+def scene(
+    desk360: Desk360, server: Server, people: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Server:
+    """A sandbox that the environment names, with a file to be had, a list, and a campaign that is planned."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DESK360_BASE_URL", server.url)
+    server.sandbox.media.put(StoredMedia("kept", 11, "note.txt", "text/plain", b"hello"))
+    assert desk360("campaign", "plan", "spring", people, *FROM_A_LIST).code == 0
+    return server
+
+
+def test_each_command_is_run_here() -> None:
+    """A new one needs a line above."""
+    assert sorted([*RUNS, *OTHERS]) == sorted(LEAVES)
+
+
+@pytest.mark.usefixtures("scene")
+@pytest.mark.parametrize("command", RUNS)
+def test_for_people(desk360: Desk360, command: str) -> None:
+    """The result is on stdout, where it leads on stderr."""
+    words, expected, _ = RUNS[command]
+    run = desk360(*command.split(), *words)
+    assert (run.code, expected in run.out) == (0, True)
+    offline = command in ("campaign status", "campaign report", "campaign resolve")
+    assert run.err.startswith("Not live: requests go to the sandbox at") is not offline
+    assert TO not in run.out + run.err
+
+
+@pytest.mark.usefixtures("scene")
+@pytest.mark.parametrize("command", RUNS)
+def test_as_json(desk360: Desk360, command: str) -> None:
+    """One object, or one a line, and nothing else on stdout."""
+    words, _, field = RUNS[command]
+    run = desk360(*command.split(), *words, "--json")
+    assert run.code == 0
+    assert run.json
+    assert all(field in value for value in run.json)
+
+
+def test_the_demo_as_json(desk360: Desk360) -> None:
+    """The list's results, the plan, the batches and the end."""
+    rows = desk360("demo", "--count", "5", "--campaign", "300", "--json").json
+    assert [row["line"] for row in rows if "line" in row] != []
+    assert [row["recipients"] for row in rows if row.get("name") == "demo"] == [300]
+    assert rows[-1]["accepted"] == 300
+
+
+def test_the_sandbox_as_json(start: Start) -> None:
+    """Where it listens, on a line that a script can wait for."""
+    command = start("sandbox", "--port", "0", "--json", "--limit", "7")
+    said = json.loads(command.line())
+    assert said["url"].startswith("http://127.0.0.1:")
+    assert (said["api_key"], said["integrations"], said["limit"]) == ("sandbox-key", [11, 22], 7)
+    httpx.get(f"{said['url']}/_sandbox/received")  # until it answers, it doesn't care for signals either
+    assert command.stop()[0] == 0
+
+
+@pytest.mark.parametrize("command", ["sandbox", "listen"])
+def test_a_port_that_is_taken_is_named(desk360: Desk360, server: Server, command: str) -> None:
+    """In one line, with the option that mends it."""
+    port = server.url.rpartition(":")[2]
+    run = desk360(command, "--port", port)
+    assert (run.code, run.out) == (2, "")
+    assert run.err == f"desk360: --host 127.0.0.1 --port {port}: Address already in use\n"
+
+
+# ── what a campaign's commands say beside ──────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("scene")
+def test_a_dry_run_shows_the_messages(desk360: Desk360) -> None:
+    """Nobody's whole number is in them."""
+    run = desk360("campaign", "plan", "spring", "people.csv", *FROM_A_LIST, "--dry-run")
+    assert run.out.count("TemplateMessage(") == 3
+    assert "+905551110001" not in run.out
+
+
+def test_the_way_on_has_what_a_campaign_needs_again(desk360: Desk360, scene: Server, tmp_path: Path) -> None:
+    """Whoever copies it sends the same, and still to nobody who opted out."""
+    (tmp_path / "never.txt").write_text("+905551110003\n")
+    scene.sandbox.faults.add(Fault("status", status=500))
+    words = ("spring", "--opt-out", "never.txt", "--max-failures", "0", "--base-url", scene.url)
+    run = desk360("campaign", "run", "--concurrency", "1", *words)
+    assert run.code == 4
+    way_on = run.err.partition("Go on with:  desk360 ")[2].splitlines()[0].split()
+    assert way_on[:3] == ["campaign", "resume", "spring"]
+    assert set(words) <= set(way_on)
+    scene.sandbox.faults.clear()
+    assert "1 skipped" in desk360(*way_on).out
+
+
+@pytest.mark.usefixtures("scene")
+def test_what_was_resolved_is_in_the_report(desk360: Desk360, scene: Server) -> None:
+    """How many requests there were, who is what and why, and who said so."""
+    scene.sandbox.faults.add(Fault("status", status=500))
+    assert desk360("campaign", "run", "spring").code == 4
+    assert "unknown: " in desk360("campaign", "report", "spring").out
+    assert desk360("campaign", "resolve", "spring", "--not-sent", "--phone", "+905551110001").code == 0
+    report = desk360("campaign", "report", "spring", "--out", "all.csv")
+    assert report.code == 4
+    assert "1 not sent" in report.out
+    assert "resolved " in report.out
+    assert "requests in " in report.out
+    assert "3 lines in all.csv" in report.err
+
+
+# ── errors as JSON ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("scene")
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (("sned",), 2, {"outcome": "not_sent", "error": "ConfigurationError"}),
+        (("send", "text", TO, "hi", "--lvie"), 2, {"outcome": "not_sent", "error": "ConfigurationError"}),
+        (("send", "text", "0555", "hi"), 2, {"outcome": "not_sent", "error": "InvalidMessage"}),
+        (("media", "save", "nobodys"), 3, {"outcome": None, "error": "NotFound"}),
+        (("media", "save", "kept", "no/file"), 3, {"outcome": None, "error": "FileNotFoundError"}),
+        (("campaign", "report", "nobodys"), 3, {"error": "LedgerError"}),
+    ],
+)
+def test_errors_are_objects_too(
+    desk360: Desk360, words: tuple[str, ...], code: int, expected: dict[str, Any]
+) -> None:
+    """On stdout, each with its outcome, its class and the reason."""
+    run = desk360(*words, "--json")
+    (shown,) = run.json
+    assert run.code == code
+    assert expected.items() <= shown.items()
+    assert shown["reason"]
+
+
+def test_whose_file_it_is(desk360: Desk360, tmp_path: Path) -> None:
+    """A file that isn't there is named with its option."""
+    for command in ("sandbox", "integrations"):
+        run = desk360(command, "--account", tmp_path / "none.json")
+        assert run.code == 2
+        assert run.err.endswith(f"desk360: --account {tmp_path / 'none.json'}: No such file or directory\n")
+
+
+def test_a_secret_is_not_repeated_by_the_listener(desk360: Desk360) -> None:
+    """A secret that can't be one is refused, without showing it."""
+    run = desk360("listen", "--port", "0", "--secret", f"{SECRET}/x")
+    assert run.code == 2
+    assert SECRET not in run.err
