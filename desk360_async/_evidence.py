@@ -4,7 +4,7 @@ The exception's class is no proof: the same one comes whether the server did its
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from ._verdict import Reach
 
@@ -77,10 +77,10 @@ def orphans(pool: Any, evidence: Evidence) -> list[Any]:
     A request that ended stays in the pool for ever, its connection with it, if `Task.cancel` strikes while
     httpcore closes the answer: so ours is taken out first.
     """
-    connections = getattr(pool, "_connections", None)
-    requests = getattr(pool, "_requests", None)
-    if not isinstance(connections, list) or not isinstance(requests, list):
+    house = getattr(pool, "_connections", None), getattr(pool, "_requests", None)
+    if not all(isinstance(part, list) for part in house):
         return []  # another transport, or a later httpcore that keeps its own house
+    connections, requests = cast("tuple[list[Any], list[Any]]", house)
     requests[:] = [r for r in requests if r.request.extensions.get("trace") is not evidence]
     owned = {id(getattr(request, "connection", None)) for request in requests}
     lost = [c for c in connections if id(c) not in owned and not c.is_idle() and not c.is_closed()]
