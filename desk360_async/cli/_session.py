@@ -1,6 +1,7 @@
 """Where a command's requests go: a sandbox made for it, one that runs on this machine, or Desk360 itself."""
 
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,10 +21,12 @@ from ._terminal import Terminal
 
 # The client and the sandbox are slow to load, and a command's help needs neither.
 if TYPE_CHECKING:
-    from desk360_async import AsyncDesk360, TokenBucket
+    from desk360_async import AsyncDesk360, SendResult, TokenBucket
     from desk360_async.sandbox import Account, Sandbox
 
 __all__ = ["MINUTE", "SAMPLE", "Session", "account_in", "confirm", "open_session", "run"]
+
+Sink = Callable[["SendResult"], None]
 
 # Seconds. The sandbox that a command makes has a short minute: a list then shows in seconds what it does.
 MINUTE = 3.0
@@ -47,18 +50,24 @@ class Session:
     sandbox: "Sandbox | None" = None
 
 
-def run(common: Common, work: Callable[[Session], Awaitable[int]]) -> int:
-    """Open a session, do the work in it, and return its exit code."""
+def run(common: Common, work: Callable[[Session], Awaitable[int]], on_result: Sink | None = None) -> int:
+    """Open a session, do the work in it, and return its exit code.
+
+    Args:
+        common: the shared options.
+        work: what to do.
+        on_result: hears the end of every send, also of one that Ctrl-C ends.
+    """
 
     async def all_of_it() -> int:
-        async with open_session(common) as session:
+        async with open_session(common, on_result) as session:
             return await work(session)
 
     return anyio.run(all_of_it)
 
 
 @asynccontextmanager
-async def open_session(common: Common) -> AsyncGenerator[Session]:
+async def open_session(common: Common, on_result: Sink | None = None) -> AsyncGenerator[Session]:
     """Open the client that the shared options ask for, and say where it leads.
 
     Raises:
@@ -69,17 +78,18 @@ async def open_session(common: Common) -> AsyncGenerator[Session]:
         sandbox = None
         if common.live:
             key = parse_api_key(read_key(common.key_file))
-            client = _client(common, key, common.base_url, common.integration)
+            client = _client(common, key, common.base_url, common.integration, on_result)
             terminal.note(f"Live: requests go to {_host(client)}.", "bold")
         elif url := _sandbox_url(common):
-            client = _client(common, _SANDBOX_KEY, url, common.integration or _FIRST_INTEGRATION)
+            client = _client(common, _SANDBOX_KEY, url, common.integration or _FIRST_INTEGRATION, on_result)
             terminal.note(f"Not live: requests go to the sandbox at {url}.", "bold")
         else:
             from desk360_async import TokenBucket
 
             sandbox, chosen = _made(common)
             server = await stack.enter_async_context(sandbox.serve())
-            client = _client(common, _SANDBOX_KEY, server.url, chosen, TokenBucket(60, MINUTE))
+            bucket = TokenBucket(60, MINUTE)
+            client = _client(common, _SANDBOX_KEY, server.url, chosen, on_result, bucket)
             terminal.note(f"Not live: requests go to a sandbox, whose minute lasts {MINUTE:g} s.", "bold")
         yield Session(await stack.enter_async_context(client), terminal, common, sandbox)
 
@@ -112,6 +122,7 @@ def _client(
     key: str,
     base_url: str | None,
     integration: int | None,
+    on_result: Sink | None,
     limiter: "TokenBucket | None" = None,
 ) -> "AsyncDesk360":
     from desk360_async import AsyncDesk360
@@ -119,7 +130,12 @@ def _client(
     if common.verbose:
         show_logs(key)
     return AsyncDesk360(
-        key, integration_id=integration, base_url=base_url, timeout=common.timeout, limiter=limiter
+        key,
+        integration_id=integration,
+        base_url=base_url,
+        timeout=common.timeout,
+        limiter=limiter,
+        on_result=on_result,
     )
 
 
@@ -181,8 +197,18 @@ def confirm(session: Session, recipients: int, *, sure: bool) -> None:
         raise ConfigurationError(
             f"a live send to {recipients:,} recipients must be confirmed: run it in a terminal, or add --yes"
         )
-    session.terminal.note(
-        f"This sends to {recipients:,} people, and costs money. Type their number to go on:"
-    )
-    if input().strip().replace(",", "") != str(recipients):
+    question = f"This sends to {recipients:,} people, and costs money. Type their number to go on:"
+    if _answer(session.terminal, question).replace(",", "") != str(recipients):
         raise ConfigurationError("not confirmed; nothing was sent")
+
+
+def _answer(terminal: Terminal, question: str) -> str:
+    # asyncio's own handler would only note a Ctrl-C, and let the line that is typed after it count.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        terminal.note(question)
+        return input().strip()
+    except EOFError:
+        return ""
+    finally:
+        signal.signal(signal.SIGINT, before)

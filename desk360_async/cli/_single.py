@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from desk360_async import BulkSent, Message, SentMedia
+from desk360_async import BulkSent, Desk360Error, Message, Outcome, SendResult, SentMedia
 from desk360_async._errors import mask_phone
 
 from ._options import Common
@@ -40,7 +40,14 @@ def send_one(common: Common, make: Callable[[], Message], *, recipients: int = 1
             terminal.say(f"Accepted: {reply.message_id}", "green")
         return 4 if isinstance(reply, BulkSent) and reply.unlisted else 0
 
-    return run(common, work)
+    ended: list[SendResult] = []
+    try:
+        return run(common, work, ended.append)
+    except KeyboardInterrupt:
+        if any(result.outcome is Outcome.UNKNOWN for result in ended):
+            # More than an interrupt: whoever only sees that would send it again.
+            raise Desk360Error("interrupted while it was on the wire", outcome=Outcome.UNKNOWN) from None
+        raise
 
 
 def _tell_files(terminal: Terminal, reply: SentMedia) -> None:

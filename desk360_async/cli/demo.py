@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from desk360_async.campaigns import BatchResult, Campaign, Recipient
+from desk360_async.campaigns import BatchResult, Campaign, Done, Recipient
 
-from ._campaigning import code_of, show_plan, show_report, watch
+from ._campaigning import code_of, show_counts, show_plan, show_report, watch
 from ._options import Common
 from ._rows import Letter
 from ._session import MINUTE, Session, run
@@ -50,7 +50,8 @@ def demo(
 
     async def work(session: Session) -> int:
         with tempfile.TemporaryDirectory() as folder:
-            await _send_list(session, Path(folder), count, out)
+            if await _interrupted_list(session, Path(folder), count, out):
+                return 130
             return await _run_campaign(session, Path(folder), campaign) if campaign else 0
 
     # Of the shared options only those that make sense: a demo is never live. Nor does it go to the sandbox
@@ -58,7 +59,8 @@ def demo(
     return run(Common(json=json, quiet=quiet, verbose=verbose, base_url=""), work)
 
 
-async def _send_list(session: Session, folder: Path, count: int, out: Path | None) -> None:
+async def _interrupted_list(session: Session, folder: Path, count: int, out: Path | None) -> bool:
+    """Send the list; return whether Ctrl-C ended it."""
     file = folder / "people.csv"
     write_list(file, count)
     session.terminal.remark(
@@ -66,8 +68,9 @@ async def _send_list(session: Session, folder: Path, count: int, out: Path | Non
         "What it refuses here is meant to be refused."
     )
     letter = Letter("order_shipped", "English", {"body-1": "name", "body-2": "order"})
-    await Mailing(file, letter, out=out, lane="bulk").send(session)
+    dispatch = await Mailing(file, letter, out=out, lane="bulk").deliver(session)
     _account(session)
+    return dispatch.interrupted
 
 
 async def _run_campaign(session: Session, folder: Path, count: int) -> int:
@@ -85,6 +88,9 @@ async def _run_campaign(session: Session, folder: Path, count: int) -> int:
             taken += event.accepted if isinstance(event, BatchResult) else 0
             if taken > made.pending / 3:
                 break
+            if isinstance(event, Done) and event.end == "interrupted":
+                show_counts(terminal, event.counts)
+                return code_of(event.counts, event)
     terminal.remark(f"Stopped in the middle, after {taken:,}; a crash would do as well. It goes on:")
     async with campaign.resume(session.client) as events:
         done = await watch(session, events, (await campaign.status()).pending)

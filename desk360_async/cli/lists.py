@@ -98,6 +98,16 @@ class Mailing:
     sure: bool = False
 
     async def send(self, session: Session) -> int:
+        """Send it, and return the exit code.
+
+        Raises:
+            Desk360Error: as `deliver` does.
+            OSError: as `deliver` does.
+        """
+        dispatch = await self.deliver(session)
+        return dispatch.tally.exit_code() or (130 if dispatch.interrupted else 0)
+
+    async def deliver(self, session: Session) -> Dispatch:
         """Check everything that can be checked, ask, send, and say what became of it.
 
         Raises:
@@ -114,8 +124,7 @@ class Mailing:
             dispatch = Dispatch(session.client, session.terminal, writer, meter)
             await dispatch.send(recipients, evolve(letter), lane)
         self._sum_up(session, dispatch, anyio.current_time() - began)
-        code = dispatch.tally.exit_code()
-        return code or (130 if dispatch.interrupted else 0)
+        return dispatch
 
     async def _filled(self, session: Session, recipients: Recipients) -> Letter:
         """Check the template once, before the first send, instead of failing on every row."""

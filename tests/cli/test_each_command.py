@@ -1,6 +1,7 @@
 """Each command against the sandbox over TCP: for people, and as JSON with nothing else on stdout."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,29 @@ def test_what_was_resolved_is_in_the_report(desk360: Desk360, scene: Server) -> 
     assert "resolved " in report.out
     assert "requests in " in report.out
     assert "3 lines in all.csv" in report.err
+
+
+# ── Ctrl-C ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("send", "text", TO, "hi"), 4, "unknown whether it was sent: interrupted while it was on the wire"),
+        (("templates", "list"), 130, "\ndesk360: interrupted\n"),
+    ],
+)
+def test_ctrl_c_on_the_wire_tells_a_send_from_a_read(
+    start: Start, server: Server, words: tuple[str, ...], code: int, said: str
+) -> None:
+    """Whoever took an interrupted send for one that did not happen would send it again."""
+    server.sandbox.faults.add(Fault("stall"))
+    command = start(*words, "--base-url", server.url)
+    while not server.sandbox.counted:
+        assert command.process.poll() is None
+        time.sleep(0.01)
+    ended, err = command.stop()
+    assert (ended, said in err, "Traceback" in err) == (code, True, False)
 
 
 # ── errors as JSON ─────────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,7 @@
 """`desk360 send list`: every row gets a result, bad rows are skipped, and nobody is written to twice."""
 
 import csv
+import fcntl
 import io
 import os
 import pty
@@ -8,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -351,6 +353,31 @@ def test_number_of_recipients_is_typed(
     assert (run.code, len(live.sandbox.received)) == (code, sent)
 
 
+@pytest.mark.real
+@pytest.mark.parametrize(("key", "code"), [(b"\x03", 130), (b"\x04", 2)])
+def test_leaving_the_question_sends_nothing(
+    live: Server, people: Path, tmp_path: Path, key: bytes, code: int
+) -> None:
+    """Ctrl-C and Ctrl-D at once, whatever is typed after them."""
+    ours, theirs = pty.openpty()
+    words = ("send", "list", people, *BIRTHDAY, "--live", "--out", tmp_path / "results.csv")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "desk360_async.cli", *map(str, words)],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while b"to go on:" not in shown:
+        shown += os.read(ours, 4096)
+    os.write(ours, key)
+    os.write(ours, b"3\n")
+    assert process.wait(timeout=20) == code
+    os.close(ours)
+    assert not live.sandbox.received
+    assert not (tmp_path / "results.csv").exists()
+
+
 # ── in the terminal ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -493,6 +520,28 @@ def test_demo(desk360: Desk360, tmp_path: Path) -> None:
     assert "this sandbox takes 60 in 3 s" in run.err
     assert "37 messages taken, 37 different phones, 0 refusals" in run.err
     assert len(results(out)) == 40
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("count", "people", "next_part"), [("200", "300", "And now"), ("4", "20000", "It goes on")]
+)
+def test_ctrl_c_ends_the_demo(
+    desk360: Desk360, monkeypatch: pytest.MonkeyPatch, count: str, people: str, next_part: str
+) -> None:
+    """In the list and in the campaign; what comes behind isn't begun."""
+    made: list[Sandbox] = []
+    make = _session._made
+
+    def remember(common: Any) -> Any:
+        sandbox, chosen = make(common)
+        made.append(sandbox)
+        return sandbox, chosen
+
+    monkeypatch.setattr(_session, "_made", remember)
+    with interrupting(lambda: bool(made) and made[0].accepted >= 10):
+        run = desk360("demo", "--count", count, "--campaign", people)
+    assert (run.code, next_part in run.err) == (130, False)
 
 
 @pytest.mark.parametrize("words", [("--host", "0.0.0.0"), ("--limit", "0"), ("--account", os.devnull)])
