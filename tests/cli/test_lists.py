@@ -361,19 +361,17 @@ def test_leaving_the_question_sends_nothing(
     """Ctrl-C and Ctrl-D at once, whatever is typed after them."""
     ours, theirs = pty.openpty()
     words = ("send", "list", people, *BIRTHDAY, "--live", "--out", tmp_path / "results.csv")
-    process = subprocess.Popen(
+    with os.fdopen(ours, "r+b", buffering=0) as terminal, subprocess.Popen(
         [sys.executable, "-m", "desk360_async.cli", *map(str, words)],
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )  # fmt: skip
-    os.close(theirs)
-    shown = b""
-    while b"to go on:" not in shown:
-        shown += os.read(ours, 4096)
-    os.write(ours, key)
-    os.write(ours, b"3\n")
-    assert process.wait(timeout=20) == code
-    os.close(ours)
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        while b"to go on:" not in shown:
+            shown += terminal.read(4096)
+        terminal.write(key + b"3\n")
+    assert process.returncode == code
     assert not live.sandbox.received
     assert not (tmp_path / "results.csv").exists()
 
