@@ -96,6 +96,10 @@ class HostLimiter:
     async def acquire(self, lane: Lane = "interactive", max_wait: float | None = None) -> Permit:
         """Wait for a token; as `TokenBucket.acquire`.
 
+        Args:
+            lane: `"interactive"` or `"bulk"`.
+            max_wait: seconds; None waits as long as it takes.
+
         Raises:
             RateLimitWaitTooLong: no token can be had within `max_wait`; as soon as that is certain.
             ConfigurationError: no such lane, a negative `max_wait`, or a file that can't be used.
@@ -225,7 +229,11 @@ class HostLimiter:
         )
 
     def seed(self, ages: Iterable[float]) -> None:
-        """Do nothing: the file remembers the requests that `TokenBucket.seed` has to be told about."""
+        """Do nothing: the file remembers the requests that `TokenBucket.seed` has to be told about.
+
+        Args:
+            ages: how many seconds ago each was complete.
+        """
 
     def close(self) -> None:
         """Write what is left to write, and close the file; the next `acquire` opens it again."""
