@@ -78,6 +78,7 @@ async def outcomes(bucket: TokenBucket, lane: Lane, patience: list[float]) -> li
         For each, when his wait ended, and the patience he had, or what he was told; in that order.
     """
     log: list[tuple[float, float | str]] = []
+    await anyio.sleep(3)
     permit = await bucket.acquire(lane)
     start = anyio.current_time()
 
@@ -114,6 +115,26 @@ def test_bulks_pace_is_foreseen_behind_a_gate_too(backend: str) -> None:
     """Two at the same moment there won't be."""
     log = run(backend, outcomes, TokenBucket(2, 10.0), "bulk", [66.0, 70.0, 72.0])
     assert [told for _, told in log] == [late(70, 66), 66.0, 72.0]
+
+
+def test_those_in_the_other_lane_are_not_bound_to_bulks_pace(backend: str) -> None:
+    """After the gate fifty go within 13 s, so bulk after them is neither given up nor refused."""
+
+    async def main() -> None:
+        bucket = TokenBucket()
+        permits = [await bucket.acquire() for _ in range(60)]
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(bucket.acquire)
+            tasks.start_soon(bucket.acquire, "bulk", 340.0)
+            await anyio.sleep(1)
+            permits.pop().done(429, {"retry-after": "298"})
+            for permit in permits:
+                permit.done(200, {})
+            await bucket.acquire("bulk", 339.0)
+        assert anyio.current_time() <= 340
+
+    run(backend, main)
 
 
 def test_it_ends_as_soon_as_it_is_certain(backend: str) -> None:

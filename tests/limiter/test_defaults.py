@@ -83,6 +83,7 @@ def test_the_next_loop_inherits_the_pause_and_the_limit(host: str) -> None:
         return default_limiter(host)._bucket
 
     theirs, ours = run("asyncio", refused), run("trio", heir)
+    assert ours.away == pytest.approx([at - 500 for at in theirs.away])
     for name in ("gate", "wary_until", "last_grant"):
         assert getattr(ours, name) == pytest.approx(getattr(theirs, name) - 500)
 
