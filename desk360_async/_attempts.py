@@ -1,6 +1,7 @@
 """What one call carries through its attempts, and what is said of each: no waiting and no I/O here."""
 
 import logging
+from collections.abc import Awaitable, Callable
 
 import anyio
 from attrs import frozen
@@ -15,6 +16,8 @@ from ._settings import RetryPolicy, Timeouts
 from ._verdict import Body, Reach, verdict
 
 log = logging.getLogger("desk360_async")
+
+OnAttempt = Callable[[], Awaitable[None]]
 
 
 @frozen(kw_only=True)
@@ -57,6 +60,15 @@ class Progress:
 
     def __init__(self) -> None:
         self.evidence: Evidence | None = None
+        self.veto: Exception | None = None
+
+    async def ask(self, on_attempt: OnAttempt) -> None:
+        """Let the caller prevent an attempt; whatever he raises is his, its outcome not this call's."""
+        try:
+            await on_attempt()
+        except Exception as error:
+            self.veto = error
+            raise
 
     def outcome(self, call: Call) -> Outcome:
         """Return what a cancelled call's outcome is."""
@@ -72,7 +84,13 @@ class Patience:
     def __init__(self, options: Options) -> None:
         self.max_wait = options.max_wait
         self.gates = options.retry.max_retry_after
+        self.refused = 0.0  # seconds that the last 429 asked for
         self.attempts = options.retry.attempts
+
+    def waited(self, seconds: float) -> None:
+        """Take a wait from what is left."""
+        if self.max_wait is not None:
+            self.max_wait = max(0.0, self.max_wait - seconds)
 
 
 def settle(permit: Permit, error: BaseException, evidence: Evidence) -> None:

@@ -1,5 +1,6 @@
 """AsyncDesk360: a short method for each endpoint, over one pipeline."""
 
+import inspect
 import logging
 import os
 import ssl
@@ -9,13 +10,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, overload
 from urllib.parse import urlsplit
 
+import anyio
 from attrs import evolve
 
 from . import _codec, _wire
-from ._attempts import Options, Progress
+from ._attempts import OnAttempt, Options, Patience, Progress
 from ._brake import Brake
 from ._calls import Call
-from ._delivery import Delivery, OnAttempt
+from ._delivery import Delivery
 from ._errors import ClientStateError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
 from ._http import Transport, check_proxy
 from ._inflate import ENCODINGS
@@ -32,16 +34,18 @@ from ._messages import (
     TextMessage,
 )
 from ._replies import Answer, BulkSent, Media, Reply, SendResult, Sent, SentMedia
-from ._resources import Integrations, TemplateCache, Templates
+from ._resources import Integrations, LookUp, TemplateCache, Templates
 from ._settings import (
     RetryPolicy,
     Timeouts,
+    check_parts,
     check_settings,
     parse_api_key,
     parse_base_url,
     parse_integration_id,
     parse_lane,
     parse_max_wait,
+    parse_retry,
     parse_timeouts,
 )
 from ._version import __version__
@@ -59,6 +63,9 @@ log = logging.getLogger("desk360_async")
 
 class _Same:
     """Stands for an option that isn't given; None is a value."""
+
+    def __repr__(self) -> str:
+        return "..."
 
 
 _SAME: Final = _Same()
@@ -85,8 +92,10 @@ class AsyncDesk360:
         verify: an SSL context; False trusts anybody.
         transport: an httpx.AsyncBaseTransport, for tests and other HTTP stacks.
         user_agent: appended to ours.
-        max_connections: at most so many requests on the wire at once.
-        on_result: called with the end of every send; it must not block.
+        max_connections: at most so many requests on the wire at once, from 1; a download counts until it
+            has begun.
+        on_result: called with the end of every send; it must not block. What can't be made into a message
+            was never a send.
 
     Raises:
         ConfigurationError: if a setting is missing or unusable; the message names it and the fix.
@@ -117,13 +126,14 @@ class AsyncDesk360:
         key = parse_api_key(api_key)
         url = parse_base_url(base_url, allow_http=allow_http)
         check_proxy(proxy)
-        check_settings(max_connections, user_agent, retry)
+        check_settings(max_connections, user_agent)
+        check_parts(limiter=limiter, transport=transport, verify=verify, on_result=on_result)
         self._options = Options(
             integration_id=parse_integration_id(integration_id),
             lane=parse_lane(lane),
             max_wait=parse_max_wait(max_wait),
             timeout=parse_timeouts(timeout),
-            retry=retry,
+            retry=parse_retry(retry),
         )
         self._delivery = Delivery(
             base_url=url,
@@ -170,7 +180,7 @@ class AsyncDesk360:
     async def aclose(self) -> None:
         """Take no more calls, end those that wait for the rate limit, let those on the wire finish, close.
 
-        What is on the wire is given `timeout.total` seconds.
+        What is on the wire is given `timeout.total` seconds, or what is left of its own longer timeout.
 
         Raises:
             ClientStateError: on a view, which can't be closed, and in another event loop.
@@ -185,6 +195,8 @@ class AsyncDesk360:
         Raises:
             ConfigurationError: if it is no whole number of 1 or more.
         """
+        if integration_id is None:
+            raise ConfigurationError("integration_id must be a whole number of 1 or more, got None")
         return self.with_options(integration_id=integration_id)
 
     def with_options(
@@ -210,14 +222,14 @@ class AsyncDesk360:
         """
         changes: dict[str, Any] = {}
         if not isinstance(integration_id, _Same):
+            # Not from the environment: who says None means none.
             changes["integration_id"] = parse_integration_id(integration_id, {})
         if not isinstance(lane, _Same):
             changes["lane"] = parse_lane(lane)
         if not isinstance(timeout, _Same):
             changes["timeout"] = parse_timeouts(timeout)
         if not isinstance(retry, _Same):
-            check_settings(1, None, retry)
-            changes["retry"] = retry
+            changes["retry"] = parse_retry(retry)
         if not isinstance(max_wait, _Same):
             changes["max_wait"] = parse_max_wait(max_wait)
         view = object.__new__(type(self))
@@ -229,8 +241,17 @@ class AsyncDesk360:
 
     @property
     def rate_limit(self) -> RateLimitStatus:
-        """What the limiter knows now, without I/O ("Rate Limit")."""
-        return self._delivery.limiter.snapshot()
+        """What the limiter knows now, without I/O ("Rate Limit").
+
+        Raises:
+            ClientStateError: outside an event loop, where the shared limiter isn't.
+        """
+        try:
+            return self._delivery.limiter.snapshot()
+        except anyio.NoEventLoopError:
+            raise ClientStateError(
+                "rate_limit is read inside an event loop, where the limiter lives"
+            ) from None
 
     # ── sending ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -276,23 +297,29 @@ class AsyncDesk360:
         on_attempt: OnAttempt | None = None,
     ) -> Reply:
         progress = Progress()
+        patience = Patience(self._options)
         call: Call | None = None
         try:
             await self._delivery.connected()
             if isinstance(message, TemplateMessage | TemplateBatch):
-                resolved: Message = await self.templates.resolve(message)
+                resolved: Message = await self.templates.resolve(message, LookUp(patience, brake))
             else:
                 resolved = message
             call = _wire.call_for(resolved, self._integration("sending"))
             reply: Reply = await self._delivery.deliver(
-                call, self._options, brake=brake, progress=progress, on_attempt=on_attempt
+                call,
+                self._options,
+                brake=brake,
+                progress=progress,
+                patience=patience,
+                on_attempt=on_attempt,
             )
-        except Desk360Error as error:
-            # A look-up of a template is a read, and has no outcome; the send that needed it has one.
-            error.outcome = error.outcome or Outcome.NOT_SENT
-            self._report(SendResult(index, item, message, error.outcome, None, error), sink)
-            raise
         except BaseException as error:
+            if isinstance(error, Desk360Error) and error is not progress.veto:
+                # A look-up of a template is a read, and has no outcome; the send that needed it has one.
+                error.outcome = error.outcome or Outcome.NOT_SENT
+                self._report(SendResult(index, item, message, error.outcome, None, error), sink)
+                raise
             outcome = progress.outcome(call) if call else Outcome.NOT_SENT
             how = Desk360Error(f"ended by {type(error).__name__}", outcome=outcome)
             how.__cause__ = error
@@ -473,7 +500,7 @@ class AsyncDesk360:
 
         Args:
             messages: any iterable or async iterable of messages, or of items for `build`.
-            build: makes a message of an item; an InvalidMessage from it is that item's result.
+            build: makes a message of an item, at once; an InvalidMessage from it is that item's result.
             concurrency: at most so many sends at once, 1 to 1,000; the rate limit decides the speed.
             lane: "bulk" stands back for interactive sends, and spreads what is free; short lists may use
                 "interactive".
@@ -487,6 +514,8 @@ class AsyncDesk360:
             raise InvalidMessage(
                 "messages", "takes a list or an (async) iterator of messages; wrap one in a list"
             )
+        if build is not None and (not callable(build) or inspect.iscoroutinefunction(build)):
+            raise ConfigurationError("build must be a plain function that makes a message of an item")
         from ._fanout import Results
 
         sender = self.with_options(lane=lane)
@@ -584,7 +613,7 @@ class AsyncDesk360:
 
         Args:
             method: the HTTP method.
-            path: relative, below `/v1`.
+            path: relative, below `/v1`; the vendor's own way of writing it, `/v1/…`, is the same.
             json: the body, if any.
             params: the query.
             idempotent: whether repeating it does no harm; GETs are.
@@ -599,6 +628,10 @@ class AsyncDesk360:
             raise InvalidMessage(
                 "json", f"can't be written as strict JSON: {type(error).__name__}"
             ) from error
+        if params is not None and not isinstance(params, Mapping):
+            raise InvalidMessage("params", f"must map names to values, not {type(params).__name__}")
+        if isinstance(path, str) and path.startswith("/v1/"):
+            path = path.removeprefix("/v1")
         call = _wire.free_call(method, path, content, params, idempotent=idempotent)
         return await self._call(call)  # type: ignore[no-any-return]  # the call's reader makes it
 

@@ -7,12 +7,21 @@ above it decides about retries.
 import os
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
 import anyio.lowlevel
 
-from ._attempts import Options, Patience, Progress, RetryQuota, connection_error, log_attempt, settle
+from ._attempts import (
+    OnAttempt,
+    Options,
+    Patience,
+    Progress,
+    RetryQuota,
+    connection_error,
+    log_attempt,
+    settle,
+)
 from ._brake import Brake
 from ._calls import Answered, Call
 from ._errors import ClientStateError, Desk360Error
@@ -29,7 +38,7 @@ from ._wire import read
 if TYPE_CHECKING:
     from ._uploads import Measures
 
-OnAttempt = Callable[[], Awaitable[None]]
+T = TypeVar("T")
 
 # One object per event loop, to tell them apart: comparing ids would take a dead loop for its successor.
 _loop_mark: anyio.lowlevel.RunVar[object] = anyio.lowlevel.RunVar("desk360_async.loop")
@@ -81,11 +90,12 @@ class Delivery:
         self._proxy = proxy
         self._verify = verify
         self._max_connections = max_connections
-        self._brake = Brake()
+        self.brake = Brake()
         self._loop: object | None = None
         self._pid = 0
         self._http: Http | None = None
         self._under_way = 0
+        self._until = float("-inf")
         self._idle: anyio.Event | None = None
 
     # ── state ──────────────────────────────────────────────────────────────────────────────────────────
@@ -119,9 +129,12 @@ class Delivery:
     @property
     def limiter(self) -> RateLimiter:
         """The limiter: the user's own, else the one that this loop's clients of the host share."""
-        if self._limiter is None:
-            self._limiter = default_limiter(self._host)
-        return self._limiter
+        if self._limiter is not None:
+            return self._limiter
+        limiter = default_limiter(self._host)
+        if self._loop is not None:  # looking at it binds the client to no loop
+            self._limiter = limiter
+        return limiter
 
     async def connected(self) -> Http:
         """Return the pool; what is slow about making it happens in a worker thread.
@@ -132,12 +145,17 @@ class Delivery:
         self.check()
         if self._http is None:
             async with self._starting:
-                self._http = self._http or await self._new_pool()
+                if self._http is None:
+                    http = await self._new_pool()
+                    if self.closed:
+                        await http.aclose()
+                        self.check()
+                    self._http = http
         return self._http
 
     async def _new_pool(self) -> Http:
         transport = self._transport or await own_transport(
-            self._verify, proxy=self._proxy, max_connections=self._max_connections
+            self._verify, proxy=self._proxy, keepalive=self._max_connections
         )
         return Http(transport, trusted=self._transport is None)
 
@@ -145,7 +163,7 @@ class Delivery:
         """Take no more calls, end those that wait, let those on the wire finish, close the pool.
 
         Args:
-            drain: seconds that calls on the wire are given to finish.
+            drain: seconds that calls on the wire are given to finish; those that may take longer have longer.
 
         Raises:
             ClientStateError: if the client is another loop's or another process's.
@@ -153,16 +171,20 @@ class Delivery:
         if not self.closed and self._loop is not None:
             self.check()
         self.closed = True
-        self._brake.pull()
+        self.brake.pull()
         try:
             if self._under_way:
                 self._idle = self._idle or anyio.Event()  # two may wait for the end at once
-                with anyio.move_on_after(drain):
+                with anyio.move_on_after(max(drain, self._until - anyio.current_time())):
                     await self._idle.wait()
         finally:
             http, self._http = self._http, None
+            # A transport that the user gave is closed with the client, used or not.
+            unused, self._transport = self._transport, None
             if http is not None:
                 await http.aclose()
+            elif unused is not None:
+                await unused.aclose()
 
     def _leave(self) -> None:
         self._under_way -= 1
@@ -178,9 +200,18 @@ class Delivery:
         *,
         brake: Brake | None = None,
         progress: Progress | None = None,
+        patience: Patience | None = None,
         on_attempt: OnAttempt | None = None,
     ) -> Any:
         """Make a call, again where that is safe, and return its reply.
+
+        Args:
+            call: the call.
+            options: the client's, or a view's.
+            brake: what ends the call's waits, beside closing the client.
+            progress: where the caller reads how far it got, if it is cancelled.
+            patience: what is left of the waits of a call that this one is a part of.
+            on_attempt: awaited before each attempt.
 
         Raises:
             Desk360Error: what the pipeline found, with the outcome.
@@ -191,8 +222,9 @@ class Delivery:
             from ._uploads import measure  # with what reads files, loaded by those who send them
 
             measures = await measure(call.form)
-        ride = _Ride(call, options, brake or self._brake, progress or Progress(), on_attempt, measures)
-        patience = Patience(options)
+        ride = _Ride(call, options, brake or self.brake, progress or Progress(), on_attempt, measures)
+        patience = patience or Patience(options)
+        patience.attempts = options.retry.attempts
         self.quota.earn()
         while True:
             try:
@@ -218,7 +250,8 @@ class Delivery:
         judged = verdict(answered.status, idempotent=call.idempotent)
         error = error_from(call, answered)
         if judged.again is Again.WHEN_ALLOWED:
-            patience.gates -= refusal_wait(answered.headers, period=self.limiter.snapshot().period)
+            patience.refused = refusal_wait(answered.headers, period=self.limiter.snapshot().period)
+            patience.gates -= patience.refused
         return error, judged
 
     async def pause(
@@ -230,19 +263,24 @@ class Delivery:
         brake: Brake | None = None,
     ) -> None:
         """Return when the next attempt may begin; raise `error` where there is none."""
+        brake = brake or self.brake
         if judged.again is Again.WHEN_ALLOWED and patience.gates >= 0:
-            return  # the limiter's gate is closed for as long as the server asked
+            # Our limiters' gate is closed for as long as the server asked; a user's own may have none.
+            if self.limiter.snapshot().paused_until is None:
+                await self.wait(brake, anyio.sleep, patience.refused)
+            if brake.pulled or self.closed:
+                raise error
+            return
         patience.attempts -= 1
         if judged.again is not Again.BACKOFF or patience.attempts < 1 or not self.quota.spend():
             raise error
-        brake = brake or self._brake
         longest = min(
             retry.backoff_max, retry.backoff * 2.0 ** min(retry.attempts - patience.attempts - 1, 30)
         )
         import random  # rarely needed: not worth its import time to everybody
 
         # Full jitter would often be no pause at all; half of it parts calls that failed together as well.
-        await brake.wait(anyio.sleep, longest * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+        await self.wait(brake, anyio.sleep, longest * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
         if brake.pulled or self.closed:
             raise error
 
@@ -259,9 +297,10 @@ class Delivery:
             async with self._slots:
                 request = self.request_for(ride.call, ride.measures)
                 if ride.on_attempt is not None:
-                    await ride.on_attempt()
-                if self._http is not http:
+                    await ride.progress.ask(ride.on_attempt)
+                if self.closed:
                     raise ClientStateError("closed while it waited for a connection; nothing was sent")
+                self._until = max(self._until, anyio.current_time() + total)
                 answered = await http.exchange(request, evidence, total=total, connect=timeout.connect)
         except BaseException as error:
             settle(permit, error, evidence)
@@ -283,20 +322,20 @@ class Delivery:
 
     async def _token(self, ride: _Ride, patience: Patience) -> Permit:
         before = anyio.current_time()
-        wish = (self.limiter.acquire, ride.options.lane, patience.max_wait)
-        if ride.brake is self._brake:
-            permit = await self._brake.wait(*wish)
-        else:
-            # Closing the client ends the waits of a fan-out too.
-            permit = await self._brake.wait(ride.brake.wait, *wish)
+        permit = await self.wait(ride.brake, self.limiter.acquire, ride.options.lane, patience.max_wait)
         if permit is None:
             raise ClientStateError("stopped while it waited for the rate limit; nothing was sent")
         if ride.brake.pulled or self.closed:
             permit.unused()
             raise ClientStateError("stopped before it began; nothing was sent")
-        if patience.max_wait is not None:
-            patience.max_wait = max(0.0, patience.max_wait - (anyio.current_time() - before))
+        patience.waited(anyio.current_time() - before)
         return permit
+
+    async def wait(self, brake: Brake, waiting: Callable[..., Awaitable[T]], *args: object) -> T | None:
+        """Await something until `brake` is pulled, or the client closed; None if it was."""
+        if brake is self.brake:
+            return await brake.wait(waiting, *args)
+        return await self.brake.wait(brake.wait, waiting, *args)
 
     def request_for(self, call: Call, measures: "Measures") -> Request:
         """Return what goes over the wire for a call."""
@@ -318,29 +357,29 @@ class Delivery:
     async def open(
         self, request: Request, options: Options, call: Call, patience: Patience
     ) -> tuple[Opened, Callable[[], Awaitable[None]]]:
-        """Make one attempt at a download; return the answer, and what closes it and frees its slot.
+        """Make one attempt at a download; return the answer, and what closes it.
+
+        Its slot is free once the status is here. While the file is read, who has it open may want to send:
+        with every slot held by such a reader, all would wait for each other.
 
         Raises:
             Unanswered: if no status came.
         """
         http = await self.connected()
-        permit = await self._token(_Ride(call, options, self._brake, Progress(), None, {}), patience)
+        permit = await self._token(_Ride(call, options, self.brake, Progress(), None, {}), patience)
         self._under_way += 1
         evidence = Evidence(trusted=http.trusted)
-        slots = self._slots
         began = anyio.current_time()
-        held = False
         try:
-            await slots.acquire()
-            held = True
-            opened = await http.open(
-                request, evidence, total=options.timeout.total, connect=options.timeout.connect
-            )
+            async with self._slots:
+                if self.closed:
+                    raise ClientStateError("closed while it waited for a connection")
+                opened = await http.open(
+                    request, evidence, total=options.timeout.total, connect=options.timeout.connect
+                )
         except BaseException as error:
             settle(permit, error, evidence)
             log_attempt(call, error, began)
-            if held:
-                slots.release()
             self._leave()
             raise
         # Another host's limit is none of ours.
@@ -351,7 +390,6 @@ class Delivery:
             try:
                 await opened.aclose()
             finally:
-                slots.release()
                 self._leave()
 
         return opened, close

@@ -5,7 +5,7 @@ the client's limiter, so more workers don't send faster, they only cover the rou
 """
 
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -82,12 +82,22 @@ class Results:
             # An error of the caller's own must neither cancel what is on the wire nor be wrapped in a group.
             await self._tasks.__aexit__(None, None, None)
         finally:
+            await self._close_source()
             self.rest = list(self._ready)
             self._ready.clear()
         if self._failure is not None and error is None:
             failure, self._failure = self._failure, None
             raise failure
         return None
+
+    async def _close_source(self) -> None:
+        """Close a generator of the caller's: nobody else will, and its `finally` may hold a file open."""
+        if isinstance(self._items, AsyncGenerator):
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._items.aclose()
+            except Exception as error:  # noqa: BLE001  # the caller's own; raised when the block is left
+                self._failure = self._failure or error
 
     def __aiter__(self) -> AsyncIterator[SendResult]:
         return self

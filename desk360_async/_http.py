@@ -37,10 +37,10 @@ KEEPALIVE_EXPIRY = 15.0
 _contexts: dict[bool, ssl.SSLContext] = {}
 
 
-async def own_transport(
-    verify: ssl.SSLContext | bool, *, proxy: str | None, max_connections: int
-) -> Transport:
-    """Return a pool of connections, made in a worker thread.
+async def own_transport(verify: ssl.SSLContext | bool, *, proxy: str | None, keepalive: int) -> Transport:
+    """Return a pool of connections, made in a worker thread; it keeps so many open while they are idle.
+
+    It has no limit of its own: who may be on the wire is decided above, where nobody waits holding one.
 
     At the first time httpx loads httpcore, and we the CA file and cattrs; each would block the loop for
     far longer than a request takes.
@@ -54,8 +54,8 @@ async def own_transport(
             context = _contexts.get(verify) or httpx.create_ssl_context(verify, trust_env=False)
             _contexts[verify] = context
         limits = httpx.Limits(
-            max_connections=max_connections,
-            max_keepalive_connections=max_connections,
+            max_connections=None,
+            max_keepalive_connections=keepalive,
             keepalive_expiry=KEEPALIVE_EXPIRY,
         )
         return httpx.AsyncHTTPTransport(verify=context, trust_env=False, limits=limits, proxy=proxy)

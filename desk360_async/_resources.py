@@ -6,12 +6,23 @@ from copy import copy
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-from attrs import define, field
+from attrs import define, evolve, field, frozen
 
+from ._attempts import Patience
 from ._background import start
+from ._brake import Brake
 from ._calls import Call
-from ._errors import Desk360Error, InvalidMessage
+from ._errors import (
+    APIError,
+    ClientStateError,
+    ConnectionFailed,
+    Desk360Error,
+    InvalidMessage,
+    RateLimitWaitTooLong,
+    UnexpectedResponse,
+)
 from ._messages import TemplateBatch, TemplateMessage, with_ids
+from ._rate_limits import wait_too_long
 from ._replies import Page
 from ._wire import integrations_call, stuck, templates_call
 
@@ -20,6 +31,9 @@ if TYPE_CHECKING:
     from ._client import AsyncDesk360
 
 T = TypeVar("T")
+
+# What the server or the network said, so that others needn't ask again; not what one caller ran into.
+_SHARED = (APIError, ConnectionFailed, UnexpectedResponse)
 
 log = logging.getLogger("desk360_async")
 
@@ -158,7 +172,7 @@ class Templates:
         Raises:
             Desk360Error: if it can't be had.
         """
-        await self._load(self._cache(), younger_than=0.0)
+        await self._load(self._cache(), self._look_up(), younger_than=0.0)
 
     async def get(self, id_or_name: int | str) -> "Template":
         """Return a template from the cached list.
@@ -170,90 +184,163 @@ class Templates:
             InvalidMessage: if there is none, or more than one; the message lists what there is.
             Desk360Error: if the list can't be had.
         """
-        cache = self._cache()
-        await self._refreshed(cache)
-        found = _find(cache.templates, id_or_name)
-        if not found and cache.age() > RETRIED:
-            await self._load(cache, younger_than=RETRIED)
-            found = _find(cache.templates, id_or_name)
-        if len(found) == 1:
-            return found[0]
-        problem = "is ambiguous; use its id" if found else "is unknown"
-        raise InvalidMessage("template", f"{id_or_name!r} {problem}; there is: {_names(cache.templates)}")
+        if isinstance(id_or_name, bool) or not isinstance(id_or_name, int | str):
+            kind = type(id_or_name).__name__
+            raise InvalidMessage("template", f"must be its id (int) or its name (str), not {kind}")
+        return await self._judged(self._look_up(), lambda known: _one(known, id_or_name))
 
-    async def resolve(self, message: TemplateMessage | TemplateBatch) -> TemplateMessage | TemplateBatch:
+    async def resolve(
+        self, message: TemplateMessage | TemplateBatch, look_up: "LookUp"
+    ) -> TemplateMessage | TemplateBatch:
         """Return a message with ids for names, checked as far as the list is known.
 
         With ids only, nothing is looked up: a list that is at hand is used, or no check is made.
 
+        Args:
+            message: the message.
+            look_up: what a look-up shares with the send that needs it.
+
         Raises:
             InvalidMessage: if the template or the language can't be sent, or parameters don't fit.
+            Desk360Error: if the list can't be had; it says that it was the list.
         """
         if isinstance(message.template, int) and isinstance(message.language, int):
             self._check_known(message)
             return message
-        template = await self.get(message.template)
-        self._check_sendable(template)
-        translation = template.translation(message.language)
-        _check(message, template, translation)
-        if translation.language_id is None:
-            raise InvalidMessage("language", f"{message.language!r} has no id in the list; use its id")
+
+        def chosen(known: "tuple[Template, ...]") -> "tuple[Template, Translation]":
+            template = _one(known, message.template)
+            _check_sendable(known, template)
+            translation = template.translation(message.language)
+            _check_active(template, translation)
+            if translation.language_id is None:
+                raise InvalidMessage("language", f"{message.language!r} has no id in the list; use its id")
+            return template, translation
+
+        try:
+            template, translation = await self._judged(look_up, chosen)
+        except (*_SHARED, RateLimitWaitTooLong) as error:
+            what = f"while looking up the template: {error.args[0]}; the message was not sent"
+            error.args = (what, *error.args[1:])
+            raise
+        translation.check(message.parameters, message.attachment)
+        assert translation.language_id is not None
         return with_ids(message, template.id, translation.language_id)
+
+    async def _judged(self, look_up: "LookUp", judge: "Callable[[tuple[Template, ...]], T]") -> T:
+        """Judge by the list; what an older one refuses, by a new one: it may have been mended since."""
+        cache = self._cache()
+        await self._refreshed(cache, look_up)
+        try:
+            return judge(cache.templates)
+        except InvalidMessage:
+            if cache.age() <= RETRIED:
+                raise
+        await self._load(cache, look_up, younger_than=RETRIED)
+        return judge(cache.templates)
+
+    def _look_up(self) -> "LookUp":
+        return LookUp(Patience(self._client._options), None)  # a part of the client
 
     def _check_known(self, message: TemplateMessage | TemplateBatch) -> None:
         cache = self._cache()
         if cache.age() > FRESH:
             return
         for template in _find(cache.templates, message.template):
-            self._check_sendable(template)
+            _check_sendable(cache.templates, template)
             for translation in template.translations:
                 if translation.language_id == message.language:
-                    _check(message, template, translation)
-
-    def _check_sendable(self, template: "Template") -> None:
-        if template.sendable is False:
-            others = _names([t for t in self._cache().templates if t.sendable is not False])
-            raise InvalidMessage(
-                "template", f"{template.name} ({template.id}) can't be sent; these can: {others}"
-            )
+                    _check_active(template, translation)
+                    translation.check(message.parameters, message.attachment)
 
     def _cache(self) -> TemplateCache:
         integration = self._client._integration("templates")  # a part of the client
         return self._client._caches.setdefault(integration, TemplateCache())  # a part of the client
 
-    async def _refreshed(self, cache: TemplateCache) -> None:
+    async def _refreshed(self, cache: TemplateCache, look_up: "LookUp") -> None:
         age = cache.age()
         if age > STALE:
-            await self._load(cache, younger_than=STALE)
+            await self._load(cache, look_up, younger_than=STALE)
         elif age > FRESH and not cache.refreshing:
             cache.refreshing = True
             start(self._refresh, cache)
 
     async def _refresh(self, cache: TemplateCache) -> None:
         try:
-            await self._load(cache, younger_than=FRESH)
+            await self._load(cache, self._look_up(), younger_than=FRESH)
         except Exception as error:  # noqa: BLE001  # nobody awaits this; under trio it would end the program
             # The list at hand goes on serving; when it is too old, a caller gets the error.
             log.info("templates not refreshed: %s", type(error).__name__)
         finally:
             cache.refreshing = False
 
-    async def _load(self, cache: TemplateCache, *, younger_than: float) -> None:
+    async def _load(self, cache: TemplateCache, look_up: "LookUp", *, younger_than: float) -> None:
         # All who wait share one answer, a failure too: a thousand callers must not ask a server that is
         # down one after the other.
         asked = anyio.current_time()
-        async with cache.lock:
+        await self._turn(cache, look_up)
+        try:
             if cache.at is not None and (cache.at >= asked or cache.age() < younger_than):
                 return
             if cache.failure is not None and cache.failed_at > asked:
                 raise copy(cache.failure)
             at = anyio.current_time()
             try:
-                cache.templates = tuple([template async for template in self.iter()])
-            except Desk360Error as error:
+                rows = [t async for page in pages(look_up.loader(self), 1) for t in page]
+            except _SHARED as error:
                 cache.failure, cache.failed_at = copy(error), anyio.current_time()
                 raise
-            cache.at, cache.failure = at, None
+            cache.templates, cache.at, cache.failure = tuple(rows), at, None
+        finally:
+            cache.lock.release()
+
+    async def _turn(self, cache: TemplateCache, look_up: "LookUp") -> None:
+        """Wait until nobody else loads the list: for as long as one request takes, and `max_wait`."""
+        delivery, most = self._client._delivery, look_up.patience.max_wait  # a part of the client
+        total = self._client._options.timeout.total  # a part of the client
+
+        async def turn() -> bool:
+            await cache.lock.acquire()
+            return True
+
+        began = anyio.current_time()
+        with anyio.move_on_after(None if most is None else most + total):
+            if await delivery.wait(look_up.brake or delivery.brake, turn):
+                look_up.patience.waited(max(0.0, anyio.current_time() - began - total))
+                return
+            raise ClientStateError("stopped while it waited for the list; nothing was sent")
+        assert most is not None
+        raise wait_too_long(most, delivery.limiter.snapshot().next_token)
+
+
+@frozen
+class LookUp:
+    """What the look-up of a template shares with the call that needs it: its waits, and what ends them."""
+
+    patience: Patience
+    brake: Brake | None
+
+    def loader(self, templates: Templates) -> Callable[[int], Awaitable["Page[Template]"]]:
+        """Return what loads a page of the list."""
+        client = templates._client  # two parts of the client
+        # Others may wait for this list: a bulk send's look-up must not let an interactive one wait.
+        options = evolve(client._options, lane="interactive")  # a part of the client
+
+        async def load(page: int) -> "Page[Template]":
+            call = templates._call(page)
+            return await client._delivery.deliver(  # type: ignore[no-any-return]  # the call's reader makes it
+                call, options, patience=self.patience, brake=self.brake
+            )
+
+        return load
+
+
+def _one(known: "tuple[Template, ...]", id_or_name: int | str) -> "Template":
+    found = _find(known, id_or_name)
+    if len(found) == 1:
+        return found[0]
+    problem = "is ambiguous; use its id" if found else "is unknown"
+    raise InvalidMessage("template", f"{id_or_name!r} {problem}; there is: {_names(known)}")
 
 
 def _find(templates: "tuple[Template, ...]", id_or_name: int | str) -> "list[Template]":
@@ -268,12 +355,17 @@ def _names(templates: "Iterable[Template]") -> str:
     return ", ".join(f"{t.name} ({t.id})" for t in templates) or "none"
 
 
-def _check(
-    message: TemplateMessage | TemplateBatch, template: "Template", translation: "Translation"
-) -> None:
+def _check_sendable(known: "tuple[Template, ...]", template: "Template") -> None:
+    if template.sendable is False:
+        others = _names([t for t in known if t.sendable is not False])
+        raise InvalidMessage(
+            "template", f"{template.name} ({template.id}) can't be sent; these can: {others}"
+        )
+
+
+def _check_active(template: "Template", translation: "Translation") -> None:
     if not translation.active:
         active = ", ".join(str(t.language) for t in template.translations if t.active) or "none"
         name = f"{translation.language} of {template.name}"
         problem = f"{name} is not active ({translation.status}); active: {active}"
         raise InvalidMessage("language", problem)
-    translation.check(message.parameters, message.attachment)

@@ -4,6 +4,7 @@ import ipaddress
 import math
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -167,7 +168,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_settings(max_connections: object, user_agent: object, retry: object) -> None:
+def check_settings(max_connections: object, user_agent: object) -> None:
     """Refuse what can't be used of a client's lesser settings."""
     if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
         raise ConfigurationError(f"max_connections must be 1 or more, got {max_connections!r}")
@@ -175,8 +176,30 @@ def check_settings(max_connections: object, user_agent: object, retry: object) -
         not isinstance(user_agent, str) or not user_agent.isascii() or not user_agent.isprintable()
     ):
         raise ConfigurationError("user_agent must be printable ASCII text, such as 'shop/1.2'")
-    if not isinstance(retry, RetryPolicy):
-        raise ConfigurationError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
+
+
+def check_parts(*, limiter: object, transport: object, verify: object, on_result: object) -> None:
+    """Refuse what lacks the methods that a client will call: the first send would be too late to find out."""
+    if limiter is not None and not (hasattr(limiter, "acquire") and hasattr(limiter, "snapshot")):
+        kind = type(limiter).__name__
+        raise ConfigurationError(f"limiter must be a TokenBucket, a HostLimiter or a RateLimiter, not {kind}")
+    if transport is not None and not hasattr(transport, "handle_async_request"):
+        kind = type(transport).__name__
+        raise ConfigurationError(f"transport must be an httpx.AsyncBaseTransport, not {kind}")
+    if not isinstance(verify, bool | ssl.SSLContext):
+        raise ConfigurationError(
+            f"verify must be an ssl.SSLContext, True or False, not {type(verify).__name__}; "
+            "for a file of certificates: ssl.create_default_context(cafile=...)"
+        )
+    if on_result is not None and not callable(on_result):
+        raise ConfigurationError(f"on_result must be a function, not {type(on_result).__name__}")
+
+
+def parse_retry(retry: RetryPolicy) -> RetryPolicy:
+    """Return when attempts are repeated, or refuse it."""
+    if isinstance(retry, RetryPolicy):
+        return retry
+    raise ConfigurationError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
 
 
 def parse_lane(lane: Lane) -> Lane:

@@ -40,7 +40,7 @@ async def test_one_ssl_context_serves_the_process(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(httpx, "create_ssl_context", create)
     own = ssl.create_default_context()
     for verify in (True, True, False, False, own, own):
-        transport = await own_transport(verify, proxy=None, max_connections=5)
+        transport = await own_transport(verify, proxy=None, keepalive=5)
         await transport.aclose()
     assert made == [(True, False), (False, False)]
 
@@ -56,7 +56,7 @@ async def test_the_environments_proxies_are_not_trusted(monkeypatch: pytest.Monk
         return original(**given)
 
     monkeypatch.setattr(httpx, "AsyncHTTPTransport", make)
-    transport = await own_transport(True, proxy=None, max_connections=5)
+    transport = await own_transport(True, proxy=None, keepalive=5)
     await transport.aclose()
     assert (options[0]["trust_env"], options[0]["proxy"]) == (False, None)
     assert options[0]["limits"].keepalive_expiry == 15.0
