@@ -17,8 +17,11 @@ class Location:
     Attributes:
         longitude: degrees, -180 to 180.
         latitude: degrees, -90 to 90.
-        name: what the place is called.
-        address: where it is, in words.
+        name: what the place is called; empty text goes out too, and the server very probably refuses it.
+        address: where it is, in words; as for the name.
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
     longitude: float = field(validator=check.number(-180, 180))
@@ -29,7 +32,11 @@ class Location:
 
 @frozen
 class ContactName:
-    """The name on a contact card; the first three are required by the vendor."""
+    """The name on a contact card ("Send WhatsApp Contact Message"); the vendor requires the first three.
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     formatted_name: str = field(validator=check.text(1))
     first_name: str = field(validator=check.text(1))
@@ -41,7 +48,11 @@ class ContactName:
 
 @frozen
 class ContactPhone:
-    """A number on a contact card, sent as given: a card may show any spelling."""
+    """A number on a contact card ("Send WhatsApp Contact Message"), sent as given, in any spelling.
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     phone: str = field(validator=check.text(1), repr=check.masked)
     type: str | None = field(default=None, validator=check.text(0, optional=True))
@@ -50,7 +61,11 @@ class ContactPhone:
 
 @frozen
 class ContactEmail:
-    """An address of electronic mail on a contact card."""
+    """An address of electronic mail on a contact card ("Send WhatsApp Contact Message").
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     email: str = field(validator=check.text(1))
     type: str | None = field(default=None, validator=check.text(0, optional=True))
@@ -58,7 +73,11 @@ class ContactEmail:
 
 @frozen
 class ContactAddress:
-    """A postal address on a contact card; every field may be left out."""
+    """A postal address on a contact card ("Send WhatsApp Contact Message"); every field may be left out.
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     street: str | None = field(default=None, validator=check.text(0, optional=True))
     city: str | None = field(default=None, validator=check.text(0, optional=True))
@@ -71,7 +90,11 @@ class ContactAddress:
 
 @frozen
 class ContactOrganization:
-    """Where a contact works."""
+    """Where a contact works ("Send WhatsApp Contact Message").
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     company: str | None = field(default=None, validator=check.text(0, optional=True))
     department: str | None = field(default=None, validator=check.text(0, optional=True))
@@ -80,7 +103,11 @@ class ContactOrganization:
 
 @frozen
 class ContactUrl:
-    """A link on a contact card."""
+    """A link on a contact card ("Send WhatsApp Contact Message").
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     url: str = field(validator=check.text(1))
     type: str | None = field(default=None, validator=check.text(0, optional=True))
@@ -114,6 +141,9 @@ class Contact:
         urls: links.
         org: where the person works.
         birthday: a `datetime.date` or text like "2012-08-18"; kept as that text.
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
     name: ContactName = field(validator=check.instance_of(ContactName))
@@ -129,7 +159,15 @@ class Contact:
 
 @frozen
 class Button:
-    """A button to press; its id comes back by webhook. Id: 1 to 200 characters, title: 1 to 20."""
+    """A button to press ("Send WhatsApp Interactive Message"); its id comes back by webhook.
+
+    Attributes:
+        id: 1 to 200 characters.
+        title: 1 to 20 characters.
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     id: str = field(validator=check.text(1, 200))
     title: str = field(validator=check.text(1, 20))
@@ -137,28 +175,44 @@ class Button:
 
 @frozen
 class TextHeader:
-    """A header of 1 to 60 characters."""
+    """A header of 1 to 60 characters ("Send WhatsApp Interactive Message").
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     text: str = field(validator=check.text(1, 60))
 
 
 @frozen
 class ImageHeader:
-    """An image, by its link."""
+    """An image, by its link ("Send WhatsApp Interactive Message").
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     link: str = field(validator=check.link)
 
 
 @frozen
 class VideoHeader:
-    """A video, by its link."""
+    """A video, by its link ("Send WhatsApp Interactive Message").
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     link: str = field(validator=check.link)
 
 
 @frozen
 class DocumentHeader:
-    """A document, by its link, with the name that the customer sees."""
+    """A document, by its link, with the name that the customer sees ("Send WhatsApp Interactive Message").
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
 
     link: str = field(validator=check.link)
     filename: str | None = field(default=None, validator=check.text(1, optional=True))
