@@ -168,6 +168,9 @@ class Attachment:
             InvalidMessage: if the name or the type can't be used. That it is a file of at most 20 MiB is
                 checked before a token is spent.
         """
+        if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+            problem = f"must be text or a pathlib.Path, not {type(path).__name__}"
+            raise InvalidMessage("attachment.path", problem)
         place = Path(path)
         return cls(name=place.name if name is None else name, content_type=content_type, path=place)
 

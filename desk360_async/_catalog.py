@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from attrs import field, frozen
 
 from ._attachments import Attachment
+from ._checks import shown
 from ._errors import InvalidMessage
 from ._replies import raw_field, tail
 
@@ -218,6 +219,9 @@ class Template:
         Raises:
             InvalidMessage: if there is none, or more than one; the message lists what there is.
         """
+        if isinstance(language, bool) or not isinstance(language, int | str):
+            problem = f"must be an id (int) or a label (str), not {type(language).__name__}"
+            raise InvalidMessage("language", problem)
         if isinstance(language, int):
             found = [t for t in self.translations if t.language_id == language]
         else:
@@ -226,8 +230,9 @@ class Template:
             return found[0]
         there_is = ", ".join(f"{t.language} ({t.language_id})" for t in self.translations) or "none"
         problem = "is ambiguous" if found else "is unknown"
+        asked = repr(language) if isinstance(language, str) else shown(language)
         raise InvalidMessage(
-            "language", f"{language!r} {problem}; template {self.name or self.id} has: {there_is}"
+            "language", f"{asked} {problem}; template {self.name or self.id} has: {there_is}"
         )
 
 

@@ -7,22 +7,21 @@ Each raises `InvalidMessage` with the field, the limit and the fix. No message i
 # Since it tells apart what may be anything; mypy --strict checks the rest.
 
 import datetime
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from attrs import Attribute
+from attrs import Attribute, has
 
+from ._attachments import Attachment, as_attachment
 from ._errors import InvalidMessage, mask_phone
 from ._phones import parse_phone, parse_phones
 
-if TYPE_CHECKING:
-    from ._attachments import Attachment
-
 T = TypeVar("T")
 Check = Callable[[Any, "Attribute[Any]", Any], None]
+
+MOST_ID = 2**63 - 1  # what a database's widest integer holds; PHP makes a fraction of anything above
 
 
 def check_unicode(text: str, where: str) -> str:
@@ -42,8 +41,9 @@ def text(least: int, most: int | None = None, *, optional: bool = False) -> Chec
             return
         if not isinstance(value, str):
             raise InvalidMessage(attribute.name, f"must be text, not {type(value).__name__}")
-        if len(value) < least:
-            raise InvalidMessage(attribute.name, f"is empty; write at least {least} character")
+        # Laravel trims before it looks whether a required field is there; a limit counts what was sent.
+        if least and not value.strip():
+            raise InvalidMessage(attribute.name, f"is {_void(value)}; write at least {least} character")
         if most is not None and len(value) > most:
             raise InvalidMessage(
                 attribute.name, f"has {len(value):,} characters, the limit is {most:,}; shorten it"
@@ -53,20 +53,39 @@ def text(least: int, most: int | None = None, *, optional: bool = False) -> Chec
     return check
 
 
+def _void(value: str) -> str:
+    return "blank" if value else "empty"
+
+
+def shown(value: object) -> str:
+    """Return a number as an error shows it: cut, since Python refuses to write thousands of digits."""
+    try:
+        text = str(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 40 else f"{text[:20]}… ({len(text)} characters)"
+
+
 def number(least: float, most: float) -> Check:
     def check(_: object, attribute: "Attribute[Any]", value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InvalidMessage(attribute.name, f"must be a number of degrees, not {type(value).__name__}")
-        if not math.isfinite(value) or not least <= value <= most:
-            raise InvalidMessage(attribute.name, f"must lie between {least} and {most} degrees, got {value}")
+        if not least <= value <= most:  # which NaN doesn't either
+            problem = f"must lie between {least} and {most} degrees, got {shown(value)}"
+            raise InvalidMessage(attribute.name, problem)
 
     return check
 
 
 def link(_: object, attribute: "Attribute[Any]", value: object) -> None:
     text(1)(_, attribute, value)
-    if not re.match(r"https?://[^/\s]", str(value)):
-        raise InvalidMessage(attribute.name, "must be a link that starts with https:// or http://")
+    if not re.match(r"https?://[^/?#\s]", str(value)):
+        raise InvalidMessage(
+            attribute.name, "must be a link that starts with https:// or http:// and a host's name"
+        )
+    if bad := re.search(r"[\s\x00-\x1f\x7f-\x9f]", str(value)):
+        problem = f"holds a blank or a control at position {bad.start()}; write %20 for a blank"
+        raise InvalidMessage(attribute.name, problem)
 
 
 def iso_date(value: object) -> str | None:
@@ -101,10 +120,16 @@ def listed(value: Any, where: str) -> tuple[Any, ...]:
         InvalidMessage: for one value where a list is due; a `str` would be taken letter by letter.
     """
     if isinstance(value, str | bytes | Mapping | os.PathLike) or not isinstance(value, Iterable):
-        raise InvalidMessage(
-            where, f"takes a list, not one {type(value).__name__}; wrap it in a list: [{where[:-1]}]"
-        )
+        raise InvalidMessage(where, _lone(value, where))
     return tuple(value)
+
+
+def _lone(value: object, where: str) -> str:
+    if value is None:
+        return "takes a list, not None; give at least an empty one"
+    kind = type(value).__name__
+    one = f"{kind}(...)" if has(type(value)) else {"addresses": "address"}.get(where, where[:-1])
+    return f"takes a list, not one {kind}; wrap it in a list: [{one}]"
 
 
 def to_phone(value: Any) -> str:
@@ -125,11 +150,11 @@ def id_or_name(_: object, attribute: "Attribute[Any]", value: object) -> None:
         raise InvalidMessage(
             attribute.name, f"must be an id (int) or a name (str), not {type(value).__name__}"
         )
-    if isinstance(value, int) and value < 1:
-        raise InvalidMessage(attribute.name, f"an id is 1 or more, got {value}")
+    if isinstance(value, int) and not 1 <= value <= MOST_ID:
+        raise InvalidMessage(attribute.name, f"an id is 1 to {MOST_ID:,}, got {shown(value)}")
     if isinstance(value, str):
         if not value.strip():
-            raise InvalidMessage(attribute.name, "is empty; give an id or a name")
+            raise InvalidMessage(attribute.name, f"is {_void(value)}; give an id or a name")
         check_unicode(value, attribute.name)
 
 
@@ -152,29 +177,26 @@ def _parameter_key(key: object) -> str:
 
 
 def _parameter(key: str, value: object) -> str:
+    where = f"parameters[{key!r}]"
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError:
+            raise InvalidMessage(where, f"is {shown(value)}; no customer can read it") from None
     if not isinstance(value, str):
         problem = f"must be text, as the customer shall read it, not {type(value).__name__}"
-        raise InvalidMessage(f"parameters[{key!r}]", problem)
-    return check_unicode(value, f"parameters[{key!r}]")
+        raise InvalidMessage(where, problem)
+    if not value.strip():
+        # "Required parameters for the template", says the document; Laravel makes null of empty text.
+        raise InvalidMessage(where, f"is {_void(value)}; a template's variable must be filled, if with '-'")
+    return check_unicode(value, where)
 
 
-def to_attachment(value: object) -> "Attachment | None":
-    if value is None:
-        return None
-    from ._attachments import as_attachment  # loaded by those who send files
-
-    return as_attachment(value)
+def to_attachment(value: object) -> Attachment | None:
+    return None if value is None else as_attachment(value)
 
 
-def to_attachments(value: Any) -> "tuple[Attachment, ...]":
-    from ._attachments import Attachment, as_attachment
-
-    if isinstance(value, Attachment):
-        raise InvalidMessage(
-            "attachments", "takes a list, not one Attachment; wrap it in a list: [attachment]"
-        )
+def to_attachments(value: Any) -> tuple[Attachment, ...]:
     items = listed(value, "attachments")
     return tuple(as_attachment(item, f"attachments[{index}]") for index, item in enumerate(items))
 

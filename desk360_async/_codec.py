@@ -76,7 +76,7 @@ def _outward() -> "Converter":
         (TemplateMessage, _template),
         (TemplateBatch, _batch),
     ):
-        # By identity: registering the class itself would resolve its annotations, and load all parts.
+        # By identity: registering the class itself would resolve its annotations, which nobody needs here.
         out.register_unstructure_hook_func(partial(is_, kind), nest)
     return out
 

@@ -5,17 +5,17 @@ mask phone numbers. What is None stays off the wire; 0 and "" do not.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import Attribute, evolve, field, frozen
 
 from . import _checks as check
-from ._errors import InvalidMessage
 
-if TYPE_CHECKING:
-    # Who sends no contact cards and no files doesn't pay for their classes; the checks load them.
-    from ._attachments import Attachment
-    from ._parts import Button, Contact, Header, Location
+# At run time too: pydantic, cattrs and `typing.get_type_hints` look annotations up in this module. Lazy
+# imports here saved some 5 % of the client's import, and broke all three.
+from ._attachments import Attachment
+from ._errors import InvalidMessage
+from ._parts import Button, Contact, DocumentHeader, Header, ImageHeader, Location, TextHeader, VideoHeader
 
 
 @frozen
@@ -51,7 +51,7 @@ class TemplateMessage:
     parameters: Mapping[str, str] | None = field(
         default=None, converter=check.to_parameters, kw_only=True, hash=False
     )
-    attachment: "Attachment | None" = field(default=None, converter=check.to_attachment, kw_only=True)
+    attachment: Attachment | None = field(default=None, converter=check.to_attachment, kw_only=True)
 
 
 @frozen
@@ -77,13 +77,7 @@ class TemplateBatch:
     parameters: Mapping[str, str] | None = field(
         default=None, converter=check.to_parameters, kw_only=True, hash=False
     )
-    attachment: "Attachment | None" = field(default=None, converter=check.to_attachment, kw_only=True)
-
-
-def _is_location(_: object, attribute: "Attribute[Any]", value: object) -> None:
-    from ._parts import Location
-
-    check.instance_of(Location)(_, attribute, value)
+    attachment: Attachment | None = field(default=None, converter=check.to_attachment, kw_only=True)
 
 
 @frozen
@@ -95,12 +89,10 @@ class LocationMessage:
     """
 
     to: str = field(converter=check.to_phone, repr=check.masked)
-    location: "Location" = field(validator=_is_location)
+    location: Location = field(validator=check.instance_of(Location))
 
 
-def _contacts(value: "Iterable[Contact]") -> "tuple[Contact, ...]":
-    from ._parts import Contact
-
+def _contacts(value: Iterable[Contact]) -> tuple[Contact, ...]:
     return check.several(Contact, value, "contacts")
 
 
@@ -113,7 +105,7 @@ class ContactsMessage:
     """
 
     to: str = field(converter=check.to_phone, repr=check.masked)
-    contacts: "tuple[Contact, ...]" = field(converter=_contacts, validator=check.at_least_one)
+    contacts: tuple[Contact, ...] = field(converter=_contacts, validator=check.at_least_one)
 
 
 def _five_files(_: object, attribute: "Attribute[Any]", value: Sequence[object]) -> None:
@@ -133,16 +125,14 @@ class MediaMessage:
     """
 
     to: str = field(converter=check.to_phone, repr=check.masked)
-    attachments: "tuple[Attachment, ...]" = field(converter=check.to_attachments, validator=_five_files)
+    attachments: tuple[Attachment, ...] = field(converter=check.to_attachments, validator=_five_files)
 
 
-def _buttons(value: "Iterable[Button]") -> "tuple[Button, ...]":
-    from ._parts import Button
-
+def _buttons(value: Iterable[Button]) -> tuple[Button, ...]:
     return check.several(Button, value, "buttons")
 
 
-def _ten_buttons(_: object, attribute: "Attribute[Any]", buttons: "Sequence[Button]") -> None:
+def _ten_buttons(_: object, attribute: "Attribute[Any]", buttons: Sequence[Button]) -> None:
     check.at_least_one(_, attribute, buttons)
     if len(buttons) > 10:
         raise InvalidMessage("buttons", f"holds {len(buttons)} buttons, the limit is 10; leave some out")
@@ -157,8 +147,6 @@ def _ten_buttons(_: object, attribute: "Attribute[Any]", buttons: "Sequence[Butt
 
 
 def _header(_: object, attribute: "Attribute[Any]", value: object) -> None:
-    from ._parts import DocumentHeader, ImageHeader, TextHeader, VideoHeader
-
     if value is not None and not isinstance(value, TextHeader | ImageHeader | VideoHeader | DocumentHeader):
         raise InvalidMessage("header", "must be a TextHeader, ImageHeader, VideoHeader or DocumentHeader")
 
@@ -180,8 +168,8 @@ class InteractiveMessage:
 
     to: str = field(converter=check.to_phone, repr=check.masked)
     body: str = field(validator=check.text(1, 1024))
-    buttons: "tuple[Button, ...]" = field(converter=_buttons, validator=_ten_buttons)
-    header: "Header | None" = field(default=None, validator=_header, kw_only=True)
+    buttons: tuple[Button, ...] = field(converter=_buttons, validator=_ten_buttons)
+    header: Header | None = field(default=None, validator=_header, kw_only=True)
     footer: str | None = field(default=None, validator=check.text(1, 60, optional=True), kw_only=True)
 
 
@@ -217,7 +205,7 @@ def phones_of(message: Message) -> tuple[str, ...]:
     return message.phones if isinstance(message, TemplateBatch) else (message.to,)
 
 
-def attachments_of(message: Message) -> "tuple[Attachment, ...]":
+def attachments_of(message: Message) -> tuple[Attachment, ...]:
     """Return the files that a message carries."""
     if isinstance(message, MediaMessage):
         return message.attachments

@@ -4,9 +4,11 @@
 import copy
 import datetime
 import pickle
+import typing
 from typing import Any
 
 import attrs
+import cattrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,10 +35,12 @@ from desk360_async import (
     Sent,
     SentFile,
     SentMedia,
+    Template,
     TemplateBatch,
     TemplateMessage,
     TextMessage,
     TimedOut,
+    Translation,
     UnexpectedResponse,
 )
 from desk360_async._errors import mask_phone
@@ -134,6 +138,45 @@ def test_birthdays_are_iso_text() -> None:
         "0012-08-18",
     ):
         assert Contact(name, birthday=given_).birthday == "0012-08-18"
+
+
+@pytest.mark.parametrize("language", [None, True, 1.5, b"English"])
+def test_a_language_is_an_id_or_a_label(language: Any) -> None:
+    """True is no id, though it equals 1."""
+    template = Template(1, translations=(Translation(language_id=1, language="English"),))
+    with pytest.raises(InvalidMessage, match=f"must be an id.*not {type(language).__name__}"):
+        template.translation(language)
+
+
+@pytest.mark.parametrize("language", [7, 10**5000], ids=["small", "5,000 digits"])
+def test_an_unknown_language_lists_what_there_is(language: int) -> None:
+    """However it is written."""
+    template = Template(1, translations=(Translation(language_id=1, language="English"),))
+    with pytest.raises(InvalidMessage, match=r"is unknown; template 1 has: English \(1\)"):
+        template.translation(language)
+
+
+MODELS = [
+    value
+    for name in desk360_async.__all__
+    if isinstance(value := getattr(desk360_async, name), type) and attrs.has(value)
+]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_annotations_mean_something_at_run_time(model: type[Any]) -> None:
+    """For pydantic, cattrs and other readers of types: each name is found where it is written."""
+    hints = typing.get_type_hints(model)
+    assert all(hints[field.name] is not None for field in attrs.fields(attrs.resolve_types(model)))
+    assert typing.get_type_hints(model.__init__)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_cattrs_alone_writes_messages(message: Any) -> None:
+    """Those who keep them somewhere have a converter of their own."""
+    fields = cattrs.unstructure(message)
+    assert fields["to"] == TO
+    assert set(fields) == {field.name for field in attrs.fields(type(message))}
 
 
 def test_a_page_is_a_sequence() -> None:
