@@ -75,10 +75,10 @@ SEND_INTERACTIVE = _TO | {
     "header": "array",
     "header.type": "required_with:header|string|in:text,image,video,document",
     "header.text": "required_if:header.type,text|string|max:60",
-    "header.document.link": "required_if:header.type,document|string",
+    "header.document.link": "required_if:header.type,document|string|url",
     "header.document.filename": "string",
-    "header.video.link": "required_if:header.type,video|string",
-    "header.image.link": "required_if:header.type,image|string",
+    "header.video.link": "required_if:header.type,video|string|url",
+    "header.image.link": "required_if:header.type,image|string|url",
     "footer": "array",
     "footer.text": "required_with:footer|string|max:60",
 }

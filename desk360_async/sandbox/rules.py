@@ -15,6 +15,8 @@ from desk360_async.sandbox.forms import Upload, is_list, is_map
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_URL = re.compile(r"https?://[^/?#\s]\S*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DATE = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
 
 
@@ -170,6 +172,11 @@ def _phone(value: Any, _argument: str) -> str | None:
     return None if fits else "The {field} field format is invalid."
 
 
+def _url(value: Any, _argument: str) -> str | None:
+    fits = isinstance(value, str) and _URL.fullmatch(value.strip()) and not _CONTROL.search(value.strip())
+    return None if fits else "The {field} field must be a valid URL."
+
+
 def _in(value: Any, argument: str) -> str | None:
     return None if value in argument.split(",") else "The selected {field} is invalid."
 
@@ -203,6 +210,7 @@ _CONTENT: dict[str, Callable[[Any, str], str | None]] = {
     "array": _array,
     "file": _file,
     "phone": _phone,
+    "url": _url,
     "in": _in,
     "date_format": _date_format,
     "max": _max,
