@@ -556,6 +556,10 @@ def test_docs(desk360: Desk360, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docs, "metadata", lambda _: described)
     assert desk360("docs").out == "# desk360-async\n"
 
+    with monkeypatch.context() as on_a_terminal:
+        on_a_terminal.setattr(Console, "is_terminal", True)
+        assert "desk360-async" in desk360("docs").out.splitlines()[0]
+
     def missing(_: str) -> None:
         raise PackageNotFoundError
 
