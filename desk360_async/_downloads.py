@@ -6,24 +6,23 @@ Implements "Get WhatsApp Media"; rulings 14 and 27.
 import os
 import re
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from email.message import Message
-from io import FileIO
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import anyio
 
 from . import _threads
-from ._attachments import safe_name
 from ._attempts import Options, Patience, connection_error
 from ._calls import Answered, Call
 from ._codec import UnreadableJSON, as_object, decode
 from ._delivery import Delivery
-from ._errors import Desk360Error, InvalidMessage, UnexpectedResponse
+from ._errors import ClientStateError, Desk360Error, InvalidMessage, UnexpectedResponse
 from ._evidence import Unanswered
 from ._http import Opened, Request
+from ._places import Part, name_of, place_for, settled_name, spelled
 from ._refusals import error_from, says_error
 from ._replies import Media
 from ._settings import is_loopback
@@ -46,6 +45,7 @@ class MediaStream:
     def __init__(self, opened: Opened, head: bytes, rest: AsyncGenerator[bytes] | None) -> None:
         self._head = head
         self._rest = rest
+        self._over = ""  # why nothing more can be read
         headers = opened.headers
         self.content_type = headers.get("content-type", "").partition(";")[0].strip().lower() or None
         self.filename = filename_of(headers.get("content-disposition", ""))
@@ -53,23 +53,64 @@ class MediaStream:
         plain = "content-encoding" not in headers
         self.size = int(length) if plain and re.fullmatch(r"[0-9]{1,15}", length) else None
 
-    async def aiter_bytes(self) -> AsyncGenerator[bytes]:
+    def aiter_bytes(self) -> "_Reading":
         """Yield the file's bytes; what is compressed in pieces of at most 64 KiB.
+
+        A file comes once: where a loop is left early, the next one goes on.
 
         Raises:
             ConnectionFailed: if the body breaks off, or `timeout.download` seconds pass without a byte.
+            ClientStateError: if it was read to its end before, broke off, or its block was left.
         """
+        self._check()
+        return _Reading(self)
+
+    def _check(self) -> None:
+        if self._over:
+            raise ClientStateError(f"this download {self._over}; open it again with client.open_media")
+
+    async def _next(self) -> bytes:
+        self._check()
         head, self._head = self._head, b""
         if head:
-            yield head
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            try:
-                async with aclosing(rest):
-                    async for piece in rest:
-                        yield piece
-            except Unanswered as lost:
-                raise connection_error(lost, None) from lost.__cause__
+            return head
+        try:
+            if self._rest is not None:
+                return await anext(self._rest)
+        except StopAsyncIteration:
+            pass
+        except BaseException as error:  # a cancellation too: it ends what it strikes
+            self._over = "broke off"
+            if isinstance(error, Unanswered):
+                raise connection_error(error, None) from error.__cause__
+            raise
+        self._over = "was read to its end"
+        raise StopAsyncIteration
+
+    async def _aclose(self) -> None:
+        self._over = self._over or "is closed"
+        if self._rest is not None:
+            await self._rest.aclose()
+
+
+class _Reading(AsyncIterator[bytes]):
+    """One loop over a stream. No generator: one that is left early would wait for the garbage collector."""
+
+    def __init__(self, stream: MediaStream) -> None:
+        self._stream: MediaStream | None = stream
+
+    async def __anext__(self) -> bytes:
+        if self._stream is None:
+            raise StopAsyncIteration
+        try:
+            return await self._stream._next()
+        except BaseException:
+            self._stream = None
+            raise
+
+    async def aclose(self) -> None:
+        """End this loop; the download itself is closed where its block ends."""
+        self._stream = None
 
 
 def filename_of(disposition: str) -> str | None:
@@ -81,21 +122,9 @@ def filename_of(disposition: str) -> str | None:
     try:
         name = header.get_filename()
         # Percent signs first: %2e%2e%2f is how a path hides.
-        return _settled_name(unquote(name)) if name else None
+        return settled_name(unquote(name)) if name else None
     except (InvalidMessage, LookupError, ValueError, TypeError):
         return None
-
-
-def _settled_name(name: str) -> str:
-    """Return a name that is a plain file's in any folder: not hidden or long, no drive, no device."""
-    base = re.sub(r'[<>:|?*"]', "_", safe_name(name)).lstrip(". ").rstrip(". ")
-    stem, dot, suffix = base.rpartition(".")
-    suffix = suffix[-20:] if dot else ""
-    # File systems count bytes; room is left for a number.
-    kept = (stem if dot else base).encode()[:150].decode(errors="ignore")
-    if re.fullmatch(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", kept):
-        kept = f"_{kept}"
-    return (kept or "media") + dot + suffix
 
 
 class Download:
@@ -112,12 +141,14 @@ class Download:
         self._call = call
         self._options = options
         self._close: Callable[[], Awaitable[None]] | None = None
+        self._stream: MediaStream | None = None
 
     async def __aenter__(self) -> MediaStream:
         self._delivery.check()
         self._delivery.quota.earn()
         try:
-            return await self._follow_to_the_file()
+            self._stream = await self._follow_to_the_file()
+            return self._stream
         except BaseException:
             await self._release()  # what fails on entering is never exited
             raise
@@ -139,7 +170,11 @@ class Download:
         )
 
     async def __aexit__(self, *_: object) -> None:
-        await self._release()
+        try:
+            if self._stream is not None:
+                await self._stream._aclose()
+        finally:
+            await self._release()
 
     async def _release(self) -> None:
         close, self._close = self._close, None
@@ -173,14 +208,15 @@ class Download:
 
     async def _read_error(self, opened: Opened) -> Answered:
         body = b""
-        try:
-            async with aclosing(opened.pieces(self._options.timeout.download)) as pieces:
+        timeout = self._options.timeout
+        # The gap between two chunks is a file's measure; an error that drips would take half a day by it.
+        with anyio.move_on_after(timeout.total), suppress(Unanswered):
+            async with aclosing(opened.pieces(timeout.download)) as pieces:
                 async for piece in pieces:
                     body += piece
                     if len(body) > ERROR_BYTES:
                         break
-        except Unanswered:
-            pass  # the status is known; what there is of the body will do
+        # The status is known; what there is of the body will do.
         await self._release()
         return self._delivery.without_key(Answered(opened.status, opened.headers, body))
 
@@ -247,91 +283,25 @@ async def read(download: Download, max_bytes: int) -> Media:
         return Media(bytes(body), stream.content_type, stream.filename)
 
 
-async def save(download: Download, media_id: str, path: Path) -> Path:
+async def save(download: Download, media_id: str, path: str | os.PathLike[str]) -> Path:
     """Stream a download into a file: written beside its place, then renamed, so it is whole or not there.
 
     Raises:
+        InvalidMessage: if the folder isn't there; found before anything is asked for.
         OSError: if it can't be written; nothing is left behind.
     """
+    target, is_folder = await _threads.run(place_for, spelled(path))
+    folder = target if is_folder else target.parent
     async with download as stream:
-        folder = path if await _threads.run(path.is_dir) else None
-        part = _Part((folder or path.parent) / f".{secrets.token_hex(8)}.part")
+        part = Part(folder / f".{secrets.token_hex(8)}.part")
         try:
             await _threads.run(part.open)
             async with aclosing(stream.aiter_bytes()) as pieces:
                 async for piece in pieces:
                     await _threads.run(part.write, piece)
-            if folder is None:
-                return await _threads.run(part.become, path)
-            return await _threads.run(part.settle_in, folder, stream.filename or _name_of(media_id))
+            if not is_folder:
+                return await _threads.run(part.become, target)
+            return await _threads.run(part.settle_in, folder, stream.filename or name_of(media_id))
         finally:
             with anyio.CancelScope(shield=True):  # a cancelled download leaves nothing behind either
                 await _threads.run(part.remove)
-
-
-def _name_of(media_id: str) -> str:
-    try:
-        return _settled_name(media_id)
-    except InvalidMessage:
-        return "media"
-
-
-class _Part:
-    """A file that isn't whole yet, beside its place; for worker threads.
-
-    Attributes:
-        place: where it is until then.
-    """
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self._file: FileIO | None = None
-
-    def open(self) -> None:
-        """Make the file; a cancellation after that finds it here."""
-        self._file = FileIO(self.place, "xb")
-
-    def write(self, piece: bytes) -> None:
-        """Write all of a piece: an unbuffered file may take less at a time."""
-        assert self._file is not None
-        rest = memoryview(piece)
-        while rest:
-            rest = rest[self._file.write(rest) :]
-
-    def become(self, path: Path) -> Path:
-        """Take the place of the file at `path`, at once and whole."""
-        self._close()
-        os.replace(self.place, path)  # noqa: PTH105  # said beside os.link
-        return path
-
-    def settle_in(self, folder: Path, name: str) -> Path:
-        """Take the server's name, or that name with a number: no file is ever overwritten."""
-        self._close()
-        stem, dot, suffix = name.rpartition(".")
-        number, free = 1, name
-        while True:
-            try:
-                return self._link(folder / free)
-            except FileExistsError:
-                number += 1
-                free = f"{stem} ({number}){dot}{suffix}" if dot else f"{name} ({number})"
-
-    def _link(self, target: Path) -> Path:
-        try:
-            os.link(self.place, target)  # unlike a rename, it refuses a name that is taken
-        except FileExistsError:
-            raise
-        except OSError:
-            # A file system without hard links (FAT, some network shares): take the name, then its place.
-            target.open("xb").close()
-            os.replace(self.place, target)  # noqa: PTH105  # said beside os.link
-        return target
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def remove(self) -> None:
-        """Leave nothing behind."""
-        self._close()
-        self.place.unlink(missing_ok=True)

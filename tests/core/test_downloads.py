@@ -1,5 +1,6 @@
 """Files coming down: rulings 12, 14, 15 and 27, and never a byte where the server likes."""
 
+import gc
 import gzip
 import io
 import json
@@ -20,7 +21,9 @@ import pytest
 from desk360_async import (
     APIError,
     AuthenticationFailed,
+    ClientStateError,
     ConnectionFailed,
+    InvalidMessage,
     Media,
     NotFound,
     RateLimited,
@@ -30,7 +33,7 @@ from desk360_async import (
     Timeouts,
     UnexpectedResponse,
 )
-from desk360_async._downloads import filename_of
+from desk360_async._downloads import filename_of, save
 from tests.core.stand_ins import KEY, Drip, Seen, Ticket, Tokens, Wire, connect
 from tests.core.vendor import BASE, PNG
 
@@ -324,6 +327,68 @@ async def test_no_header_in_time_is_a_timeout() -> None:
             await client.read_media("m")
 
 
+async def drip() -> None:
+    """Let a byte take 20 seconds."""
+    await anyio.sleep(20)
+
+
+@pytest.mark.parametrize("status", [404, 500])
+async def test_an_error_that_drips_ends_with_total(status: int) -> None:
+    """The gap between two chunks is a file's measure; what came of the error is kept."""
+    body = Drip(b'{"message": "No."', drip, b" ", *[drip, b" "] * 1000)
+    began = anyio.current_time()
+    async with connect(Wire(httpx.Response(status, stream=body)), retry=RetryPolicy(attempts=1)) as client:
+        with pytest.raises(APIError, match="No") as caught:
+            await client.read_media("m")
+    assert (caught.value.status, anyio.current_time() - began) == (status, 30)
+    assert body.closed
+
+
+async def test_a_loop_that_is_left_goes_on_in_the_next() -> None:
+    """Nothing of the file is lost between them, and nothing waits for the garbage collector."""
+    async with connect(Wire(file([b"1", b"2", b"3"]))) as client, client.open_media("m") as media:
+        async for first in media.aiter_bytes():
+            assert first == b"1"
+            break
+        async with aclosing(media.aiter_bytes()) as pieces:
+            assert await anext(pieces) == b"2"
+        with pytest.raises(StopAsyncIteration):
+            await anext(pieces)
+        assert [piece async for piece in media.aiter_bytes()] == [b"3"]
+    gc.collect()
+
+
+@pytest.mark.parametrize("kind", ["image/png", "application/json"])
+async def test_a_file_comes_once(kind: str) -> None:
+    """Whoever reads it again is told, and not given an empty file."""
+    async with connect(Wire(file([b"1"], kind))) as client, client.open_media("m") as media:
+        assert [piece async for piece in media.aiter_bytes()] == [b"1"]
+        with pytest.raises(ClientStateError, match=r"was read to its end; open it again"):
+            media.aiter_bytes()
+
+
+async def test_a_file_is_read_inside_its_block() -> None:
+    """Afterwards its connection is another's."""
+    async with connect(Wire(file([b"1", b"2"]))) as client:
+        async with client.open_media("m") as media:
+            pieces = media.aiter_bytes()
+        with pytest.raises(ClientStateError, match="is closed"):
+            await anext(pieces)
+        with pytest.raises(ClientStateError, match="is closed"):
+            media.aiter_bytes()
+
+
+async def test_a_file_that_was_interrupted_is_not_cut_short() -> None:
+    """A timeout of the user's own ends the download; the rest isn't taken for its end."""
+    body = file([b"1", lambda: anyio.sleep(20), b"2"])
+    async with connect(Wire(body)) as client, client.open_media("m") as media:
+        with anyio.move_on_after(1):
+            async for _ in media.aiter_bytes():
+                pass
+        with pytest.raises(ClientStateError, match="broke off; open it again"):
+            media.aiter_bytes()
+
+
 async def test_a_file_over_max_bytes_is_refused() -> None:
     """Memory is the caller's to grant."""
     async with connect(Wire(file([b"123", b"456"]))) as client:
@@ -406,12 +471,50 @@ async def test_a_file_system_without_links_will_do(tmp_path: Path, monkeypatch: 
     assert names_in(tmp_path) == saved == ["a", "a (2)"]
 
 
-async def test_a_missing_folder_is_the_systems_error(tmp_path: Path) -> None:
-    """And the connection is given back."""
+NO_FOLDERS: list[tuple[Any, str]] = [
+    ("no/folder/a.png", "no/folder' does not exist; make that folder first"),
+    ("file/a.png", "file' is no folder"),
+    # What `Path` forgets or doesn't take.
+    ("no/", "no' does not exist"),
+    ("no/.", "no' does not exist"),
+    ("file/", "file' is no folder"),
+    ("", "is empty"),
+    ("a\0b", "holds a NUL"),
+    ("\ud800", "not valid Unicode"),
+    (None, "must be text or a pathlib.Path, not NoneType"),
+    (b"a", "must be text or a pathlib.Path, not bytes"),
+]
+
+
+@pytest.mark.parametrize(("path", "problem"), NO_FOLDERS)
+async def test_what_is_no_place_for_a_file_costs_no_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, problem: str
+) -> None:
+    """It is named, and made by nobody; a slash at the end means a folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    wire, tokens = Wire(lambda _: file()), Tokens()
+    async with connect(wire, limiter=tokens) as client:
+        with pytest.raises(InvalidMessage, match=problem) as caught:
+            await save(client.open_media("m"), "m", path)
+    assert (caught.value.field, wire.seen, tokens.ended) == ("path", [], [])
+    assert names_in(tmp_path) == ["file"]
+
+
+async def test_a_folder_that_cant_be_written_is_the_systems_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the folder, not a file that nobody asked for; the connection is given back."""
+
+    def deny(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("desk360_async._places.FileIO", deny)
     async with connect(Wire(lambda _: file()), max_connections=1) as client:
         for _ in range(2):
-            with pytest.raises(FileNotFoundError):
-                await client.save_media("m", tmp_path / "no" / "folder")
+            with pytest.raises(PermissionError) as caught:
+                await client.save_media("m", tmp_path / "a")
+            assert caught.value.filename == str(tmp_path)
 
 
 async def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +523,7 @@ async def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("desk360_async._downloads.FileIO", type("F", (io.FileIO,), {"write": full}))
+    monkeypatch.setattr("desk360_async._places.FileIO", type("F", (io.FileIO,), {"write": full}))
     async with connect(Wire(file())) as client:
         with pytest.raises(OSError, match="No space left"):
             await client.save_media("m", tmp_path)

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent.parent / "desk360_async"
 LAYERS = [
     "_errors _version _threads _brake _background _inflate",
     "_phones _attachments _headers _redaction _verdict",
-    "_bucket _checks _forms",
+    "_bucket _checks _forms _places",
     "_settings _rate_limits _token_file _parts",
     "_permits",
     "_limiter _host_limiter _messages _evidence",
