@@ -1,5 +1,6 @@
 """Attachments: where a file's bytes come from, again for every attempt. No byte is read here."""
 
+import inspect
 import os
 import re
 from collections.abc import AsyncIterator, Callable
@@ -196,7 +197,8 @@ class Attachment:
         Args:
             name: the file's name.
             size: its length in bytes; a stream of another length fails before the request is complete.
-            open: gives a fresh async iterator of bytes each time it is called, once an attempt.
+            open: gives a fresh async iterator of bytes each time it is called, once an attempt; its first
+                bytes are asked for before anything is sent.
             content_type: its media type; guessed from the name unless given.
 
         Raises:
@@ -206,9 +208,10 @@ class Attachment:
             raise InvalidMessage(
                 "attachment.size", f"must be the length in bytes, an int, not {type(size).__name__}"
             )
-        if not callable(open):
+        if not callable(open) or inspect.iscoroutinefunction(open):
             raise InvalidMessage(
-                "attachment.open", "must be a function that gives a fresh async iterator of bytes"
+                "attachment.open",
+                "must be a function that gives a fresh async iterator of bytes: `async def` with `yield`",
             )
         return cls(name=name, size=size, content_type=content_type, open=open)
 

@@ -4,14 +4,15 @@ A block is read ahead while the one before it is on the wire. What changed on th
 measured is refused before a byte leaves, as far as that can be seen.
 """
 
+import inspect
 import os
 import secrets
 import stat
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import anyio
 
@@ -82,6 +83,56 @@ def _unusable(file: Attachment, error: OSError) -> InvalidMessage:
     return InvalidMessage("attachment", f"{file.name!r}: {reason}; give the path of a file that can be read")
 
 
+class _Stream(NamedTuple):
+    """A user's stream that is open, with its first block; None for the end."""
+
+    blocks: AsyncIterator[Any]
+    first: bytes | None
+
+    @classmethod
+    async def of(cls, file: Attachment) -> Self:
+        assert file.open is not None
+        given: Any = file.open()
+        if inspect.iscoroutine(given):
+            given.close()  # or Python warns that nobody awaited it
+        if not hasattr(given, "__aiter__"):
+            raise InvalidMessage("attachment.open", f"of {file.name!r} {_not_a_stream(given)}")
+        blocks = aiter(given)
+        try:
+            first = await _next_block(blocks)
+            if len(first or b"") > (file.size or 0) or (first is None and file.size):
+                raise _wrong_length(file)
+        except BaseException:
+            await _close_stream(blocks)
+            raise
+        return cls(blocks, first)
+
+
+def _not_a_stream(given: object) -> str:
+    fix = "open must give an async iterator of bytes: write it as `async def` with `yield`"
+    if isinstance(given, bytes | bytearray | memoryview):
+        fix = "for bytes, call Attachment.from_bytes(name, content)"
+    elif hasattr(given, "read"):
+        fix = "for a file, call Attachment.from_path(path)"
+    return f"gave {'None' if given is None else type(given).__name__}; {fix}"
+
+
+def _wrong_length(file: Attachment) -> InvalidMessage:
+    return InvalidMessage("attachment", f"{file.name!r} is not as long as it was said to be")
+
+
+async def _next_block(blocks: AsyncIterator[Any]) -> bytes | None:
+    block = await anext(blocks, None)
+    return None if block is None else bytes(memoryview(block))  # bytes(5) would be five zeros
+
+
+async def _close_stream(blocks: AsyncIterator[Any]) -> None:
+    """Close a stream, however it ended; what it says to that changes nothing."""
+    if isinstance(blocks, AsyncGenerator):
+        with anyio.move_on_after(1, shield=True), suppress(Exception):
+            await blocks.aclose()
+
+
 class Upload:
     """One attempt's multipart body: an async iterable of bytes with a known length.
 
@@ -97,6 +148,7 @@ class Upload:
         self._parts = [(head_of(part, boundary), part.value) for part in form.parts]
         self._measures = measures
         self._open: dict[int, FileIO] = {}
+        self._streams: dict[int, _Stream] = {}
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self.length = len(self._tail) + sum(len(head) + self._size(value) + 2 for head, value in self._parts)
         self.failure: InvalidMessage | None = None
@@ -113,6 +165,7 @@ class Upload:
             InvalidMessage: if one vanished, or isn't what was measured.
         """
         self._send, self._receive = anyio.create_memory_object_stream[bytes](1)
+        self._started = anyio.Event()
         if self._measures:
             await _threads.run(self._open_files)
 
@@ -134,10 +187,31 @@ class Upload:
             with anyio.CancelScope(shield=True):
                 await _threads.run(_close, files)
 
+    async def ready(self, within: float) -> None:
+        """Return when the pump has every stream's first block, before a byte leaves.
+
+        Args:
+            within: seconds that opening them may take.
+
+        Raises:
+            InvalidMessage: if a stream can't be opened, or gives nothing in time.
+        """
+        with anyio.move_on_after(within):
+            await self._started.wait()
+        if not self._started.is_set():
+            raise InvalidMessage("attachment", f"its stream gave nothing within {within:g} s")
+        if self.failure is not None:
+            raise self.failure
+
     async def pump(self) -> None:
-        """Read the parts, a block ahead of the wire; runs beside the request."""
+        """Read the parts, a block ahead of the wire; runs beside the request.
+
+        All of a stream happens in this one task: scopes and timeouts inside it may not change tasks.
+        """
         with self._send:
             try:
+                await self._open_streams()
+                self._started.set()
                 async with aclosing(self._blocks()) as blocks:
                     async for block in blocks:
                         await self._send.send(block)
@@ -146,6 +220,16 @@ class Upload:
             except Exception as error:  # noqa: BLE001  # the user's stream may raise anything
                 self.failure = InvalidMessage("attachment", f"its stream failed: {type(error).__name__}")
                 self.failure.__cause__ = error
+            finally:
+                self._started.set()
+                for stream in self._streams.values():
+                    await _close_stream(stream.blocks)
+
+    async def _open_streams(self) -> None:
+        # All of them, since a failure is harmless only now: once the headers are out, nobody can say.
+        for index, (_, file) in enumerate(self._parts):
+            if isinstance(file, Attachment) and file.open is not None:
+                self._streams[index] = await _Stream.of(file)
 
     def __aiter__(self) -> Self:
         # Not a generator: a cancelled write would leave it behind half-way.
@@ -173,30 +257,27 @@ class Upload:
             else:
                 yield head
                 left = self._size(value)
-                async with aclosing(self._content(index, value)) as content:
+                async with aclosing(self._content(index)) as content:
                     async for block in content:
                         left -= len(block)
                         if left < 0:
                             break
                         yield block
                 if left:
-                    raise InvalidMessage("attachment", f"{value.name!r} is not as long as it was said to be")
+                    raise _wrong_length(value)
                 yield b"\r\n"
         yield self._tail
 
-    async def _content(self, index: int, file: Attachment) -> AsyncGenerator[bytes]:
-        if file.open is not None:
-            stream = file.open()
-            try:
-                async for block in stream:
-                    yield bytes(memoryview(block))  # bytes(5) would be five zeros
-            finally:
-                if isinstance(stream, AsyncGenerator):
-                    await stream.aclose()
+    async def _content(self, index: int) -> AsyncGenerator[bytes]:
+        if index in self._streams:
+            stream, block = self._streams[index]
+            while block is not None:
+                yield block
+                block = await _next_block(stream)
             return
         opened = self._open[index]
-        while block := await _threads.run(opened.read, BLOCK):
-            yield block
+        while content := await _threads.run(opened.read, BLOCK):
+            yield content
 
 
 def _close(files: list[FileIO]) -> None:
