@@ -21,6 +21,7 @@ from desk360_async._headers import parse_limit, parse_remaining, refusal_wait, r
 __all__ = ["Bucket", "Lane", "Token"]
 
 Lane = Literal["interactive", "bulk"]
+"""Who goes first: "interactive", then "bulk", which takes what is left."""
 
 # How long a request whose end nobody saw may still be under way before the server counts it.
 GRACE = 30.0

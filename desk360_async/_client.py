@@ -14,6 +14,7 @@ import anyio
 from attrs import evolve
 
 from . import _codec, _wire
+from ._attachments import Attachment
 from ._attempts import OnAttempt, Options, Patience, Progress
 from ._brake import Brake
 from ._calls import Call
@@ -33,6 +34,7 @@ from ._messages import (
     TemplateMessage,
     TextMessage,
 )
+from ._parts import Button, Contact, Header, Location
 from ._replies import Answer, BulkSent, Media, Reply, SendResult, Sent, SentMedia
 from ._resources import Integrations, LookUp, TemplateCache, Templates
 from ._settings import (
@@ -51,12 +53,10 @@ from ._settings import (
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._attachments import Attachment
     from ._downloads import Download
     from ._fanout import Results, Sink
-    from ._parts import Button, Contact, Header, Location
 
-    File: TypeAlias = Attachment | str | os.PathLike[str]
+File: TypeAlias = Attachment | str | os.PathLike[str]
 
 log = logging.getLogger("desk360_async")
 
@@ -357,7 +357,7 @@ class AsyncDesk360:
         *,
         language: int | str,
         parameters: Mapping[str, str] | None = None,
-        attachment: "File | None" = None,
+        attachment: File | None = None,
     ) -> Sent:
         """Send a template to one phone. Implements "Send WhatsApp Message Template".
 
@@ -383,7 +383,7 @@ class AsyncDesk360:
         *,
         language: int | str,
         parameters: Mapping[str, str] | None = None,
-        attachment: "File | None" = None,
+        attachment: File | None = None,
     ) -> BulkSent:
         """Send a template with the same parameters to many phones, in one request.
 
@@ -412,7 +412,7 @@ class AsyncDesk360:
         """
         return await self.send(TextMessage(to, text))
 
-    async def send_location(self, to: str, location: "Location") -> Sent:
+    async def send_location(self, to: str, location: Location) -> Sent:
         """Send a place on the map. Implements "Send WhatsApp Location Message".
 
         Raises:
@@ -420,7 +420,7 @@ class AsyncDesk360:
         """
         return await self.send(LocationMessage(to, location))
 
-    async def send_contacts(self, to: str, contacts: "Sequence[Contact]") -> Sent:
+    async def send_contacts(self, to: str, contacts: Sequence[Contact]) -> Sent:
         """Send contact cards. Implements "Send WhatsApp Contact Message".
 
         Raises:
@@ -428,7 +428,7 @@ class AsyncDesk360:
         """
         return await self.send(ContactsMessage(to, contacts))
 
-    async def send_media(self, to: str, attachments: "Sequence[File]") -> SentMedia:
+    async def send_media(self, to: str, attachments: Sequence[File]) -> SentMedia:
         """Send 1 to 5 files of at most 20 MB each. Implements "Send WhatsApp Media Message".
 
         Args:
@@ -444,9 +444,9 @@ class AsyncDesk360:
         self,
         to: str,
         body: str,
-        buttons: "Sequence[Button]",
+        buttons: Sequence[Button],
         *,
-        header: "Header | None" = None,
+        header: Header | None = None,
         footer: str | None = None,
     ) -> Sent:
         """Send text with 1 to 10 buttons. Implements "Send WhatsApp Interactive Message".

@@ -146,6 +146,7 @@ class Delivery:
         if self._http is None:
             async with self._starting:
                 if self._http is None:
+                    self.check()
                     http = await self._new_pool()
                     if self.closed:
                         await http.aclose()

@@ -60,7 +60,12 @@ class Permit(Protocol):
     """
 
     def done(self, status: int, headers: Mapping[str, str]) -> None:
-        """Tell that the answer is complete: its HTTP status, and its headers with lower-cased names."""
+        """Tell that the answer is complete.
+
+        Args:
+            status: its HTTP status.
+            headers: its headers, with lower-cased names.
+        """
         ...
 
     def lost(self) -> None:

@@ -1,5 +1,6 @@
 """What a call waits for, and for how long: slots, templates, the limiter, the end of a fan-out."""
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from desk360_async import (
     Desk360Error,
     InvalidMessage,
     Outcome,
+    RateLimited,
     RateLimitWaitTooLong,
     SendResult,
     ServerError,
@@ -295,6 +297,65 @@ async def test_what_on_attempt_raises_is_the_callers_and_nothing_was_sent() -> N
     assert wire.seen == []
 
 
+async def close_while(client: AsyncDesk360, call: Callable[[], Awaitable[object]]) -> list[type | None]:
+    """Close a client a second after a call began; return what the call ended with."""
+    kinds: list[type | None] = []
+
+    async def make() -> None:
+        kinds.append((await ended(call()))[0])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(make)
+        await anyio.sleep(1)
+        await client.aclose()
+    return kinds
+
+
+async def test_closing_ends_the_wait_that_a_429_asked_for() -> None:
+    """With the 429."""
+    client = connect(Wire(httpx.Response(429, headers={"retry-after": "50"})))
+    assert await close_while(client, lambda: client.send_text(TO, "x")) == [RateLimited]
+    assert anyio.current_time() < 5
+
+
+async def test_a_download_that_waits_for_a_slot_is_not_begun_on_a_closed_client() -> None:
+    """Whoever holds the slot is given the time."""
+    wire = Wire(answering(5, lambda _: sent()))
+    client = connect(wire, max_connections=1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(client.send_text, TO, "x")
+        await anyio.sleep(1)
+        assert await close_while(client, lambda: client.read_media("m")) == [ClientStateError]
+    assert len(wire.seen) == 1
+
+
+@pytest.mark.parametrize("closing", [True, False])
+async def test_a_pool_is_made_once(monkeypatch: pytest.MonkeyPatch, closing: bool) -> None:
+    """However many wait for it; for a client that was closed meanwhile it is closed at once."""
+    pools: list[Wire] = []
+
+    async def slow(*_: object, **__: object) -> Wire:
+        await anyio.sleep(5)
+        pools.append(Wire())
+        return pools[-1]
+
+    monkeypatch.setattr("desk360_async._delivery.own_transport", slow)
+    client = connect(None)
+    kinds: list[type | None] = []
+
+    async def send() -> None:
+        kinds.append((await ended(client.send_text(TO, "x")))[0])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        tasks.start_soon(send)
+        await anyio.sleep(1)
+        if closing:
+            await client.aclose()
+    assert kinds == [ClientStateError if closing else None] * 2
+    assert [pool.closed for pool in pools] == [closing] * len(pools)
+
+
 # ── what a client is made of ───────────────────────────────────────────────────────────────────────────
 
 
@@ -312,6 +373,11 @@ def test_a_part_that_does_not_fit_is_refused_at_once(options: dict[str, Any], pr
     """The first send would be too late to find out."""
     with pytest.raises(ConfigurationError, match=problem):
         AsyncDesk360("k", **options)
+
+
+def test_an_option_that_is_not_given_reads_so() -> None:
+    """In help and in editors."""
+    assert str(inspect.signature(AsyncDesk360.with_options)).count(" = ...") == 5
 
 
 def test_a_view_for_no_integration_is_refused() -> None:
