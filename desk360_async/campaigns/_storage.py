@@ -83,17 +83,22 @@ class Storage:
             ) from error
 
     def _open(self) -> None:
-        if not self._owner and not self._path.exists():
-            raise LedgerError(f"there is no ledger {self._path}; load the campaign first")
         try:
+            # Whatever links lead to it: the lock is found by the name, and one file has one owner.
+            self._path = self._path.resolve()
+            if not self._owner and not self._path.exists():
+                raise LedgerError(f"there is no ledger {self._path}; load the campaign first")
             refuse_network(self._path)
             if self._owner:
                 self._lock()
                 create_private(self._path)
             self._connection = connection = connect(self._path)
             version = version_of(connection, self._path)
+            if not version and not self._owner:
+                raise LedgerError(f"{self._path} holds no ledger yet; load the campaign first")
             require_durable(connection)
-            migrate(connection, version)
+            if version < len(MIGRATIONS):
+                migrate(connection)
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"the ledger {self._path} can't be opened: {error}") from error
 
@@ -204,9 +209,10 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     Raises:
         LedgerError: if the file is something else, or of a later version.
     """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    with snapshot(connection):  # else its owner may make it a ledger between two of them
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application not in (0, APPLICATION_ID) or (application == 0 and tables):
         raise LedgerError(f"{path} is a SQLite file, but no ledger of campaigns; choose another name")
     if version > len(MIGRATIONS):
@@ -217,14 +223,27 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
-def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the tables from a version to this one's shape, a step a transaction."""
-    for number in range(version, len(MIGRATIONS)):
-        with transaction(connection):
-            for statement in MIGRATIONS[number].split(";"):
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables to this version's shape, all steps or none."""
+    with transaction(connection):
+        # Read again with the write lock in hand: several processes may have found the same old ledger.
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for step in MIGRATIONS[version:]:
+            for statement in step.split(";"):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {number + 1}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {max(version, len(MIGRATIONS))}")
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Generator[None]:
+    """Let what the block reads be of one moment, though others write meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")  # nothing was written
 
 
 @contextmanager

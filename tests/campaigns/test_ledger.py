@@ -10,7 +10,7 @@ import pytest
 
 from desk360_async import AsyncDesk360
 from desk360_async.campaigns import CampaignError, LedgerError, _schema, _storage
-from desk360_async.campaigns._storage import Storage, refuse_network, require_durable
+from desk360_async.campaigns._storage import Storage, migrate, refuse_network, require_durable, version_of
 from tests.campaigns.scene import Scene, done, finish, people
 
 
@@ -69,6 +69,20 @@ def test_a_second_owner_is_refused(scene: Scene) -> None:
     scene.play(main)
 
 
+def test_a_link_leads_to_the_same_owner(scene: Scene) -> None:
+    """The lock is the file's, and not its name's."""
+    load(scene)
+    link = scene.folder / "link.db"
+    link.symlink_to(scene.ledger)
+
+    async def main(client: AsyncDesk360) -> None:
+        async with Storage(link, owner=True):
+            with pytest.raises(LedgerError, match="in use by process"):
+                await finish(scene.campaign(), client)
+
+    scene.play(main)
+
+
 @pytest.mark.parametrize(("kind", "refused"), [("nfs4", True), ("fuse.sshfs", True), ("ext4", False)])
 def test_network_file_systems_are_refused(tmp_path: Path, kind: str, refused: bool) -> None:
     """Their locks and syncs can't be trusted."""
@@ -88,6 +102,28 @@ def test_an_older_schema_is_migrated(scene: Scene, monkeypatch: pytest.MonkeyPat
         older.setattr(_storage, "MIGRATIONS", _schema.MIGRATIONS[:version])
         load(scene)
     assert scene.play(lambda client: scene.campaign().report()).counts.pending == 10
+
+
+def test_two_may_migrate_the_same_ledger(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes second finds it done, though it was still to be done when it looked."""
+    with monkeypatch.context() as older:
+        older.setattr(_storage, "MIGRATIONS", _schema.MIGRATIONS[:1])
+        load(scene)
+    first, second = _storage.connect(scene.ledger), _storage.connect(scene.ledger)
+    for connection in (first, second):
+        assert version_of(connection, scene.ledger) == 1
+    for connection in (first, second):
+        migrate(connection)
+        assert version_of(connection, scene.ledger) == len(_schema.MIGRATIONS)
+        connection.close()
+
+
+def test_an_empty_file_is_no_ledger_to_a_reader(scene: Scene) -> None:
+    """It is left as it was: only loading makes a ledger of it."""
+    scene.ledger.touch()
+    with pytest.raises(LedgerError, match="holds no ledger yet"):
+        scene.play(lambda client: scene.campaign().status())
+    assert scene.ledger.read_bytes() == b""
 
 
 def test_a_newer_schema_is_refused(scene: Scene) -> None:
