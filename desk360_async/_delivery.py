@@ -96,6 +96,7 @@ class Delivery:
         self._http: Http | None = None
         self._under_way = 0
         self._until = float("-inf")
+        self._longest = 0.0
         self._idle: anyio.Event | None = None
 
     # ── state ──────────────────────────────────────────────────────────────────────────────────────────
@@ -288,11 +289,13 @@ class Delivery:
     async def _attempt(self, ride: _Ride, patience: Patience) -> Answered:
         """A token, a slot, the wire; the token goes back with what the answer said."""
         http = await self.connected()
+        timeout = ride.options.timeout
+        total = timeout.total if ride.call.form is None else timeout.upload
+        if total > self._longest:
+            self._tell_longest(total)
         permit = await self._token(ride, patience)
         self._under_way += 1
         evidence = ride.progress.evidence = Evidence(trusted=http.trusted)
-        timeout = ride.options.timeout
-        total = timeout.total if ride.call.form is None else timeout.upload
         began = anyio.current_time()
         try:
             async with self._slots:
@@ -312,6 +315,13 @@ class Delivery:
         permit.done(answered.status, answered.headers)
         log_attempt(ride.call, answered.status, began)
         return self.without_key(answered)
+
+    def _tell_longest(self, total: float) -> None:
+        """Let our own limiters keep a token away for as long as its attempt may take."""
+        self._longest = total
+        allow_for = getattr(self.limiter, "allow_for", None)  # a user's own needn't have it
+        if allow_for is not None:
+            allow_for(total)
 
     def without_key(self, answered: Answered) -> Answered:
         """Return an answer in which the key is masked: a debug page may echo what it was sent."""

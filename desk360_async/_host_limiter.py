@@ -81,9 +81,9 @@ class HostLimiter:
         learn: bool = True,
     ) -> None:
         check_arguments(limit, period, reserve, margin, attempt_timeout)
-        hold = attempt_timeout + GRACE + period + margin
-        self._file = TokenFile(path, lambda: Bucket(limit, period, reserve, margin, hold, learn))
-        self._known, self._known_at = Bucket(limit, period, reserve, margin, hold, learn), -math.inf
+        self._hold = attempt_timeout + GRACE + period + margin
+        self._file = TokenFile(path, lambda: Bucket(limit, period, reserve, margin, self._hold, learn))
+        self._known, self._known_at = Bucket(limit, period, reserve, margin, self._hold, learn), -math.inf
         # Whoever holds his lane's lock is the first in it, and looks at the rows for all of it.
         self._first: RunVar[dict[Lane, anyio.Lock]] = RunVar("desk360_async_first_in_line")
         self._waiting: Counter[Lane] = Counter()
@@ -227,6 +227,17 @@ class HostLimiter:
             next_token=max(0.0, bucket.ready_at("interactive") - now),
             as_of=now + clock,
         )
+
+    def allow_for(self, seconds: float) -> None:
+        """Keep tokens away for longer, where a client lets one attempt take longer than `attempt_timeout`.
+
+        Give all processes of the host the same `attempt_timeout`: each cuts what is away for longer than it
+        would keep a token itself.
+
+        Args:
+            seconds: how long an attempt may take; less than is known already changes nothing.
+        """
+        self._hold = max(self._hold, seconds + GRACE + self._known.period + self._known.margin)
 
     def seed(self, ages: Iterable[float]) -> None:
         """Do nothing: the file remembers the requests that `TokenBucket.seed` has to be told about.

@@ -281,6 +281,15 @@ class TokenBucket:
             as_of=now,
         )
 
+    def allow_for(self, seconds: float) -> None:
+        """Keep tokens away for longer, where a client lets one attempt take longer than `attempt_timeout`.
+
+        Args:
+            seconds: how long an attempt may take; less than is known already changes nothing.
+        """
+        bucket = self._bucket
+        bucket.hold = max(bucket.hold, seconds + GRACE + bucket.period + bucket.margin)
+
     def seed(self, ages: Iterable[float]) -> None:
         """Count requests that were made before this bucket existed, by a process that has ended since.
 

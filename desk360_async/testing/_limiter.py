@@ -115,9 +115,8 @@ class VirtualBucket:
 
     def _check_deadline(self, waiter: _Waiter, now: float) -> None:
         ahead = list(self._lines[waiter.lane]).index(waiter)
-        if waiter.lane == "bulk":
-            ahead += len(self._lines["interactive"])
-        at = self._bucket.forecast(now, waiter.lane)(ahead)
+        others = len(self._lines["interactive"]) if waiter.lane == "bulk" else 0
+        at = self._bucket.forecast(now, waiter.lane, others)(others + ahead)
         if at > waiter.deadline or now >= waiter.deadline:
             raise wait_too_long(waiter.deadline - waiter.since, at - now)
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from desk360_async import (
     ClientStateError,
     ConfigurationError,
     Desk360Error,
+    HostLimiter,
     InvalidMessage,
     Outcome,
     RateLimited,
@@ -226,6 +228,24 @@ async def test_a_429_is_waited_for_though_the_users_limiter_has_no_gate() -> Non
     wire = Wire(httpx.Response(429, headers={"retry-after": "5"}), sent())
     await connect(wire).send_text(TO, "x")
     assert (len(wire.seen), anyio.current_time()) == (2, 6)
+
+
+@pytest.mark.parametrize("kind", ["bucket", "host"])
+async def test_a_token_is_away_for_as_long_as_its_attempt_may_take(tmp_path: Path, kind: str) -> None:
+    """Longer than a limiter allows for by itself: else the next would go out beside it."""
+    started: list[float] = []
+
+    async def slow(_: Seen) -> httpx.Response:
+        started.append(anyio.current_time())
+        await anyio.sleep(500)
+        return sent()
+
+    limiter = TokenBucket(1, 60) if kind == "bucket" else HostLimiter(tmp_path / "tokens.db", limit=1)
+    client = connect(Wire(slow), limiter=limiter, timeout=Timeouts(total=1000))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(client.send_text, TO, "x")
+        tasks.start_soon(client.send_text, TO, "y")
+    assert started[1] - started[0] >= 560
 
 
 async def test_looking_at_the_limit_binds_a_client_to_no_loop() -> None:
