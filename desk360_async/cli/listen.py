@@ -40,15 +40,18 @@ def listen(
         host: The address to listen on [else: 127.0.0.1].
         port: The port; 0 takes a free one [else: 8361].
         secret: The URL's last segment; one is made up, if none is given.
-        record: A file that gets a line of JSON for each event, with whole numbers, after those it has.
+        record: A file that gets a line of JSON for each event, with whole numbers, after those it has; a
+            new one is readable by its owner only.
         allow_remote: Listen on an address that other machines reach.
         json: Print the same lines on stdout; words go to stderr.
     """
     terminal = Terminal(json=json)
     if not allow_remote and not is_loopback(host):
         raise ConfigurationError(f"--host {host} can be reached by others; add --allow-remote if you mean it")
+    if not 0 <= port <= 65_535:
+        raise ConfigurationError(f"--port {port}: a port is 0 to 65535; 0 takes a free one")
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(record.open("a", encoding="utf-8")) if record else None
+        file = stack.enter_context(_appending(record)) if record else None
         listener = stack.enter_context(_bound(host, port))
         chosen = secret or secrets.token_urlsafe(24)
         receiver = _showing(terminal, chosen, file)
@@ -60,6 +63,14 @@ def listen(
         _serve(receiver, listener)
     terminal.note(f"\n{receiver.stats.received:,} events, {receiver.stats.duplicates:,} of them repeats.")
     return 0
+
+
+def _appending(path: Path) -> IO[str]:
+    def private(name: str, flags: int) -> int:
+        # Only what is made here: a file that was there keeps the rights that it was given.
+        return os.open(name, flags, 0o600)
+
+    return open(path, "a", encoding="utf-8", opener=private)
 
 
 def _bound(host: str, port: int) -> socket.socket:
