@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import field, frozen
 
+from ._redaction import masked_repr
+
 if TYPE_CHECKING:
     from ._forms import Form
 
@@ -26,6 +28,10 @@ class Answered(NamedTuple):
     damage: str = ""
     cut: bool = False
 
+    def __repr__(self) -> str:
+        # Tracebacks that show local variables print reprs; phones and message ids are in the body.
+        return f"<Answered {self.status}, {len(self.body)} bytes>"
+
 
 @frozen
 class Call:
@@ -45,7 +51,7 @@ class Call:
     """
 
     method: str
-    path: str
+    path: str = field(repr=masked_repr)
     read: Callable[["Call", Answered], Any]
     content: bytes | None = field(default=None, repr=False)
     form: "Form | None" = field(default=None, repr=False)

@@ -340,29 +340,41 @@ _CHARSET = re.compile(
 )
 
 
-def _decode_text(body: bytes, content_type: str) -> str:
+def _decode_text(body: bytes, content_type: str, errors: str = "strict") -> str:
     if body.startswith(codecs.BOM_UTF8):
-        return body[3:].decode()
+        return body[3:].decode(errors=errors)
     found = re.search(r"charset=\"?([A-Za-z0-9._-]{1,40})", content_type, re.IGNORECASE)
     name = found[1] if found else "utf-8"
     # Python knows codecs that are no charsets; some take time that grows with the square of the text.
     if not _CHARSET.fullmatch(name):
         raise UnreadableJSON("unknown charset")
     try:
-        return body.decode(name)
+        return body.decode(name, errors)
     except LookupError:
         raise UnreadableJSON("unknown charset") from None
 
 
-def salvage(body: bytes) -> Any:
-    """Return the JSON that a PHP warning stands in front of (ruling 32a).
+def shown_text(body: bytes, content_type: str) -> str:
+    """Return what people see of any body: in its charset where that is known, and never an error."""
+    try:
+        return _decode_text(body, content_type, "replace")
+    except ValueError:
+        return body.decode("utf-8", "replace")
+
+
+def understand(body: bytes, content_type: str = "") -> Any:
+    """Return what a body says, with or without a PHP warning in front of its JSON (ruling 32a).
 
     Raises:
-        UnreadableJSON: if there is none at the start of a line.
+        UnreadableJSON: if there is no JSON in it, neither at its start nor at that of a line.
     """
+    try:
+        return decode(body, content_type)
+    except UnreadableJSON:
+        pass
     for start in [m.start() for m in re.finditer(rb"^[\[{]", body, re.MULTILINE)][:4]:
         try:
-            return decode(body[start:])
+            return decode(body[start:], content_type)
         except UnreadableJSON:
             continue
     raise UnreadableJSON("no JSON in it")

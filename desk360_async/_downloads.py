@@ -27,7 +27,7 @@ from ._refusals import error_from, says_error
 from ._replies import Media
 from ._settings import is_loopback
 from ._verdict import verdict
-from ._wire import read_answer
+from ._wire import read as read_reply
 
 MOST_HOPS = 5
 ERROR_BYTES = 64 * 1024  # a JSON body up to this size may be an error; a larger one is a customer's file
@@ -225,18 +225,27 @@ class Download:
         pieces = opened.pieces(self._options.timeout.download)
         if "json" not in opened.headers.get("content-type", "").lower():
             return MediaStream(opened, b"", pieces)
-        head = b""
-        try:
-            async for piece in pieces:
-                head += piece
-                if len(head) > ERROR_BYTES:
-                    return MediaStream(opened, head, pieces)
-        except Unanswered as lost:
-            raise connection_error(lost, None) from lost.__cause__
+        head, is_whole = await _head_of(pieces)
+        if not is_whole:
+            return MediaStream(opened, head, pieces)
         if _is_error(head):
-            answered = Answered(opened.status, opened.headers, head)
-            read_answer(self._call, self._delivery.without_key(answered))
+            answered = self._delivery.without_key(Answered(opened.status, opened.headers, head))
+            del head  # or a traceback that shows local variables would show it
+            read_reply(self._call, answered)
         return MediaStream(opened, head, None)
+
+
+async def _head_of(pieces: AsyncGenerator[bytes]) -> tuple[bytes, bool]:
+    """Return what could be an error by its size, and whether that is all."""
+    head = b""
+    try:
+        async for piece in pieces:
+            head += piece
+            if len(head) > ERROR_BYTES:
+                return head, False
+    except Unanswered as lost:
+        raise connection_error(lost, None) from lost.__cause__
+    return head, True
 
 
 def _is_error(body: bytes) -> bool:

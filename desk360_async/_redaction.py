@@ -17,6 +17,11 @@ _MASK = "[key]"
 _NUMBER = re.compile(r"[0-9]{7,}")
 # With what people write between digits. A second pass: it could join two numbers that stand side by side.
 _SPACED_NUMBER = re.compile(r"[0-9]{1,6}(?:[ ().\-\u00a0]{1,2}[0-9]+){1,12}")
+# What can only be a phone: a plus, however it is escaped, and 7 to 15 digits.
+_PLUS = re.compile(r"(\+|%2B|\\u002b)([1-9](?:[ ().\-\u00a0]{0,2}[0-9]){6,14})(?![0-9])", re.IGNORECASE)
+# What may be one: 10 to 15 digits on their own, as the vendor's webhooks write phones. Not a piece of a word,
+# a UUID or a fraction; and not a time, in seconds or milliseconds since 1970.
+_BARE = re.compile(r"(?<![\w.\-])(?!1[0-9]{9}(?:[0-9]{3})?(?![0-9]))[0-9]{10,15}(?![\w\-])")
 _E164 = re.compile(r"(?:\+|%2B)([1-9][0-9]{6,14})", re.IGNORECASE)
 _MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
 _BEARER = re.compile(r"\b(bearer|basic)(\s+|%20)[^\s'\",;)\]}]+", re.IGNORECASE)
@@ -44,7 +49,9 @@ def without(text: str, pieces: Iterable[str]) -> str:
 def mask_phones(text: str, phones: Iterable[str]) -> str:
     """Return the text with these phones (digits) cut to their last four, and all message ids.
 
-    However they are written: without the country's code, with a 0 in front, in groups.
+    However they are written: without the country's code, with a 0 in front, in groups. So is any other
+    number that looks like a phone: the server may speak of somebody else's. Short ids and times are kept; a
+    bare id of 10 to 15 digits can't be told from a phone, and its last four digits stay.
     """
     tails = {phone[-7:] for phone in phones}
 
@@ -54,7 +61,8 @@ def mask_phones(text: str, phones: Iterable[str]) -> str:
 
     if tails:
         text = _SPACED_NUMBER.sub(mask, _NUMBER.sub(mask, text))
-    return mask_ids(text)
+    text = _PLUS.sub(lambda found: found[1] + mask_phone(re.sub(r"[^0-9]", "", found[2])), text)
+    return mask_ids(_BARE.sub(lambda found: mask_phone(found[0]), text))
 
 
 def phones_in(text: str) -> frozenset[str]:

@@ -28,6 +28,7 @@ from ._redaction import mask_phones
 from ._verdict import verdict
 
 BODY_KEPT = 64 * 1024  # characters of an answer that an error keeps
+BODY_READ = 4 * BODY_KEPT  # bytes of it that are looked at: reading megabytes takes ten times their memory
 
 _ERRORS: dict[int, type[APIError]] = {
     400: ValidationFailed,
@@ -61,7 +62,7 @@ def error_from(call: Call, answered: Answered) -> APIError:
 
 def api_error(kind: type[APIError], call: Call, answered: Answered, outcome: Outcome | None) -> APIError:
     text = text_of(answered)
-    code, message, doc_url, errors = explain(text, answered.headers.get("content-type", ""))
+    code, message, doc_url, errors = explain(answered)
 
     def clean(words: str | None) -> str | None:
         return mask_phones(words, call.phones) if words else None
@@ -84,20 +85,20 @@ def api_error(kind: type[APIError], call: Call, answered: Answered, outcome: Out
 
 
 def text_of(answered: Answered) -> str:
-    return answered.body[: BODY_KEPT * 4].decode("utf-8", "replace")[:BODY_KEPT]
+    body = answered.body[:BODY_READ]
+    return _codec.shown_text(body, answered.headers.get("content-type", ""))[:BODY_KEPT]
 
 
-def explain(
-    text: str, content_type: str = ""
-) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
+def explain(answered: Answered) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
     """Return what an error's body says: code, message, doc_url and Laravel's errors by field.
 
-    The body may be the documented object, a string under `error`, Laravel's own, HTML, or anything.
+    The body may be the documented object, a string under `error`, Laravel's own, HTML, or anything; its
+    charset is honoured, and a PHP warning in front of it passed over, as for a success.
     """
     try:
-        data = _codec.decode(text.encode("utf-8", "replace"))
+        data = _codec.understand(answered.body[:BODY_READ], answered.headers.get("content-type", ""))
     except _codec.UnreadableJSON:
-        return _glean(text)
+        return _glean(text_of(answered))
     fields = _codec.as_object(data)
     error = fields.get("error")
     inner = error if isinstance(error, dict) else {}

@@ -19,6 +19,7 @@ from ._calls import Answered, Call
 from ._checks import check_unicode, listed
 from ._errors import (
     APIError,
+    Desk360Error,
     InvalidMessage,
     Outcome,
     UnexpectedResponse,
@@ -220,9 +221,13 @@ def read(call: Call, answered: Answered) -> Any:
         APIError: for a status that is no success, or an error in a success's body.
         UnexpectedResponse: for a success that can't be read.
     """
-    if 200 <= answered.status < 300:
+    if not 200 <= answered.status < 300:
+        raise error_from(call, answered)
+    try:
         return call.read(call, answered)
-    raise error_from(call, answered)
+    except Desk360Error as error:
+        # The frames below hold the answer as it came, and some tracebacks show local variables.
+        raise error.with_traceback(None)  # noqa: B904  # it is the same error
 
 
 def read_sent(call: Call, answered: Answered) -> Sent:
@@ -244,9 +249,17 @@ def read_bulk(call: Call, answered: Answered) -> BulkSent:
     listed_ = fields.get("phones")
     if not isinstance(listed_, list | dict) or (says_error(fields) and not listed_):
         raise _refuse(call, answered, data, "required field missing @ $.phones")
-    phones = tuple(str(phone) for phone in _codec.as_rows(listed_) if isinstance(phone, str | int))
+    rows = (_phone_in(row) for row in _codec.as_rows(listed_))
+    phones = tuple(str(phone) for phone in rows if isinstance(phone, str | int))
     taken = {digits_of(phone) for phone in phones}
     return BulkSent(phones, tuple(p for p in call.asked if digits_of(p) not in taken), raw=fields)
+
+
+def _phone_in(row: Any) -> Any:
+    """Return a row's phone; an object's (ruling 22), unless that says that something went wrong with it."""
+    if not isinstance(row, dict):
+        return row
+    return None if row.get("error") or row.get("errors") else row.get("phone")
 
 
 def read_media(call: Call, answered: Answered) -> SentMedia:
@@ -320,11 +333,7 @@ def _payload(call: Call, answered: Answered) -> Any:
     if answered.damage or not answered.body.strip():
         return _UNREADABLE
     try:
-        return _codec.decode(answered.body, content_type)
-    except _codec.UnreadableJSON:
-        pass
-    try:
-        return _codec.salvage(answered.body)
+        return _codec.understand(answered.body, content_type)
     except _codec.UnreadableJSON:
         return _UNREADABLE
 

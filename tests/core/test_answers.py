@@ -1,6 +1,7 @@
 """Rulings 22 to 32a: whatever comes back is a reply or a Desk360Error with the right outcome."""
 
 import json
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -286,6 +287,48 @@ def test_any_body_gives_an_error_with_what_there_is(body: Any, said: tuple[str |
     assert (error.code, error.message, error.doc_url) == said
 
 
+SAID = {"error": {"code": "c", "message": "Geçersiz numara ışığı."}}
+SPELLED_ERRORS = [
+    (json.dumps(SAID).encode("utf-16"), "application/json; charset=utf-16"),
+    (json.dumps(SAID, ensure_ascii=False).encode("iso-8859-9"), "application/json; charset=ISO-8859-9"),
+    (b"\xef\xbb\xbf" + json.dumps(SAID, ensure_ascii=False).encode(), "application/json"),
+    (
+        b"<b>Warning</b>: \xfe\n" + json.dumps(SAID, ensure_ascii=False).encode("iso-8859-9"),
+        "text/html; charset=iso-8859-9",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "kind"), SPELLED_ERRORS)
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_errors_charset_is_honoured(body: bytes, kind: str, status: int) -> None:
+    """Ruling 32a: for a refusal as for a success; the body that is kept can be read too."""
+    error = refused("text", body, status, content_type=kind)
+    assert (error.code, error.message) == ("c", "Geçersiz numara ışığı.")
+    assert "\ufffd" not in error.body
+    assert "numara" in error.body
+
+
+def test_an_error_in_an_unknown_charset_keeps_its_text() -> None:
+    """As far as it is UTF-8."""
+    error = refused("text", b"<p>\xff No.</p>", 400, content_type="text/html; charset=klingon")
+    assert (error.message, error.body) == (None, "<p>\ufffd No.</p>")
+
+
+def test_a_warning_in_front_of_an_error_hides_nothing() -> None:
+    """Ruling 32a: Laravel's errors by field stand behind it."""
+    noise = b"<br />\n<b>Warning</b>: x in <b>y.php</b><br />\n"
+    body = noise + json.dumps({"message": "Invalid.", "errors": {"to": ["is required"]}}).encode()
+    error = refused("text", body, 400)
+    assert (error.message, error.errors) == ("Invalid.", {"to": ("is required",)})
+
+
+def test_a_long_error_is_understood() -> None:
+    """More is read of it than what is kept."""
+    error = refused("text", {"errors": {"x" * 70_000: ["bad"]}, "message": "No."}, 422)
+    assert (error.message, len(error.errors), len(error.body)) == ("No.", 1, 65536)
+
+
 def test_laravels_errors_are_told_by_field() -> None:
     """Ruling 24: with 422, and inside the documented object."""
     errors = {"to": ["bad", 7], "text": "long", "x": None}
@@ -369,6 +412,12 @@ def test_an_unreadable_success_was_accepted(name: str, body: Any) -> None:
 def test_a_batch_without_a_list_is_unknown(phones: Any) -> None:
     """Ruling 26: `{"phones": null}` too."""
     assert refused("bulk", {"phones": phones}).outcome is Outcome.UNKNOWN
+
+
+def test_a_row_may_hold_its_phone() -> None:
+    """Ruling 22: as a request's destination does; a row that tells of an error takes nobody."""
+    rows = [{"phone": "+905555555555", "message_id": ID}, {"phone": TO, "error": "not on WhatsApp"}]
+    assert read("bulk", {"phones": rows}) == BulkSent(("+905555555555",), (TO,))
 
 
 def test_a_batch_that_lists_nobody_leaves_all_unlisted() -> None:
@@ -566,3 +615,73 @@ def test_an_error_masks_the_calls_phone(written: str, wrap: Callable[[str], Any]
     told = f"{error} {error.body} {error.message} {error.errors} {error.headers}"
     assert "1112233" not in "".join(c for c in told if c.isdigit())
     assert ID not in told
+
+
+OTHERS = [
+    ("Number +905554443322 is blocked", "Number +…3322 is blocked"),
+    ("+90 555 444 33 22", "+…3322"),
+    ("?to=%2B905554443322&x=1", "?to=%2B…3322&x=1"),
+    ("wa.me/905554443322", "wa.me/…3322"),
+    ("(5554443322)", "(…3322)"),
+    ("+4915112345678, 2024", "+…5678, 2024"),
+]
+# What no phone is: times, ids of rows, a media's UUID, fractions, a hash, one digit too many.
+NO_PHONES = [
+    "template 1234567, at 1717071268, or 1717071268123",
+    "9f119afbf6d9-123456789012-44f5",
+    "took 0.1234567890123 s",
+    "sha 1234567890ab",
+    "1234567890123456",
+    "2024-05-30 12:14:28+00:00",
+]
+
+
+@pytest.mark.parametrize(("written", "masked"), OTHERS)
+@pytest.mark.parametrize("name", ["text", "get"])
+def test_an_error_masks_anybodys_phone(name: str, written: str, masked: str) -> None:
+    """The server may speak of others than the call's own; reads have none of their own."""
+    error = refused(name, {"error": {"message": written}, "more": {written: written}}, 403, x_echo=written)
+    assert (error.message, error.headers["x-echo"]) == (masked, masked)
+    assert json.loads(error.body) == {"error": {"message": masked}, "more": {masked: masked}}
+
+
+@pytest.mark.parametrize("written", NO_PHONES)
+def test_an_error_keeps_what_is_no_phone(written: str) -> None:
+    """Ids and times are what an error is searched for."""
+    assert refused("text", {"message": written}, 403).message == written
+
+
+@pytest.mark.parametrize("written", ["+905554443322", "\\u002b905554443322", "905554443322"])
+def test_a_list_that_cant_be_read_masks_its_phones(written: str) -> None:
+    """JSON may write the plus as an escape."""
+    error = refused("integrations", f'[{{"id": null, "phone_number": "{written}"}}]'.encode())
+    assert "…3322" in error.body
+    assert "905554443322" not in error.body
+
+
+LEAKY: list[tuple[str, Any, int]] = [
+    ("text", {"to": TO, "id": ID}, 200),
+    ("text", [{"to": TO, "message_id": None}], 200),
+    ("text", {"error": {"message": TO}}, 422),
+    ("media", {"medias": {"images": [{"name": TO}]}}, 200),
+    ("bulk", {"phones": TO}, 200),
+    ("mark", {"error": {"message": ID}, "message_ids": []}, 200),
+    ("templates", [{"name": TO}], 200),
+    ("post", {"error": {"message": TO}}, 200),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "status"), LEAKY)
+def test_local_variables_show_no_answer(name: str, body: Any, status: int) -> None:
+    """Some tracebacks print what the frames hold: a body's length is enough."""
+    error = refused(name, body, status)
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    told = repr([frame.locals for frame in frames if frame.filename.endswith(("_wire.py", "_refusals.py"))])
+    assert f"<Answered {status}, " in told
+    assert TO[1:] not in told
+    assert ID not in told
+
+
+def test_a_calls_repr_masks_its_path() -> None:
+    """The user's own may hold a phone."""
+    assert TO[1:] not in repr(_wire.free_call("GET", f"/contacts/{TO}", None, None, idempotent=True))
