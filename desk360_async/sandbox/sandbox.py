@@ -1,5 +1,6 @@
 """The sandbox itself: one account, one limit, one record, and the ASGI application over them."""
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -27,6 +28,10 @@ from desk360_async.sandbox.targets import WebhookTarget
 from desk360_async.sandbox.throttle import Throttle
 from desk360_async.sandbox.webhooks import Webhooks
 from desk360_async.sandbox.windows import WindowRule
+
+
+def _digits(phone: str) -> str:
+    return re.sub(r"[^0-9]", "", phone)
 
 
 class Sandbox:
@@ -153,12 +158,13 @@ class Sandbox:
         return self.throttle.refusals
 
     def sent(self, *, to: str | None = None, template: int | str | None = None) -> list[ReceivedMessage]:
-        """List the messages taken for a phone, of a template (its id or name), or both."""
+        """List the messages taken for a phone (in any spelling), of a template (its id or name), or both."""
+        digits = None if to is None else _digits(to)
         names = {row["id"]: row["name"] for rows in self.account.templates.values() for row in rows}
         return [
             message
             for message in self.received
-            if to in (None, message.phone)
+            if digits in (None, _digits(message.phone))
             and (template is None or template in (message.template_id, names.get(message.template_id)))
         ]
 

@@ -81,7 +81,7 @@ class VirtualSandbox(Sandbox):
         """Check that the sandbox took a message, and return all that fit.
 
         Args:
-            to: its recipient, E.164 with `+`.
+            to: its recipient, in any spelling that a send takes.
             template: its template's id or name.
             text: its text or body, whole.
             parameters: its template's parameters, all of them.

@@ -255,6 +255,14 @@ async def test_a_message_that_was_sent_is_found(sandbox: VirtualSandbox) -> None
     assert found == sandbox.assert_sent(template=76) == sandbox.sent()
 
 
+@pytest.mark.parametrize("written", ["+90 555 111 22 33", "+90-555-111-22-33", "905551112233"])
+async def test_a_phone_is_found_however_it_is_written(sandbox: VirtualSandbox, written: str) -> None:
+    """As the test wrote it to the client."""
+    await sandbox.client().send_text("+90 555 111 22 33", "Hello!")
+    assert sandbox.assert_sent(to=written, text="Hello!") == sandbox.sent(to=written) == sandbox.sent()
+    assert sandbox.sent(to="+90 555 111 22 34") == sandbox.sent(to="") == []
+
+
 async def test_a_failed_assertion_tells_what_was_sent(sandbox: VirtualSandbox) -> None:
     """With numbers masked, as test reports end in public logs."""
     client = sandbox.client()
