@@ -41,7 +41,8 @@ from desk360_async.webhooks._events import (
 )
 from desk360_async.webhooks._inbox import SQLiteInbox
 from desk360_async.webhooks._parsing import parse
-from desk360_async.webhooks._receiver import ReceiverStats, WebhookReceiver
+from desk360_async.webhooks._receiver import WebhookReceiver
+from desk360_async.webhooks._stats import ReceiverStats
 
 __all__ = [
     "Answer",

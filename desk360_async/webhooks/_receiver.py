@@ -5,59 +5,37 @@ handlers run in the receiver's own tasks, which is why it has to be opened where
 host's lifespan.
 """
 
-import inspect
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
-from types import TracebackType
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from types import NoneType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
 import anyio
 from anyio.abc import TaskGroup
-from attrs import define, frozen
+from attrs import frozen
 
 from desk360_async._errors import ClientStateError, ConfigurationError, InvalidWebhook
 from desk360_async.webhooks import _asgi
+from desk360_async.webhooks._arguments import check_kind, check_receiver
 from desk360_async.webhooks._asgi import Answer, Receive, Scope, Send
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate, UnknownEvent
+from desk360_async.webhooks._handlers import AsyncFunction, Decorator, E, failure_of, is_async
 from desk360_async.webhooks._inbox import SQLiteInbox
 from desk360_async.webhooks._lanes import Lanes
 from desk360_async.webhooks._parsing import parse
 from desk360_async.webhooks._repeats import Recent
-from desk360_async.webhooks._secrets import checked, same
+from desk360_async.webhooks._secrets import checked, checked_token, same
+from desk360_async.webhooks._stats import ReceiverStats
 from desk360_async.webhooks._writer import Writer
 
 _log = logging.getLogger("desk360_async.webhooks")
 
 M = TypeVar("M", bound=MessageReceived)
-E = TypeVar("E", bound=Event)
-AsyncFunction = Callable[[E], Awaitable[object]]
-Decorator = Callable[[AsyncFunction[E]], AsyncFunction[E]]
 
 _NOT_FOUND = Answer(404, b"not found\n")
 _CLOSED = Answer(503, b"the receiver is not open\n")
 _OK = Answer(200, b"ok\n")
 _MEBIBYTE = 1024 * 1024
-
-
-@define
-class ReceiverStats:
-    """What a receiver has done since it was made, in events (but `refused`, in requests).
-
-    Attributes:
-        received: events that came in, repeats included.
-        duplicates: repeats of events already taken; answered with 200, not handled again.
-        handled: events whose handlers have ended, failures included.
-        failed: events of which a handler failed.
-        unhandled: events that no handler was registered for.
-        refused: requests answered with another status than 200.
-    """
-
-    received: int = 0
-    duplicates: int = 0
-    handled: int = 0
-    failed: int = 0
-    unhandled: int = 0
-    refused: int = 0
 
 
 @frozen
@@ -97,21 +75,33 @@ class WebhookReceiver:
         """Set up; nothing runs before `async with receiver:`.
 
         Args:
-            secret: the URL's last segment; several at once while changing from one to the next.
-            header_token: a header's name and the value that it must have, if a proxy or the panel adds one.
+            secret: the URL's last segment, of what needs no escape in a path; several at once while changing
+                from one to the next.
+            header_token: a header's name and the value that it must have, if a proxy or the panel adds one;
+                neither may be empty.
             inbox: where events are kept until they are handled; without one, a crash loses the queue.
-            max_body: bytes of a request's body at most.
-            read_timeout: seconds within which a request's whole body must come.
-            queue_size: events that may wait; 503 beyond.
-            concurrency: handlers that may run at once.
+            max_body: bytes of a request's body at most; 1 or more.
+            read_timeout: seconds within which a request's whole body must come; more than 0.
+            queue_size: events that may wait, 1 or more; 503 beyond.
+            concurrency: handlers that may run at once; 1 or more.
             drain_timeout: seconds that a stop waits for queued events to be handled.
             remember: events by which repeats are recognised; with an inbox, `SQLiteInbox(keep=…)` counts.
 
         Raises:
-            ConfigurationError: a secret is empty or more than one path segment.
+            ConfigurationError: a secret is empty or no path segment, or another argument is out of bounds;
+                the message names it, its limit and the fix.
         """
-        self._secrets = checked([secret] if isinstance(secret, str) else list(secret))
-        self._token = (header_token[0].lower(), header_token[1].encode()) if header_token else None
+        self._secrets = checked(secret)
+        self._token = checked_token(header_token)
+        check_kind("inbox", inbox, (SQLiteInbox, NoneType), "SQLiteInbox(path), or None")
+        check_receiver(
+            max_body=max_body,
+            read_timeout=read_timeout,
+            queue_size=queue_size,
+            concurrency=concurrency,
+            drain_timeout=drain_timeout,
+            remember=remember,
+        )
         self._inbox = inbox
         self._max_body, self._read_timeout = max_body, read_timeout
         self._queue_size, self._concurrency, self._drain_timeout = queue_size, concurrency, drain_timeout
@@ -198,7 +188,7 @@ class WebhookReceiver:
         """Register the one function given, or return the decorator that will."""
 
         def register(handler: AsyncFunction[E]) -> AsyncFunction[E]:
-            if not _is_async(handler):
+            if not is_async(handler):
                 message = (
                     f"{handler!r} must be an `async def` function of one event: it runs on the event loop"
                 )
@@ -374,33 +364,9 @@ class WebhookReceiver:
 
     async def _handle(self, waiting: _Waiting) -> None:
         handlers = [handler for matches, handler in self._handlers if matches(waiting.event)]
-        failures = [
-            failure for handler in handlers if (failure := await self._failure(handler, waiting.event))
-        ]
+        failures = [failure for handler in handlers if (failure := await failure_of(handler, waiting.event))]
         if self._writer is not None and waiting.row is not None:
             await self._writer.mark(waiting.row, ", ".join(failures) or None)
         self.stats.handled += 1
         self.stats.failed += bool(failures)
         self.stats.unhandled += not handlers
-
-    async def _failure(self, handler: AsyncFunction[Any], event: Event) -> str | None:
-        """Run one function; return the name of the error that it raised, if it did."""
-        try:
-            await handler(event)
-        except anyio.get_cancelled_exc_class() as error:
-            # asyncio: a function may be cancelled from within, by awaiting what somebody else cancelled.
-            if anyio.current_effective_deadline() == float("-inf"):
-                raise
-            failure: BaseException = error
-        except Exception as error:  # noqa: BLE001 - a handler's error is its author's; the next event still counts
-            failure = error
-        else:
-            return None
-        _log.error("a webhook handler failed on %r", event, exc_info=failure)
-        return type(failure).__name__
-
-
-def _is_async(function: object) -> bool:
-    return inspect.iscoroutinefunction(function) or (
-        callable(function) and inspect.iscoroutinefunction(type(function).__call__)
-    )

@@ -160,11 +160,82 @@ async def test_header_token(value, status):
         assert (await asgi(receiver, chunks=[body(message("a"))], headers=headers))[0] == status
 
 
-@pytest.mark.parametrize("secret", ["", [], ["", "a"], "a/b", "a b", "a?b", ".", ".."])
+NO_SECRETS = [
+    "",
+    [],
+    ["", "a"],
+    "a/b",
+    "a b",
+    "a?b",
+    ".",
+    "..",
+    "a%41",
+    "a%b",
+    "ş",
+    "a\x00",
+    'a"b',
+    ["a", "{}"],
+]
+
+
+@pytest.mark.parametrize("secret", [*NO_SECRETS, None, b"abc", [b"abc"], 17])
 def test_unusable_secrets(secret):
-    """A secret must be one segment of a path."""
-    with pytest.raises(ConfigurationError, match="secret"):
+    """A secret must be one segment of a path, without escapes: servers decode those before."""
+    with pytest.raises(ConfigurationError, match=r"^secret .*(must be|make one)"):
         WebhookReceiver(secret)
+
+
+@pytest.mark.parametrize("secret", ["aZ09-_", "a.b~c", "!$&'()*+,;=:@"])
+async def test_usable_secrets(secret):
+    """All that stands for itself in a path may be in a secret."""
+    async with WebhookReceiver(secret) as receiver:
+        assert (await asgi(receiver, path=f"/{secret}", chunks=[body(message("a"))]))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        ("X-T", ""),
+        ("", "abc"),
+        ("X T", "abc"),
+        ("X-T", " abc"),
+        ("X-T", "ş"),
+        ("X-T",),
+        "ab",
+        ("X-T", None),
+        17,
+    ],
+)
+def test_unusable_tokens(token):
+    """A token that no header can hold is refused: an empty one would let requests without it in."""
+    with pytest.raises(ConfigurationError, match=r"^header_token.* must be") as refused:
+        WebhookReceiver(SECRET, header_token=token)
+    assert "abc" not in str(refused.value).replace("'abc'", "")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_body", 0),
+        ("max_body", -1),
+        ("max_body", 1e6),
+        ("read_timeout", 0),
+        ("read_timeout", -1),
+        ("read_timeout", float("nan")),
+        ("read_timeout", None),
+        ("queue_size", 0),
+        ("concurrency", 0),
+        ("concurrency", True),
+        ("concurrency", "8"),
+        ("drain_timeout", -1),
+        ("remember", -1),
+        ("inbox", "inbox.db"),
+    ],
+)
+def test_unusable_arguments(field, value):
+    """What makes no sense is refused by its name when the receiver is made."""
+    with pytest.raises(ConfigurationError, match=rf"^{field} .*must be"):
+        WebhookReceiver(SECRET, **{field: value})
 
 
 async def test_unopened(caplog):
