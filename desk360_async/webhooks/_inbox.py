@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from desk360_async import _threads
 from desk360_async._errors import ClientStateError, ConfigurationError
+from desk360_async.webhooks._arguments import check_kind, check_seconds
 from desk360_async.webhooks._events import Event
 from desk360_async.webhooks._parsing import event_of, kind_of
 from desk360_async.webhooks._repeats import key_of
@@ -29,8 +31,11 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE INDEX IF NOT EXISTS waiting ON events (id) WHERE handled_at IS NULL;
 CREATE INDEX IF NOT EXISTS handled ON events (handled_at) WHERE handled_at IS NOT NULL;
 """
-_TRIM_EVERY = 600.0
-_TRIM_AT_ONCE = 5_000  # rows: a trim shares its transaction with events that somebody waits for
+_TRIMMED_AT_OPENING = 5_000  # rows
+# Rows that each commit deletes at most, if they are old: more than it adds, so that the file stops growing
+# at any rate of events, and few, since somebody waits for the commit. Where nothing is old, it costs a look
+# into an index.
+_TRIMMED, _TRIMMED_FOR_EACH = 100, 2
 _WEEK = 7 * 86_400.0
 
 Ended = tuple[int, str | None]
@@ -56,12 +61,17 @@ class SQLiteInbox:
             path: the file, made if it is missing, readable by its owner only.
             keep: seconds for which handled events are remembered, so that repeats are known as such.
             busy_timeout: seconds to wait at the opening for another process that still has it open.
+
+        Raises:
+            ConfigurationError: `path` is no path, or a time is negative or no number.
         """
+        check_kind("path", path, (str, os.PathLike), "a file's path")
+        check_seconds("keep", keep, "the time for which repeats are known as such")
+        check_seconds("busy_timeout", busy_timeout, "the time for another process to close the file")
         self._path = Path(path)
         self._keep = keep
         self._busy_timeout = busy_timeout
         self._db: sqlite3.Connection | None = None
-        self._trimmed_at = 0.0
 
     def __repr__(self) -> str:
         """Name the file."""
@@ -101,7 +111,7 @@ class SQLiteInbox:
         import sqlite3
 
         try:
-            self._path.touch(mode=0o600)
+            _make_private(self._path)
             # Every call runs in some worker thread, one after the other.
             self._db = sqlite3.connect(
                 self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
@@ -119,7 +129,7 @@ class SQLiteInbox:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.executescript(_SCHEMA)
-        self._trim(db, time.time())
+        self._trim(db, time.time(), _TRIMMED_AT_OPENING)
         rows = db.execute("SELECT id, kind, raw FROM events WHERE handled_at IS NULL ORDER BY id")
         return [(row, event_of(kind, json.loads(raw))) for row, kind, raw in rows]
 
@@ -133,19 +143,17 @@ class SQLiteInbox:
                 " WHERE id = ?3",
                 [(now, error, row) for row, error in ended],
             )
-            if now - self._trimmed_at > _TRIM_EVERY:
-                self._trim(db, now)
+            self._trim(db, now, _TRIMMED_FOR_EACH * len(arrived) + _TRIMMED)
             db.execute("COMMIT")
         except BaseException:
             db.execute("ROLLBACK")
             raise
         return rows
 
-    def _trim(self, db: "sqlite3.Connection", now: float) -> None:
-        self._trimmed_at = now
+    def _trim(self, db: "sqlite3.Connection", now: float, most: int) -> None:
         db.execute(
             "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE handled_at < ? LIMIT ?)",
-            (now - self._keep, _TRIM_AT_ONCE),
+            (now - self._keep, most),
         )
 
     def _retry_failed(self) -> int:
@@ -164,6 +172,15 @@ class SQLiteInbox:
         if self._db is not None:
             self._db.close()
             self._db = None
+
+
+def _make_private(path: Path) -> None:
+    # `touch` doesn't open what is there: closing that again would drop the locks of whoever has it open in
+    # this process. SQLite gives its -wal file the rights of the database.
+    path.touch(mode=0o600)
+    mode = path.stat().st_mode
+    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
+        path.chmod(0o600)
 
 
 def _insert(db: "sqlite3.Connection", event: Event, now: float) -> int | None:

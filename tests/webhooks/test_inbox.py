@@ -178,6 +178,38 @@ async def test_trimmed_while_open(path, monkeypatch):
     assert rows(path, "key") == [("message/new",)]
 
 
+async def stored(inbox, *keys):
+    """Store messages in an open inbox and mark them as handled."""
+    rows = await inbox.commit(parse(texts(*keys)), [])
+    await inbox.commit([], [(row, None) for row in rows])
+
+
+async def test_trimming_keeps_up(path, monkeypatch):
+    """At 30 events a second, what is kept for 10 seconds are some 300 rows, however long it goes on."""
+    now = 1_700_000_000.0
+    monkeypatch.setattr(_inbox.time, "time", lambda: now)
+    inbox = SQLiteInbox(path, keep=10)
+    await inbox.open()
+    for second in range(100):
+        now += 1
+        await stored(inbox, *(f"{second}-{n}" for n in range(30)))
+    await inbox.aclose()
+    assert rows(path, "count(*)") == [(330,)]
+
+
+async def test_a_trim_is_small(path, monkeypatch):
+    """A commit deletes no more than 100 rows and 2 for each event: somebody waits for it."""
+    now = 1_700_000_000.0
+    monkeypatch.setattr(_inbox.time, "time", lambda: now)
+    inbox = SQLiteInbox(path, keep=60)
+    await inbox.open()
+    await stored(inbox, *(f"old-{n}" for n in range(1_000)))
+    now += 3600
+    await inbox.commit(parse(texts("new")), [])
+    await inbox.aclose()
+    assert rows(path, "count(*)") == [(1_000 - 102 + 1,)]
+
+
 async def test_one_process_at_a_time(path):
     """Another process can't open the file meanwhile, and is told why; afterwards it can."""
     code = (
@@ -220,8 +252,12 @@ async def test_unusable_files(path, content):
         await WebhookReceiver(SECRET, inbox=SQLiteInbox(target)).__aenter__()
 
 
-async def test_only_the_owner_reads_it(path):
-    """The file holds customers' words, so only its owner may read it."""
+@pytest.mark.parametrize("before", [None, 0o644])
+async def test_only_the_owner_reads_it(path, before):
+    """The file holds customers' words, so only its owner may read it, whoever made it."""
+    if before:
+        path.touch()
+        path.chmod(before)
     await take(path, texts("a"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -259,6 +295,23 @@ async def test_stopped_while_storing(path):
                 scope.cancel()
                 await anyio.lowlevel.checkpoint()
     assert statuses in ([200], [503])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("path", None),
+        ("path", b"inbox.db"),
+        ("keep", -1),
+        ("keep", "7 days"),
+        ("keep", True),
+        ("busy_timeout", float("nan")),
+    ],
+)
+def test_unusable_arguments(path, field, value):
+    """What makes no sense is refused by its name when the inbox is made."""
+    with pytest.raises(ConfigurationError, match=rf"^{field} .*must be"):
+        SQLiteInbox(**{"path": path, field: value})
 
 
 def test_repr(path):
