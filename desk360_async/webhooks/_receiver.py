@@ -242,10 +242,16 @@ class WebhookReceiver:
             try:
                 await tasks.__aexit__(None, None, None)
             finally:
-                self._tasks = self._lanes = self._writer = None
-                if self._inbox:
-                    with anyio.CancelScope(shield=True):
-                        await self._inbox.aclose()
+                self._tasks = self._lanes = None
+                with anyio.CancelScope(shield=True):
+                    await self._close_inbox()
+
+    async def _close_inbox(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await writer.finish()
+        if self._inbox is not None:
+            await self._inbox.aclose()
 
     # answering -----------------------------------------------------------------------------------------
 
@@ -353,8 +359,10 @@ class WebhookReceiver:
             fresh = await writer.store(events)
         finally:
             self._arriving -= len(events)
-        self.stats.duplicates += len(events) - (fresh or 0)
-        return fresh is not None
+        if fresh is None:
+            return False
+        self.stats.duplicates += len(events) - fresh
+        return True
 
     # handling ------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ class ReceiverStats:
     """What a receiver has done since it was made, in events (but `refused`, in requests).
 
     Attributes:
-        received: events that came in, repeats included.
+        received: events that came in, repeats included; those refused with 503 are not in it.
         duplicates: repeats of events already taken; answered with 200, not handled again.
         handled: events whose handlers have ended, failures included.
         failed: events of which a handler failed.

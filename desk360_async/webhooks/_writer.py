@@ -19,7 +19,6 @@ _log = logging.getLogger("desk360_async.webhooks")
 @define(eq=False)
 class _Write:
     events: Sequence[Event] = ()
-    ended: Sequence[Ended] = ()
     fresh: int | None = None
     done: anyio.Event = field(factory=anyio.Event)
 
@@ -31,6 +30,7 @@ class Writer:
         self._inbox = inbox
         self._hand_on = hand_on
         self._writes: list[_Write] = []
+        self._unmarked: list[Ended] = []
         self._wake = anyio.Event()
 
     async def store(self, events: Sequence[Event]) -> int | None:
@@ -38,8 +38,12 @@ class Writer:
         return await self._done(_Write(events=events))
 
     async def mark(self, row: int, error: str | None) -> None:
-        """Return once it is on disk that an event's handlers have ended."""
-        await self._done(_Write(ended=[(row, error)]))
+        """Return once it is on disk that an event's handlers have ended, or was tried.
+
+        A mark that fails is no reason to stop: it is kept, and part of each write until one succeeds.
+        """
+        self._unmarked.append((row, error))
+        await self._done(_Write())
 
     async def run(self) -> None:
         """Write until cancelled; then whoever still waits is told that nothing was stored."""
@@ -53,6 +57,15 @@ class Writer:
             for write in self._writes:
                 write.done.set()
 
+    async def finish(self) -> None:
+        """Write what is still not marked, once `run` has ended: else it would be handled again, unkilled."""
+        if self._unmarked:
+            try:
+                await self._inbox.commit([], self._unmarked)
+            except Exception:  # noqa: BLE001 - as in `_write`: a stop must not fail because of the disk
+                again = "%r can't be written to; %d events that were handled will be again at the next start"
+                _log.exception(again, self._inbox, len(self._unmarked))
+
     async def _done(self, write: _Write) -> int | None:
         self._writes.append(write)
         self._wake.set()
@@ -61,13 +74,15 @@ class Writer:
 
     async def _write(self, writes: Sequence[_Write]) -> None:
         arrived = [event for write in writes for event in write.events]
-        ended = [end for write in writes for end in write.ended]
+        ended = self._unmarked[:]  # a copy: more come while the thread writes
         try:
             rows = iter(await self._inbox.commit(arrived, ended))
         except Exception:  # noqa: BLE001 - whatever the disk may raise: the task that writes must go on
-            # A full disk, say: the senders get a 503 and may try again; marks are made good by a repeat.
-            _log.exception("%r can't be written to; %d events refused", self._inbox, len(arrived))
+            # A full disk, say: the senders get a 503 and may try again; the marks go with the next write.
+            failed = "%r can't be written to; %d events refused, %d marks kept for the next write"
+            _log.exception(failed, self._inbox, len(arrived), len(ended))
         else:
+            del self._unmarked[: len(ended)]
             for write in writes:
                 new = [(row, event) for event in write.events if (row := next(rows)) is not None]
                 write.fresh = len(new)

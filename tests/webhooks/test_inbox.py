@@ -276,8 +276,73 @@ async def test_disk_errors(path, monkeypatch, caplog):
             patched.setattr(_inbox, "_insert", full)
             assert (await receiver.receive(SECRET, {}, texts("a"))).status == 503
         assert "disk is full" in caplog.text
+        assert (receiver.stats.received, receiver.stats.duplicates, receiver.stats.refused) == (0, 0, 1)
         assert (await receiver.receive(SECRET, {}, texts("a"))).status == 200
     assert seen == ["a"]
+    assert (receiver.stats.received, receiver.stats.duplicates) == (1, 0)
+
+
+@pytest.fixture
+def failing_marks(monkeypatch):
+    """Let the disk be full for the next so many writes that mark an event."""
+    commit, left = SQLiteInbox._commit, [0]
+
+    def failing(inbox, arrived, ended):
+        if ended and left[0]:
+            left[0] -= 1
+            raise sqlite3.OperationalError("database or disk is full")
+        return commit(inbox, arrived, ended)
+
+    monkeypatch.setattr(SQLiteInbox, "_commit", failing)
+    return left
+
+
+@pytest.mark.parametrize("bodies", [1, 2])
+async def test_a_mark_that_fails(path, failing_marks, caplog, bodies):
+    """It is made good by the next write, or by the stop: without a kill, nothing is handled twice."""
+    seen = []
+    receiver = WebhookReceiver(SECRET, inbox=SQLiteInbox(path))
+    receiver.on_message(keeping(seen))
+    failing_marks[0] = 1
+    async with receiver:
+        for key in "ab"[:bodies]:
+            assert (await receiver.receive(SECRET, {}, texts(key))).status == 200
+            await anyio.wait_all_tasks_blocked()
+    assert "0 events refused, 1 marks kept" in caplog.text
+    await take(path, handler=keeping(seen))
+    assert seen == list("ab"[:bodies])
+    assert rows(path, "handled_at IS NULL, raw") == [(False, None)] * bodies
+
+
+async def test_marks_that_never_succeed(path, failing_marks, caplog):
+    """A stop says how many events will be handled again, and ends all the same."""
+    failing_marks[0] = 99
+    seen = []
+    await take(path, texts("a", "b"), handler=keeping(seen))
+    assert "2 events that were handled will be again at the next start" in caplog.text
+    failing_marks[0] = 0
+    await take(path, handler=keeping(seen))
+    assert seen == ["a", "b", "a", "b"]
+
+
+async def test_a_stop_in_the_middle_of_a_mark(path, monkeypatch):
+    """A handler that ended before the stop has its mark, also if the disk was too slow for it till then."""
+    commit, seen = SQLiteInbox.commit, []
+
+    async def slow(inbox, arrived, ended):
+        if ended and "slow" not in seen:
+            seen.append("slow")
+            await anyio.sleep_forever()
+        return await commit(inbox, arrived, ended)
+
+    monkeypatch.setattr(SQLiteInbox, "commit", slow)
+    receiver = WebhookReceiver(SECRET, inbox=SQLiteInbox(path), drain_timeout=0)
+    receiver.on_message(keeping(seen))
+    async with receiver:
+        await receiver.receive(SECRET, {}, texts("a"))
+        await anyio.wait_all_tasks_blocked()
+    await take(path, handler=keeping(seen))
+    assert seen == ["a", "slow"]
 
 
 async def test_stopped_while_storing(path):
