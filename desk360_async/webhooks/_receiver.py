@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import frozen
 
+from desk360_async import _threads
 from desk360_async._errors import ClientStateError, ConfigurationError, InvalidWebhook
 from desk360_async.webhooks import _asgi
 from desk360_async.webhooks._arguments import check_kind, check_receiver
@@ -36,6 +37,8 @@ _NOT_FOUND = Answer(404, b"not found\n")
 _CLOSED = Answer(503, b"the receiver is not open\n")
 _OK = Answer(200, b"ok\n")
 _MEBIBYTE = 1024 * 1024
+_PARSED_AT_ONCE = 32 * 1024
+"""Bytes that are parsed on the loop; a megabyte of small events would hold it up for tenths of a second."""
 
 
 @frozen
@@ -307,7 +310,8 @@ class WebhookReceiver:
         if isinstance(content, Answer):
             return content
         try:
-            events = parse(content)
+            large = len(content) > _PARSED_AT_ONCE
+            events = await _threads.run(parse, content) if large else parse(content)
         except InvalidWebhook as error:
             _log.warning("%s", error)
             return Answer(400, b"the body is no JSON object with events\n")

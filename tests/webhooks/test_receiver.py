@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 
 import anyio
 import anyio.lowlevel
@@ -15,6 +16,8 @@ from desk360_async.webhooks import (
     TextReceived,
     UnknownEvent,
     WebhookReceiver,
+    _receiver,
+    parse,
 )
 
 pytestmark = pytest.mark.anyio
@@ -475,6 +478,22 @@ async def test_concurrency():
     async with receiver:
         await post(receiver, body(*(message(str(n), f"9055500000{n:02}") for n in range(10))))
     assert most == 2
+
+
+async def test_a_large_body_is_parsed_in_a_thread(monkeypatch):
+    """A megabyte of events would hold up the loop; a usual body isn't worth a thread."""
+    threads = []
+
+    def parsed(content):
+        threads.append(threading.current_thread())
+        return parse(content)
+
+    monkeypatch.setattr(_receiver, "parse", parsed)
+    async with WebhookReceiver(SECRET) as receiver:
+        assert await post(receiver, body(message("a"))) == 200
+        assert await post(receiver, body(message("b")).ljust(100_000)) == 200
+        assert await post(receiver, b"garbage" * 10_000) == 400
+    assert [thread is threading.current_thread() for thread in threads] == [True, False, False]
 
 
 async def test_full_queue(caplog):
