@@ -1,7 +1,8 @@
 """Webhooks in a Django project: an async view around `receive`, and the server's lifespan in `asgi.py`.
 
-Django reads a request's body before its view is called, without a deadline. Where that matters, let
-`asgi.py` hand the path to the receiver itself, as `make_app_in_front` does.
+Django reads a request's whole body before any view or middleware is called, and without a deadline: no
+view, async or not, can answer a slow body with 408. Where that matters, let `asgi.py` hand the path to the
+receiver itself, as `make_app_in_front` does, or let the proxy in front of Django wait for the body.
 """
 
 import django
