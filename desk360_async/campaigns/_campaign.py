@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from desk360_async import (
     AsyncDesk360,
@@ -29,15 +29,12 @@ from desk360_async.campaigns._problems import CampaignError
 from desk360_async.campaigns._recipients import Source
 from desk360_async.campaigns._resolutions import Decision, Scope
 from desk360_async.campaigns._run import Run
-from desk360_async.campaigns._states import Counts, Report, Settings
+from desk360_async.campaigns._states import Counts, NotListed, Report, Settings, Strategy
 from desk360_async.campaigns._storage import Storage
 
 if TYPE_CHECKING:
     from desk360_async.webhooks import Event as WebhookEvent
     from desk360_async.webhooks import StatusUpdate
-
-Strategy = Literal["auto", "bulk", "single"]
-NotListed = Literal["unknown", "not_sent"]
 
 
 class Campaign:
@@ -217,11 +214,12 @@ class Campaign:
         Args:
             client: its limiter decides the speed; the campaign uses its bulk lane.
             concurrency: requests on the wire at most; a crash makes at most that many batches unknown.
-            max_failures: recipients not sent or unknown after which it stops: a count (int), or a share of
-                all (float, such as 0.05).
+            max_failures: it stops once more recipients of the campaign than that are not sent or unknown: a
+                count (int), or a share of all (float, such as 0.05). Those of earlier runs count too: if
+                they are too many, nothing is sent.
             drain: seconds that requests on the wire are given to finish when it stops.
-            signals: whether SIGINT and SIGTERM stop it (the second at once); None: if nobody else in this
-                process handles SIGTERM.
+            signals: whether SIGINT and SIGTERM stop it; the second ends it at once, or the first if it was
+                stopping anyway. None: if nobody else in this process handles SIGTERM.
 
         Raises:
             ConfigurationError: if an argument is unusable.
@@ -238,6 +236,8 @@ class Campaign:
             raise ConfigurationError(
                 f"max_failures must be a count (int) or a share of 0.0 to 1.0 (float), got {max_failures!r}"
             )
+        if isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0:
+            raise ConfigurationError(f"drain must be seconds, 0 or more, got {drain!r}")
         return Run(
             partial(self._prepare, client),
             client,
@@ -261,7 +261,7 @@ class Campaign:
         await self._seed(client, ledger)
         counts, needed, upto = await ledger.outlook()
         dispatch = Dispatch(sender, ledger, settings, self._attachment, self._opt_out)
-        run.begin(ledger, dispatch, counts, requests_left=sum(n for _, n, _ in needed), upto=upto)
+        run._begin(ledger, dispatch, counts, requests_left=sum(n for _, n, _ in needed), upto=upto)
 
     async def _seed(self, client: AsyncDesk360, ledger: Ledger) -> None:
         period = client.rate_limit.period

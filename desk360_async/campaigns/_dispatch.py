@@ -129,7 +129,7 @@ class Dispatch:
             raise
         except Desk360Error as failure:
             error = failure
-            result = judge_error(failure, len(members))
+            result = judge_error(failure, len(members), batch.parameters)
         following: list[Batch] = []
         with anyio.CancelScope(shield=True):  # what is known by now must not become unknown
             following = await self._ledger.conclude(batch, request, result)

@@ -39,7 +39,8 @@ class BatchResult:
         not_sent: how many were certainly not sent, and aren't tried again.
         unknown: how many may have been sent.
         skipped: how many had opted out, and were left out.
-        again: how many are to be tried again.
+        again: how many are pending as before: they are tried again, or judged once it is known whether the
+            server accepts others.
         error: why it failed, if it did.
     """
 
@@ -74,8 +75,9 @@ class Done:
     Attributes:
         end: "finished": everybody is in a final state. Anything else can be resumed: "stopped" (`stop`, or
             the block was left), "interrupted" (a signal), "failures" (more than `max_failures`), "refused"
-            (the server refuses the key, the template or every batch), "unreachable" (no usable answer, five
-            times in a row), "ledger" (it can't be written), "opt_out" (the list can't be read).
+            (for what is nobody's own fault: the key, the template, a file that is gone; or everybody is
+            refused, and the server doesn't say why), "unreachable" (no usable answer, five times in a row),
+            "ledger" (it can't be written), "opt_out" (the list can't be read).
         counts: recipients by state.
         reason: why, in a sentence; empty when finished.
     """

@@ -20,7 +20,6 @@ from desk360_async.campaigns._problems import CampaignError, LedgerError
 from desk360_async.campaigns._recipients import CHUNK, Row
 from desk360_async.campaigns._schema import STAGING
 from desk360_async.campaigns._states import (
-    NOT_LISTED_NOT_SENT,
     Batch,
     Counts,
     Result,
@@ -150,7 +149,8 @@ class Ledger:
         with transaction(connection):
             left = connection.execute(
                 "UPDATE batch SET state = 'unknown', reason = ? "
-                "WHERE campaign = ? AND state = 'intent' RETURNING size",
+                "WHERE campaign = ? AND state = 'intent' "
+                "RETURNING size - (SELECT count(*) FROM exception WHERE exception.batch = batch.id)",
                 (reason, self.id),
             ).fetchall()
             if left:
@@ -233,8 +233,7 @@ class Ledger:
             if result.message_id is not None:
                 _deliveries.settle(connection, self.id, result.message_id, batch.members[0])
             if result.unlisted:
-                state: State = "not_sent" if result.reason == NOT_LISTED_NOT_SENT else "unknown"
-                self._except(connection, batch.id, result.unlisted, state, "not_listed")
+                self._except(connection, batch.id, result.unlisted, result.unlisted_state, "not_listed")
             if result.halve:
                 return _cuts.halve(connection, self.id, batch)
         return [batch] if result.state == "pending" else []

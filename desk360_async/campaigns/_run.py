@@ -2,7 +2,6 @@
 
 import math
 import signal
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -14,18 +13,18 @@ from attrs import evolve
 
 from desk360_async import AsyncDesk360
 from desk360_async.campaigns._dispatch import Delivered, Dispatch
-from desk360_async.campaigns._events import BatchResult, Done, End, Event, Paused, Progress
+from desk360_async.campaigns._events import Done, End, Event, Paused, Progress
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._problems import CampaignError, LedgerError
-from desk360_async.campaigns._states import NOT_LISTED_NOT_SENT, Batch, Counts
+from desk360_async.campaigns._refusals import MANY, Refusals, is_suspect
+from desk360_async.campaigns._signals import listen, nobody_else_listens
+from desk360_async.campaigns._states import Batch, Counts, Result
+from desk360_async.campaigns._tellings import counted, result_of
 
 # Unread events before the workers wait for the reader.
 ROOM = 1000
 # So many ends without a usable answer in a row, and the server is taken for down: each makes a batch unknown.
 SILENT = 5
-# So many batches refused in a row without one accepted: then it isn't a number's fault. Halving 100,000 down
-# to one bad number takes 17.
-REFUSED = 25
 # Seconds without any connection after which the run ends, and between two tries meanwhile. Nothing is unknown
 # by that, so it is patient.
 OUTAGE = 300.0
@@ -67,7 +66,7 @@ class Run:
         self._exhausted = False
         self._busy = 0
         self._silent = 0
-        self._refused = 0
+        self._refusals = Refusals()
         self._done: Done | None = None
         self._entered = False
         self._given_back = anyio.Event()
@@ -85,12 +84,12 @@ class Run:
             await self._prepare(stack, self)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             tasks.start_soon(self._work_all)
-            if self._signals if self._signals is not None else _nobody_else_listens():
-                tasks.start_soon(self._listen)
+            if self._signals if self._signals is not None else nobody_else_listens():
+                tasks.start_soon(listen, self._heard, self._listening)
             self._stack = stack.pop_all()
         return self
 
-    def begin(
+    def _begin(
         self, ledger: Ledger, dispatch: Dispatch, counts: Counts, *, requests_left: int, upto: int
     ) -> None:
         """Take what the campaign has prepared.
@@ -109,6 +108,8 @@ class Run:
         self._at_start = counts.finished
         self._requests_left = requests_left
         self._started = anyio.current_time()
+        if self._too_many():  # in earlier runs: another try would only add to them
+            self._stop_at_failures()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -164,7 +165,7 @@ class Run:
 
     def abort(self) -> None:
         """End at once; what is on the wire becomes unknown."""
-        self._stop("interrupted", "ended at once; what was on the wire is unknown")
+        self._stop("interrupted", "abort() was called")
         for scope in self._under_way:
             scope.shield = False
             scope.cancel()
@@ -183,12 +184,10 @@ class Run:
         for scope in self._waiting:
             scope.cancel()
 
-    async def _listen(self) -> None:
-        with self._listening, anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as caught:
-            async for number in caught:
-                if self._end == "interrupted":
-                    self.abort()
-                self._stop("interrupted", f"{signal.Signals(number).name}; what was on the wire has finished")
+    def _heard(self, number: signal.Signals) -> None:
+        if self._end is not None:  # the second one, or what is on the wire was finishing anyway
+            self.abort()
+        self._stop("interrupted", number.name)
 
     # ── work ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,16 +202,40 @@ class Run:
             self._listening.cancel()
 
     async def _finish(self) -> None:
+        unknown = 0
         try:
-            if await self._ledger.recover("interrupted"):
+            if self._end is None:
+                await self._judge_the_rest()
+            unknown = await self._ledger.recover("interrupted")
+            if unknown:
                 self.counts = await self._ledger.counts()
         except LedgerError as error:
             self._fail(error)
         left = self.counts.pending + self.counts.on_the_wire
         if not left and self._end not in ("ledger", "opt_out"):
             self._end, self._reason = "finished", ""
+        elif unknown:
+            self._reason += f"; {unknown:,} recipients on the wire are unknown"
+        elif self._end == "interrupted":
+            self._reason += "; what was on the wire has finished"
         self._done = Done(self._end or "stopped", self.counts, self._reason)
         self._tell(self._done)
+
+    async def _judge_the_rest(self) -> None:
+        """Decide about those who were refused without a word on whose fault it is, once all others ended."""
+        refusals = self._refusals
+        if refusals.accepted:
+            await self._give_up(refusals.convict())
+        elif refusals.suspects:
+            why = refusals.suspects[-1].error
+            self._stop("refused", f"nobody was accepted, so it may be nobody's own fault: {why}")
+
+    async def _give_up(self, convicted: list[Delivered]) -> None:
+        for delivered in convicted:
+            reason = delivered.result.reason if delivered.result else None
+            result = Result("not_sent", reason)
+            await self._ledger.conclude(delivered.batch, None, result)
+            self._count(evolve(delivered, result=result, skipped=0))
 
     async def _work(self) -> None:
         while self._end is None:
@@ -286,14 +309,23 @@ class Run:
             await self._took(delivered)
 
     async def _took(self, delivered: Delivered) -> None:
-        self._queue.extendleft(reversed(delivered.following))
+        following = [] if is_suspect(delivered) else delivered.following
+        if delivered.result is not None and delivered.result.halve:
+            # Behind the others: whether those are accepted says whether it is worth going on.
+            self._queue.extend(following)
+        else:
+            self._queue.extendleft(reversed(following))
         self._given_back.set()
-        told = _result_of(delivered)
-        self.counts = _counted(self.counts, told)
-        self._requests_left += len(delivered.following) - 1
-        self._tell(told)
+        self._requests_left += len(following) - 1
+        self._count(delivered)
+        await self._give_up(self._refusals.note(delivered))
         self._tell(self._progress())
         await self._judge(delivered)
+
+    def _count(self, delivered: Delivered) -> None:
+        told = result_of(delivered)
+        self.counts = counted(self.counts, told)
+        self._tell(told)
 
     def _progress(self) -> Progress:
         elapsed = anyio.current_time() - self._started
@@ -308,28 +340,34 @@ class Run:
         result = delivered.result
         if result is None:
             return
-        if result.state == "accepted":
-            self._refused = 0
         if not result.silent:
             self._unreachable = None
         self._silent = self._silent + 1 if result.silent and result.state == "unknown" else 0
-        if result.halve or result.state == "not_sent":
-            self._refused += 1
-        failures = self.counts.not_sent + self.counts.unknown
         if result.stop is not None:
             self._stop("refused", result.stop)
         elif self._silent >= SILENT:
             self._stop("unreachable", f"no usable answer {SILENT} times in a row: {result.reason}")
-        elif self._refused >= REFUSED:
-            self._stop("refused", f"{REFUSED} requests in a row were refused: {result.reason}")
-        elif _too_many(failures, self.counts.total, self._max_failures):
-            self._stop("failures", f"{failures:,} of {self.counts.total:,} not sent or unknown")
+        elif self._refusals.in_a_row >= MANY:
+            self._stop("refused", f"{MANY} requests in a row were refused: {delivered.error}")
+        elif self._too_many():
+            self._stop_at_failures()
         elif result.pause:
             until = self._client.rate_limit.paused_until
             seconds = None if until is None else max(0.0, until - anyio.current_time())
             self._tell(Paused("rate_limit", seconds))
         elif result.silent and result.state == "pending":
             await self._back_off(str(result.reason))
+
+    def _too_many(self) -> bool:
+        most, counts = self._max_failures, self.counts
+        if most is None:
+            return False
+        return counts.failures > (most if isinstance(most, int) else math.floor(most * counts.total))
+
+    def _stop_at_failures(self) -> None:
+        failures, total = self.counts.failures, self.counts.total
+        reason = f"{failures:,} of {total:,} not sent or unknown; raise max_failures, or resolve them"
+        self._stop("failures", reason)
 
     async def _back_off(self, reason: str) -> None:
         now = anyio.current_time()
@@ -357,44 +395,3 @@ class Run:
     def _tell(self, event: Event) -> None:
         self._events.append(event)
         self._news.set()
-
-
-def _result_of(delivered: Delivered) -> BatchResult:
-    batch, result = delivered.batch, delivered.result
-    told = BatchResult(batch.id, batch.kind, delivered.sent, skipped=delivered.skipped, error=delivered.error)
-    if result is None:
-        return told
-    if result.state == "pending":
-        return evolve(told, again=delivered.sent)
-    if result.state != "accepted":
-        unknown = result.state == "unknown"
-        return evolve(
-            told, not_sent=0 if unknown else delivered.sent, unknown=delivered.sent if unknown else 0
-        )
-    unlisted = len(result.unlisted)
-    refused = unlisted if result.reason == NOT_LISTED_NOT_SENT else 0
-    return evolve(told, accepted=delivered.sent - unlisted, not_sent=refused, unknown=unlisted - refused)
-
-
-def _counted(counts: Counts, told: BatchResult) -> Counts:
-    ended = told.accepted + told.not_sent + told.unknown + told.skipped
-    return evolve(
-        counts,
-        pending=counts.pending - ended,
-        accepted=counts.accepted + told.accepted,
-        not_sent=counts.not_sent + told.not_sent,
-        unknown=counts.unknown + told.unknown,
-        skipped=counts.skipped + told.skipped,
-    )
-
-
-def _too_many(failures: int, total: int, most: float | None) -> bool:
-    if most is None:
-        return False
-    return failures > (most if isinstance(most, int) else math.floor(most * total))
-
-
-def _nobody_else_listens() -> bool:
-    """Whether signals are ours to take: a host with a shutdown of its own has a handler for SIGTERM."""
-    in_main = threading.current_thread() is threading.main_thread()
-    return in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -8,10 +8,9 @@ from typing import Literal
 from attrs import field, frozen
 
 Kind = Literal["bulk", "single"]
+Strategy = Literal["auto", "bulk", "single"]
+NotListed = Literal["unknown", "not_sent"]
 State = Literal["pending", "intent", "accepted", "not_sent", "unknown", "skipped"]
-
-# The reason of a batch of which some weren't listed, where the user says that those weren't sent.
-NOT_LISTED_NOT_SENT = "not_listed: not_sent"
 
 
 @frozen
@@ -52,7 +51,9 @@ class Result:
         reason: why, in a word or a sentence, without phone numbers.
         message_id: the vendor's, of a single send.
         unlisted: numbers that the answer to a bulk send didn't list.
+        unlisted_state: what those become: "unknown" or "not_sent".
         halve: whether the batch is to be tried again as two halves.
+        suspicious: whether many of these in a row mean that it isn't the recipients' fault.
         stop: why the campaign must stop, if it must.
         pause: whether the server asked to wait (429).
         silent: whether no usable answer came at all.
@@ -62,7 +63,9 @@ class Result:
     reason: str | None = None
     message_id: str | None = None
     unlisted: tuple[int, ...] = ()
+    unlisted_state: NotListed = "unknown"
     halve: bool = False
+    suspicious: bool = False
     stop: str | None = None
     pause: bool = False
     silent: bool = False
@@ -96,7 +99,12 @@ class Counts:
     @property
     def finished(self) -> int:
         """Those in a state that the campaign doesn't change any more."""
-        return self.accepted + self.not_sent + self.unknown + self.skipped
+        return self.accepted + self.failures + self.skipped
+
+    @property
+    def failures(self) -> int:
+        """Those not sent or unknown."""
+        return self.not_sent + self.unknown
 
 
 @frozen
@@ -129,9 +137,9 @@ class Settings:
     variables: tuple[str, ...]
     mapping: Mapping[str, str]
     attachment: str | None
-    strategy: str = field(eq=False)
+    strategy: Strategy = field(eq=False)
     batch_size: int = field(eq=False)
-    not_listed: str = field(eq=False)
+    not_listed: NotListed = field(eq=False)
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""Twenty bugs, each a patch that a tired hand might have committed; the simulation must find every one."""
+"""Bugs, each a patch that a tired hand might have committed; the simulation must find every one."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from unittest.mock import patch
 from attrs import evolve
 
 from desk360_async import Outcome
-from desk360_async.campaigns import _campaign, _cuts, _dispatch, _intake
+from desk360_async.campaigns import _campaign, _cuts, _dispatch, _intake, _verdicts
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._states import Batch, Result
 from desk360_async.campaigns._storage import transaction
@@ -140,9 +140,9 @@ def an_unreadable_success_is_tried_again() -> Generator[None]:
     """The body was garbage, so surely nothing was sent."""
 
     def make(judge: Any) -> Any:
-        def wrong(error: Any, size: int) -> Result:
+        def wrong(error: Any, *given: Any) -> Result:
             accepted = error.outcome is Outcome.ACCEPTED
-            return Result("pending", "again") if accepted else judge(error, size)
+            return Result("pending", "again") if accepted else judge(error, *given)
 
         return wrong
 
@@ -287,4 +287,18 @@ def an_invalid_number_is_lost_silently() -> Generator[None]:
         return judge
 
     with replaced(_intake.Intake, "judge", make):
+        yield
+
+
+@planted
+def a_paused_template_gives_people_up() -> Generator[None]:
+    """Every refusal of a field is taken for the recipient's own fault."""
+
+    def make(real: Any) -> Any:
+        def judge(error: Any, fault: Any, size: int) -> Any:
+            return real(error, None if fault == "general" else fault, size)
+
+        return judge
+
+    with replaced(_verdicts, "_judge_refusal", make):
         yield

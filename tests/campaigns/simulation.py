@@ -18,7 +18,7 @@ from typing import Any
 
 import anyio
 import httpx
-from attrs import Factory, define, field
+from attrs import Factory, define, evolve, field
 
 from desk360_async import AsyncDesk360, Desk360Error, TokenBucket
 from desk360_async.campaigns import BatchResult, Campaign, Done, Recipient, _ledger, _storage
@@ -51,6 +51,7 @@ FAULTS: dict[str, tuple[bool, float]] = {
     "403": (True, 0.0),
     "404": (True, 0.0),
     "413": (True, 0.0),
+    "paused": (True, 0.0),
     "408": (False, 0.5),
     "409": (False, 0.5),
     "425": (False, 0.5),
@@ -87,7 +88,10 @@ class World:
     fault_share: float
     crash_share: float
     error_share: float
+    names: bool
+    trusting: bool = False
     calm: bool = False
+    stuck: bool = False
     dead: bool = False
     processed: Counter[str] = field(factory=Counter)
     may_have: Counter[str] = field(factory=Counter)
@@ -161,14 +165,14 @@ class Server(httpx.AsyncBaseTransport):
         if not not_sent and any(p in world.bad for p in asked):
             # Validation comes first; only what fails before it or after it may hide that.
             if kind in ("ok", "garbage", "empty", "partial"):
-                return self.refusal(422)
+                return self.refused(asked, world.bad)
             likely = 0.0
         if not not_sent:
             world.may_have.update(asked)
         taken = [p for p in asked if p not in world.absent] if bulk else asked
         if not bulk and asked[0] in world.absent and not not_sent:
             world.may_have.subtract(asked)
-            return self.refusal(422) if kind not in _RAISED else httpx.Response(500)
+            return self.refused(asked, world.absent) if kind not in _RAISED else httpx.Response(500)
         listed = taken
         if kind == "partial":
             listed = [p for p in taken if world.rng.random() < 0.5]
@@ -178,6 +182,13 @@ class Server(httpx.AsyncBaseTransport):
         if not not_sent:
             world.processed.update(taken)
         return self.answer(kind, listed, bulk=bulk)
+
+    def refused(self, asked: list[str], because: set[str]) -> httpx.Response:
+        """Refuse numbers; a terse server doesn't say which field it was."""
+        if not self.world.names:
+            return self.refusal(422)
+        named = {f"destinations.{n}.phone": ["No."] for n, p in enumerate(asked) if p in because}
+        return httpx.Response(422, json={"message": "No.", "errors": named})
 
     def refusal(self, status: int, code: str = "failed_validation") -> httpx.Response:
         """Return an error as the document writes it."""
@@ -196,6 +207,8 @@ class Server(httpx.AsyncBaseTransport):
             return httpx.Response(429, headers={"retry-after": str(self.world.rng.randint(0, 20))})
         if kind == "error_on_200":
             return self.refusal(200, "model_not_found_exception")
+        if kind == "paused":
+            return httpx.Response(422, json={"message": "No.", "errors": {"template_id": ["Paused."]}})
         if kind == "400":
             return self.refusal(400, "insecure_request_exception")
         return httpx.Response(int(kind)) if kind.isdigit() else httpx.Response(200)
@@ -220,6 +233,7 @@ def world_of(seed: int) -> World:
         fault_share=rng.choice([0.0, 0.1, 0.4]),
         crash_share=rng.choice([0.0, 0.01, 0.04]),
         error_share=rng.choice([0.0, 0.0, 0.03]),
+        names=rng.random() < 0.5,
     )
 
 
@@ -275,7 +289,8 @@ async def live(world: World, folder: Path) -> None:
         "batch_size": rng.randint(2, 20),
         "not_listed": rng.choice(["unknown", "unknown", "not_sent"]),
     }
-    if options["not_listed"] == "not_sent":
+    world.trusting = options["not_listed"] == "not_sent"
+    if world.trusting:
         # Whoever says so trusts the list; a server that sends to more than it lists breaks that promise.
         FAULTS["partial"] = (False, 0.0)
     else:
@@ -310,6 +325,10 @@ async def live(world: World, folder: Path) -> None:
                     loaded = True
                 end = await one_run(world, campaign(), client, concurrency)
                 if end == "finished" and not await resend(world, campaign()):
+                    break
+                if end == "refused" and world.calm and not world.names:
+                    # Nobody is left whose acceptance could tell whether it is the numbers' own fault.
+                    world.stuck = True
                     break
         except Crash:
             pass
@@ -405,6 +424,9 @@ async def check(world: World, campaign: Campaign) -> None:
     if set(found) != given - world.opted_out:
         raise Violation(f"I2: lost {given - world.opted_out - set(found)}, gained {set(found) - given}")
     counts = report.counts
+    waiting = {number for number, state in found.items() if state == "pending"}
+    if world.stuck and waiting <= world.bad | world.absent:
+        counts = evolve(counts, pending=0, not_sent=counts.not_sent + counts.pending)
     if (
         counts.pending
         or counts.on_the_wire
@@ -424,7 +446,9 @@ def _check_recipient(world: World, number: str, state: str) -> None:
         raise Violation(f"I1: {number} was sent to {world.processed[number]} times, {state}")
     if state == "accepted" and not 1 <= world.processed[number] <= allowed:
         raise Violation(f"I3: {number} is accepted, and the server never had it")
-    if state in ("not_sent", "skipped") and world.processed[number] and not world.resends[number]:
+    if state == "not_sent" and not world.trusting and number not in world.bad | world.absent:
+        raise Violation(f"I3: {number} was given up for what wasn't its fault")
+    if state in ("not_sent", "skipped", "pending") and world.processed[number] and not world.resends[number]:
         raise Violation(f"I3: {number} is {state}, and the server has it")
     if number in world.opted_out and world.processed[number]:
         raise Violation(f"{number} opted out, and was sent to")

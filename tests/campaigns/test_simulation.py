@@ -35,9 +35,9 @@ def test_the_same_seed_tells_the_same_story(seed: int) -> None:
     assert simulate(seed) == simulate(seed)
 
 
-def test_there_are_twenty_bugs() -> None:
+def test_there_are_at_least_twenty_bugs() -> None:
     """A simulation that finds nothing wrong may be blind."""
-    assert len(BUGS) == 20
+    assert len(BUGS) >= 20
 
 
 @pytest.mark.parametrize("bug", sorted(BUGS))

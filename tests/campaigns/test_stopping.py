@@ -1,0 +1,153 @@
+"""Stopping: signals are counted, heard and given back; the reason says what became of the wire."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from desk360_async import AsyncDesk360, TokenBucket
+from desk360_async.campaigns import Campaign, Counts, Done, Run, _signals
+from desk360_async.sandbox import Fault
+from tests.campaigns.scene import Scene, done, finish, people, results
+
+
+def stopped(scene: Scene, *steps: Callable[[Run], Any], **options: Any) -> tuple[Done, float]:
+    """Run with a request on the wire for 25 s, stop it step by step; return its end, and how long it took."""
+
+    async def main(client: AsyncDesk360) -> tuple[Done, float]:
+        await scene.campaign(batch_size=3).load(client, people(6))
+        scene.sandbox.faults.add(Fault("latency", delay=25))
+        began = anyio.current_time()
+        async with scene.campaign(batch_size=3).run(client, concurrency=1, **options) as run:
+            for step in steps:
+                await anyio.sleep(5)
+                step(run)
+            return await run.wait(), anyio.current_time() - began
+
+    return scene.play(main)
+
+
+def ctrl_c(run: Run) -> None:
+    """Press it."""
+    run._heard(signal.SIGINT)
+
+
+WENT_OUT = Counts(accepted=3, pending=3)
+CUT_OFF = Counts(unknown=3, pending=3)
+
+
+@pytest.mark.parametrize(
+    ("steps", "end", "counts", "reason"),
+    [
+        ([ctrl_c], "interrupted", WENT_OUT, "SIGINT; what was on the wire has finished"),
+        ([ctrl_c, ctrl_c], "interrupted", CUT_OFF, "SIGINT; 3 recipients on the wire are unknown"),
+        ([ctrl_c, ctrl_c, ctrl_c], "interrupted", CUT_OFF, "SIGINT; 3 recipients on the wire are unknown"),
+        ([Run.stop], "stopped", WENT_OUT, "stop() was called"),
+        ([Run.stop, ctrl_c], "stopped", CUT_OFF, "stop() was called; 3 recipients on the wire are unknown"),
+        ([Run.abort], "interrupted", CUT_OFF, "abort() was called; 3 recipients on the wire are unknown"),
+    ],
+)
+def test_the_second_signal_ends_it_at_once(
+    scene: Scene, steps: list[Callable[[Run], Any]], end: str, counts: Counts, reason: str
+) -> None:
+    """And the first one does where what is on the wire was finishing anyway."""
+    told, seconds = stopped(scene, *steps)
+    assert (told.end, told.counts, told.reason) == (end, counts, reason)
+    assert (seconds < 20) is (counts == CUT_OFF)
+
+
+def test_what_outlasts_the_drain_is_said_to_be_unknown(scene: Scene) -> None:
+    """Nobody reads that it finished."""
+    told, _ = stopped(scene, ctrl_c, drain=2.0)
+    assert (told.counts, told.reason) == (CUT_OFF, "SIGINT; 3 recipients on the wire are unknown")
+
+
+def test_a_loop_without_signals_runs_it_all_the_same(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As asyncio's on Windows."""
+
+    def refuse(*_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", refuse)
+
+    async def main(client: AsyncDesk360) -> Done:
+        await scene.campaign().load(client, people(3))
+        return done(await finish(scene.campaign(), client, signals=True))
+
+    assert scene.play(main).counts == Counts(accepted=3)
+
+
+@pytest.mark.parametrize("most", [25, 0.125])
+def test_too_many_failures_of_earlier_runs_are_not_added_to(scene: Scene, most: float) -> None:
+    """Not a single request: going on takes a higher limit, or a resolution."""
+
+    async def main(client: AsyncDesk360) -> list[Any]:
+        campaign = scene.campaign(batch_size=10)
+        await campaign.load(client, people(200))
+        scene.sandbox.faults.add(Fault("status", status=500))
+        first = await finish(campaign, client, concurrency=1, max_failures=most)
+        again = await finish(campaign, client, concurrency=1, max_failures=most)
+        assert done(first).counts == done(again).counts
+        assert results(again) == []
+        return again
+
+    told = done(scene.play(main))
+    reason = "30 of 200 not sent or unknown; raise max_failures, or resolve them"
+    assert (told.end, told.reason) == ("failures", reason)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("handler", ["the loop's", "the host's"])
+def test_signals_are_left_as_they_were_found(scene: Scene, handler: str) -> None:
+    """`asyncio.run` makes a cancellation of Ctrl-C, also after a run."""
+    heard: list[int] = []
+
+    async def main() -> None:
+        if handler == "the host's":
+            signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+        before = [signal.getsignal(number) for number in _signals.STOPPING]
+        async with scene.client(limiter=TokenBucket(1000, 1.0)) as client:
+            await scene.campaign().load(client, people(3))
+            await finish(scene.campaign(), client, signals=True)
+        assert [signal.getsignal(number) for number in _signals.STOPPING] == before
+
+    try:
+        asyncio.run(main())
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.mark.real
+def test_real_signals_are_heard(scene: Scene) -> None:
+    """By the process that runs it."""
+
+    async def main() -> Done:
+        async with scene.client(limiter=TokenBucket(1000, 1.0)) as client:
+            await scene.campaign().load(client, people(3))
+            scene.sandbox.faults.add(Fault("stall", delay=30))
+            async with scene.campaign().run(client, signals=True) as run:
+                await anyio.sleep(0.3)
+                for _ in range(2):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    await anyio.sleep(0.1)
+                return await run.wait()
+
+    told = asyncio.run(main())
+    assert (told.end, told.counts) == ("finished", Counts(unknown=3))
+
+
+@pytest.mark.parametrize("drain", [-1.0, float("nan"), "long"])
+def test_a_drain_is_seconds(scene: Scene, drain: Any) -> None:
+    """Checked before anything is opened."""
+    with pytest.raises(ValueError, match="drain"):
+        Campaign("x", ledger=scene.ledger).run(scene.client(), drain=drain)
+
+
+@pytest.mark.parametrize(("drain", "counts"), [(0.0, CUT_OFF), (float("inf"), WENT_OUT)])
+def test_patience_is_up_to_the_user(scene: Scene, drain: float, counts: Counts) -> None:
+    """None at all, or as much as it takes."""
+    assert stopped(scene, ctrl_c, drain=drain)[0].counts == counts
