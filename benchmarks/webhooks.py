@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -27,10 +26,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
+from desk360_async.testing import WEBHOOKS, webhook_sample
 from desk360_async.webhooks import WebhookReceiver, _decoding, parse
 
-SAMPLES = Path(__file__).parent.parent / "tests" / "samples" / "webhooks"
-BODIES = [path.read_bytes() for path in sorted(SAMPLES.glob("*.json"))]
+BODIES = [webhook_sample(name) for name in WEBHOOKS]
 ROUNDS, TURNS = 25, 400
 
 

@@ -235,7 +235,7 @@ class HostLimiter:
         would keep a token itself.
 
         Args:
-            seconds: how long an attempt may take; less than is known already changes nothing.
+            seconds: seconds that an attempt may take; less than is known already changes nothing.
         """
         self._hold = max(self._hold, seconds + GRACE + self._known.period + self._known.margin)
 

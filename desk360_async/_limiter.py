@@ -285,7 +285,7 @@ class TokenBucket:
         """Keep tokens away for longer, where a client lets one attempt take longer than `attempt_timeout`.
 
         Args:
-            seconds: how long an attempt may take; less than is known already changes nothing.
+            seconds: seconds that an attempt may take; less than is known already changes nothing.
         """
         bucket = self._bucket
         bucket.hold = max(bucket.hold, seconds + GRACE + bucket.period + bucket.margin)

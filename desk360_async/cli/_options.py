@@ -1,12 +1,16 @@
 """The options that all commands share, and how their words are read."""
 
+import os
+import socket
 from pathlib import Path
 from typing import Annotated
 
 from attrs import frozen
 from cyclopts import Parameter
 
-__all__ = ["DEFAULTS", "Common", "id_or_name"]
+from desk360_async import ConfigurationError
+
+__all__ = ["DEFAULTS", "Common", "cant_listen", "check_port", "id_or_name"]
 
 
 @Parameter(name="*", group="Shared options")
@@ -38,6 +42,24 @@ class Common:
 
 
 DEFAULTS = Common()
+
+
+def check_port(port: int) -> None:
+    """Refuse a port that is none.
+
+    Raises:
+        ConfigurationError: if so.
+    """
+    if not 0 <= port <= 65_535:
+        raise ConfigurationError(f"--port {port}: a port is 0 to 65535; 0 takes a free one")
+
+
+def cant_listen(host: str, port: int, error: OSError) -> ConfigurationError:
+    """Return the error for an address that can't be listened on, with the system's words."""
+    # A resolver's numbers are no errnos; and asyncio writes the address into the text of the others.
+    resolver = isinstance(error, socket.gaierror)
+    words = error.strerror if resolver else os.strerror(error.errno or 0)
+    return ConfigurationError(f"--host {host} --port {port}: {words}")
 
 
 def id_or_name(word: str) -> int | str:

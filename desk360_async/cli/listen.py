@@ -15,6 +15,7 @@ from desk360_async._errors import mask_phone
 from desk360_async._redaction import mask_numbers
 from desk360_async._settings import is_loopback
 
+from ._options import cant_listen, check_port
 from ._terminal import Terminal
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def listen(
     terminal = Terminal(json=json)
     if not allow_remote and not is_loopback(host):
         raise ConfigurationError(f"--host {host} can be reached by others; add --allow-remote if you mean it")
-    if not 0 <= port <= 65_535:
-        raise ConfigurationError(f"--port {port}: a port is 0 to 65535; 0 takes a free one")
+    check_port(port)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_appending(record)) if record else None
         listener = stack.enter_context(_bound(host, port))
@@ -78,7 +78,7 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise ConfigurationError(f"--host {host} --port {port}: {os.strerror(error.errno or 0)}") from None
+        raise cant_listen(host, port, error) from None
 
 
 def _showing(terminal: Terminal, secret: str, file: IO[str] | None) -> "WebhookReceiver":

@@ -1,11 +1,11 @@
 """`desk360 sandbox`: a server that behaves like Desk360's, on this machine."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from desk360_async import ConfigurationError
 
+from ._options import cant_listen, check_port
 from ._session import account_in
 from ._terminal import Terminal
 
@@ -54,6 +54,7 @@ def sandbox(
     from desk360_async.sandbox import run as serve
 
     terminal = Terminal(json=json)
+    check_port(port)
     try:
         limits: dict[str, Any] = {"limit": limit, "period": period, "window": window}
         delays: dict[str, Any] = {"delivered_after": delivered_after, "read_after": read_after}
@@ -72,7 +73,7 @@ def sandbox(
             .replace("allow_remote=True", "--allow-remote")
         ) from None
     except OSError as error:
-        raise ConfigurationError(f"--host {host} --port {port}: {os.strerror(error.errno or 0)}") from None
+        raise cant_listen(host, port, error) from None
     terminal.note(f"\n{made.accepted:,} messages taken, {made.refusals:,} requests refused (429).")
     return 0
 

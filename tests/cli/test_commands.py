@@ -316,10 +316,10 @@ def test_failed_read_has_no_outcome(desk360: Desk360, live: Server, monkeypatch:
 
 
 def test_missing_folder_is_one_line(desk360: Desk360, tmp_path: Path) -> None:
-    """The operating system's refusal names the file."""
+    """It names the folder and the fix."""
     run = desk360("media", "save", "sample", tmp_path / "no" / "file")
-    assert run.code == 3
-    assert "No such file or directory" in run.err
+    assert run.code == 2
+    assert "no' does not exist; make that folder first" in run.err
     assert "Traceback" not in run.err
 
 

@@ -542,7 +542,9 @@ def test_ctrl_c_ends_the_demo(
     assert (run.code, next_part in run.err) == (130, False)
 
 
-@pytest.mark.parametrize("words", [("--host", "0.0.0.0"), ("--limit", "0"), ("--account", os.devnull)])
+@pytest.mark.parametrize(
+    "words", [("--host", "0.0.0.0"), ("--limit", "0"), ("--account", os.devnull), ("--port", "99999")]
+)
 def test_sandbox_refuses_nonsense(desk360: Desk360, words: tuple[str, ...]) -> None:
     """An address that others reach needs a flag; settings must make sense."""
     run = desk360("sandbox", *words)
