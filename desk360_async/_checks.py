@@ -125,10 +125,11 @@ def listed(value: Any, where: str) -> tuple[Any, ...]:
 
 
 def _lone(value: object, where: str) -> str:
+    singular = {"addresses": "address"}.get(where, where[:-1])
     if value is None:
-        return "takes a list, not None; give at least an empty one"
+        return f"takes a list, not None; give one, like [{singular}]"
     kind = type(value).__name__
-    one = f"{kind}(...)" if has(type(value)) else {"addresses": "address"}.get(where, where[:-1])
+    one = f"{kind}(...)" if has(type(value)) else singular
     return f"takes a list, not one {kind}; wrap it in a list: [{one}]"
 
 

@@ -170,9 +170,9 @@ class Download:
         )
 
     async def __aexit__(self, *_: object) -> None:
+        assert self._stream is not None  # what fails on entering is never exited
         try:
-            if self._stream is not None:
-                await self._stream._aclose()
+            await self._stream._aclose()
         finally:
             await self._release()
 
