@@ -4,11 +4,10 @@ A block is read ahead while the one before it is on the wire. What changed on th
 measured is refused before a byte leaves, as far as that can be seen.
 """
 
-import inspect
 import os
 import secrets
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from io import FileIO
 from pathlib import Path
@@ -92,12 +91,7 @@ class _Stream(NamedTuple):
     @classmethod
     async def of(cls, file: Attachment) -> Self:
         assert file.open is not None
-        given: Any = file.open()
-        if inspect.iscoroutine(given):
-            given.close()  # or Python warns that nobody awaited it
-        if not hasattr(given, "__aiter__"):
-            raise InvalidMessage("attachment.open", f"of {file.name!r} {_not_a_stream(given)}")
-        blocks = aiter(given)
+        blocks = _iterator_of(file.open(), file.name)
         try:
             first = await _next_block(blocks)
             if len(first or b"") > (file.size or 0) or (first is None and file.size):
@@ -108,13 +102,19 @@ class _Stream(NamedTuple):
         return cls(blocks, first)
 
 
-def _not_a_stream(given: object) -> str:
+def _iterator_of(given: Any, name: str) -> AsyncIterator[Any]:
+    """Return what a user's `open` gave, if it can be iterated over; the error holds the right call."""
+    kind = "None" if given is None else type(given).__name__
+    if hasattr(given, "__aiter__"):
+        return aiter(given)
     fix = "open must give an async iterator of bytes: write it as `async def` with `yield`"
-    if isinstance(given, bytes | bytearray | memoryview):
+    if isinstance(given, Coroutine):
+        given.close()  # or Python warns that nobody awaited it
+    elif isinstance(given, (bytes, bytearray)):
         fix = "for bytes, call Attachment.from_bytes(name, content)"
     elif hasattr(given, "read"):
         fix = "for a file, call Attachment.from_path(path)"
-    return f"gave {'None' if given is None else type(given).__name__}; {fix}"
+    raise InvalidMessage("attachment.open", f"of {name!r} gave {kind}; {fix}")
 
 
 def _wrong_length(file: Attachment) -> InvalidMessage:
