@@ -104,7 +104,7 @@ class _Stream(NamedTuple):
 
 def _iterator_of(given: Any, name: str) -> AsyncIterator[Any]:
     """Return what a user's `open` gave, if it can be iterated over; the error holds the right call."""
-    kind = "None" if given is None else type(given).__name__
+    kind = type(given).__name__
     if hasattr(given, "__aiter__"):
         return aiter(given)
     fix = "open must give an async iterator of bytes: write it as `async def` with `yield`"

@@ -159,7 +159,7 @@ STREAMS: list[tuple[Any, str]] = [
     (_Plain, "not as long"),
     (_broken, "stream failed: OSError"),
     (_numbers, "stream failed: TypeError"),
-    (lambda: None, "gave None; open must give"),
+    (lambda: None, "gave NoneType; open must give"),
 ]
 
 
