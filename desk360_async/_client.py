@@ -585,18 +585,20 @@ class AsyncDesk360:
         Args:
             media_id: opaque, as a webhook or a send brought it.
             path: the file to write (replaced if it exists), or an existing folder: then the file gets the
-                base name that the server gives, and a number if that is taken.
+                base name that the server gives, and a number if that is taken. What ends in a slash means
+                a folder.
 
         Returns:
             Where the file is.
 
         Raises:
+            InvalidMessage: if the folder isn't there; no request is spent.
             Desk360Error: if it can't be had.
             OSError: if it can't be written.
         """
         from ._downloads import save
 
-        return await save(self.open_media(media_id), media_id, Path(path))
+        return await save(self.open_media(media_id), media_id, path)
 
     # ── the way out ────────────────────────────────────────────────────────────────────────────────────
 

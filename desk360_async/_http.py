@@ -201,7 +201,10 @@ class Http:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(request.upload.pump)
                 try:
-                    outcome = await self._exchange(request, evidence, total=total, connect=connect)
+                    began = anyio.current_time()
+                    await request.upload.ready(total)  # what fails of a stream now, fails before a byte left
+                    left = max(0.0, total - (anyio.current_time() - began))
+                    outcome = await self._exchange(request, evidence, total=left, connect=connect)
                 except Exception as error:  # noqa: BLE001  # raised below: a task group would wrap it
                     outcome = error
                 beside.cancel_scope.cancel()

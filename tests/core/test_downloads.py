@@ -33,7 +33,7 @@ from desk360_async import (
     Timeouts,
     UnexpectedResponse,
 )
-from desk360_async._downloads import filename_of, save
+from desk360_async._downloads import filename_of
 from tests.core.stand_ins import KEY, Drip, Seen, Ticket, Tokens, Wire, connect
 from tests.core.vendor import BASE, PNG
 
@@ -496,7 +496,7 @@ async def test_what_is_no_place_for_a_file_costs_no_request(
     wire, tokens = Wire(lambda _: file()), Tokens()
     async with connect(wire, limiter=tokens) as client:
         with pytest.raises(InvalidMessage, match=problem) as caught:
-            await save(client.open_media("m"), "m", path)
+            await client.save_media("m", path)
     assert (caught.value.field, wire.seen, tokens.ended) == ("path", [], [])
     assert names_in(tmp_path) == ["file"]
 

@@ -153,13 +153,118 @@ class _Plain:
         raise StopAsyncIteration
 
 
+def _refuse() -> AsyncIterator[bytes]:
+    raise PermissionError("no access")
+
+
+async def _fails() -> AsyncIterator[bytes]:
+    raise OSError("the bucket is away")
+    yield b""
+
+
+async def _huge() -> AsyncIterator[bytes]:
+    yield b"1234"
+
+
+async def _coroutine() -> bytes:
+    return b"123"
+
+
+async def _hangs() -> AsyncIterator[bytes]:
+    await anyio.sleep(1e6)
+    yield b"123"
+
+
+UNOPENED: list[tuple[Any, str, str]] = [
+    (_refuse, "attachment", "stream failed: PermissionError"),
+    (_fails, "attachment", "stream failed: OSError"),
+    (_numbers, "attachment", "stream failed: TypeError"),
+    (_Plain, "attachment", "not as long"),
+    (_huge, "attachment", "not as long"),
+    (_hangs, "attachment", "gave nothing within 120 s"),
+    (lambda: None, "attachment.open", "gave NoneType; open must give .* `async def` with `yield`"),
+    (lambda: _coroutine(), "attachment.open", "gave coroutine; open must give"),
+    (lambda: b"123", "attachment.open", r"gave bytes; .*from_bytes\(name, content\)"),
+    (lambda: io.BytesIO(b"123"), "attachment.open", r"gave BytesIO; .*from_path\(path\)"),
+]
+
+
+@pytest.mark.parametrize(("stream", "field", "problem"), UNOPENED)
+async def test_a_stream_that_cant_be_opened_costs_nothing(
+    wire: Wire, stream: Any, field: str, problem: str
+) -> None:
+    """Its first block is asked for before a byte leaves; those before it are closed."""
+    closed: list[int] = []
+
+    async def fine() -> AsyncIterator[bytes]:
+        try:
+            yield b"1"
+        finally:
+            closed.append(1)
+
+    tokens = Tokens()
+    files = [Attachment.from_stream("a", 1, fine), Attachment.from_stream("b", 3, stream)]
+    async with connect(wire, limiter=tokens) as client:
+        with pytest.raises(InvalidMessage, match=problem) as caught:
+            await client.send_media(TO, files)
+    assert (caught.value.field, caught.value.outcome) == (field, Outcome.NOT_SENT)
+    assert (wire.seen, tokens.ended, closed) == ([], ["unused"], [1])
+
+
+async def test_a_stream_stays_in_one_task() -> None:
+    """What it opens around its blocks, it can close."""
+
+    async def scoped() -> AsyncIterator[bytes]:
+        with anyio.fail_after(60):
+            yield b"1"
+            await anyio.sleep(1)
+            yield b"2"
+
+    assert files_of(await send_files(Attachment.from_stream("a", 2, scoped))) == [("a", b"12")]
+
+
+async def test_what_a_stream_says_to_its_end_changes_nothing() -> None:
+    """All of it was there."""
+
+    async def sulking() -> AsyncIterator[bytes]:
+        try:
+            yield b"1"
+            yield b""
+        finally:
+            raise OSError
+
+    async def full() -> AsyncIterator[bytes]:
+        yield b"123"
+
+    wire = Wire()
+    files = [Attachment.from_stream("a", 1, sulking), Attachment.from_stream("b", 1, full)]
+    async with connect(wire) as client:
+        with pytest.raises(InvalidMessage, match="'b' is not as long"):
+            await client.send_media(TO, files)
+
+
+async def test_the_wait_for_a_stream_counts() -> None:
+    """`upload` bounds the whole attempt."""
+
+    async def slow() -> AsyncIterator[bytes]:
+        await anyio.sleep(100)
+        yield b"1"
+
+    async def late(seen: Seen) -> httpx.Response:
+        await anyio.sleep(30)
+        return taken(seen)
+
+    began = anyio.current_time()
+    async with connect(Wire(late)) as client:
+        with pytest.raises(ConnectionFailed) as caught:
+            await client.send_media(TO, [Attachment.from_stream("a", 1, slow)])
+    assert (caught.value.outcome, anyio.current_time() - began) == (Outcome.UNKNOWN, 120)
+
+
 STREAMS: list[tuple[Any, str]] = [
     (_short, "not as long"),
     (_long, "not as long"),
-    (_Plain, "not as long"),
     (_broken, "stream failed: OSError"),
-    (_numbers, "stream failed: TypeError"),
-    (lambda: None, "gave NoneType; open must give"),
 ]
 
 
@@ -371,6 +476,7 @@ def test_the_user_may_say_the_type() -> None:
         (lambda: Attachment(name="a", open=_short), "a stream's length must be known"),
         (lambda: Attachment.from_stream("a", -1, _short), "must not be negative"),
         (lambda: Attachment.from_stream("a", 5, b"bytes"), "fresh async iterator"),
+        (lambda: Attachment.from_stream("a", 5, _coroutine), "`async def` with `yield`"),
         (lambda: MediaMessage(TO, [io.BytesIO()]), "can't be read twice"),
     ],
 )

@@ -168,12 +168,13 @@ class Stage:
             raise ended
 
     async def while_closing(self, work: Any) -> None:
-        """Do something while the client is closed."""
+        """Do something while the client is closed, by somebody who gives it 0.2 seconds."""
         async with anyio.create_task_group() as tasks:
 
             async def close() -> None:
                 await self.cued()
-                await self.client.aclose()
+                with anyio.move_on_after(0.2):
+                    await self.client.aclose()
 
             tasks.start_soon(close)
             await _bare(work)

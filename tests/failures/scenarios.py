@@ -317,7 +317,7 @@ async def cancelled_in_line_for_a_slot(stage: "Stage") -> None:
 
 
 async def closed_meanwhile(stage: "Stage") -> None:
-    """Close the client while the server thinks; it is given 0.2 seconds."""
+    """Close the client while the server thinks, and don't wait for that."""
     await stage.while_closing(stage.client.with_options(timeout=5.0).send(stage.message))
 
 
