@@ -17,13 +17,14 @@ from desk360_async import (
 )
 from desk360_async._phones import parse_phone
 from desk360_async.campaigns import _deliveries, _export, _ledger, _resolutions, _tallies
-from desk360_async.campaigns._client_facts import base_url_of, integration_of, seed, timeout_of
+from desk360_async.campaigns._client_facts import seed, timeout_of
 from desk360_async.campaigns._cuts import Cut
 from desk360_async.campaigns._dispatch import Dispatch, message_for
 from desk360_async.campaigns._intake import Intake
 from desk360_async.campaigns._ledger import Ledger
-from desk360_async.campaigns._loading import Found, look_up, source_of, stage
+from desk360_async.campaigns._loading import look_up, source_of, stage
 from desk360_async.campaigns._opt_out import OptOut, OptOutList
+from desk360_async.campaigns._pins import Choices, label_of
 from desk360_async.campaigns._plan import Plan, make_plan
 from desk360_async.campaigns._problems import CampaignError
 from desk360_async.campaigns._recipients import Source
@@ -50,13 +51,14 @@ class Campaign:
         language: the id (int) or label (str) of one of its translations.
         ledger: the file that remembers everything; made when it isn't there. On a local disk.
         strategy: "auto" (equal parameters share bulk requests), "bulk", or "single" (each has its own
-            message id, and needs its own token).
+            message id, and needs its own token). None: what the ledger pins, else "auto".
         batch_size: recipients a bulk request, 1 to 100,000. One crash makes at most so many unknown per
-            request on the wire; the vendor states no maximum.
-        attachment: the file for a media header, or its path.
-        not_listed: what a number becomes that the answer to a bulk request doesn't list.
-        opt_out: who is never written to: a file with a number a line, an iterable, or a function that
-            returns one; read before each batch.
+            request on the wire; the vendor states no maximum. None: what the ledger pins, else 500.
+        attachment: the file for a media header, or its path; known again by its name and size.
+        not_listed: what a number becomes that the answer to a bulk request doesn't list: "unknown" or
+            "not_sent". None: what the ledger pins, else "unknown".
+        opt_out: who is never written to: a file with a number a line, an iterable, or a function, also an
+            async one, that returns one; read before each batch.
 
     Raises:
         ConfigurationError: if an argument is unusable; the message names it.
@@ -69,27 +71,18 @@ class Campaign:
         template: int | str | None = None,
         language: int | str | None = None,
         ledger: str | os.PathLike[str],
-        strategy: Strategy = "auto",
-        batch_size: int = 500,
+        strategy: Strategy | None = None,
+        batch_size: int | None = None,
         attachment: Attachment | str | os.PathLike[str] | None = None,
-        not_listed: NotListed = "unknown",
+        not_listed: NotListed | None = None,
         opt_out: OptOut = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError("name must be text, such as 'black-friday'")
-        if strategy not in ("auto", "bulk", "single"):
-            raise ConfigurationError(f"strategy must be 'auto', 'bulk' or 'single', got {strategy!r}")
-        if not_listed not in ("unknown", "not_sent"):
-            raise ConfigurationError(f"not_listed must be 'unknown' or 'not_sent', got {not_listed!r}")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 1 <= batch_size <= 100_000:
-            raise ConfigurationError(f"batch_size must be 1 to 100,000 recipients, got {batch_size!r}")
         self.name = name
         self.ledger = Path(ledger)
-        self._template = template
-        self._language = language
-        self._cut = Cut(strategy, batch_size)
         self._attachment = _as_attachment(attachment)
-        self._not_listed = not_listed
+        self._choices = Choices(template, language, self._attachment, strategy, batch_size, not_listed)
         self._opt_out = OptOutList(opt_out)
 
     def __repr__(self) -> str:
@@ -107,6 +100,10 @@ class Campaign:
     ) -> Plan:
         """Check the template, take in recipients, and plan; nothing is sent. The same input adds nobody.
 
+        It is taken in whole or not at all. A further input adds whoever is new; a `strategy`, `batch_size`
+        or `not_listed` that is given then holds from then on. Those who are there already keep their
+        parameters, and are left out as "parameters_changed" if the input has others.
+
         Args:
             client: with the integration to send from.
             recipients: a CSV file's path, or an iterable or async iterable of `Recipient`. Duplicates,
@@ -120,36 +117,23 @@ class Campaign:
             CampaignError: if something else is pinned under this name, or the ledger can't be used.
             Desk360Error: if the templates can't be had.
         """
-        if self._template is None or self._language is None:
+        choices = self._choices
+        if choices.template is None or choices.language is None:
             raise ConfigurationError("loading needs Campaign(template=..., language=...)")
         async with self._opened(owner=True) as ledger:
             await self._seed(client, ledger)
             request = await ledger.intend_look_up()
-            found, looked_up = await look_up(client, self._template, self._language, self._attachment)
-            source = await source_of(recipients, mapping, found.variables)
-            await ledger.pin(self._settings_for(client, found, source.mapping))
+            found, looked_up = await look_up(client, choices.template, choices.language, self._attachment)
             await ledger.conclude_look_up(request, looked_up)
+            source = await source_of(recipients, mapping, found.variables)
+            file = await label_of(self._attachment)
+            pinned = await ledger.settings()
+            settings = choices.settings(self.name, client, found, source.mapping, file, pinned)
+            await ledger.pin(settings)
             intake = Intake(found.variables, await self._opt_out.read(), default_region)
             await stage(ledger, source, intake, found.variables)
-            await ledger.finish_load(self._cut)
+            await ledger.finish_load(Cut(settings.strategy, settings.batch_size))
             return await self._plan(ledger, client)
-
-    def _settings_for(self, client: AsyncDesk360, found: Found, mapping: Mapping[str, str]) -> Settings:
-        return Settings(
-            name=self.name,
-            base_url=base_url_of(client),
-            integration=integration_of(client),
-            template=found.template,
-            template_name=found.template_name,
-            language=found.language,
-            language_name=found.language_name,
-            variables=found.variables,
-            mapping=dict(mapping),
-            attachment=self._attachment.name if self._attachment else None,
-            strategy=self._cut.strategy,
-            batch_size=self._cut.size,
-            not_listed=self._not_listed,
-        )
 
     async def plan(self, client: AsyncDesk360) -> Plan:
         """Return what sending the rest takes, at the client's present limit; no request is made.
@@ -214,17 +198,18 @@ class Campaign:
         Args:
             client: its limiter decides the speed; the campaign uses its bulk lane.
             concurrency: requests on the wire at most; a crash makes at most that many batches unknown.
-            max_failures: it stops once more recipients of the campaign than that are not sent or unknown: a
-                count (int), or a share of all (float, such as 0.05). Those of earlier runs count too: if
-                they are too many, nothing is sent.
+            max_failures: it stops once more recipients than that became not sent or unknown in this run: a
+                count (int), or a share of all recipients (float, such as 0.05). Those of earlier runs don't
+                count, since resuming says to go on.
             drain: seconds that requests on the wire are given to finish when it stops.
             signals: whether SIGINT and SIGTERM stop it; the second ends it at once, or the first if it was
                 stopping anyway. None: if nobody else in this process handles SIGTERM.
 
         Raises:
             ConfigurationError: if an argument is unusable.
-            CampaignError: on entering, if the campaign wasn't loaded, or for another server, integration,
-                template or language, or another process runs it.
+            InvalidMessage: on entering, if the attachment isn't there.
+            CampaignError: on entering, if the campaign wasn't loaded, was loaded with something else than
+                it was made with now, or another process runs it.
         """
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 100:
             raise ConfigurationError(f"concurrency must be 1 to 100 requests, got {concurrency!r}")
@@ -252,7 +237,7 @@ class Campaign:
     async def _prepare(self, client: AsyncDesk360, stack: AsyncExitStack, run: Run) -> None:
         ledger = await stack.enter_async_context(self._opened(owner=True, must_exist=True))
         settings = await self._settings(ledger)
-        self._check_pinned(settings, client)
+        self._choices.check(settings, client, await label_of(self._attachment))
         await ledger.recover("crash")
         # Single attempts: whatever ends one must be in the ledger before the next begins.
         sender = client.with_options(
@@ -266,20 +251,6 @@ class Campaign:
     async def _seed(self, client: AsyncDesk360, ledger: Ledger) -> None:
         period = client.rate_limit.period
         seed(client, await ledger.request_ages(period, timeout_of(client)))
-
-    def _check_pinned(self, settings: Settings, client: AsyncDesk360) -> None:
-        for what, pinned, given in (
-            ("the server", (settings.base_url,), base_url_of(client)),
-            ("integration", (settings.integration,), integration_of(client)),
-            ("template", (settings.template, settings.template_name), self._template),
-            ("language", (settings.language, settings.language_name), self._language),
-            ("attachment", (settings.attachment,), self._attachment.name if self._attachment else None),
-        ):
-            if given not in pinned and (given is not None or what == "attachment"):
-                raise CampaignError(
-                    f"the campaign {self.name!r} was loaded for {what} {pinned[-1]!r}, not {given!r}; "
-                    "run it as it was loaded, or load it under another name"
-                )
 
     # ── after ──────────────────────────────────────────────────────────────────────────────────────────
 

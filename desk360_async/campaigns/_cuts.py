@@ -57,7 +57,9 @@ class Cut:
 
 
 def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut) -> None:
-    """Add the staged recipients whose phones aren't there yet, and cut them into batches."""
+    """Add the staged recipients whose phones aren't there yet, cut into batches; note who was left out."""
+    connection.execute("DELETE FROM skipped WHERE campaign = ?", (campaign,))  # an earlier input's
+    connection.execute("INSERT INTO skipped SELECT ?, line, reason, phone FROM left_out", (campaign,))
     staged, lines = connection.execute("SELECT count(*), max(line) FROM staged").fetchone()
     added = connection.execute(
         "INSERT INTO recipient SELECT ?, phone, parameter_set, line, ? FROM staged WHERE true "
@@ -67,7 +69,7 @@ def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut) 
     seen = bytearray(lines + 1) if staged else bytearray()
     connection.executemany(_INSERT, _batch_rows(connection, campaign, load, cut, seen))
     if added < staged:
-        _note_duplicates(connection, campaign, load, seen)
+        _note_repeats(connection, campaign, load, seen)
 
 
 def _batch_rows(
@@ -102,22 +104,23 @@ def _marked(group: Iterable[tuple[int, int, int]], seen: bytearray) -> Iterator[
         yield phone
 
 
-def _note_duplicates(connection: sqlite3.Connection, campaign: int, load: int, seen: bytearray) -> None:
-    """Skip the lines of this input whose phone an earlier line of it has."""
+def _note_repeats(connection: sqlite3.Connection, campaign: int, load: int, seen: bytearray) -> None:
+    """Skip the lines whose phone an earlier line has, or an earlier load with other parameters."""
     if load > 1:
         # Who was there before this load isn't seen either, and is no duplicate.
         connection.execute(
-            "INSERT OR IGNORE INTO skipped SELECT ?, line, 'duplicate', '+' || phone FROM "
-            "(SELECT line, phone, lag(phone) OVER (ORDER BY phone, line) AS before FROM staged) "
-            "WHERE phone = before",
+            "INSERT INTO skipped SELECT r.campaign, s.line, "
+            "CASE WHEN s.phone = before THEN 'duplicate' ELSE 'parameters_changed' END, '+' || s.phone "
+            "FROM (SELECT *, lag(phone) OVER (ORDER BY phone, line) AS before FROM staged) s "
+            "JOIN recipient r ON r.campaign = ? AND r.phone = s.phone "
+            "WHERE s.phone = before OR r.parameter_set <> s.parameter_set",
             (campaign,),
         )
         return
     line = seen.find(0, 1)
     while line != -1:
         connection.execute(
-            "INSERT OR IGNORE INTO skipped "
-            "SELECT ?, line, 'duplicate', '+' || phone FROM staged WHERE line = ?",
+            "INSERT INTO skipped SELECT ?, line, 'duplicate', '+' || phone FROM staged WHERE line = ?",
             (campaign, line),
         )
         line = seen.find(0, line + 1)

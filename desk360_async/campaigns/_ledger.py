@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from attrs import asdict, fields
 
 from desk360_async.campaigns import _cuts, _deliveries, _tallies
-from desk360_async.campaigns._intake import Intake, Skipped
+from desk360_async.campaigns._intake import Intake
 from desk360_async.campaigns._problems import CampaignError, LedgerError
 from desk360_async.campaigns._recipients import CHUNK, Row
 from desk360_async.campaigns._schema import STAGING
@@ -47,6 +47,8 @@ class Ledger:
     def __init__(self, storage: Storage, name: str) -> None:
         self._storage = storage
         self._name = name
+        self._pinning: Settings | None = None
+        self._looked_up: int | None = None
         self.id = 0
 
     # ── the campaign ───────────────────────────────────────────────────────────────────────────────────
@@ -75,25 +77,33 @@ class Ledger:
         return Settings(name=self._name, **pinned)
 
     async def pin(self, settings: Settings) -> None:
-        """Pin the settings under the campaign's name, or find them pinned already.
+        """Give the campaign its number; `finish_load` pins the settings under its name.
 
         Raises:
-            CampaignError: if others are; it names the first that differs.
+            CampaignError: if others are pinned; it names the first that differs.
         """
         pinned = await self.settings()
-        if pinned is not None and pinned != settings:
+        if pinned is None:
+            await self._storage.run(self._reserve)
+        elif pinned != settings:
             raise _differs(pinned, settings)
-        await self._storage.run(self._write_settings, settings)
+        self._pinning = settings
+
+    def _reserve(self, connection: sqlite3.Connection) -> None:
+        with transaction(connection):
+            (last,) = connection.execute("SELECT max(id) FROM campaign").fetchone()
+            self.id = (last or 0) + 1
+            # A first load that failed may have left some.
+            connection.execute("DELETE FROM parameter_set WHERE campaign = ?", (self.id,))
 
     def _write_settings(self, connection: sqlite3.Connection, settings: Settings) -> None:
         pinned = {**asdict(settings), "mapping": dict(settings.mapping)}
         name = pinned.pop("name")
-        with transaction(connection):
-            self.id = connection.execute(
-                "INSERT INTO campaign (name, settings, created) VALUES (?, ?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET settings = excluded.settings RETURNING id",
-                (name, json.dumps(pinned, ensure_ascii=False), now()),
-            ).fetchone()[0]
+        connection.execute(
+            "INSERT INTO campaign (id, name, settings, created) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET settings = excluded.settings",
+            (self.id, name, json.dumps(pinned, ensure_ascii=False), now()),
+        )
 
     # ── loading ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,12 +119,8 @@ class Ledger:
         with transaction(connection):
             staged, skipped = intake.judge(islice(rows, CHUNK), self._set_for(connection))
             connection.executemany("INSERT INTO staged VALUES (?, ?, ?)", staged)
-            self._skip(connection, skipped)
+            connection.executemany("INSERT INTO left_out VALUES (?, ?, ?)", skipped)
         return len(staged) + len(skipped)
-
-    def _skip(self, connection: sqlite3.Connection, skipped: Iterable[Skipped]) -> None:
-        rows = ((self.id, *row) for row in skipped)
-        connection.executemany("INSERT OR IGNORE INTO skipped VALUES (?, ?, ?, ?)", rows)
 
     def _set_for(self, connection: sqlite3.Connection) -> Callable[[dict[str, str]], int]:
         def number(parameters: dict[str, str]) -> int:
@@ -128,16 +134,25 @@ class Ledger:
         return number
 
     async def finish_load(self, cut: "_cuts.Cut") -> None:
-        """Take in what is staged, each phone once, and cut the new ones into batches: all or nothing."""
+        """Pin the settings, take in what is staged, each phone once, cut the new ones into batches.
+
+        All or nothing: a load that fails leaves the campaign as it was.
+        """
         await self._storage.run(self._finish_load, cut)
 
     def _finish_load(self, connection: sqlite3.Connection, cut: "_cuts.Cut") -> None:
+        assert self._pinning is not None
         with transaction(connection):
+            self._write_settings(connection, self._pinning)
+            connection.execute(
+                "UPDATE request SET campaign = ? WHERE campaign = 0 AND outcome = 'read' AND id >= ?",
+                (self.id, self._looked_up),
+            )
             (load,) = connection.execute(
                 "UPDATE campaign SET loads = loads + 1 WHERE id = ? RETURNING loads", (self.id,)
             ).fetchone()
             _cuts.take_in(connection, self.id, load, cut)
-            connection.execute("DELETE FROM staged")
+            _clear(connection)
 
     # ── running ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -251,9 +266,10 @@ class Ledger:
         with transaction(connection):
             connection.execute("DELETE FROM request WHERE id = ?", (request,))
             connection.executemany(
-                "INSERT INTO request (campaign, started, ended, outcome) VALUES (?, ?, ?, 'read')",
-                [(self.id, at, at)] * number,
+                "INSERT INTO request (campaign, started, ended, outcome) VALUES (0, ?, ?, 'read')",
+                [(at, at)] * number,
             )
+        self._looked_up = request  # theirs aren't lower: SQLite takes the highest number, and adds one
 
     async def request_ages(self, period: float, timeout: float) -> list[float]:
         """Return how many seconds ago the file's requests of the last period were complete.
@@ -285,8 +301,14 @@ def _names(connection: sqlite3.Connection) -> tuple[str, ...]:
 
 
 def _begin_load(connection: sqlite3.Connection) -> None:
-    connection.execute(STAGING)
+    for table in STAGING.split(";"):
+        connection.execute(table)
+    _clear(connection)
+
+
+def _clear(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM staged")
+    connection.execute("DELETE FROM left_out")
 
 
 def _added(connection: sqlite3.Connection, key: tuple[int, bytes], text: str) -> int:

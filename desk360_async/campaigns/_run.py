@@ -105,11 +105,9 @@ class Run:
         self._ledger = ledger
         self._dispatch = dispatch
         self.counts = counts
-        self._at_start = counts.finished
+        self._at_start = counts
         self._requests_left = requests_left
         self._started = anyio.current_time()
-        if self._too_many():  # in earlier runs: another try would only add to them
-            self._stop_at_failures()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -329,7 +327,7 @@ class Run:
 
     def _progress(self) -> Progress:
         elapsed = anyio.current_time() - self._started
-        finished = self.counts.finished - self._at_start
+        finished = self.counts.finished - self._at_start.finished
         status = self._client.rate_limit
         eta = self._requests_left * status.period / status.limit + status.next_token
         rate = finished / elapsed if elapsed > 0 else 0.0
@@ -350,7 +348,8 @@ class Run:
         elif self._refusals.in_a_row >= MANY:
             self._stop("refused", f"{MANY} requests in a row were refused: {delivered.error}")
         elif self._too_many():
-            self._stop_at_failures()
+            reason = f"{self._failures:,} of {self.counts.total:,} not sent or unknown in this run"
+            self._stop("failures", reason)
         elif result.pause:
             until = self._client.rate_limit.paused_until
             seconds = None if until is None else max(0.0, until - anyio.current_time())
@@ -359,15 +358,15 @@ class Run:
             await self._back_off(str(result.reason))
 
     def _too_many(self) -> bool:
-        most, counts = self._max_failures, self.counts
+        # This run's alone: whoever resumes has seen those of the earlier ones, and means to go on.
+        most = self._max_failures
         if most is None:
             return False
-        return counts.failures > (most if isinstance(most, int) else math.floor(most * counts.total))
+        return self._failures > (most if isinstance(most, int) else math.floor(most * self.counts.total))
 
-    def _stop_at_failures(self) -> None:
-        failures, total = self.counts.failures, self.counts.total
-        reason = f"{failures:,} of {total:,} not sent or unknown; raise max_failures, or resolve them"
-        self._stop("failures", reason)
+    @property
+    def _failures(self) -> int:
+        return self.counts.failures - self._at_start.failures
 
     async def _back_off(self, reason: str) -> None:
         now = anyio.current_time()

@@ -106,8 +106,12 @@ CREATE TABLE early (
 """
 
 MIGRATIONS = (_FIRST, _AUDIT, _EARLY)
+# A load's rows wait here, and touch the campaign only when all of them are there.
 STAGING = """
 CREATE TEMP TABLE IF NOT EXISTS staged (
     line INTEGER PRIMARY KEY, phone INTEGER NOT NULL, parameter_set INTEGER NOT NULL
+);
+CREATE TEMP TABLE IF NOT EXISTS left_out (
+    line INTEGER PRIMARY KEY, reason TEXT NOT NULL, phone TEXT NOT NULL
 )
 """

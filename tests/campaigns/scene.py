@@ -52,8 +52,10 @@ class Scene:
         return AsyncDesk360("sandbox-key", **{**given, **options})
 
     def campaign(self, name: str = "sale", **options: Any) -> Campaign:
-        """Make a campaign with this scene's ledger."""
-        given = {"template": TEMPLATE, "language": 1, "ledger": self.ledger, "batch_size": 100}
+        """Make a campaign with this scene's ledger; what that pins already isn't said again."""
+        given = {"template": TEMPLATE, "language": 1, "ledger": self.ledger}
+        if not self.ledger.exists():
+            given["batch_size"] = 100
         return Campaign(name, **{**given, **options})
 
     def play(self, main: Callable[[AsyncDesk360], Awaitable[T]], **options: Any) -> T:

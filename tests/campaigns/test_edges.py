@@ -137,7 +137,7 @@ def test_a_long_async_iterable_is_read_in_chunks(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "can't be read"), ("phone,body-1\n".encode("utf-16"), "UTF-16")],
+    [(None, "there is no such file"), ("phone,body-1\n".encode("utf-16"), "UTF-16")],
 )
 def test_a_file_that_is_none_is_refused(scene: Scene, content: bytes | None, message: str) -> None:
     """With its name."""
@@ -398,7 +398,7 @@ def test_a_report_that_cannot_be_written_leaves_nothing(scene: Scene) -> None:
 
 
 def test_an_attachment_goes_along_and_is_pinned(scene: Scene, tmp_path: Path) -> None:
-    """Running without it is refused."""
+    """Running without it, or with another of the same name, is refused, and so is one that isn't there."""
     file = tmp_path / "invoice.pdf"
     file.write_bytes(b"%PDF")
     campaign = scene.campaign(template="invoice", attachment=file)
@@ -407,6 +407,13 @@ def test_an_attachment_goes_along_and_is_pinned(scene: Scene, tmp_path: Path) ->
         await campaign.load(client, people(3))
         with pytest.raises(CampaignError, match="attachment"):
             await finish(Campaign("sale", ledger=scene.ledger), client)
+        file.write_bytes(b"%PDF, and more")
+        with pytest.raises(CampaignError, match=r"'invoice.pdf \(4 bytes\)', not 'invoice.pdf \(14 bytes\)'"):
+            await finish(campaign, client)
+        file.unlink()
+        with pytest.raises(InvalidMessage, match="No such file"):
+            await finish(campaign, client)
+        file.write_bytes(b"%PDF")
         return done(await finish(campaign, client))
 
     assert scene.play(main).counts.accepted == 3

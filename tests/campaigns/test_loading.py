@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from desk360_async import AsyncDesk360, ConfigurationError, InvalidMessage, TemplateBatch, TemplateMessage
-from desk360_async.campaigns import CampaignError, Plan, Recipient
-from tests.campaigns.scene import Scene, people, phone
+from desk360_async.campaigns import Campaign, CampaignError, Plan, Recipient
+from tests.campaigns.scene import Scene, done, finish, people, phone
 
 
 def write(scene: Scene, text: str) -> Path:
@@ -104,17 +104,88 @@ def test_a_row_that_cannot_be_used_is_left_out_with_its_line(scene: Scene, row: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("phone,name\n+905551112233,Ada\n", "no column for 'body-1'; it has: phone, name"),
+        ("phone,name\n+905551112233,Ada\n", "no column for 'body-1'; the columns are: phone, name"),
         ("number,body-1\n+905551112233,x\n", "no column for 'phone'"),
-        ("phone,phone\n", "names 'phone' twice"),
-        ("", "the header is empty"),
+        ("phone,phone\n", "names 'phone' more than once"),
+        ("", "must name the columns"),
+        ("sep=;\n\n", "must name the columns"),
+        ("+905551110001\n+905551110002\n", "seems to hold a recipient"),
+        ("(0555) 111-00-01\n+905551110002\n", "seems to hold a recipient"),
+        ("+905551110001,x\n+905551110002,x\n", "seems to hold a recipient"),
         ("phone,body-1\n" + '+905551112233,"' + "x\n" * 40, "line 2: .*is a quote missing"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(scene: Scene, text: str, message: str) -> None:
-    """The message names the file, and the fix."""
-    with pytest.raises(ConfigurationError, match=message):
+    """The message names the file, and the fix; nobody's number is in it."""
+    with pytest.raises(ConfigurationError, match=message) as caught:
         load(scene, write(scene, text))
+    assert "555" not in str(caught.value)
+
+
+def test_one_column_without_a_header_loses_nobody(scene: Scene) -> None:
+    """Its first line is no column's name; one with a name will do, whatever it is."""
+    plain = scene.campaign(template="welcome", language="English")
+    with pytest.raises(ConfigurationError, match="seems to hold a recipient"):
+        load(scene, write(scene, "+905551110001\n+905551110002\n"), plain)
+    assert load(scene, write(scene, "numara\n+905551110001\n+905551110002\n"), plain).recipients == 2
+
+
+def test_a_corrected_file_leaves_the_old_ones_complaints_behind(scene: Scene) -> None:
+    """What is reported is of the latest input; who has other parameters now is reported as well."""
+    load(scene, write(scene, "phone,body-1\n+905551110001,a\n0555,a\n"))
+    assert skipped(scene) == [(3, "invalid_phone", "0555")]
+    plan = load(scene, write(scene, "phone,body-1\n+905551110001,b\n+905551110001,c\n+905551110002,a\n"))
+    assert dict(plan.left_out) == {"duplicate": 1, "parameters_changed": 1}
+    assert plan.recipients == 2
+    assert skipped(scene) == [
+        (2, "parameters_changed", "+905551110001"),
+        (3, "duplicate", "+905551110001"),
+    ]
+
+
+def test_a_load_that_fails_pins_nothing(scene: Scene) -> None:
+    """The name is free for something else, and the request that it cost isn't the next one's."""
+    broken = [*people(10), None]
+    with pytest.raises(InvalidMessage, match="must be a Recipient"):
+        load(scene, broken)
+    with pytest.raises(CampaignError, match="holds no campaign 'sale'"):
+        skipped(scene)
+    assert load(scene, people(3, sets=3), scene.campaign(template="feedback")).groups == 3
+    assert scene.play(lambda client: scene.campaign(template="feedback").report()).requests == 2
+
+
+def test_a_further_load_that_fails_changes_nothing(scene: Scene) -> None:
+    """Neither who is in it, nor who was left out."""
+    load(scene, [*people(3), *people(1)])
+    with pytest.raises(InvalidMessage, match="must be a Recipient"):
+        load(scene, [*people(10), None], scene.campaign(not_listed="not_sent"))
+    assert [reason for _, reason, _ in skipped(scene)] == ["duplicate"]
+    assert scene.play(lambda client: scene.campaign(not_listed="unknown").plan(client)).recipients == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "single"}, "strategy 'auto', not 'single'"),
+        ({"batch_size": 5}, "batch_size 100, not 5"),
+        ({"not_listed": "not_sent"}, "not_listed 'unknown', not 'not_sent'"),
+    ],
+)
+def test_a_run_is_as_it_was_loaded(scene: Scene, options: dict[str, object], message: str) -> None:
+    """What can't have an effect any more isn't ignored; who says nothing runs what is pinned."""
+    load(scene, people(3))
+    with pytest.raises(CampaignError, match=message):
+        scene.play(lambda client: finish(scene.campaign(**options), client))
+    plain = Campaign("sale", ledger=scene.ledger)
+    assert done(scene.play(lambda client: finish(plain, client))).end == "finished"
+
+
+def test_a_further_load_may_be_cut_otherwise(scene: Scene) -> None:
+    """What isn't said stays as it was."""
+    load(scene, people(10), scene.campaign(batch_size=5))
+    assert load(scene, people(20)).bulk_requests == 4
+    plan = load(scene, people(24), scene.campaign(strategy="single"))
+    assert (plan.bulk_requests, plan.single_requests) == (4, 4)
 
 
 @pytest.mark.parametrize(
