@@ -272,7 +272,7 @@ class Campaign:
         """
         async with self._opened() as ledger:
             await self._settings(ledger)
-            return await ledger.read(_tallies.report, self.name)
+            return await ledger.read(_tallies.report_now, self.name)
 
     async def export(self, path: str | os.PathLike[str]) -> int:
         """Write the report, a line for each recipient; return how many lines.
@@ -288,10 +288,9 @@ class Campaign:
         """
         if Path(path).suffix.lower() not in (".csv", ".json"):
             raise ConfigurationError(f"{path}: a report's name ends in .csv or .json")
-        summary = _export.summarise(await self.report())
         async with self._opened() as ledger:
             await self._settings(ledger)
-            return await ledger.read(_export.write, Path(path), summary)
+            return await ledger.read(_export.write, Path(path), self.name)
 
     async def resolve(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from operator import itemgetter
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from desk360_async.campaigns._states import Batch, Kind, pack
 
@@ -134,7 +134,7 @@ def write_set(
 
 
 def halve(connection: sqlite3.Connection, campaign: int, batch: Batch) -> list[Batch]:
-    """Put two halves in a batch's place, both to be sent; the first keeps its number."""
+    """Put two halves in a batch's place; the first keeps its number. Return those that have members left."""
     middle = len(batch.members) // 2
     left, right = batch.members[:middle], batch.members[middle:]
     connection.execute(
@@ -148,7 +148,14 @@ def halve(connection: sqlite3.Connection, campaign: int, batch: Batch) -> list[B
     connection.execute(
         "UPDATE exception SET batch = ? WHERE batch = ? AND phone >= ?", (number, batch.id, right[0])
     )
-    return [
-        Batch(batch.id, batch.kind, left, batch.parameters, batch.parameter_set),
-        Batch(int(number), batch.kind, right, batch.parameters, batch.parameter_set),
-    ]
+    halves = [evolve(batch, members=left), evolve(batch, id=int(number), members=right)]
+    return [half for half in halves if not skip_if_empty(connection, half)]
+
+
+def skip_if_empty(connection: sqlite3.Connection, batch: Batch) -> bool:
+    """Call a batch skipped if each member has a state of their own; tell whether it was so."""
+    (own,) = connection.execute("SELECT count(*) FROM exception WHERE batch = ?", (batch.id,)).fetchone()
+    if own < len(batch.members):
+        return False
+    connection.execute("UPDATE batch SET state = 'skipped', reason = NULL WHERE id = ?", (batch.id,))
+    return True

@@ -85,7 +85,7 @@ class Dispatch:
         skipped = 0
         while True:
             members, left_out = await self._members(batch)
-            if left_out:
+            if left_out or not members:
                 await self._ledger.skip(batch, left_out)
                 skipped += len(left_out)
             if not members:

@@ -12,8 +12,9 @@ from typing import IO
 from attrs import asdict
 
 from desk360_async import ConfigurationError
+from desk360_async.campaigns import _tallies
 from desk360_async.campaigns._states import Report, unpack
-from desk360_async.campaigns._storage import create_private
+from desk360_async.campaigns._storage import create_private, snapshot
 
 COLUMNS = ("line", "phone", "state", "reason", "batch", "kind", "message_id", "whatsapp", "parameters")
 Line = tuple[int, str, str, str, int | None, str, str, str, str]
@@ -77,8 +78,8 @@ def summarise(report: Report) -> dict[str, object]:
     }
 
 
-def write(connection: sqlite3.Connection, campaign: int, path: Path, summary: dict[str, object]) -> int:
-    """Write the report; return how many lines it has.
+def write(connection: sqlite3.Connection, campaign: int, path: Path, name: str) -> int:
+    """Write the report of a campaign; return how many lines it has.
 
     Raises:
         ConfigurationError: if the name ends neither in .csv nor in .json.
@@ -89,9 +90,9 @@ def write(connection: sqlite3.Connection, campaign: int, path: Path, summary: di
     part = path.with_name(path.name + ".part")
     create_private(part)
     writer = _write_csv if path.suffix.lower() == ".csv" else _write_json
-    connection.execute("BEGIN")  # one moment, though a run goes on meanwhile
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with snapshot(connection), part.open("w", encoding="utf-8", newline="") as file:
+            summary = summarise(_tallies.report(connection, campaign, name))
             number = writer(file, lines(connection, campaign), summary)
             file.flush()
             os.fsync(file.fileno())
@@ -99,8 +100,6 @@ def write(connection: sqlite3.Connection, campaign: int, path: Path, summary: di
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    finally:
-        connection.execute("COMMIT")
     return number
 
 

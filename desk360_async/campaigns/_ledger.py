@@ -199,8 +199,7 @@ class Ledger:
     def _write_skip(self, connection: sqlite3.Connection, batch: Batch, phones: Sequence[int]) -> None:
         with transaction(connection):
             self._except(connection, batch.id, phones, "skipped", "opted_out")
-            if len(_excepted(connection, batch.id)) == len(batch.members):
-                connection.execute("UPDATE batch SET state = 'skipped' WHERE id = ?", (batch.id,))
+            _cuts.skip_if_empty(connection, batch)
 
     def _except(
         self, connection: sqlite3.Connection, batch: int, phones: Iterable[int], state: State, reason: str

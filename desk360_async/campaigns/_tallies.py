@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from desk360_async.campaigns._states import Counts, Report
+from desk360_async.campaigns._storage import snapshot
 
 _FIELDS = {"intent": "on_the_wire"}
 
@@ -88,8 +89,14 @@ def deliveries(connection: sqlite3.Connection, campaign: int) -> dict[str, int]:
     return {**told, "delivered": int(reached)}
 
 
+def report_now(connection: sqlite3.Connection, campaign: int, name: str) -> Report:
+    """Put together what became of a campaign, as of one moment."""
+    with snapshot(connection):
+        return report(connection, campaign, name)
+
+
 def report(connection: sqlite3.Connection, campaign: int, name: str) -> Report:
-    """Put together what became of a campaign."""
+    """Put together what became of a campaign; in a transaction of the caller's."""
     number, started, ended = connection.execute(
         "SELECT count(*), min(started), max(ended) FROM request WHERE campaign = ?", (campaign,)
     ).fetchone()

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import sqlite3
+from typing import IO, Any
 
 import httpx
 import pytest
 
 from desk360_async import AsyncDesk360, ConfigurationError
-from desk360_async.campaigns import Counts, Recipient, Report, campaigns_in
+from desk360_async.campaigns import Counts, Recipient, Report, _export, campaigns_in
 from desk360_async.sandbox import Fault
 from desk360_async.webhooks import StatusUpdate
 from tests.campaigns.scene import Scene, done, finish, people, phone
@@ -111,6 +113,44 @@ def test_the_json_report_has_a_summary_and_everybody(scene: Scene) -> None:
     assert report["summary"]["counts"]["accepted"] == 1
     assert [row["phone"] for row in report["recipients"]] == [phone(1), "=cmd|' /C calc'!A0"]
     assert report["recipients"][0]["message_id"]
+
+
+def test_a_report_is_of_one_moment(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its summary counts what its rows list, though the campaign goes on meanwhile."""
+    write, moved = _export._write_json, []
+
+    def meanwhile(file: IO[str], rows: Any, summary: Any) -> int:
+        connection = sqlite3.connect(scene.ledger)
+        moved.append(connection.execute("UPDATE batch SET state = 'accepted'").rowcount)
+        connection.commit()
+        connection.close()
+        return write(file, rows, summary)
+
+    async def main(client: AsyncDesk360) -> None:
+        await scene.campaign().load(client, people(3))
+        monkeypatch.setattr(_export, "_write_json", meanwhile)
+        await scene.campaign().export(scene.folder / "report.json")
+
+    scene.play(main)
+    report = json.loads((scene.folder / "report.json").read_text())
+    assert moved == [1]
+    assert report["summary"]["counts"]["pending"] == 3
+    assert [row["state"] for row in report["recipients"]] == ["pending"] * 3
+
+
+def test_who_is_not_listed_carries_the_reason_alone(scene: Scene) -> None:
+    """Whoever was accepted beside them carries none."""
+
+    async def main(client: AsyncDesk360) -> Report:
+        campaign = scene.campaign(not_listed="not_sent")
+        await campaign.load(client, [*people(10), Recipient("+905550000000", {"body-1": "offer 0"})])
+        await finish(campaign, client)
+        await campaign.export(scene.folder / "report.csv")
+        return await campaign.report()
+
+    assert scene.play(main).reasons == {("not_sent", "not_listed"): 1}
+    rows = csv.DictReader((scene.folder / "report.csv").read_text().splitlines())
+    assert [row["reason"] for row in rows if row["state"] == "accepted"] == [""] * 10
 
 
 def test_webhooks_count_single_sends_by_id_and_bulk_by_phone(scene: Scene) -> None:

@@ -233,7 +233,26 @@ def test_who_opts_out_during_the_wait_for_a_token_is_left_out(scene: Scene) -> N
     assert phone(2) not in scene.received()
 
 
-@pytest.mark.parametrize("broken", [lambda: 1 / 0, lambda: ["nobody"]])
+def test_an_async_function_may_be_the_list(scene: Scene) -> None:
+    """One that asks a database, say."""
+
+    async def opted_out() -> list[str]:
+        await anyio.sleep(0.1)
+        return [phone(2)]
+
+    async def main(client: AsyncDesk360) -> list[Event]:
+        await scene.campaign().load(client, people(3))
+        return await finish(scene.campaign(opt_out=opted_out), client)
+
+    assert done(scene.play(main)).counts == Counts(accepted=2, skipped=1)
+
+
+async def broken_list() -> list[str]:
+    """Fail."""
+    raise OSError("no database")
+
+
+@pytest.mark.parametrize("broken", [lambda: 1 / 0, lambda: ["nobody"], lambda: "+905551112233", broken_list])
 def test_an_opt_out_function_that_fails_stops_it(scene: Scene, broken: Any) -> None:
     """Nobody is written to."""
 

@@ -200,3 +200,19 @@ def test_one_request_tells_of_parameters_that_are_refused(scene: Scene) -> None:
     events = refused(scene, named, batch_size=50)
     assert done(events).counts == Counts(accepted=10, not_sent=50)
     assert len(results(events)) == 2
+
+
+def test_a_half_of_which_all_opted_out_is_finished(scene: Scene) -> None:
+    """Nothing is left to be planned."""
+    scene.transport = Terse(scene, {phone(1)})
+    left: list[str] = []
+
+    async def main(client: AsyncDesk360) -> tuple[Done, int]:
+        campaign = scene.campaign(opt_out=lambda: left)
+        await campaign.load(client, people(4))
+        left[:] = [phone(3), phone(4)]
+        return done(await finish(campaign, client)), (await campaign.plan(client)).tokens
+
+    end, tokens = scene.play(main)
+    assert (end.end, end.counts) == ("finished", Counts(accepted=1, not_sent=1, skipped=2))
+    assert tokens == 0
