@@ -28,7 +28,7 @@ from desk360_async.campaigns._pins import Choices, label_of
 from desk360_async.campaigns._plan import Plan, make_plan
 from desk360_async.campaigns._problems import CampaignError
 from desk360_async.campaigns._recipients import Source
-from desk360_async.campaigns._resolutions import Decision, Scope
+from desk360_async.campaigns._resolutions import Decision, From, Scope
 from desk360_async.campaigns._run import Run
 from desk360_async.campaigns._states import Counts, NotListed, Report, Settings, Strategy
 from desk360_async.campaigns._storage import Storage
@@ -299,25 +299,32 @@ class Campaign:
         phones: Iterable[str] | None = None,
         batch: int | None = None,
         everything: bool = False,
+        state: From | None = None,
     ) -> int:
-        """Say what unknown recipients are; it is written down who was resolved, how and when.
+        """Say what unknown recipients are, or send again; it is written down who was meant, how and when.
 
         Args:
-            decision: "sent" (they have it), "not_sent" (they don't, and shan't), or "resend": they are
-                pending again, and whoever did get the first message gets a second.
+            decision: "sent" (they have it), "not_sent" (they don't, and shan't), or "resend": those unknown
+                or not sent are pending again. Whoever was unknown and did get it gets a second message;
+                of those not sent nobody did.
             phones: only these.
             batch: only those of this batch.
-            everything: all unknowns of the campaign.
+            everything: everybody in the campaign.
+            state: only those in this state, "unknown" or "not_sent"; the latter can be resent only. None
+                leaves out those who were resolved as not sent, unless `phones` names them.
 
         Returns:
             How many recipients that were.
 
         Raises:
-            ConfigurationError: unless exactly one of `phones`, `batch` and `everything` is given.
+            ConfigurationError: unless exactly one of `phones`, `batch` and `everything` is given, or if
+                another argument is unusable.
             CampaignError: if the campaign was never loaded, or it runs.
         """
         if decision not in ("sent", "not_sent", "resend"):
             raise ConfigurationError(f"decision must be 'sent', 'not_sent' or 'resend', got {decision!r}")
+        if state not in (None, "unknown") and (state != "not_sent" or decision != "resend"):
+            raise ConfigurationError(f"state must be 'unknown', or 'not_sent' to be resent, got {state!r}")
         if isinstance(phones, str) or (phones is not None) + (batch is not None) + bool(everything) != 1:
             raise ConfigurationError("resolve takes one of phones=[...], batch=NUMBER, everything=True")
         numbers = None if phones is None else frozenset(int(parse_phone(p, "phones")) for p in phones)
@@ -325,7 +332,7 @@ class Campaign:
             settings = await self._settings(ledger)
             await ledger.recover("crash")
             cut = Cut(settings.strategy, settings.batch_size)
-            return await ledger.read(_resolutions.resolve, decision, Scope(numbers, batch), cut)
+            return await ledger.read(_resolutions.resolve, decision, Scope(numbers, batch, state), cut)
 
     async def feed(self, *events: "WebhookEvent") -> int:
         """Take in webhook events; others than `StatusUpdate` are ignored, and repeats do no harm.

@@ -1,4 +1,4 @@
-"""Resolving unknowns: what the user found out, or decides. Every call is kept, with each phone."""
+"""Resolving unknowns, and sending again: what the user found out, or decides. It is kept, with each phone."""
 
 import sqlite3
 from collections import defaultdict
@@ -13,20 +13,34 @@ from desk360_async.campaigns._states import pack, unpack
 from desk360_async.campaigns._storage import transaction
 
 Decision = Literal["sent", "not_sent", "resend"]
+From = Literal["unknown", "not_sent"]
 STATES = {"sent": "accepted", "not_sent": "not_sent"}
 
 
 @frozen
 class Scope:
-    """Which unknowns are meant: some phones, a batch, or all.
+    """Who is meant: some phones, a batch, or all.
 
     Attributes:
         phones: as numbers; None for everybody.
         batch: its number; None for all batches.
+        state: only those in this state; None for unknown, and where they are sent again for not_sent as well.
     """
 
     phones: frozenset[int] | None = None
     batch: int | None = None
+    state: From | None = None
+
+    def states(self, decision: Decision) -> tuple[From, ...]:
+        """Return the states that a decision takes people from; what was not sent can be sent safely."""
+        if self.state is not None:
+            return (self.state,)
+        return ("unknown", "not_sent") if decision == "resend" else ("unknown",)
+
+    @property
+    def overrides(self) -> bool:
+        """Whether those are meant too of whom the user said that they shan't get it."""
+        return self.phones is not None or self.state is not None
 
     def __str__(self) -> str:
         if self.phones is not None:
@@ -35,35 +49,44 @@ class Scope:
 
 
 def resolve(connection: sqlite3.Connection, campaign: int, decision: Decision, scope: Scope, cut: Cut) -> int:
-    """Resolve the unknowns in a scope; return how many recipients that were."""
+    """Resolve those in a scope; return how many recipients that were."""
     with transaction(connection):
-        found = list(_unknown(connection, campaign, scope))
-        if not found:
-            return 0
-        (resolution,) = connection.execute(
-            "INSERT INTO resolution (campaign, at, action, scope, recipients) "
-            "VALUES (?, ?, ?, ?, ?) RETURNING id",
-            (campaign, _ledger.now(), decision, f"unknown, {scope}", len(found)),
-        ).fetchone()
-        connection.executemany(
-            "INSERT INTO resolved VALUES (?, ?, ?, ?)", ((resolution, *member) for member in found)
+        return sum(
+            _resolve(connection, campaign, decision, scope, state, cut) for state in scope.states(decision)
         )
-        if decision == "resend":
-            _put_back(connection, campaign, found, cut)
-        else:
-            connection.executemany(
-                "INSERT OR REPLACE INTO exception VALUES (?, ?, ?, ?, ?)",
-                ((campaign, phone, batch, STATES[decision], "resolved") for phone, batch, _ in found),
-            )
+
+
+def _resolve(
+    connection: sqlite3.Connection, campaign: int, decision: Decision, scope: Scope, state: From, cut: Cut
+) -> int:
+    found = list(_found(connection, campaign, scope, state))
+    if not found:
+        return 0
+    (resolution,) = connection.execute(
+        "INSERT INTO resolution (campaign, at, action, scope, recipients) "
+        "VALUES (?, ?, ?, ?, ?) RETURNING id",
+        (campaign, _ledger.now(), decision, f"{state}, {scope}", len(found)),
+    ).fetchone()
+    connection.executemany(
+        "INSERT INTO resolved VALUES (?, ?, ?, ?)", ((resolution, *member) for member in found)
+    )
+    if decision == "resend":
+        _put_back(connection, campaign, found, cut)
+    else:
+        connection.executemany(
+            "INSERT OR REPLACE INTO exception VALUES (?, ?, ?, ?, ?)",
+            ((campaign, phone, batch, STATES[decision], "resolved") for phone, batch, _ in found),
+        )
     return len(found)
 
 
-def _unknown(connection: sqlite3.Connection, campaign: int, scope: Scope) -> Iterator[tuple[int, int, str]]:
-    """Yield (phone, batch, reason) of the unknowns in a scope."""
+def _found(
+    connection: sqlite3.Connection, campaign: int, scope: Scope, state: From
+) -> Iterator[tuple[int, int, str]]:
+    """Yield (phone, batch, reason) of those of a state in a scope."""
     rows = connection.execute(
-        "SELECT id, members, reason FROM batch "
-        "WHERE campaign = ? AND state = 'unknown' AND (? IS NULL OR id = ?)",
-        (campaign, scope.batch, scope.batch),
+        "SELECT id, members, reason FROM batch WHERE campaign = ? AND state = ? AND (? IS NULL OR id = ?)",
+        (campaign, state, scope.batch, scope.batch),
     ).fetchall()
     for batch, members, reason in rows:
         own = connection.execute("SELECT phone FROM exception WHERE batch = ?", (batch,))
@@ -73,8 +96,8 @@ def _unknown(connection: sqlite3.Connection, campaign: int, scope: Scope) -> Ite
                 yield phone, batch, reason or ""
     for phone, batch, reason in connection.execute(
         "SELECT phone, batch, reason FROM exception "
-        "WHERE campaign = ? AND state = 'unknown' AND (? IS NULL OR batch = ?)",
-        (campaign, scope.batch, scope.batch),
+        "WHERE campaign = ? AND state = ? AND (? IS NULL OR batch = ?) AND (reason <> 'resolved' OR ?)",
+        (campaign, state, scope.batch, scope.batch, scope.overrides),
     ).fetchall():
         if scope.phones is None or phone in scope.phones:
             yield phone, batch, reason

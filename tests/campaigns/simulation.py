@@ -181,6 +181,8 @@ class Server(httpx.AsyncBaseTransport):
             taken = []
         if not not_sent:
             world.processed.update(taken)
+        if world.trusting and bulk and kind in ("ok", "partial"):
+            world.may_have.subtract(set(asked) - set(listed))  # so says the user
         return self.answer(kind, listed, bulk=bulk)
 
     def refused(self, asked: list[str], because: set[str]) -> httpx.Response:
@@ -383,11 +385,12 @@ async def resend(world: World, campaign: Campaign) -> bool:
     """Resolve some unknowns to be sent again, perhaps; tell whether there were any."""
     if world.calm or world.rng.random() < 0.7:
         return False
-    unknown = [p for p, state in (await states(campaign)).items() if state == "unknown"]
-    chosen = [p for p in unknown if world.rng.random() < 0.5]
+    found = await states(campaign)
+    chosen = [p for p, s in found.items() if s in ("unknown", "not_sent") and world.rng.random() < 0.5]
     if not chosen:
         return False
-    world.resends.update(chosen)  # before it is committed: a crash may come after
+    # Before it is committed: a crash may come after. Who was not sent to can't get a second message.
+    world.resends.update(p for p in chosen if found[p] == "unknown")
     await campaign.resolve("resend", phones=chosen)
     return True
 

@@ -73,6 +73,69 @@ def test_a_resolution_needs_one_scope(scene: Scene, scope: dict[str, object]) ->
         scene.play(lambda client: scene.campaign().resolve("sent", **scope))
 
 
+async def with_failures(scene: Scene, client: AsyncDesk360) -> None:
+    """Load 30 in batches of 10: the first is unknown, the second refused for its parameters."""
+    await scene.campaign(batch_size=10).load(client, people(30))
+    scene.sandbox.faults.add(Fault("status", status=502, times=1))
+    body = {"errors": {"parameters.body-1": ["Too long."]}}
+    scene.sandbox.faults.add(Fault("status", status=422, times=1, body=body))
+    counts = done(await finish(scene.campaign(), client, concurrency=1)).counts
+    assert counts == Counts(accepted=10, not_sent=10, unknown=10)
+
+
+@pytest.mark.parametrize(
+    ("scope", "counts"),
+    [
+        ({"everything": True}, Counts(accepted=10, pending=20)),
+        ({"everything": True, "state": "not_sent"}, Counts(accepted=10, unknown=10, pending=10)),
+        ({"everything": True, "state": "unknown"}, Counts(accepted=10, not_sent=10, pending=10)),
+        ({"batch": 2}, Counts(accepted=10, unknown=10, pending=10)),
+        (
+            {"phones": [phone(1), phone(11), phone(21)]},
+            Counts(accepted=10, not_sent=9, unknown=9, pending=2),
+        ),
+    ],
+)
+def test_who_was_not_sent_to_can_be_sent_again(scene: Scene, scope: dict[str, Any], counts: Counts) -> None:
+    """Which is safe; each state is audited on its own, and it goes out."""
+
+    async def main(client: AsyncDesk360) -> Report:
+        await with_failures(scene, client)
+        assert await scene.campaign().resolve("resend", **scope) == counts.pending
+        return await scene.campaign().report()
+
+    report = scene.play(main)
+    assert report.counts == counts
+    audited = {line.split(": ")[1].split(", ")[0].split(" ", 1)[1] for line in report.resolutions}
+    assert audited == {state for state in ("unknown", "not_sent") if getattr(counts, state) < 10}
+    end = done(scene.play(lambda client: finish(scene.campaign(), client)))
+    assert (end.end, end.counts.accepted) == ("finished", 10 + counts.pending)
+
+
+@pytest.mark.parametrize(
+    ("scope", "number"),
+    [({"everything": True}, 0), ({"state": "not_sent", "everything": True}, 10), ({"phones": [phone(3)]}, 1)],
+)
+def test_who_shall_not_get_it_is_resent_only_if_meant(
+    scene: Scene, scope: dict[str, Any], number: int
+) -> None:
+    """The user's own decision isn't undone by a sweep."""
+
+    async def main(client: AsyncDesk360) -> int:
+        await with_unknowns(scene, client)
+        await scene.campaign().resolve("not_sent", everything=True)
+        return await scene.campaign().resolve("resend", **scope)
+
+    assert scene.play(main) == number
+
+
+@pytest.mark.parametrize(("decision", "state"), [("sent", "not_sent"), ("resend", "accepted")])
+def test_only_the_unsent_are_sent_again(scene: Scene, decision: str, state: str) -> None:
+    """What was not sent can't be said to have arrived."""
+    with pytest.raises(ConfigurationError, match="state must be"):
+        scene.play(lambda client: scene.campaign().resolve(decision, everything=True, state=state))
+
+
 def test_the_report_counts_everybody(scene: Scene) -> None:
     """With reasons."""
 
