@@ -181,7 +181,7 @@ class Stage:
 
     async def while_closing_with_one_more(self) -> None:
         """Close the client while one send is on the wire and one waits for its connection."""
-        patient = self.client.with_options(timeout=5.0)
+        patient = self.client.with_options(timeout=1.0)
         first = patient.send(self.message)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._quietly, first)
