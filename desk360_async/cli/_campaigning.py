@@ -1,14 +1,19 @@
 """What a campaign's commands show: its plan, its run, its end."""
 
+import json
+
 import anyio
 
+from desk360_async import Attachment, TemplateBatch, TemplateMessage
+from desk360_async._calls import Call
+from desk360_async._wire import call_for
 from desk360_async.campaigns import BatchResult, Counts, Done, Event, Paused, Plan, Progress, Report, Run
 
 from ._progress import bar, duration
 from ._session import Session
 from ._terminal import Terminal
 
-__all__ = ["code_of", "show_counts", "show_plan", "show_report", "watch"]
+__all__ = ["code_of", "show_counts", "show_plan", "show_report", "show_request", "watch"]
 
 _EVERY = 10.0  # seconds between two lines, off a terminal
 
@@ -32,6 +37,29 @@ def show_plan(terminal: Terminal, name: str, made: Plan) -> None:
         terminal.say(f"  {what:30} {figure:>20}")
     for warning in made.warnings:
         terminal.note(warning, "yellow")
+
+
+def show_request(terminal: Terminal, message: TemplateBatch | TemplateMessage, integration: int) -> None:
+    """Print the request that sends a message, whole: who asks for it wants to see who gets what."""
+    call = call_for(message, integration)
+    if terminal.json:
+        terminal.data({"method": call.method, "path": f"/v1{call.path}", "body": _body_of(call)})
+    else:
+        body = json.dumps(_body_of(call), ensure_ascii=False)
+        terminal.say(f"  {call.method} /v1{call.path}\n  {body}")
+
+
+def _body_of(call: Call) -> object:
+    if call.form is None:
+        return json.loads(call.content or b"null")
+    return {part.name: _shown(part.value) for part in call.form.parts}
+
+
+def _shown(value: str | Attachment) -> object:
+    if isinstance(value, str):
+        return value
+    # The user's file is a path here; what has content is the phones, where they are too many for a form.
+    return {"file": value.name} if value.content is None else {value.name: value.content.decode().split()}
 
 
 async def watch(session: Session, events: Run, pending: int) -> Done:
@@ -80,12 +108,15 @@ def _tell(terminal: Terminal, event: Event) -> None:
 
 
 def code_of(counts: Counts, done: Done | None = None) -> int:
-    """Return the exit code for an end."""
-    if counts.unknown:
+    """Return the exit code for an end; without one, for what a report shows."""
+    # What is on the wire after a run's end was left there by a crash.
+    if counts.unknown or counts.on_the_wire:
         return 4
     if counts.not_sent or (done is not None and done.end not in ("finished", "interrupted", "stopped")):
         return 3
-    return 0 if done is None or done.end == "finished" else 130
+    if done is None:
+        return 3 if counts.pending else 0
+    return 0 if done.end == "finished" else 130
 
 
 def show_counts(terminal: Terminal, counts: Counts) -> None:

@@ -9,9 +9,11 @@ import anyio
 from cyclopts import Parameter
 
 from desk360_async import ConfigurationError
+from desk360_async._phones import parse_phone
 from desk360_async.campaigns import Campaign, Done
+from desk360_async.campaigns._client_facts import integration_of
 
-from ._campaigning import code_of, show_counts, show_plan, show_report, watch
+from ._campaigning import code_of, show_counts, show_plan, show_report, show_request, watch
 from ._options import DEFAULTS, Common, id_or_name
 from ._session import Session, confirm, run
 from ._terminal import Terminal
@@ -44,9 +46,9 @@ def plan(
     language: str,
     map: tuple[str, ...] = (),  # noqa: A002  # the option's name
     default_region: str | None = None,
-    strategy: Literal["auto", "bulk", "single"] = "auto",
-    batch_size: int = 500,
-    not_listed: Literal["unknown", "not_sent"] = "unknown",
+    strategy: Literal["auto", "bulk", "single"] | None = None,
+    batch_size: int | None = None,
+    not_listed: Literal["unknown", "not_sent"] | None = None,
     attachment: Path | None = None,
     opt_out: Path | None = None,
     ledger: Ledger = None,
@@ -69,7 +71,7 @@ def plan(
         attachment: The file for a media header.
         opt_out: A file with a number a line, who are never written to.
         ledger: The ledger's file [else: NAME.db].
-        dry_run: Show the messages too.
+        dry_run: Show the very requests too, whole phone numbers included.
         common: Shared.
     """
 
@@ -95,7 +97,7 @@ def plan(
                 session.terminal.remark(f"  line {line:,}: {reason}")
         if dry_run:
             async for message in campaign.dry_run():
-                session.terminal.say(f"  {message}")
+                show_request(session.terminal, message, integration_of(session.client))
         return 0
 
     return run(common, work)
@@ -121,7 +123,8 @@ def start(
         attachment: The file for a media header, as it was planned.
         opt_out: A file with a number a line; read before each batch.
         concurrency: Requests on the wire at most [else: 4].
-        max_failures: Stop after so many not sent or unknown: a count (100) or a share (5%).
+        max_failures: Stop after more than so many not sent or unknown in this run: a count (100) or a
+            share (5%).
         yes: Send live without asking for the number of recipients.
         common: Shared.
     """
@@ -196,7 +199,7 @@ def status(name: str, /, *, ledger: Ledger = None, common: Common = DEFAULTS) ->
 
 
 def report(name: str, /, *, out: Path | None = None, ledger: Ledger = None, common: Common = DEFAULTS) -> int:
-    """Show what became of a campaign: 0 all accepted, 3 some not sent, 4 some unknown.
+    """Show what became of a campaign: exit code 0 all accepted, 3 some not sent (yet), 4 some unknown.
 
     Args:
         name: The campaign's.
@@ -226,19 +229,22 @@ def resolve(
     phone: tuple[str, ...] = (),
     batch: int | None = None,
     all: bool = False,  # noqa: A002  # the option's name
+    state: Literal["unknown", "not_sent"] | None = None,
     ledger: Ledger = None,
     common: Common = DEFAULTS,
 ) -> int:
-    """Say what unknown recipients are; it is written down.
+    """Say what unknown recipients are, or send again; it is written down.
 
     Args:
         name: The campaign's.
         sent: They have it.
         not_sent: They don't have it, and shan't.
-        resend: They are pending again; whoever did get the first message gets a second.
+        resend: Those unknown or not sent are pending again; whoever was unknown and did get the first
+            message gets a second.
         phone: Only this phone; may be repeated.
         batch: Only those of this batch.
-        all: All unknowns of the campaign.
+        all: Everybody in the campaign.
+        state: Only those in this state; with --resend, "not_sent" is the safe one.
         ledger: The ledger's file [else: NAME.db].
         common: Shared.
     """
@@ -248,9 +254,19 @@ def resolve(
 
     async def work(terminal: Terminal) -> int:
         campaign = Campaign(name, ledger=_at(name, ledger))
-        number = await campaign.resolve(decision, phones=phone or None, batch=batch, everything=all)
+        number = await campaign.resolve(
+            decision, phones=phone or None, batch=batch, everything=all, state=state
+        )
         terminal.remark(f"{number:,} resolved: {decision.replace('_', ' ')}")
         show_counts(terminal, await campaign.status())
-        return 0
+        return _missed(terminal, number, 1 if batch is not None else len({*map(parse_phone, phone)}))
 
     return _offline(common, work)
+
+
+def _missed(terminal: Terminal, number: int, named: int) -> int:
+    """Return the exit code; say so if somebody was named whom it wasn't for."""
+    if number >= named:
+        return 0
+    terminal.note("Not all that you named were unknown (or not sent, to be resent).", "yellow")
+    return 3

@@ -10,11 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from desk360_async.campaigns import Counts, Done
 from desk360_async.cli import main
-from desk360_async.sandbox import Fault, Sandbox
+from desk360_async.cli._campaigning import code_of
+from desk360_async.sandbox import Fault, ReceivedRequest, Sandbox
 from tests.campaigns.killing import ROOT
 from tests.campaigns.scene import phone
 
@@ -38,6 +41,16 @@ def desk360(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, 
     capsys.readouterr()
     code = main(list(words))
     return code, *capsys.readouterr()
+
+
+def json_rows(out: str) -> list[dict[str, Any]]:
+    """Return the values, one a line."""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def sent(sandbox: Sandbox) -> list[ReceivedRequest]:
+    """Return the requests that were no look-ups."""
+    return [request for request in sandbox.requests if request.method == "POST"]
 
 
 @pytest.mark.real
@@ -83,6 +96,83 @@ def test_refused_numbers_are_exit_code_3(sandbox: Sandbox, capsys: pytest.Captur
     desk360(capsys, *PLAN)
     code, out, _ = desk360(capsys, "campaign", "run", "sale")
     assert (code, out) == (3, "1 accepted · 1 not sent · 0 unknown\n")
+
+
+@pytest.mark.real
+def test_whoever_is_still_pending_is_exit_code_3(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report that says 0 would say that all were accepted."""
+    desk360(capsys, *PLAN)
+    code, out, _ = desk360(capsys, "campaign", "report", "sale")
+    assert (code, out.splitlines()[0]) == (3, "0 accepted · 0 not sent · 0 unknown · 60 pending")
+    desk360(capsys, "campaign", "run", "sale")
+    assert desk360(capsys, "campaign", "report", "sale")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "done", "code"),
+    [
+        (Counts(accepted=1), None, 0),
+        (Counts(accepted=1, pending=1), None, 3),
+        (Counts(accepted=1, on_the_wire=1), None, 4),
+        (Counts(not_sent=1, unknown=1), None, 4),
+        (Counts(pending=1), Done("interrupted", Counts()), 130),
+        (Counts(pending=1), Done("refused", Counts()), 3),
+        (Counts(skipped=1), Done("finished", Counts()), 0),
+    ],
+)
+def test_the_exit_code_tells_the_worst(counts: Counts, done: Done | None, code: int) -> None:
+    """What a crash left on the wire may have gone out."""
+    assert code_of(counts, done) == code
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("words", "code", "resolved"),
+    [
+        (("--sent", "--phone", phone(1)), 3, 0),
+        (("--sent", "--batch", "1"), 3, 0),
+        (("--sent", "--all"), 0, 0),
+        (("--resend", "--all", "--state", "not_sent"), 0, 0),
+    ],
+)
+def test_a_resolution_that_was_for_nobody_is_said(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, resolved: int
+) -> None:
+    """If somebody was named, who isn't unknown."""
+    desk360(capsys, *PLAN)
+    ended, _, err = desk360(capsys, "campaign", "resolve", "sale", *words)
+    assert ended == code
+    assert f"{resolved} resolved" in err
+    assert ("Not all that you named were unknown" in err) is (code == 3)
+
+
+@pytest.mark.real
+def test_a_dry_run_shows_the_very_requests(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """Method, path and body, phones whole: as the server then gets them."""
+    rows = json_rows(desk360(capsys, *PLAN, "--dry-run", "--json")[1])[1:]
+    assert sandbox.accepted == 0
+    desk360(capsys, "campaign", "run", "sale")
+    got = [(request.method, request.path, request.body) for request in sent(sandbox)]
+    assert [(row["method"], row["path"], row["body"]) for row in rows] == got
+    assert phone(7) in desk360(capsys, *PLAN[:2], "again", *PLAN[3:], "--dry-run")[1]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("size", "shown"), [(30, phone(2)), (1000, '{"destinations.csv": ["+9055')])
+def test_a_dry_run_shows_forms(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], size: int, shown: str
+) -> None:
+    """Of a file that goes along the name; phones that are too many for a form go as a file, shown whole."""
+    Path("invoice.pdf").write_bytes(b"%PDF")
+    Path("people.csv").write_text("\n".join(["phone,body-1", *(f"{phone(n)},x" for n in range(1, size + 1))]))
+    words = ("--template", "invoice", "--language", "English", "--attachment", "invoice.pdf", "--dry-run")
+    code, out, _ = desk360(capsys, *PLAN[:4], *words, "--batch-size", "1000")
+    assert code == 0
+    assert "POST /v1/integrations/11/conversations/templates/send/bulk" in out
+    assert '"attachment": {"file": "invoice.pdf"}' in out
+    assert shown in out
 
 
 @pytest.mark.parametrize(
