@@ -211,18 +211,7 @@ class Campaign:
             CampaignError: on entering, if the campaign wasn't loaded, was loaded with something else than
                 it was made with now, or another process runs it.
         """
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 100:
-            raise ConfigurationError(f"concurrency must be 1 to 100 requests, got {concurrency!r}")
-        if max_failures is not None and (
-            isinstance(max_failures, bool)
-            or not max_failures >= 0
-            or (isinstance(max_failures, float) and max_failures > 1)
-        ):
-            raise ConfigurationError(
-                f"max_failures must be a count (int) or a share of 0.0 to 1.0 (float), got {max_failures!r}"
-            )
-        if isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0:
-            raise ConfigurationError(f"drain must be seconds, 0 or more, got {drain!r}")
+        _check_run(concurrency, max_failures, drain)
         return Run(
             partial(self._prepare, client),
             client,
@@ -386,3 +375,18 @@ async def campaigns_in(ledger: str | os.PathLike[str]) -> tuple[str, ...]:
 def _as_attachment(given: Attachment | str | os.PathLike[str] | None) -> Attachment | None:
     # A message does the checking, and explains it.
     return TemplateMessage("+15550000000", 1, language=1, attachment=given).attachment
+
+
+def _check_run(concurrency: int, max_failures: float | None, drain: float) -> None:
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 100:
+        raise ConfigurationError(f"concurrency must be 1 to 100 requests, got {concurrency!r}")
+    if max_failures is not None and (
+        isinstance(max_failures, bool)
+        or not max_failures >= 0
+        or (isinstance(max_failures, float) and max_failures > 1)
+    ):
+        raise ConfigurationError(
+            f"max_failures must be a count (int) or a share of 0.0 to 1.0 (float), got {max_failures!r}"
+        )
+    if isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0:
+        raise ConfigurationError(f"drain must be seconds, 0 or more, got {drain!r}")
