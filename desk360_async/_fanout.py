@@ -4,8 +4,9 @@ Workers pull; nothing is pushed through a stream, which would cost ten times as 
 the client's limiter, so more workers don't send faster, they only cover the round trips.
 """
 
+import inspect
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -92,7 +93,7 @@ class Results:
 
     async def _close_source(self) -> None:
         """Close a generator of the caller's: nobody else will, and its `finally` may hold a file open."""
-        if isinstance(self._items, AsyncGenerator):
+        if inspect.isasyncgen(self._items):
             try:
                 with anyio.CancelScope(shield=True):
                     await self._items.aclose()

@@ -79,7 +79,7 @@ COMMANDS = (
 EXIT_CODES = (
     (0, "all is well; of a send: everything was accepted"),
     (2, "a wrong word, setting or file, or a missing extra; nothing was sent"),
-    (3, "something was not sent, or could not be had"),
+    (3, "something was not sent (yet), or could not be had"),
     (4, "something has an unknown outcome: it may have gone out"),
     (130, "interrupted with Ctrl-C; 3 and 4 go before it"),
 )

@@ -41,6 +41,8 @@ RUNS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "media save": (("kept",), "note.txt (5 bytes)", "bytes"),
     "limits": ((), "requests a period", "server"),
 }  # fmt: skip
+# Not 0, since nobody was sent to yet.
+CODES = {"campaign report": 3}
 # What makes its own server, or is one; the tests below run them.
 OTHERS = {"demo", "docs", "listen", "sandbox", "trigger"}
 
@@ -68,7 +70,7 @@ def test_for_people(desk360: Desk360, command: str) -> None:
     """The result is on stdout, where it leads on stderr."""
     words, expected, _ = RUNS[command]
     run = desk360(*command.split(), *words)
-    assert (run.code, expected in run.out) == (0, True)
+    assert (run.code, expected in run.out) == (CODES.get(command, 0), True)
     offline = command in ("campaign status", "campaign report", "campaign resolve")
     assert run.err.startswith("Not live: requests go to the sandbox at") is not offline
     assert TO not in run.out + run.err
@@ -80,7 +82,7 @@ def test_as_json(desk360: Desk360, command: str) -> None:
     """One object, or one a line, and nothing else on stdout."""
     words, _, field = RUNS[command]
     run = desk360(*command.split(), *words, "--json")
-    assert run.code == 0
+    assert run.code == CODES.get(command, 0)
     assert run.json
     assert all(field in value for value in run.json)
 
@@ -116,11 +118,11 @@ def test_a_port_that_is_taken_is_named(desk360: Desk360, server: Server, command
 
 
 @pytest.mark.usefixtures("scene")
-def test_a_dry_run_shows_the_messages(desk360: Desk360) -> None:
-    """Nobody's whole number is in them."""
+def test_a_dry_run_shows_the_requests(desk360: Desk360) -> None:
+    """Whole, as nothing else does: that is what it is asked for."""
     run = desk360("campaign", "plan", "spring", "people.csv", *FROM_A_LIST, "--dry-run")
-    assert run.out.count("TemplateMessage(") == 3
-    assert "+905551110001" not in run.out
+    assert run.out.count("POST /v1/integrations/11/conversations/templates/send\n") == 3
+    assert '[{"phone": "+905551110001", "parameters": {"body-1": "Ada"}}]' in run.out
 
 
 def test_the_way_on_has_what_a_campaign_needs_again(desk360: Desk360, scene: Server, tmp_path: Path) -> None:
