@@ -195,8 +195,10 @@ class AsyncDesk360:
         Raises:
             ConfigurationError: if it is no whole number of 1 or more.
         """
-        if integration_id is None:
-            raise ConfigurationError("integration_id must be a whole number of 1 or more, got None")
+        if not isinstance(integration_id, int):
+            raise ConfigurationError(
+                f"integration_id must be a whole number of 1 or more, got {integration_id!r}"
+            )
         return self.with_options(integration_id=integration_id)
 
     def with_options(

@@ -230,8 +230,8 @@ class Download:
             return MediaStream(opened, head, pieces)
         if _is_error(head):
             answered = self._delivery.without_key(Answered(opened.status, opened.headers, head))
-            del head  # or a traceback that shows local variables would show it
-            read_reply(self._call, answered)
+            head = b""  # or a traceback that shows local variables would show it
+            read_reply(self._call, answered)  # it raises
         return MediaStream(opened, head, None)
 
 
