@@ -1,14 +1,9 @@
 """The other side by somebody else: what a real PHP makes of our bytes (rulings 4 to 10)."""
 
 import hashlib
-import http.client
 import json
 import random
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -26,10 +21,11 @@ from desk360_async import (
 from desk360_async._uploads import BLOCK, Upload, measure
 from tests.core.stand_ins import TO
 from tests.core.vendor import CONTACT, TEMPLATE, request_sample
+from tests.php import Php, needs_php, serving
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.skipif(shutil.which("php") is None, reason="php-cli is not installed"),
+    needs_php,
 ]
 
 _ECHO = """<?php
@@ -40,42 +36,14 @@ $files = array_map(fn ($f) => $file($f['name'], $f['tmp_name'], $f['type']), $_F
 $json = json_decode(file_get_contents('php://input'), true);
 echo json_encode(['post' => $_POST, 'files' => $files, 'json' => $json]);
 """
-Php = Callable[[bytes, str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def php(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Php]:
     """PHP's own web server with a script that echoes what it understood."""
     script = tmp_path_factory.mktemp("php") / "echo.php"
-    script.write_text(_ECHO)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    options = ["-d", "display_errors=0", "-d", "upload_max_filesize=64M", "-d", "post_max_size=128M"]
-    command = ["php", "-n", *options, "-S", f"127.0.0.1:{port}", str(script)]
-    with subprocess.Popen(command, cwd=script.parent, stderr=subprocess.DEVNULL) as process:
-        try:
-            _wait_until_listening(port)
-            yield lambda body, kind: _ask(port, body, kind)
-        finally:
-            process.terminate()
-
-
-def _wait_until_listening(port: int) -> None:
-    for _ in range(500):
-        with socket.socket() as attempt:
-            if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    pytest.fail("PHP's server did not start")
-
-
-def _ask(port: int, body: bytes, kind: str) -> dict[str, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("POST", "/", body, {"Content-Type": kind})
-        return json.loads(connection.getresponse().read())  # type: ignore[no-any-return]  # json says Any
-    finally:
-        connection.close()
+    with serving(script, _ECHO, "upload_max_filesize=64M", "post_max_size=128M") as ask:
+        yield ask
 
 
 async def _write(call: Any) -> tuple[bytes, str]:

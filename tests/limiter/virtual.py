@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import selectors
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -16,32 +15,10 @@ from desk360_async import _threads
 from desk360_async._bucket import Lane
 from desk360_async._headers import refusal_wait
 from desk360_async._rate_limits import RateLimiter
+from tests.core.stand_ins import VirtualLoop
 from tests.limiter.servers import Answer, Server, answer
 
 T = TypeVar("T")
-
-
-class _Jump(selectors.DefaultSelector):
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "everyone waits, and nothing will ever wake anyone"
-            self.now += timeout
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop that never sleeps."""
-
-    def __init__(self) -> None:
-        super().__init__(selector := _Jump())
-        self._jump = selector
-
-    def time(self) -> float:
-        """Tell the virtual time."""
-        return self._jump.now
 
 
 def run(backend: str, main: Callable[..., Awaitable[T]], *args: Any) -> T:

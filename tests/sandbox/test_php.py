@@ -1,24 +1,18 @@
 """The form parser against PHP itself, where PHP is installed."""
 
-import http.client
-import json
 import random
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from desk360_async.sandbox.forms import MultipartForm, Upload, parse_json, parse_urlencoded
+from tests.php import Php, needs_php, serving
 
 pytestmark = [
     pytest.mark.real,
     # PHP is the oracle; test_forms.py holds what it said, for machines without it.
-    pytest.mark.skipif(shutil.which("php") is None, reason="php-cli is not installed"),
+    needs_php,
 ]
 
 _ECHO = """<?php
@@ -26,41 +20,13 @@ $files = array_map(fn ($file) => $file['name'], $_FILES);
 $json = json_decode(file_get_contents('php://input'), true);
 echo json_encode(['post' => $_POST, 'files' => $files, 'json' => is_array($json) ? $json : []]);
 """
-Php = Callable[[bytes, str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def php(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Php]:
     """PHP's own web server, echoing what a script sees."""
-    script = tmp_path_factory.mktemp("php") / "echo.php"
-    script.write_text(_ECHO)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = ["php", "-n", "-d", "display_errors=0", "-S", f"127.0.0.1:{port}", str(script)]
-    with subprocess.Popen(command, cwd=Path(script).parent, stderr=subprocess.DEVNULL) as process:
-        try:
-            _wait_until_listening(port)
-            yield lambda body, content_type: _ask(port, body, content_type)
-        finally:
-            process.terminate()
-
-
-def _wait_until_listening(port: int) -> None:
-    for _ in range(200):
-        with socket.socket() as attempt:
-            if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    pytest.fail("PHP's server did not start")
-
-
-def _ask(port: int, body: bytes, content_type: str) -> dict[str, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("POST", "/", body, {"Content-Type": content_type})
-        return json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
+    with serving(tmp_path_factory.mktemp("php") / "echo.php", _ECHO) as ask:
+        yield ask
 
 
 def plain(value: Any) -> Any:
