@@ -41,7 +41,7 @@ class RetryQuota:
     MOST = 10.0
 
     def __init__(self) -> None:
-        self.balance = self.MOST
+        self.balance: float = self.MOST
 
     def earn(self) -> None:
         """Count a call."""
@@ -83,9 +83,9 @@ class Patience:
 
     def __init__(self, options: Options) -> None:
         self.max_wait = options.max_wait
-        self.gates = options.retry.max_retry_after
-        self.refused = 0.0  # seconds that the last 429 asked for
-        self.attempts = options.retry.attempts
+        self.gates: float = options.retry.max_retry_after
+        self.refused: float = 0.0  # seconds that the last 429 asked for
+        self.attempts: int = options.retry.attempts
 
     def waited(self, seconds: float) -> None:
         """Take a wait from what is left."""

@@ -12,7 +12,7 @@ class Brake:
     """Ends waits for tokens and between attempts, but nothing that is on the wire."""
 
     def __init__(self) -> None:
-        self.pulled = False
+        self.pulled: bool = False
         self._waits: set[anyio.CancelScope] = set()
 
     def pull(self) -> None:

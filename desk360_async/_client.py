@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, overload
 from urllib.parse import urlsplit
 
 import anyio
+import sniffio
 from attrs import evolve
 
 from . import _codec, _wire
@@ -250,7 +251,7 @@ class AsyncDesk360:
         """
         try:
             return self._delivery.limiter.snapshot()
-        except anyio.NoEventLoopError:
+        except (anyio.NoEventLoopError, sniffio.AsyncLibraryNotFoundError):
             raise ClientStateError(
                 "rate_limit is read inside an event loop, where the limiter lives"
             ) from None

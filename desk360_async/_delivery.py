@@ -81,8 +81,8 @@ class Delivery:
     ) -> None:
         self.base_url = base_url
         self.headers = headers
-        self.closed = False
-        self.quota = RetryQuota()
+        self.closed: bool = False
+        self.quota: RetryQuota = RetryQuota()
         self._key = key_pieces(dict(headers)["authorization"])
         self._host = host
         self._limiter = limiter
@@ -90,7 +90,7 @@ class Delivery:
         self._proxy = proxy
         self._verify = verify
         self._max_connections = max_connections
-        self.brake = Brake()
+        self.brake: Brake = Brake()
         self._loop: object | None = None
         self._pid = 0
         self._http: Http | None = None

@@ -47,11 +47,12 @@ class MediaStream:
         self._rest = rest
         self._over = ""  # why nothing more can be read
         headers = opened.headers
-        self.content_type = headers.get("content-type", "").partition(";")[0].strip().lower() or None
-        self.filename = filename_of(headers.get("content-disposition", ""))
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.content_type: str | None = kind or None
+        self.filename: str | None = filename_of(headers.get("content-disposition", ""))
         length = headers.get("content-length", "")
         plain = "content-encoding" not in headers
-        self.size = int(length) if plain and re.fullmatch(r"[0-9]{1,15}", length) else None
+        self.size: int | None = int(length) if plain and re.fullmatch(r"[0-9]{1,15}", length) else None
 
     def aiter_bytes(self) -> "_Reading":
         """Yield the file's bytes; what is compressed in pieces of at most 64 KiB.

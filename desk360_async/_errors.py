@@ -149,8 +149,9 @@ class APIError(Desk360Error):
         self.message = message
         self.doc_url = doc_url
         self.body = body
-        self.headers = dict(headers or {})
-        self.errors = {field: tuple(lines) for field, lines in (errors or {}).items()}
+        self.headers: dict[str, str] = dict(headers or {})
+        by_field = {field: tuple(lines) for field, lines in (errors or {}).items()}
+        self.errors: dict[str, tuple[str, ...]] = by_field
         self.retry_after = retry_after
 
 
@@ -211,7 +212,7 @@ class UnexpectedResponse(Desk360Error):
         super().__init__(message, outcome=outcome)
         self.status = status
         self.body = body
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
 
 
 class InvalidWebhook(Desk360Error):
@@ -223,4 +224,4 @@ class InvalidWebhook(Desk360Error):
 
     def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)

@@ -22,6 +22,11 @@ class Evidence:
     """
 
     __slots__ = ("handed", "refused", "seen", "starts", "status", "stream", "trusted")
+    handed: bool
+    refused: bool
+    seen: bool
+    starts: int
+    trusted: bool
 
     def __init__(self, *, trusted: bool) -> None:
         self.trusted = trusted

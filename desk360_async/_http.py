@@ -386,8 +386,8 @@ class Opened:
         self._response = response
         self._evidence = evidence
         self._ended = False
-        self.status = response.status_code
-        self.headers = headers_of(response)
+        self.status: int = response.status_code
+        self.headers: dict[str, str] = headers_of(response)
 
     async def pieces(self, gap: float) -> AsyncGenerator[bytes]:
         """Yield the decoded body, at most 64 KiB at a time where it is compressed.

@@ -149,8 +149,9 @@ class Upload:
         self._measures = measures
         self._open: dict[int, FileIO] = {}
         self._streams: dict[int, _Stream] = {}
-        self.content_type = f"multipart/form-data; boundary={boundary}"
-        self.length = len(self._tail) + sum(len(head) + self._size(value) + 2 for head, value in self._parts)
+        self.content_type: str = f"multipart/form-data; boundary={boundary}"
+        sizes = (len(head) + self._size(value) + 2 for head, value in self._parts)
+        self.length: int = len(self._tail) + sum(sizes)
         self.failure: InvalidMessage | None = None
 
     def _size(self, value: str | Attachment) -> int:

@@ -80,7 +80,7 @@ class Campaign:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError("name must be text, such as 'black-friday'")
         self.name = name
-        self.ledger = Path(ledger)
+        self.ledger: Path = Path(ledger)
         self._attachment = _as_attachment(attachment)
         self._choices = Choices(template, language, self._attachment, strategy, batch_size, not_listed)
         self._opt_out = OptOutList(opt_out)

@@ -104,7 +104,7 @@ class Run:
         self._upto = upto
         self._ledger = ledger
         self._dispatch = dispatch
-        self.counts = counts
+        self.counts: Counts = counts
         self._at_start = counts
         self._requests_left = requests_left
         self._started = anyio.current_time()

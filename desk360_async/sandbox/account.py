@@ -17,8 +17,8 @@ from desk360_async.sandbox.forms import is_list, is_map
 
 LANGUAGES = {1: "English", 2: "Türkçe"}
 HEADER_TYPES = {"IMAGE": 1, "VIDEO": 2, "DOCUMENT": 3, "TEXT": 4}
-ACTIVE = {"status": "template-messages.active", "status_value": 2}
-IN_REVIEW = {"status": "template-messages.in-review", "status_value": 1}
+ACTIVE: dict[str, Any] = {"status": "template-messages.active", "status_value": 2}
+IN_REVIEW: dict[str, Any] = {"status": "template-messages.in-review", "status_value": 1}
 _PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _SEEDED_AT = "2024-05-30T12:14:28.000000Z"
 

@@ -148,7 +148,7 @@ class Faults:
         self._seed = seed
         self._faults: list[Fault] = []
         self._dice = Random(seed)  # noqa: S311 - repeatable on purpose
-        self.struck = 0
+        self.struck: int = 0
 
     def add(self, fault: Fault) -> Fault:
         """Let a fault strike from now on; it comes back so that it can be removed."""

@@ -90,11 +90,11 @@ class Sandbox:
         keep = keep if record else 0
         self.api_key = api_key
         self.clock = clock
-        self.faults = Faults(seed)
-        self.throttle = Throttle(
+        self.faults: Faults = Faults(seed)
+        self.throttle: Throttle = Throttle(
             limit=limit, period=period, rule=window, clock=clock, others=other_traffic, seed=seed
         )
-        self.webhooks = Webhooks(
+        self.webhooks: Webhooks = Webhooks(
             webhook,
             clock=clock,
             wall_time=self.throttle.wall_time,
@@ -115,7 +115,7 @@ class Sandbox:
         )
         self._log = RequestLog(None if keep is None else keep // 10 + (keep > 0))
         api = Api(self._store, self.throttle, self.faults, self._log, api_key, max_body, sleep)
-        self.app = Router([*control_routes(self), Mount("/", app=api)])
+        self.app: Router = Router([*control_routes(self), Mount("/", app=api)])
 
     @property
     def account(self) -> Account:

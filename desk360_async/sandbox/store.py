@@ -30,6 +30,8 @@ def ends_in_zeros(phone: str) -> bool:
 class Store:
     """Everything that one sandbox has received. Safe to read from another thread than the server's."""
 
+    accepted: int
+
     def __init__(
         self,
         account: Account,
@@ -43,7 +45,7 @@ class Store:
     ) -> None:
         self.account = account
         self.strict_bulk = strict_bulk
-        self.media = MediaStore()
+        self.media: MediaStore = MediaStore()
         self._clock = clock
         self._seed = seed
         self._refused_phones = refused_phones

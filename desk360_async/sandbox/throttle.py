@@ -32,6 +32,12 @@ class Throttle:
         refusals: Requests of ours that were refused with 429.
     """
 
+    limit: int
+    period: float
+    others: float
+    counted: int
+    refusals: int
+
     def __init__(
         self,
         *,
@@ -53,7 +59,7 @@ class Throttle:
         self.limit, self.period, self.others = limit, period, others
         self.rule: WindowRule = rule
         self.clock = clock
-        self.epoch = time.time() - clock() if clock is time.monotonic else MADE_UP_EPOCH
+        self.epoch: float = time.time() - clock() if clock is time.monotonic else MADE_UP_EPOCH
         self._seed = seed
         self.reset()
 

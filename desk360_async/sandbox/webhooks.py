@@ -61,6 +61,12 @@ class Webhooks:
         disorder: Share of webhooks that let the next one go first, from 0 to 1.
     """
 
+    delivered_after: float | None
+    read_after: float | None
+    duplicates: float
+    drops: float
+    disorder: float
+
     def __init__(
         self,
         target: WebhookTarget | None,

@@ -43,7 +43,7 @@ class VirtualSandbox(Sandbox):
     def __init__(self, **options: Any) -> None:
         clock = VirtualClock()
         super().__init__(**options, clock=clock, sleep=sleeping_on(clock))
-        self.limiter = VirtualBucket(clock)
+        self.limiter: VirtualBucket = VirtualBucket(clock)
 
     def client(self, **options: Any) -> AsyncDesk360:
         """Make a client of this sandbox; it needn't be closed, since it holds no connection.

@@ -110,7 +110,7 @@ class WebhookReceiver:
         self._queue_size, self._concurrency, self._drain_timeout = queue_size, concurrency, drain_timeout
         self._recent = Recent(remember)
         self._handlers: list[tuple[Callable[[Event], bool], AsyncFunction[Any]]] = []
-        self.stats = ReceiverStats()
+        self.stats: ReceiverStats = ReceiverStats()
         self._tasks: TaskGroup | None = None
         self._lanes: Lanes[_Waiting] | None = None
         self._writer: Writer | None = None

@@ -560,7 +560,8 @@ def test_docs(desk360: Desk360, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as on_a_terminal:
         on_a_terminal.setattr(Console, "is_terminal", True)
-        assert "desk360-async" in desk360("docs").out.splitlines()[0]
+        shown = desk360("docs").out  # each version of rich draws its own headings
+        assert ("desk360-async" in shown, "#" in shown) == (True, False)
 
     def missing(_: str) -> None:
         raise PackageNotFoundError
