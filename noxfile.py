@@ -114,7 +114,7 @@ def httpx2(session: nox.Session) -> None:
     # Without respx: its plugin would import httpx before the tests can put the fork in its place.
     session.install("-e", EXTRAS, *group("test", "hosts", "httpx2"))
     stack = {"DESK360_TEST_HTTP_STACK": "httpx2"}
-    for how in ((*SPREAD, "-m", "not real and not respx"), ("-m", "real and not respx")):
+    for how in ((*SPREAD, "-m", "not real and not respx"), ("-m", "real and not respx and not processes")):
         session.run("python", "-m", "pytest", "-q", *how, *session.posargs, env=stack)
 
 

@@ -15,7 +15,7 @@ from tests.campaigns.killing import CALLS, ROOT, SHAPES, WORKER, Range, Shape, s
 from tests.campaigns.scene import phone
 from tests.campaigns.worker import PERIOD
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.processes]
 TRACER = strace()
 POINTS = [(call, (2, 6, 11, 17)) for call in CALLS] if TRACER else [("step", tuple(range(2, 34, 2)))]
 

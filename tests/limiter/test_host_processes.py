@@ -62,6 +62,7 @@ def run(folder: Path, *, kill: bool) -> tuple[float, int]:
 
 
 @pytest.mark.real
+@pytest.mark.processes
 def test_four_processes_are_never_refused(tmp_path: Path) -> None:
     """97 % used; and nothing refused either, in another four of which one is killed again and again."""
     with ThreadPoolExecutor() as both:  # side by side, since each takes 30 s
