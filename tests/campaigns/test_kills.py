@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -21,11 +23,21 @@ POINTS = [(call, (2, 6, 11, 17)) for call in CALLS] if TRACER else [("step", tup
 
 
 @pytest.fixture(scope="module")
-def shooting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Range]:
-    """A sandbox over TCP with a short minute, and ledgers to be copied."""
-    sandbox = Sandbox(keep=None, period=PERIOD)
-    with sandbox.serve_in_thread() as server:
-        yield Range(tmp_path_factory.mktemp("kills"), sandbox, server, TRACER)
+def lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Range]]:
+    """Two sandboxes over TCP with a short minute, and ledgers to be copied: most of a kill is waiting."""
+    with ExitStack() as stack:
+        made = []
+        for _ in range(2):
+            sandbox = Sandbox(keep=None, period=PERIOD)
+            server = stack.enter_context(sandbox.serve_in_thread())
+            made.append(Range(tmp_path_factory.mktemp("kills"), sandbox, server, TRACER))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shooting(lanes: list[Range]) -> Range:
+    """One of them."""
+    return lanes[0]
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=lambda shape: shape.name)
@@ -33,13 +45,18 @@ def shooting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Range]:
     ("call", "numbers"), POINTS, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_nobody_is_lost_or_sent_to_twice(
-    shooting: Range, shape: Shape, call: str, numbers: tuple[int, ...]
+    lanes: list[Range], shape: Shape, call: str, numbers: tuple[int, ...]
 ) -> None:
     """Whichever call the process dies in."""
-    for number in numbers:
-        ledger = shooting.loaded(shape)
-        assert shooting.kill(ledger, shape, call, number), "the point was not reached"
-        shooting.survive(ledger, shape, 1)
+
+    def shoot(place: Range, points: tuple[int, ...]) -> None:
+        for number in points:
+            ledger = place.loaded(shape)
+            assert place.kill(ledger, shape, call, number), "the point was not reached"
+            place.survive(ledger, shape, 1)
+
+    with ThreadPoolExecutor() as both:
+        list(both.map(shoot, lanes, (numbers[::2], numbers[1::2])))
 
 
 def test_a_recovery_can_be_killed_as_well(shooting: Range) -> None:

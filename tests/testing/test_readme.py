@@ -25,8 +25,16 @@ def test_the_pages_test_passes(pytester: pytest.Pytester, monkeypatch: pytest.Mo
     monkeypatch.setenv("WEBHOOK_SECRET", "a-secret-of-sixteen-or-more")
     monkeypatch.setenv("DESK360_API_KEY", "key")
     pytester.makepyfile(shop=block("python", "FastAPI"), test_shop=block("py", "desk360_sandbox"))
-    plugin = "desk360_async.testing.plugin"
-    pytester.runpytest_inprocess("-p", plugin, "-p", "no:cacheprovider").assert_outcomes(passed=1)
+    # Starlette would rather have the fork of httpx; that is between it and its user.
+    options = (
+        "-p",
+        "desk360_async.testing.plugin",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "ignore:Using `httpx` with",
+    )
+    pytester.runpytest_inprocess(*options).assert_outcomes(passed=1)
 
 
 def test_the_pages_test_is_short() -> None:
