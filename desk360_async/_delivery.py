@@ -146,20 +146,19 @@ class Delivery:
         self.check()
         if self._http is None:
             async with self._starting:
-                if self._http is None:
-                    self.check()
-                    http = await self._new_pool()
-                    if self.closed:
-                        await http.aclose()
-                        self.check()
-                    self._http = http
+                self._http = self._http or await self._new_pool()
         return self._http
 
     async def _new_pool(self) -> Http:
+        self.check()
         transport = self._transport or await own_transport(
             self._verify, proxy=self._proxy, keepalive=self._max_connections
         )
-        return Http(transport, trusted=self._transport is None)
+        pool = Http(transport, trusted=self._transport is None)
+        if self.closed:
+            await pool.aclose()
+            self.check()
+        return pool
 
     async def aclose(self, *, drain: float) -> None:
         """Take no more calls, end those that wait, let those on the wire finish, close the pool.

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
+from concurrent import futures
 
 import anyio
 import pytest
@@ -41,6 +43,24 @@ async def test_cancelled_before_it_starts_it_never_does() -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
         await _threads.run(ran.append, 1)
+    assert not ran
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_thread_that_comes_too_late_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancelled between the queue for threads and the function's first line."""
+    late: list[Callable[[], None]] = []
+    ran: list[int] = []
+
+    async def queue(work: Callable[[], None]) -> None:
+        late.append(work)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", queue)
+    with pytest.raises(asyncio.CancelledError):
+        await _threads.run(ran.append, 1)
+    with pytest.raises(futures.CancelledError):
+        late[0]()
     assert not ran
 
 
