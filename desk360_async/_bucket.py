@@ -18,13 +18,26 @@ from attrs import define, field
 
 from desk360_async._headers import parse_limit, parse_remaining, refusal_wait, retry_after
 
-__all__ = ["Bucket", "Lane", "Token"]
+__all__ = ["Bucket", "Lane", "Token", "hold_of"]
 
 Lane = Literal["interactive", "bulk"]
 """Who goes first: "interactive", then "bulk", which takes what is left."""
 
 # How long a request whose end nobody saw may still be under way before the server counts it.
 GRACE = 30.0
+
+
+def hold_of(attempt_timeout: float, period: float, margin: float) -> float:
+    """Return the seconds after which a taken token is back by itself, its request's end untold.
+
+    Args:
+        attempt_timeout: seconds that one request may take at most.
+        period: seconds.
+        margin: seconds on top of the period.
+    """
+    return attempt_timeout + GRACE + period + margin
+
+
 # A bulk waiter that has waited for a period takes every tenth token, whoever else is waiting.
 BULK_SHARE = 10
 # What is free is spread a tenth wider than until the next return. That took the interactive lane's 99th

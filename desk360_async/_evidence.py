@@ -67,7 +67,7 @@ class Evidence:
 
 
 class Unanswered(Exception):
-    """No status came. Private: `_client` turns it into a `ConnectionFailed` with the outcome."""
+    """No status came. Private: `connection_error` makes a `ConnectionFailed` of it."""
 
     def __init__(self, reach: Reach, reason: str, *, timed_out: bool = False) -> None:
         super().__init__(reason)

@@ -16,7 +16,7 @@ from anyio.lowlevel import RunVar
 from attrs import define
 
 from desk360_async import _threads
-from desk360_async._bucket import GRACE, Bucket, Lane, Token
+from desk360_async._bucket import Bucket, Lane, Token, hold_of
 from desk360_async._errors import ConfigurationError
 from desk360_async._permits import TokenPermit
 from desk360_async._rate_limits import (
@@ -81,7 +81,7 @@ class HostLimiter:
         learn: bool = True,
     ) -> None:
         check_arguments(limit, period, reserve, margin, attempt_timeout)
-        self._hold = attempt_timeout + GRACE + period + margin
+        self._hold = hold_of(attempt_timeout, period, margin)
         self._file = TokenFile(path, lambda: Bucket(limit, period, reserve, margin, self._hold, learn))
         self._known, self._known_at = Bucket(limit, period, reserve, margin, self._hold, learn), -math.inf
         # Whoever holds his lane's lock is the first in it, and looks at the rows for all of it.
@@ -237,7 +237,7 @@ class HostLimiter:
         Args:
             seconds: seconds that an attempt may take; less than is known already changes nothing.
         """
-        self._hold = max(self._hold, seconds + GRACE + self._known.period + self._known.margin)
+        self._hold = max(self._hold, hold_of(seconds, self._known.period, self._known.margin))
 
     def seed(self, ages: Iterable[float]) -> None:
         """Do nothing: the file remembers the requests that `TokenBucket.seed` has to be told about.

@@ -20,7 +20,7 @@ import anyio
 import sniffio
 from anyio.lowlevel import RunVar, checkpoint, current_token
 
-from desk360_async._bucket import GRACE, Bucket, Lane, Token
+from desk360_async._bucket import Bucket, Lane, Token, hold_of
 from desk360_async._errors import ClientStateError
 from desk360_async._permits import TokenPermit, Waiter
 from desk360_async._rate_limits import (
@@ -100,7 +100,7 @@ class TokenBucket:
 
         self._running_loop = get_running_loop
         self._end = self._ended
-        hold = attempt_timeout + GRACE + period + margin
+        hold = hold_of(attempt_timeout, period, margin)
         self._bucket = Bucket(limit, period, reserve, margin, hold, learn)
         self._interactive: OrderedDict[Waiter, None] = OrderedDict()
         self._bulk: OrderedDict[Waiter, None] = OrderedDict()
@@ -288,7 +288,7 @@ class TokenBucket:
             seconds: seconds that an attempt may take; less than is known already changes nothing.
         """
         bucket = self._bucket
-        bucket.hold = max(bucket.hold, seconds + GRACE + bucket.period + bucket.margin)
+        bucket.hold = max(bucket.hold, hold_of(seconds, bucket.period, bucket.margin))
 
     def seed(self, ages: Iterable[float]) -> None:
         """Count requests that were made before this bucket existed, by a process that has ended since.

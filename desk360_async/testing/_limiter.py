@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from anyio.lowlevel import checkpoint
 from attrs import define
 
-from desk360_async._bucket import GRACE, Bucket, Lane, Token
-from desk360_async._rate_limits import LANES, NO_HEADERS, RateLimitStatus, check_wish, wait_too_long
+from desk360_async._bucket import Bucket, Lane, Token, hold_of
+from desk360_async._permits import TokenPermit
+from desk360_async._rate_limits import LANES, RateLimitStatus, check_wish, wait_too_long
 
 from ._clock import VirtualClock, give_way
 
@@ -23,28 +24,6 @@ class _Waiter:
     lane: Lane
     since: float
     deadline: float
-
-
-class _VirtualPermit:
-    """A `Permit` of a `VirtualBucket`."""
-
-    def __init__(self, owner: "VirtualBucket", token: Token) -> None:
-        self._owner: VirtualBucket | None = owner
-        self._token = token
-
-    def done(self, status: int, headers: Mapping[str, str]) -> None:
-        self._end("done", status, headers)
-
-    def lost(self) -> None:
-        self._end("lost", 0, NO_HEADERS)
-
-    def unused(self) -> None:
-        self._end("unused", 0, NO_HEADERS)
-
-    def _end(self, how: str, status: int, headers: Mapping[str, str]) -> None:
-        owner, self._owner = self._owner, None
-        if owner is not None:
-            owner.end(self._token, how, status, headers)
 
 
 class VirtualBucket:
@@ -62,13 +41,13 @@ class VirtualBucket:
 
     def __init__(self, clock: VirtualClock, limit: int = 60, period: float = 60.0) -> None:
         margin = 0.05
-        hold = _ATTEMPT + GRACE + period + margin
+        hold = hold_of(_ATTEMPT, period, margin)
         self._clock = clock
         self._bucket = Bucket(limit, period, None, margin, hold)
         self._lock = threading.Lock()
         self._lines: dict[Lane, OrderedDict[_Waiter, None]] = {lane: OrderedDict() for lane in LANES}
 
-    async def acquire(self, lane: Lane, max_wait: float | None) -> _VirtualPermit:
+    async def acquire(self, lane: Lane, max_wait: float | None) -> TokenPermit:
         """Wait for a token, first come, first served within a lane.
 
         Args:
@@ -96,14 +75,14 @@ class VirtualBucket:
                 line.pop(waiter, None)
         return permit
 
-    def _serve(self, waiter: _Waiter) -> _VirtualPermit | None:
+    def _serve(self, waiter: _Waiter) -> TokenPermit | None:
         """Take a token if it is this waiter's turn; raise if it can't be in time."""
         with self._lock:
             now, line = self._clock(), self._lines[waiter.lane]
             self._bucket.sweep(now)
             if self._turn(now) == waiter.lane and next(iter(line)) is waiter:
                 del line[waiter]
-                return _VirtualPermit(self, self._bucket.take(now, waiter.lane))
+                return TokenPermit(self._ended, *self._bucket.take(now, waiter.lane))
             if waiter.deadline < math.inf:
                 self._check_deadline(waiter, now)
         return None
@@ -137,15 +116,7 @@ class VirtualBucket:
         at = self._bucket.ready_at("bulk", next(iter(bulk)).since) if bulk else math.inf
         return min(at, self._bucket.ready_at("interactive")) if self._lines["interactive"] else at
 
-    def end(self, token: Token, how: str, status: int, headers: Mapping[str, str]) -> None:
-        """Take back a token; for permits, which call it once each.
-
-        Args:
-            token: the permit's.
-            how: "done", "lost" or "unused".
-            status: the answer's HTTP status, or 0 without an answer.
-            headers: the answer's headers, names in lower case.
-        """
+    def _ended(self, token: Token, how: str, status: int, headers: Mapping[str, str]) -> None:
         with self._lock:
             now = self._clock()
             if how == "done":
