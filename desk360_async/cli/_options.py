@@ -23,7 +23,7 @@ class Common:
         integration: The integration's id [env: DESK360_INTEGRATION_ID; on the sandbox: 11].
         base_url: Another server [env: DESK360_BASE_URL]; without --live, a sandbox on this machine.
         key_file: A file that holds the API key [else env: DESK360_API_KEY].
-        account: The sandbox's integrations and templates, a JSON file.
+        seed_file: The sandbox's integrations and templates, a JSON file.
         timeout: Seconds that one attempt may take [else: 30].
         json: Print JSON: one object, or a line for each; words and bars go to stderr.
         quiet: Say only what was asked for.
@@ -34,7 +34,7 @@ class Common:
     integration: int | None = None
     base_url: str | None = None
     key_file: Path | None = None
-    account: Path | None = None
+    seed_file: Path | None = None
     timeout: float = 30.0
     json: bool = False
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False

@@ -156,7 +156,7 @@ def _made(common: Common) -> "tuple[Sandbox, int]":
     """Make a sandbox, and choose an integration: without `--live`, the environment's is somebody else's."""
     from desk360_async.sandbox import Sandbox, StoredMedia
 
-    sandbox = Sandbox(limit=60, period=MINUTE, account=account_in(common.account))
+    sandbox = Sandbox(limit=60, period=MINUTE, account=account_in(common.seed_file))
     known = [integration["id"] for integration in sandbox.account.integrations]
     chosen = common.integration or (known[0] if known else 1)
     text = b"A file from the sandbox.\n"
@@ -175,9 +175,9 @@ def account_in(path: Path | None) -> "Account | None":
     try:
         return load_account(path) if path else None
     except OSError as error:
-        raise ConfigurationError(f"--account {path}: {error.strerror}") from None
+        raise ConfigurationError(f"--seed-file {path}: {error.strerror}") from None
     except ValueError as error:
-        raise ConfigurationError(f"--account: {error}") from None
+        raise ConfigurationError(f"--seed-file: {error}") from None
 
 
 def confirm(session: Session, recipients: int, *, sure: bool) -> None:

@@ -23,7 +23,7 @@ def sandbox(
     period: float = 60.0,
     window: Literal["first_hit", "aligned", "sliding_log", "token_bucket"] = "first_hit",
     other_traffic: float = 0.0,
-    account: Path | None = None,
+    seed_file: Path | None = None,
     webhook: str | None = None,
     delivered_after: float = 0.5,
     read_after: float = 2.0,
@@ -42,7 +42,7 @@ def sandbox(
         period: Length of a period in seconds [else: 60].
         window: How it counts [else: first_hit, as Laravel does].
         other_traffic: Requests a minute that others behind the same address make [else: 0].
-        account: Integrations and templates, a JSON file.
+        seed_file: Integrations and templates, a JSON file.
         webhook: The URL, on this machine, that hears what became of messages, and what customers write.
         delivered_after: Seconds until a message is said to be delivered [else: 0.5].
         read_after: Seconds until a message is said to be read [else: 2].
@@ -61,7 +61,7 @@ def sandbox(
         made = Sandbox(
             **limits | delays,
             other_traffic=other_traffic,
-            account=account_in(account),
+            account=account_in(seed_file),
             webhook=webhook,
             allow_remote_webhook=allow_remote_webhook,
         )

@@ -266,16 +266,16 @@ def test_account_of_ones_own(desk360: Desk360, tmp_path: Path) -> None:
     """The sandbox takes integrations and templates from a file."""
     file = tmp_path / "account.json"
     file.write_text('{"integrations": [{"id": 5, "display_name": "Mine"}]}')
-    assert [row["id"] for row in desk360("integrations", "--account", file, "--json").json] == [5]
+    assert [row["id"] for row in desk360("integrations", "--seed-file", file, "--json").json] == [5]
 
 
 def test_bad_account_is_explained(desk360: Desk360, tmp_path: Path) -> None:
     """A file that is none says why."""
     file = tmp_path / "account.json"
     file.write_text("{}")
-    run = desk360("integrations", "--account", file)
+    run = desk360("integrations", "--seed-file", file)
     assert run.code == 2
-    assert "--account: " in run.err
+    assert "--seed-file: " in run.err
 
 
 # ── how it fails ───────────────────────────────────────────────────────────────────────────────────────

@@ -206,9 +206,9 @@ def test_errors_are_objects_too(
 def test_whose_file_it_is(desk360: Desk360, tmp_path: Path) -> None:
     """A file that isn't there is named with its option."""
     for command in ("sandbox", "integrations"):
-        run = desk360(command, "--account", tmp_path / "none.json")
+        run = desk360(command, "--seed-file", tmp_path / "none.json")
         assert run.code == 2
-        assert run.err.endswith(f"desk360: --account {tmp_path / 'none.json'}: No such file or directory\n")
+        assert run.err.endswith(f"desk360: --seed-file {tmp_path / 'none.json'}: No such file or directory\n")
 
 
 def test_a_secret_is_not_repeated_by_the_listener(desk360: Desk360) -> None:

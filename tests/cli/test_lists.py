@@ -543,7 +543,7 @@ def test_ctrl_c_ends_the_demo(
 
 
 @pytest.mark.parametrize(
-    "words", [("--host", "0.0.0.0"), ("--limit", "0"), ("--account", os.devnull), ("--port", "99999")]
+    "words", [("--host", "0.0.0.0"), ("--limit", "0"), ("--seed-file", os.devnull), ("--port", "99999")]
 )
 def test_sandbox_refuses_nonsense(desk360: Desk360, words: tuple[str, ...]) -> None:
     """An address that others reach needs a flag; settings must make sense."""
