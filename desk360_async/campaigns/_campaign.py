@@ -20,14 +20,12 @@ from desk360_async.campaigns import _deliveries, _export, _ledger, _resolutions,
 from desk360_async.campaigns._client_facts import seed, timeout_of
 from desk360_async.campaigns._cuts import Cut
 from desk360_async.campaigns._dispatch import Dispatch, message_for
-from desk360_async.campaigns._intake import Intake
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._loading import look_up, source_of, stage
-from desk360_async.campaigns._opt_out import OptOut, OptOutList
 from desk360_async.campaigns._pins import Choices, label_of
 from desk360_async.campaigns._plan import Plan, make_plan
 from desk360_async.campaigns._problems import CampaignError
-from desk360_async.campaigns._recipients import Source
+from desk360_async.campaigns._recipients import Intake, OptOut, OptOutList, Source
 from desk360_async.campaigns._resolutions import Decision, From, Scope
 from desk360_async.campaigns._run import Run
 from desk360_async.campaigns._states import Counts, NotListed, Report, Settings, Strategy

@@ -11,8 +11,8 @@ from attrs import field, frozen
 
 from desk360_async import AsyncDesk360, Attachment, Desk360Error, TemplateBatch, TemplateMessage
 from desk360_async.campaigns._ledger import Ledger
-from desk360_async.campaigns._opt_out import OptOutList
 from desk360_async.campaigns._problems import CampaignError
+from desk360_async.campaigns._recipients import OptOutList
 from desk360_async.campaigns._states import Batch, Result, Settings
 from desk360_async.campaigns._verdicts import judge_bulk, judge_error
 

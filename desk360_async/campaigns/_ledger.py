@@ -14,10 +14,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from attrs import asdict, fields
 
+from desk360_async._tables import Row
 from desk360_async.campaigns import _cuts, _deliveries, _tallies
-from desk360_async.campaigns._intake import Intake
 from desk360_async.campaigns._problems import CampaignError, LedgerError
-from desk360_async.campaigns._recipients import CHUNK, Row
+from desk360_async.campaigns._recipients import CHUNK, Intake
 from desk360_async.campaigns._schema import STAGING
 from desk360_async.campaigns._states import (
     Batch,

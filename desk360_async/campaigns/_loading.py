@@ -8,9 +8,9 @@ from pathlib import Path
 from attrs import field, frozen
 
 from desk360_async import AsyncDesk360, Attachment, ConfigurationError, InvalidMessage, _threads
-from desk360_async.campaigns._intake import Intake
+from desk360_async._tables import Row, Table
 from desk360_async.campaigns._ledger import Ledger
-from desk360_async.campaigns._recipients import Row, Source, Table, chunked
+from desk360_async.campaigns._recipients import Intake, Source, chunked
 
 
 @frozen

@@ -1,20 +1,22 @@
-"""Recipients as they are given: an iterable, an async iterable, or a CSV file; each with its line number.
+"""Recipients: as they are given, judged row by row, and the list of people who opted out.
 
-Nothing is judged here; that is `_intake`'s business.
+A row is (line, phone, values). `Intake` sorts rows into staged recipients and skipped rows with a reason.
 """
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 from attrs import field, frozen
 
-from desk360_async import InvalidMessage
+from desk360_async import ConfigurationError, InvalidMessage, _threads
 from desk360_async._errors import mask_phone
-from desk360_async.campaigns._tables import Row, Table, Values
-
-__all__ = ["CHUNK", "Recipient", "Row", "Source", "Table", "Values", "chunked", "row_of"]
+from desk360_async._phones import parse_phone
+from desk360_async._tables import Row, Values
+from desk360_async.campaigns._problems import CampaignError
 
 CHUNK = 5000
 
@@ -81,3 +83,190 @@ async def chunked(source: Any, variables: Sequence[str]) -> AsyncGenerator[list[
     while chunk := [row_of(n, given, variables) for n, given in enumerate(islice(items, CHUNK), line + 1)]:
         line = chunk[-1][0]
         yield chunk
+
+
+# ── judging ────────────────────────────────────────────────────────────────────────────────────────────
+
+Staged = tuple[int, int, int]  # line, phone, parameter set
+Skipped = tuple[int, str, str]  # line, reason, phone as given
+SetFor = Callable[[dict[str, str]], int]
+
+# Sets of parameters that are remembered; the ledger knows them all.
+REMEMBERED = 20_000
+_EXACT = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch  # ruling 19, without what is forgiven
+_CUT = 60  # characters of what somebody wrote in place of a phone
+
+
+class Intake:
+    """What becomes of the rows of one load.
+
+    Args:
+        variables: the template's, in its order.
+        opted_out: numbers that are never written to.
+        region: two letters, such as "TR": numbers without `+` are read as of there (extra `phone`).
+
+    Raises:
+        ConfigurationError: if there is no such region, or the extra isn't installed.
+    """
+
+    def __init__(self, variables: Sequence[str], opted_out: frozenset[int], region: str | None) -> None:
+        self._variables = tuple(variables)
+        self._opted_out = opted_out
+        self._national = _national(region) if region else None
+        self._known: dict[Values, int | str] = {}
+
+    def judge(self, rows: Iterable[Row], set_for: SetFor) -> tuple[list[Staged], list[Skipped]]:
+        """Part rows into those to be staged and those skipped."""
+        staged: list[Staged] = []
+        skipped: list[Skipped] = []
+        known, opted_out, exact = self._known, self._opted_out, _EXACT
+        for line, given, values in rows:
+            # The fast path first: int() reads "+905…" as it stands.
+            phone = int(given) if isinstance(given, str) and exact(given) else self._forgiven(given)
+            number = known.get(values)
+            if number is None:
+                number = self._learn(values, set_for)
+            if not phone:
+                skipped.append((line, "invalid_phone", str(given)[:_CUT]))
+            elif phone in opted_out:
+                skipped.append((line, "opted_out", f"+{phone}"))
+            elif isinstance(number, str):
+                skipped.append((line, number, f"+{phone}"))
+            else:
+                staged.append((line, phone, number))
+        return staged, skipped
+
+    def _learn(self, values: Values, set_for: SetFor) -> int | str:
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        number = self._checked(values, set_for)
+        self._known[values] = number
+        return number
+
+    def _checked(self, values: Values, set_for: SetFor) -> int | str:
+        if len(values) > len(self._variables):
+            return f"unknown_parameters: {values[-1]}"
+        texts: dict[str, str] = {}
+        for variable, value in zip(self._variables, values, strict=True):
+            if isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)  # as a message would take it
+            if value is None or (isinstance(value, str) and not value.strip()):
+                return f"missing_parameter: {variable}"
+            if not isinstance(value, str) or (not value.isprintable() and _unsendable(value)):
+                return f"invalid_parameter: {variable}"
+            texts[variable] = value
+        return set_for(texts)
+
+    def _forgiven(self, given: object) -> int:
+        try:
+            return int(parse_phone(given))
+        except InvalidMessage:
+            return self._national(given) if self._national else 0
+
+
+def _unsendable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _national(region: str) -> Callable[[object], int]:
+    try:
+        import phonenumbers
+    except ImportError:
+        raise ConfigurationError(
+            "default_region needs the extra 'phone': pip install 'desk360-async[phone]'"
+        ) from None
+    wanted = region.upper()
+    if wanted not in phonenumbers.SUPPORTED_REGIONS:
+        raise ConfigurationError(f"default_region is two letters, such as 'TR', got {region!r}")
+
+    def read(given: object) -> int:
+        try:
+            parsed = phonenumbers.parse(str(given), wanted)
+        except phonenumbers.NumberParseException:
+            return 0
+        if not phonenumbers.is_possible_number(parsed):
+            return 0
+        return int(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
+
+    return read
+
+
+# ── the opt-out list ───────────────────────────────────────────────────────────────────────────────────
+
+_Function = Callable[[], Iterable[str] | Awaitable[Iterable[str]]]
+OptOut = str | os.PathLike[str] | Iterable[str] | _Function | None
+_Stamp = tuple[int, int, int]
+
+
+class OptOutList:
+    """Numbers that opted out.
+
+    Args:
+        source: a file with one number a line (`#` starts a comment), an iterable, or a function that
+            returns one, read before each batch. It may block, since it runs in a worker thread, or be async.
+    """
+
+    def __init__(self, source: OptOut) -> None:
+        self._path: Path | None = None
+        self._function: _Function | None = None
+        self._stamp: _Stamp | None = None
+        self._numbers: frozenset[int] = frozenset()
+        if isinstance(source, str | os.PathLike):
+            self._path = Path(source)  # pyright: ignore[reportUnknownArgumentType]  # PathLike's own argument
+        elif callable(source):
+            self._function = source
+        elif source is not None:
+            self._numbers = _numbers(source, "opt_out")
+
+    async def read(self) -> frozenset[int]:
+        """Return the numbers as they are now.
+
+        Raises:
+            CampaignError: if the list can't be read: then nobody may be written to.
+        """
+        try:
+            if self._function is not None:
+                found = await _threads.run(_called, self._function)
+                return found if isinstance(found, frozenset) else _numbers(await found, "opt_out")
+            if self._path is not None:
+                return await _threads.run(self._read, self._path)
+        except ConfigurationError as error:
+            raise CampaignError(
+                f"the opt-out list can't be used, so nobody is written to: {error}"
+            ) from error
+        except Exception as error:  # the list may be any function of the user's
+            raise CampaignError(
+                f"the opt-out list can't be read, so nobody is written to: {type(error).__name__}"
+            ) from error
+        return self._numbers
+
+    def _read(self, path: Path) -> frozenset[int]:
+        status = path.stat()
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if stamp != self._stamp:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            bare = (line.partition("#")[0].strip() for line in lines)
+            self._numbers = _numbers([line for line in bare if line], str(path))
+            self._stamp = stamp
+        return self._numbers
+
+
+def _called(function: _Function) -> frozenset[int] | Awaitable[Iterable[str]]:
+    """Call it, and read what it gives: that may block as well, if it is a generator."""
+    found = function()
+    return found if isinstance(found, Awaitable) else _numbers(found, "opt_out")
+
+
+def _numbers(phones: Iterable[str], where: str) -> frozenset[int]:
+    numbers: set[int] = set()
+    for index, phone in enumerate(phones, 1):
+        try:
+            numbers.add(int(parse_phone(phone)))
+        except InvalidMessage as error:
+            # Skipping it would write to somebody who said no.
+            raise ConfigurationError(f"{where}, entry {index}: {error.problem}") from None
+    return frozenset(numbers)

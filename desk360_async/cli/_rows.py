@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from desk360_async import ConfigurationError, InvalidMessage, TemplateMessage
 from desk360_async._errors import mask_phone
-from desk360_async.campaigns._tables import TALLEST, Table, is_utf8, opened
+from desk360_async._tables import TALLEST, Table, is_utf8, opened
 
 __all__ = ["Letter", "Recipients", "Row"]
 

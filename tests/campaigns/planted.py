@@ -8,7 +8,7 @@ from unittest.mock import patch
 from attrs import evolve
 
 from desk360_async import Outcome
-from desk360_async.campaigns import _campaign, _cuts, _dispatch, _intake, _verdicts
+from desk360_async.campaigns import _campaign, _cuts, _dispatch, _recipients, _verdicts
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._states import Batch, Result
 from desk360_async.campaigns._storage import transaction
@@ -286,7 +286,7 @@ def an_invalid_number_is_lost_silently() -> Generator[None]:
 
         return judge
 
-    with replaced(_intake.Intake, "judge", make):
+    with replaced(_recipients.Intake, "judge", make):
         yield
 
 

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent.parent / "desk360_async"
 # From the ground up: a module may import what stands before it. Those on one line don't know each other.
 LAYERS = [
     "_errors _version _threads _brake _background _inflate",
-    "_phones _attachments _headers _redaction _verdict",
+    "_phones _attachments _headers _redaction _verdict _tables",
     "_bucket _checks _forms _places",
     "_settings _rate_limits _token_file _parts",
     "_permits",

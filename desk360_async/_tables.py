@@ -9,7 +9,7 @@ from typing import IO
 
 from attrs import frozen
 
-from desk360_async import ConfigurationError
+from ._errors import ConfigurationError
 
 Values = tuple[object, ...]
 Row = tuple[int, object, Values]  # line, phone, the variables' values in the template's order
