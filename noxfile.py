@@ -136,6 +136,12 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def house(session: nox.Session) -> None:
+    """Count modules, long functions and habits of the prose; it prints and never fails."""
+    session.run("python", "-m", "tests.house", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the reference into a temporary folder; warnings are errors."""
     session.install(EXTRAS, *group("docs"))

@@ -256,7 +256,7 @@ STATUSES = [
 @pytest.mark.parametrize(("status", "kind", "outcome"), STATUSES)
 @pytest.mark.parametrize("name", CALLS)
 def test_the_status_decides_the_class(name: str, status: int, kind: type[APIError], outcome: str) -> None:
-    """Ruling 24 and outcome.md's rows 2 to 5; reads have no outcome."""
+    """The status decides the class (ruling 24); reads have no outcome."""
     error = refused(name, b"", status)
     assert type(error) is kind
     assert error.outcome == (outcome if CALLS[name].has_outcome else None)
