@@ -44,7 +44,7 @@ def trigger(
         allow_remote: Let the URL be another machine's.
         json: Print JSON; words go to stderr.
     """
-    from desk360_async.sandbox.targets import check_target, post
+    from desk360_async.sandbox.webhooks import check_target, post
 
     try:
         check_target(to, allow_remote=allow_remote)

@@ -21,21 +21,19 @@ pass for valid and are refused as "not on WhatsApp". `/_sandbox/…` shows recor
 """
 
 from desk360_async.sandbox import _extra as _extra
-from desk360_async.sandbox.account import Account, load_account, parse_account
-from desk360_async.sandbox.demo_account import demo_account
+from desk360_async.sandbox.account import Account, demo_account, load_account, parse_account
 from desk360_async.sandbox.faults import Fault, Faults
-from desk360_async.sandbox.message_ids import phone_of
 from desk360_async.sandbox.records import (
     ReceivedFile,
     ReceivedMessage,
     ReceivedRead,
     ReceivedRequest,
     StoredMedia,
+    phone_of,
 )
 from desk360_async.sandbox.sandbox import Sandbox
 from desk360_async.sandbox.server import RunningServer, run
-from desk360_async.sandbox.targets import WebhookTarget
-from desk360_async.sandbox.webhooks import SentWebhook, Webhooks
+from desk360_async.sandbox.webhooks import SentWebhook, Webhooks, WebhookTarget
 
 __all__ = [
     "Account",

@@ -15,16 +15,21 @@ from attrs import define, evolve, field
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from desk360_async.sandbox.answers import Answer, failed_validation, model_not_found
-from desk360_async.sandbox.bodies import Body, TooLarge, read_body
 from desk360_async.sandbox.delivery import Line, Sleep, deliver
-from desk360_async.sandbox.endpoints import Call, Invalid, file_answer
+from desk360_async.sandbox.endpoints import Call, Invalid, Match, file_answer, find, without_prefix
 from desk360_async.sandbox.faults import Fault, Faults, is_processed, replacement, spoil
-from desk360_async.sandbox.forms import is_map
-from desk360_async.sandbox.records import ReceivedRequest, RequestLog, Verdict, describe
-from desk360_async.sandbox.routes import Match, find, without_prefix
+from desk360_async.sandbox.forms import Body, TooLarge, is_map, read_body
+from desk360_async.sandbox.records import (
+    Answer,
+    ReceivedRequest,
+    RequestLog,
+    Store,
+    Verdict,
+    describe,
+    failed_validation,
+    model_not_found,
+)
 from desk360_async.sandbox.rules import members
-from desk360_async.sandbox.store import Store
 from desk360_async.sandbox.throttle import Throttle
 
 _ACCEPTED = {"*/*", "application/*", "application/json"}

@@ -11,8 +11,8 @@ import anyio
 from attrs import frozen
 from starlette.types import Receive, Scope, Send
 
-from desk360_async.sandbox.answers import Answer
 from desk360_async.sandbox.faults import Fault
+from desk360_async.sandbox.records import Answer
 
 EXTENSION = "desk360.sandbox.transport"
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]

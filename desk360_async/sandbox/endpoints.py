@@ -1,20 +1,31 @@
-"""One function an endpoint: from the fields that PHP understood to an answer. No HTTP, no clock, no limit.
+"""The endpoints: one function each, from the fields of a request to an answer; and the table of routes.
 
-Each carries the heading of the vendor's document that it imitates, and validates by that heading's table.
+Each function carries the heading of the vendor's document that it imitates, and validates by that heading's
+table in `fields`. No HTTP, no clock and no limit is here. The OpenAPI document is made of the same table.
 """
 
-from typing import Any
-from urllib.parse import quote
+import re
+from collections.abc import Callable
+from typing import Any, TypeAlias
+from urllib.parse import quote, unquote
 
-from attrs import frozen
+from attrs import field, frozen
 
+from desk360_async.sandbox import endpoints, fields
 from desk360_async.sandbox import fields as tables
 from desk360_async.sandbox.account import header_label, is_active
-from desk360_async.sandbox.answers import Answer, model_not_found, page_of
 from desk360_async.sandbox.forms import PhpArray, Upload
-from desk360_async.sandbox.records import Kind, StoredMedia, describe
+from desk360_async.sandbox.records import (
+    Answer,
+    Kind,
+    Store,
+    StoredMedia,
+    describe,
+    files_of,
+    model_not_found,
+    page_of,
+)
 from desk360_async.sandbox.rules import E164, Problem, check, label, members
-from desk360_async.sandbox.store import Store, files_of
 
 _PLURALS = {"image": "images", "video": "videos", "audio": "audios", "document": "documents"}
 _HEADER_FILES = {"IMAGE": "image/", "VIDEO": "video/", "DOCUMENT": ""}
@@ -277,3 +288,77 @@ def _not_on_whatsapp(where: str) -> Problem:
 def _sent(store: Store, call: Call, to: str, kind: Kind, **content: Any) -> Answer:
     message = store.take(to, kind, call.integration_id, **describe(content))
     return Answer.of_json({"message_id": message.message_id})
+
+
+Endpoint: TypeAlias = Callable[[Store, Call], Answer]
+
+# The document itself writes both /v1 and /api/v1, and a base URL may lack either.
+PREFIX = re.compile(r"(?:/api)?(?:/v1)?(?=/)")
+
+
+@frozen
+class Route:
+    """One endpoint; `rules` are those of its request body, `{}` for a GET."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    rules: dict[str, str] = field(factory=dict[str, str], repr=False)
+    pattern: re.Pattern[str] = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Segments are compared still encoded: a %2F inside an id separates nothing.
+        object.__setattr__(self, "pattern", re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path)))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that Laravel accepts here: a GET route answers HEAD as well."""
+        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+
+
+_TEMPLATES = "/integrations/{integration_id}/conversations/templates"
+_MESSAGES = "/integrations/{integration_id}/conversations/messages"
+
+ROUTES = (
+    Route("GET", "/integrations", endpoints.list_integrations),
+    Route("GET", _TEMPLATES, endpoints.list_templates),
+    Route("POST", f"{_TEMPLATES}/send", endpoints.send_template, fields.SEND_TEMPLATE),
+    Route("POST", f"{_TEMPLATES}/send/bulk", endpoints.send_template_bulk, fields.SEND_TEMPLATE_BULK),
+    Route("POST", _MESSAGES, endpoints.send_text, fields.SEND_TEXT),
+    Route("POST", f"{_MESSAGES}/locations", endpoints.send_location, fields.SEND_LOCATION),
+    Route("POST", f"{_MESSAGES}/contacts", endpoints.send_contacts, fields.SEND_CONTACTS),
+    Route("POST", f"{_MESSAGES}/medias", endpoints.send_media, fields.SEND_MEDIA),
+    Route("GET", f"{_MESSAGES}/medias/{{media_id}}", endpoints.get_media),
+    Route("POST", f"{_MESSAGES}/interactive", endpoints.send_interactive, fields.SEND_INTERACTIVE),
+    Route(
+        "POST",
+        f"{_MESSAGES}/interactive/location-request",
+        endpoints.send_location_request,
+        fields.SEND_LOCATION_REQUEST,
+    ),
+    Route("POST", f"{_MESSAGES}/reads", endpoints.mark_read, fields.MARK_READ),
+)
+
+
+@frozen
+class Match:
+    """A route that fits a path, and the decoded segments in it."""
+
+    route: Route
+    segments: dict[str, str]
+
+
+def without_prefix(raw_path: str) -> str:
+    """Drop `/v1`, `/api` or `/api/v1` from a path."""
+    return PREFIX.sub("", raw_path, count=1)
+
+
+def find(raw_path: str) -> list[Match]:
+    """List the routes on a path, whatever their method."""
+    path = without_prefix(raw_path)
+    found = [(route, route.pattern.fullmatch(path)) for route in ROUTES]
+    return [
+        Match(route, {name: unquote(text) for name, text in match.groupdict().items()})
+        for route, match in found
+        if match
+    ]

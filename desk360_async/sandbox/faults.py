@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from attrs import Attribute, define, evolve, field
 
-from desk360_async.sandbox.answers import Answer
 from desk360_async.sandbox.forms import is_map
+from desk360_async.sandbox.records import Answer
 
 ArrivalKind: TypeAlias = Literal["latency", "reset_before"]
 AnswerKind: TypeAlias = Literal[

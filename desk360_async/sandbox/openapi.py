@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from desk360_async.sandbox.routes import ROUTES, Route
+from desk360_async.sandbox.endpoints import ROUTES, Route
 from desk360_async.sandbox.rules import parse_rules
 
 _TYPES: dict[str, dict[str, Any]] = {

@@ -1,13 +1,101 @@
-"""What the sandbox remembers: messages taken, requests seen, media kept. Bounded, so that a campaign fits."""
+"""The sandbox's values and its memory: answers, message ids, messages taken, requests seen, files kept.
 
+Message ids are made as Desk360's, read off the document's samples: they decode to the recipient.
+`gBEGkFBXUQRnAglW0luHY8xsrFk` is URL-safe base64 of `80 11 06 905057510467 02 09 56d25b8763cc6cac59`: a mark,
+the length of the number in bytes, its digits two to a byte, the length of a unique rest, the rest. Ids of
+customers' messages, such as `ABEGkFBXUQRnAgo6xTEQCONO2nW9`, begin with 00 and have a byte more.
+"""
+
+import base64
 import hashlib
+import json
+import threading
+import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from random import Random
 from typing import Any, Literal, TypeAlias
 
 from attrs import field, frozen
 
+from desk360_async.sandbox.account import Account
 from desk360_async.sandbox.forms import Upload, is_list, is_map
+
+DOC_URL = "https://docs.desk360.com/api"
+PAGE_SIZE = 20
+
+
+@frozen
+class Answer:
+    """A status, headers (lower case) and a body in bytes."""
+
+    status: int
+    body: bytes = field(repr=False)
+    headers: dict[str, str] = field(factory=dict[str, str])
+
+    @classmethod
+    def of_json(cls, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> "Answer":
+        """Encode a value as Laravel does: ASCII only, without spaces."""
+        body = json.dumps(value, separators=(",", ":")).encode()
+        return cls(status, body, {"content-type": "application/json", **(headers or {})})
+
+    @classmethod
+    def of_error(
+        cls, status: int, code: str, message: str, headers: dict[str, str] | None = None
+    ) -> "Answer":
+        """Build the document's error: `{"error": {"code", "message", "doc_url"}}`."""
+        error = {"code": code, "message": message, "doc_url": DOC_URL}
+        return cls.of_json({"error": error}, status, headers)
+
+
+def model_not_found(model: str, identity: object) -> Answer:
+    """404 for an id in the path that leads to nothing."""
+    return Answer.of_error(
+        404, "model_not_found_exception", f"No query results for model [{model}] {identity}."
+    )
+
+
+def failed_validation(message: str) -> Answer:
+    """400 with the first problem, as in the document's sample."""
+    return Answer.of_error(400, "failed_validation", message)
+
+
+def page_of(rows: tuple[Any, ...], query: dict[str, str], url: str) -> Answer:
+    """List 20 rows, with the document's unquoted `Link` unless it is the last page."""
+    asked = query.get("page", "1")
+    # Laravel reads a page that isn't a positive integer as the first.
+    number = int(asked) if asked.isascii() and asked.isdigit() and int(asked[:9]) >= 1 else 1
+    start = (number - 1) * PAGE_SIZE
+    more = start + PAGE_SIZE < len(rows)
+    link = {"link": f"<{url}?page={number + 1}>; rel=next"} if more else {}
+    return Answer.of_json(list(rows[start : start + PAGE_SIZE]), headers=link)
+
+
+_OUTBOUND, _INBOUND = b"\x80\x11", b"\x00\x11"
+
+
+def message_id(phone: str, seed: int, number: int, *, inbound: bool = False) -> str:
+    """Make the id of the `number`-th message to (or from) an E.164 phone; the same for the same seed."""
+    digits = phone.removeprefix("+")
+    # An odd digit is filled up with F, as telephone signalling does.
+    packed = bytes.fromhex(digits + "f" * (len(digits) % 2))
+    unique = hashlib.blake2b(b"%d/%d" % (seed, number), digest_size=10 if inbound else 9).digest()
+    mark = _INBOUND if inbound else _OUTBOUND
+    raw = mark + bytes([len(packed)]) + packed + bytes([2, len(unique)]) + unique
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def phone_of(identity: str) -> str | None:
+    """Read the recipient back out of an id; None where it isn't one of these."""
+    try:
+        raw = base64.urlsafe_b64decode(identity + "=" * (-len(identity) % 4))
+        packed = raw[3 : 3 + raw[2]]
+    except (ValueError, IndexError):
+        return None
+    digits = packed.hex().rstrip("f")
+    is_whole = raw[1:2] == b"\x11" and len(packed) == raw[2]
+    return f"+{digits}" if is_whole and digits.isdecimal() else None
+
 
 Kind: TypeAlias = Literal[
     "template", "text", "location", "contacts", "media", "interactive", "location_request"
@@ -210,3 +298,92 @@ class MediaStore:
         """Forget every file."""
         self._files.clear()
         self._size = 0
+
+
+RefusedPhones: TypeAlias = Collection[str] | Callable[[str], bool]
+
+
+def ends_in_zeros(phone: str) -> bool:
+    """The default of `refused_phones`: a number that ends in seven zeros is "not on WhatsApp"."""
+    return phone.endswith("0000000")
+
+
+class Store:
+    """Everything that one sandbox has received. Safe to read from another thread than the server's."""
+
+    accepted: int
+
+    def __init__(
+        self,
+        account: Account,
+        *,
+        clock: Callable[[], float],
+        seed: int,
+        keep: int | None,
+        refused_phones: RefusedPhones,
+        strict_bulk: bool,
+        announce: Callable[[ReceivedMessage], None],
+    ) -> None:
+        self.account = account
+        self.strict_bulk = strict_bulk
+        self.media: MediaStore = MediaStore()
+        self._clock = clock
+        self._seed = seed
+        self._refused_phones = refused_phones
+        self._announce = announce
+        self._messages: deque[ReceivedMessage] = deque(maxlen=keep)
+        self._reads: deque[ReceivedRead] = deque(maxlen=keep)
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was received and begin the ids anew."""
+        with self._lock:
+            self.accepted = 0
+            self._random = Random(self._seed)  # noqa: S311 - ids that a test can repeat, no secrets
+            self._messages.clear()
+            self._reads.clear()
+            self.media.clear()
+
+    def is_refused(self, phone: str) -> bool:
+        """Whether the sandbox says that this number isn't on WhatsApp."""
+        refused = self._refused_phones
+        return refused(phone) if callable(refused) else phone in refused
+
+    def take(self, phone: str, kind: Kind, integration_id: int, **content: Any) -> ReceivedMessage:
+        """Accept one message for one recipient."""
+        with self._lock:
+            self.accepted += 1
+            identity = message_id(phone, self._seed, self.accepted)
+            message = ReceivedMessage(phone, kind, identity, integration_id, self._clock(), **content)
+            self._messages.append(message)
+        self._announce(message)
+        return message
+
+    def take_read(self, phone: str, message_ids: Iterable[str], integration_id: int) -> None:
+        """Note that messages were marked as read."""
+        with self._lock:
+            self._reads.append(ReceivedRead(phone, tuple(message_ids), integration_id, self._clock()))
+
+    def keep_media(self, upload: Upload, integration_id: int) -> StoredMedia:
+        """Keep an uploaded file under a new media id."""
+        identity = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        media = StoredMedia(identity, integration_id, upload.name, upload.content_type, upload.content)
+        with self._lock:
+            self.media.put(media)
+        return media
+
+    def messages(self) -> list[ReceivedMessage]:
+        """Copy the record of messages, oldest first."""
+        with self._lock:
+            return list(self._messages)
+
+    def reads(self) -> list[ReceivedRead]:
+        """Copy the record of read receipts, oldest first."""
+        with self._lock:
+            return list(self._reads)
+
+
+def files_of(*uploads: Upload | None) -> tuple[ReceivedFile, ...]:
+    """Describe the uploads that are there."""
+    return tuple(ReceivedFile.of(upload) for upload in uploads if upload is not None)

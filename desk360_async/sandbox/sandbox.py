@@ -8,26 +8,25 @@ from typing import Any
 
 from starlette.routing import Mount, Router
 
-from desk360_async.sandbox.account import Account
+from desk360_async.sandbox.account import Account, demo_account
 from desk360_async.sandbox.app import Api
-from desk360_async.sandbox.bodies import MAX_BODY
 from desk360_async.sandbox.control import control_routes
 from desk360_async.sandbox.delivery import Sleep, sleep
-from desk360_async.sandbox.demo_account import demo_account
 from desk360_async.sandbox.faults import Faults
+from desk360_async.sandbox.forms import MAX_BODY
 from desk360_async.sandbox.records import (
     MediaStore,
     ReceivedMessage,
     ReceivedRead,
     ReceivedRequest,
+    RefusedPhones,
     RequestLog,
+    Store,
+    ends_in_zeros,
 )
 from desk360_async.sandbox.server import RunningServer, serve, serve_in_thread
-from desk360_async.sandbox.store import RefusedPhones, Store, ends_in_zeros
-from desk360_async.sandbox.targets import WebhookTarget
-from desk360_async.sandbox.throttle import Throttle
-from desk360_async.sandbox.webhooks import Webhooks
-from desk360_async.sandbox.windows import WindowRule
+from desk360_async.sandbox.throttle import Throttle, WindowRule
+from desk360_async.sandbox.webhooks import Webhooks, WebhookTarget
 
 
 def _digits(phone: str) -> str:

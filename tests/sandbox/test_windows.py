@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from desk360_async.sandbox.windows import (
+from desk360_async.sandbox.throttle import (
     WINDOWS,
     AlignedWindow,
     FirstHitWindow,
