@@ -27,6 +27,7 @@ from desk360_async._rate_limits import (
     check_wish,
     wait_too_long,
 )
+from desk360_async._sqlite import FileBusy
 from desk360_async._token_file import TokenFile
 
 __all__ = ["HostLimiter"]
@@ -36,6 +37,8 @@ _FRESH = 1.0
 _REPEAT = 0.8
 # How soon to look again after standing back for another process, which can't tell us when it is done.
 _STAND_BACK = 0.2
+# How soon to look again while another process holds the file's lock.
+_LOCKED_PAUSE = 0.02
 
 
 @define
@@ -146,7 +149,11 @@ class HostLimiter:
         found: list[Token] = []
         try:
             while True:
-                look = await _threads.run(self._look, lane, since, found)
+                try:
+                    look = await _threads.run(self._look, lane, since, found)
+                except FileBusy:
+                    look = _Look(None, 0.0, _threads.monotonic())
+                    look.again_at = look.now + _LOCKED_PAUSE
                 if look.token is not None:
                     return TokenPermit(self._ended, *look.token)
                 if max_wait is not None and look.again_at > since + max_wait:
@@ -195,7 +202,7 @@ class HostLimiter:
                         bucket.lost(at, token)
                     else:
                         bucket.unused(token)
-            except ConfigurationError:
+            except (ConfigurationError, FileBusy):
                 return  # the token comes back at its pessimistic time
 
         try:

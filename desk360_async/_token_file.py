@@ -6,7 +6,6 @@ transaction. Here lives how the rows are kept and by which clock, nothing about 
 
 import os
 import sqlite3
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -18,6 +17,7 @@ from attrs import evolve
 from desk360_async import _threads
 from desk360_async._bucket import GRACE, Bucket
 from desk360_async._errors import ConfigurationError
+from desk360_async._sqlite import SQLiteFile
 
 __all__ = ["TokenFile"]
 
@@ -35,13 +35,6 @@ _WRITE = f"INSERT OR REPLACE INTO state VALUES (1, {', '.join('?' * len(_FIELDS)
 
 _Row = tuple[int, float, int | None]
 
-# Seconds to wait for other processes' transactions, which take less than a millisecond each.
-_LOCK_TIMEOUT = 10.0
-
-# Connections that a child process got from its parent. It mustn't use them, nor even close them, which
-# would break the parent's locks (sqlite.org/howtocorrupt.html, 2.6).
-_orphans: list[sqlite3.Connection] = []
-
 
 def _boot_id() -> str:
     """Tell this run of the machine from others; the monotonic clock begins anew with each."""
@@ -57,60 +50,48 @@ class TokenFile:
     """A bucket's state in a file; opened at the first transaction, by each process on its own."""
 
     def __init__(self, path: str | os.PathLike[str], fresh: Callable[[], Bucket]) -> None:
-        self.path = Path(path)
+        self._file = SQLiteFile(
+            path,
+            name="HostLimiter's file",
+            # Several users may share one limit, and no phone is in the file.
+            mode=None,
+            # After a power cut the period of the lost commits is over.
+            synchronous="NORMAL",
+            prepare=_make_tables,
+        )
         self._fresh = fresh
         self._boot = _boot_id()
-        self._mutex = threading.Lock()
-        self._process = 0
-        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def path(self) -> Path:
+        """Return the file's path."""
+        return self._file.path
 
     @contextmanager
     def transaction(self) -> Generator[tuple[sqlite3.Connection, Bucket, float]]:
         """Yield the state and the time, and write what was done to it; other processes wait meanwhile.
 
         Raises:
+            FileBusy: another process holds the file's lock.
             ConfigurationError: the file can't be used.
         """
-        with self._mutex:
-            try:
-                db = self._open()
-                with db:
-                    db.execute("BEGIN IMMEDIATE")
-                    # Only now: waiting for the lock took its time.
-                    now = _threads.monotonic()
-                    bucket, rows = self._load(db, now)
-                    yield db, bucket, now
-                    self._save(db, bucket, rows, now)
-            except (sqlite3.Error, OSError) as error:
-                message = (
-                    f"HostLimiter can't use {self.path} ({error}); give the path of a file on a local disk"
-                )
-                raise ConfigurationError(message) from error
+        try:
+            with self._file.transaction() as db:
+                # Only now: waiting for the lock took its time.
+                now = _threads.monotonic()
+                bucket, rows = self._load(db, now)
+                yield db, bucket, now
+                self._save(db, bucket, rows, now)
+        except (sqlite3.Error, OSError) as error:
+            raise ConfigurationError(self._file.explain(error)) from error
 
     def close(self) -> None:
         """Close the file; the next transaction opens it again."""
-        with self._mutex:
-            if self._connection is not None and self._process == os.getpid():
-                self._connection.close()
-            self._connection = None
+        self._file.close()
 
     def __del__(self) -> None:
         # A limiter lives as long as its program, and nobody closes it; sqlite3 would warn of that.
         self.close()
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is not None:
-            if self._process == os.getpid():
-                return self._connection
-            _orphans.append(self._connection)
-        # Our own mutex keeps the threads apart.
-        db = sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
-        self._connection, self._process = db, os.getpid()
-        db.execute("PRAGMA journal_mode = WAL")
-        # What a power cut takes away is older than a period when the machine is up again.
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(_SCHEMA)
-        return db
 
     def _load(self, db: sqlite3.Connection, now: float) -> tuple[Bucket, list[_Row]]:
         """Read the state as of now; and the tokens' rows, by what is in them."""
@@ -155,3 +136,7 @@ class TokenFile:
             # Nothing learned: whoever is started with another limit is to have that.
             values["limit"] = None
         db.execute(_WRITE, (*values.values(), self._boot, now, time.time()))
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    db.executescript(_SCHEMA)

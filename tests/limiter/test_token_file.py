@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from desk360_async import ConfigurationError, HostLimiter, RateLimitWaitTooLong, _token_file
+from desk360_async import ConfigurationError, HostLimiter, RateLimitWaitTooLong, _sqlite, _token_file
 from tests.limiter.virtual import run
 
 
@@ -123,12 +123,12 @@ def test_a_child_process_leaves_its_parents_connection_alone(
     file = make()._file
     with file.transaction() as (parents, *_):
         pass
-    monkeypatch.setattr(_token_file, "os", SimpleNamespace(getpid=lambda: -1))
+    monkeypatch.setattr("desk360_async._sqlite.os.getpid", lambda: -1)
     with file.transaction() as (childs, *_):
         assert childs is not parents
     file.close()
     assert parents.execute("SELECT count(*) FROM state").fetchone() == (1,)
-    _token_file._orphans.pop().close()
+    _sqlite._orphans.pop().close()
 
 
 @pytest.mark.real

@@ -1,0 +1,528 @@
+"""A private SQLite file: its name, mode, durability, transactions, and the thread in which it is used.
+
+The ledger, the inbox, the send log, the customers and the limiter's file open their files here. The tables
+and the SQL belong to them. A method that takes the connection is moved to a thread by `reads` or `writes`.
+"""
+
+import os
+import sqlite3
+import stat
+import sys
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial, wraps
+from pathlib import Path
+from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar
+
+import anyio
+from anyio.lowlevel import RunVar
+
+from desk360_async import _threads
+from desk360_async._errors import ConfigurationError, Desk360Error
+
+__all__ = [
+    "PRIVATE",
+    "FileBusy",
+    "HasFile",
+    "SQLiteFile",
+    "create",
+    "is_busy",
+    "network_file_system",
+    "reads",
+    "require_version",
+    "snapshot",
+    "transaction",
+    "writes",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PRIVATE = 0o600
+# RETURNING came with SQLite 3.35 (sqlite.org/releaselog/3_35_0.html); RHEL 9 and Debian 11 have 3.34.1.
+OLDEST = (3, 35, 0)
+# Seconds that a thread waits for another process's lock. The rest of the wait is the coroutine's, which
+# deadlines and cancellation reach.
+BUSY_IN_THREAD = 0.05
+_PAUSE = 0.02
+_ADVICE = "; give the path of a file on a local disk"
+_FULL = {"FULL": 2, "NORMAL": 1}
+# SQLite's document on WAL excludes them: their locks or their fsync can't be trusted.
+NETWORK_FILE_SYSTEMS = frozenset(
+    ["nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "afs", "afpfs", "9p", "ceph", "glusterfs"]
+    + ["lustre", "beegfs", "ncpfs", "davfs", "webdav"]
+    + [f"fuse.{name}" for name in ("sshfs", "glusterfs", "s3fs", "rclone", "ceph", "davfs2")]
+)
+
+
+class FileBusy(Exception):
+    """Another connection holds the file's lock; the same call may succeed later."""
+
+
+class SQLiteFile:
+    """One connection to a SQLite file, used by one thread at a time.
+
+    The file opens at its first use, by each process anew: a forked child neither uses nor closes the
+    connection of its parent, which would break the parent's locks (sqlite.org/howtocorrupt.html, 2.6).
+
+    Args:
+        path: the file; made if it is missing.
+        name: the file's name in messages, such as "the ledger".
+        error: the class of the errors that `run` raises.
+        mode: the mode of a new file; a wider one is narrowed where `mode` is `PRIVATE`. None: the umask's.
+        synchronous: "FULL" survives a power cut, "NORMAL" may lose the last commits in one.
+        busy: seconds that `run` waits for another process's lock.
+        exclusive: keep SQLite's lock until the file is closed, so that no other process can open it.
+        memory: allow ":memory:" as the path, a store that ends with the process.
+        prepare: called with each new connection, in a transaction's place: it makes or migrates the tables.
+
+    Raises:
+        ConfigurationError: the path is empty, or ":memory:" without `memory`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str,
+        error: type[Desk360Error] = ConfigurationError,
+        mode: int | None = PRIVATE,
+        synchronous: Literal["FULL", "NORMAL"] = "FULL",
+        busy: float = 10.0,
+        exclusive: bool = False,
+        memory: bool = False,
+        prepare: Callable[[sqlite3.Connection], None] = lambda _: None,
+    ) -> None:
+        self.in_memory = os.fspath(path) == ":memory:"
+        if not os.fspath(path) or (self.in_memory and not memory):
+            message = f"{name} needs a file's path, not {os.fspath(path)!r}: it has to outlive the process"
+            raise ConfigurationError(message)
+        self.path = Path(path)
+        self.name = name
+        self.mode = mode
+        self._error = error
+        self._synchronous = synchronous
+        self._busy = busy
+        self._exclusive = exclusive
+        self._prepare = prepare
+        self._mutex = threading.Lock()
+        self._turn: RunVar[anyio.Lock] = RunVar("desk360_async_file_turn")
+        self._process = 0
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        _files.add(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}>"
+
+    async def run(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `work` with the connection in a worker thread; its transactions are its own.
+
+        Raises:
+            Desk360Error: of the class `error`; SQLite failed, or the file stayed locked for `busy` seconds.
+        """
+        return await self._patiently(self._alone, work, *args, **kwargs)
+
+    async def read(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `work` with the connection in a worker thread, on one snapshot of the file.
+
+        Raises:
+            Desk360Error: of the class `error`; SQLite failed, or the file stayed locked for `busy` seconds.
+        """
+        return await self._patiently(self.snapshot, work, *args, **kwargs)
+
+    async def write(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `work` with the connection in a worker thread, in one transaction that commits.
+
+        Raises:
+            Desk360Error: of the class `error`; SQLite failed, or the file stayed locked for `busy` seconds.
+        """
+        return await self._patiently(self.transaction, work, *args, **kwargs)
+
+    async def _patiently(
+        self,
+        begin: Callable[[], AbstractContextManager[sqlite3.Connection]],
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        def once() -> T:
+            with begin() as connection:
+                return work(connection, *args, **kwargs)
+
+        deadline = anyio.current_time() + self._busy
+        async with self._lock():
+            while True:
+                try:
+                    return await _threads.run(once)
+                except FileBusy as busy:
+                    if anyio.current_time() >= deadline:
+                        raise self._error(self.explain(busy)) from busy
+                except (sqlite3.Error, OSError) as error:
+                    raise self._error(self.explain(error)) from error
+                await anyio.sleep(_PAUSE)
+
+    def _lock(self) -> anyio.Lock:
+        # Tasks queue here and not in the threads, of which there are 40.
+        try:
+            return self._turn.get()
+        except LookupError:
+            self._turn.set(lock := anyio.Lock(fast_acquire=True))
+            return lock
+
+    @contextmanager
+    def _alone(self) -> Generator[sqlite3.Connection]:
+        with self._mutex:
+            yield self._open()
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """Yield the connection, and commit the block's writes, all or none; for a worker thread.
+
+        Raises:
+            FileBusy: another process writes; the block has not run.
+        """
+        with self._mutex:
+            connection = self._open()
+            with transaction(connection):
+                yield connection
+
+    @contextmanager
+    def snapshot(self) -> Generator[sqlite3.Connection]:
+        """Yield the connection for reads of one moment; for a worker thread.
+
+        Raises:
+            FileBusy: another process has the file for itself.
+        """
+        with self._mutex:
+            connection = self._open()
+            try:
+                with snapshot(connection):
+                    yield connection
+            except sqlite3.OperationalError as error:
+                if is_busy(error):
+                    raise FileBusy(str(error)) from error
+                raise
+
+    def open(self) -> None:
+        """Open the file now, in the calling thread; it stays open until `close`.
+
+        Raises:
+            FileBusy: another process has the file for itself.
+        """
+        with self._mutex:
+            self._open()
+
+    def close(self) -> None:
+        """Close the connection; safe to repeat. The next use opens the file again."""
+        with self._mutex:
+            self._drop()
+
+    def displaced(self) -> str | None:
+        """Return why the path is no longer the opened file alone, or None; one `stat`, no lock.
+
+        A file that was deleted, replaced or linked a second time no longer is what other processes see.
+        """
+        if self.in_memory or self._identity is None:
+            return None
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            return f"{self.path} is gone ({error.strerror})"
+        if (found.st_dev, found.st_ino) != self._identity:
+            return f"{self.path} was replaced by another file"
+        return _linked(self.path, found)
+
+    def explain(self, error: Exception) -> str:
+        """Return a message that names the file, the cause and the fix."""
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = None if code is None else code & 0xFF
+        place = f"{self.name} {self.path}"
+        if isinstance(error, FileBusy):
+            return (
+                f"{place} stayed locked for {self._busy:g} s; end the other process's transaction "
+                "(a stopped process or a database browser may hold it)"
+            )
+        if primary == sqlite3.SQLITE_FULL:
+            return f"{place} can't be written: the disk is full; free space on it"
+        denied = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN)
+        if primary in denied or isinstance(error, PermissionError):
+            return f"{place} can't be used ({error}){self._rights()}"
+        if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return f"{place} is no SQLite database, or is damaged ({error}){_ADVICE}"
+        return f"{place} can't be used ({error}){_ADVICE}"
+
+    def _rights(self) -> str:
+        """Return whose file this is and how this process may use it, where another user owns it."""
+        try:
+            owner = self.path.stat()
+        except OSError:
+            return "; give the path of a file on a local disk, in a folder where this process may make files"
+        if os.name != "posix" or (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
+            return _ADVICE
+        whose = f": {_user(owner.st_uid)} owns it, mode {stat.S_IMODE(owner.st_mode):04o}"
+        if self.mode == PRIVATE:
+            return f"{whose}; run as that user, since the file is private"
+        return (
+            f"{whose}, and this process runs as {_user(os.geteuid())}. Put both in one group GROUP: "
+            f"chgrp GROUP {self.path}* {self.path.parent}; chmod g+rw {self.path}*; "
+            f"chmod g+rwx {self.path.parent}"
+        )
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None:
+            if self._process == os.getpid():
+                return self._connection
+            _orphans.append(self._connection)
+            self._connection = None
+        require_version(self.name)
+        try:
+            self._connection, self._process = self._connect(), os.getpid()
+            self._settle(self._connection)
+        except BaseException as error:
+            self._drop()
+            if isinstance(error, sqlite3.OperationalError) and is_busy(error):
+                raise FileBusy(str(error)) from error
+            raise
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self.in_memory:
+            found = create(self.path, self.mode)
+            if problem := _linked(self.path, found):
+                raise self._error(problem)
+            self._identity = (found.st_dev, found.st_ino)
+        # Threads take turns by the mutex.
+        return sqlite3.connect(
+            ":memory:" if self.in_memory else self.path,
+            timeout=BUSY_IN_THREAD,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        if self._exclusive:
+            # Before the journal's mode: SQLite then holds the lock until the close, or the process's end.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+        if sys.platform == "darwin":
+            connection.execute("PRAGMA fullfsync = 1")  # its fsync alone doesn't reach the disk
+        wanted = ("memory" if self.in_memory else "wal", _FULL[self._synchronous])
+        if (mode, synchronous) != wanted:
+            message = (
+                f"{self.name} {self.path} can't be made durable here (journal_mode={mode}, "
+                f"synchronous={synchronous}, needed {wanted[0]} and {wanted[1]}); put it on a local disk"
+            )
+            raise self._error(message)
+        self._prepare(connection)
+
+    def _drop(self) -> None:
+        connection, self._connection, self._identity = self._connection, None, None
+        if connection is not None and self._process == os.getpid():
+            with suppress(sqlite3.Error):
+                connection.close()
+        elif connection is not None:
+            _orphans.append(connection)
+
+
+# Open files, whose mutexes a fork takes: a thread that holds one doesn't exist in the child, where the
+# mutex would stay taken. It also keeps SQLite's own mutexes free at that moment.
+_files: "weakref.WeakSet[SQLiteFile]" = weakref.WeakSet()
+# Connections of a parent process: closing them in the child would break the parent's locks.
+_orphans: list[sqlite3.Connection] = []
+_held: list[threading.Lock] = []
+_FORK_PATIENCE = 5.0  # seconds; a transaction takes milliseconds
+
+
+def _before_fork() -> None:
+    mutexes = [file._mutex for file in list(_files)]
+    _held[:] = [mutex for mutex in mutexes if mutex.acquire(timeout=_FORK_PATIENCE)]
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    _held.clear()
+    for file in list(_files):
+        file._mutex = threading.Lock()
+        file._turn = RunVar("desk360_async_file_turn")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
+
+
+class HasFile(Protocol):
+    """An object whose methods `reads` and `writes` move to the thread of its file."""
+
+    @property
+    def file(self) -> SQLiteFile:
+        """Return the file that the methods use."""
+        ...
+
+
+S = TypeVar("S", bound=HasFile)
+
+
+def reads(
+    work: Callable[Concatenate[S, sqlite3.Connection, P], T],
+) -> Callable[Concatenate[S, P], Awaitable[T]]:
+    """Move a method to a thread, with the connection as its first argument and one snapshot of the file."""
+
+    @wraps(work)
+    async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.file.read(partial(work, self), *args, **kwargs)
+
+    return method
+
+
+def writes(
+    work: Callable[Concatenate[S, sqlite3.Connection, P], T],
+) -> Callable[Concatenate[S, P], Awaitable[T]]:
+    """Move a method to a thread, with the connection as its first argument, in one transaction."""
+
+    @wraps(work)
+    async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.file.write(partial(work, self), *args, **kwargs)
+
+    return method
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Generator[None]:
+    """Commit the block's writes, all or none.
+
+    Raises:
+        FileBusy: another process writes; the block has not run.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if is_busy(error):
+            raise FileBusy(str(error)) from error
+        raise
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Generator[None]:
+    """Let the block's reads be of one moment, though other processes write meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")  # the block wrote nothing
+
+
+def is_busy(error: BaseException) -> bool:
+    """Return whether SQLite failed because another connection holds a lock."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def require_version(name: str) -> None:
+    """Refuse a SQLite that is too old for our SQL.
+
+    Raises:
+        ConfigurationError: this Python's SQLite is older than 3.35.
+    """
+    if sqlite3.sqlite_version_info < OLDEST:
+        message = (
+            f"{name} needs SQLite 3.35 or later, and this Python uses {sqlite3.sqlite_version}; use a Python "
+            "that brings its own SQLite (python.org, uv, conda), or upgrade libsqlite3"
+        )
+        raise ConfigurationError(message)
+
+
+def create(path: Path, mode: int | None = PRIVATE) -> os.stat_result:
+    """Make the file if it is missing, and return its stat.
+
+    A file that exists isn't opened: closing it again would drop the locks that this process holds on it.
+    SQLite gives its -wal and -shm files the mode of the database.
+
+    Args:
+        path: the file.
+        mode: the mode of a new file; `PRIVATE` also narrows the mode of an old one. None: the umask's.
+    """
+    with suppress(FileExistsError):
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        os.close(os.open(path, flags, 0o666 if mode is None else mode))
+        if mode is not None and mode != PRIVATE:
+            path.chmod(mode)  # the umask may have narrowed it
+    found = path.stat()
+    if mode == PRIVATE and os.name == "posix" and stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+        path.chmod(PRIVATE)
+        found = path.stat()
+    return found
+
+
+def _linked(path: Path, found: os.stat_result) -> str | None:
+    # SQLite's lock and WAL go by the name, so that two names are two databases in one file
+    # (sqlite.org/howtocorrupt.html, 2.5).
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+        return f"{path} has {found.st_nlink} names (hard links); remove the others, or copy the file"
+    return None
+
+
+def _user(number: int) -> str:
+    try:
+        import pwd
+
+        return f"{pwd.getpwuid(number).pw_name} (uid {number})"
+    except (ImportError, KeyError):
+        return f"uid {number}"
+
+
+def network_file_system(path: Path, mounts: Iterable[str] | None = None) -> str | None:
+    """Return the kind of network file system on which the file lies, such as "nfs4", or None.
+
+    Args:
+        path: the file; its folder decides.
+        mounts: the lines of `/proc/self/mounts`; None reads them. Without that file the result is None.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mounts").read_text(errors="replace").splitlines()
+        except OSError:
+            return None
+    folder = path.resolve().parent
+    best, kind = -1, ""
+    for line in mounts:
+        _, place, name, *_ = line.split(" ")
+        place = place.replace("\\040", " ")
+        if folder.is_relative_to(place) and len(place) >= best:
+            best, kind = len(place), name
+    return kind if kind in NETWORK_FILE_SYSTEMS else None
