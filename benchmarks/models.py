@@ -15,7 +15,7 @@ from attrs import frozen
 from cattrs.preconf.json import make_converter
 
 from benchmarks.side_by_side import compare
-from desk360_async import Template, _codec, _wire
+from desk360_async import Template, _json, _wire
 from desk360_async._calls import Answered
 from desk360_async.sandbox import demo_account
 
@@ -106,12 +106,12 @@ async def main() -> None:
         t.translations[0].body for t in plain.loads(body, list[PlainTemplate])
     ]
     assert all(isinstance(t, Template) for t in call.read(call, answered))
-    fast = _codec._fast_loads
+    fast = _json._fast_loads
     for name, loads in (("orjson", fast), ("stdlib", None)):
         if name == "stdlib" or fast is not None:
-            _codec._fast_loads = loads
+            _json._fast_loads = loads
             await compare(f"P4  {name},", {"ours": ours, "cattrs": theirs}, calls=CALLS, rounds=15)
-    _codec._fast_loads = fast
+    _json._fast_loads = fast
 
 
 if __name__ == "__main__":

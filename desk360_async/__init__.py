@@ -10,14 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._attachments import Attachment
-    from ._catalog import (
-        Choice,
-        Integration,
-        SupportedLanguage,
-        Template,
-        TemplateVariable,
-        Translation,
-    )
     from ._client import AsyncDesk360
     from ._downloads import MediaStream
     from ._errors import (
@@ -51,17 +43,6 @@ if TYPE_CHECKING:
         TokenBucket,
     )
     from ._messages import (
-        ContactsMessage,
-        InteractiveMessage,
-        LocationMessage,
-        LocationRequestMessage,
-        MediaMessage,
-        Message,
-        TemplateBatch,
-        TemplateMessage,
-        TextMessage,
-    )
-    from ._parts import (
         Button,
         Contact,
         ContactAddress,
@@ -69,11 +50,20 @@ if TYPE_CHECKING:
         ContactName,
         ContactOrganization,
         ContactPhone,
+        ContactsMessage,
         ContactUrl,
         DocumentHeader,
         ImageHeader,
+        InteractiveMessage,
         Location,
+        LocationMessage,
+        LocationRequestMessage,
+        MediaMessage,
+        Message,
+        TemplateBatch,
+        TemplateMessage,
         TextHeader,
+        TextMessage,
         VideoHeader,
     )
     from ._redaction import redact_logs
@@ -94,6 +84,14 @@ if TYPE_CHECKING:
     from ._settings import (
         RetryPolicy,
         Timeouts,
+    )
+    from ._templates import (
+        Choice,
+        Integration,
+        SupportedLanguage,
+        Template,
+        TemplateVariable,
+        Translation,
     )
     from ._version import __version__
 
@@ -175,7 +173,6 @@ __all__ = [
 # what stays unused.
 _HOMES = {
     "_attachments": "Attachment",
-    "_catalog": "Choice Integration SupportedLanguage Template TemplateVariable Translation",
     "_client": "AsyncDesk360",
     "_downloads": "MediaStream",
     "_errors": (
@@ -188,17 +185,16 @@ _HOMES = {
     "_http": "Transport",
     "_limiter": "Lane Permit RateLimitStatus RateLimiter TokenBucket",
     "_messages": (
-        "ContactsMessage InteractiveMessage LocationMessage LocationRequestMessage MediaMessage "
-        "Message TemplateBatch TemplateMessage TextMessage"
-    ),
-    "_parts": (
         "Button Contact ContactAddress ContactEmail ContactName ContactOrganization ContactPhone ContactUrl "
-        "DocumentHeader ImageHeader Location TextHeader VideoHeader"
+        "ContactsMessage DocumentHeader ImageHeader InteractiveMessage Location LocationMessage "
+        "LocationRequestMessage MediaMessage Message TemplateBatch TemplateMessage TextHeader TextMessage "
+        "VideoHeader"
     ),
     "_redaction": "redact_logs",
     "_replies": "Answer BulkSent Media Page SendResult Sent SentFile SentMedia",
     "_resources": "Integrations Templates",
     "_settings": "RetryPolicy Timeouts",
+    "_templates": "Choice Integration SupportedLanguage Template TemplateVariable Translation",
     "_version": "__version__",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

@@ -9,11 +9,10 @@ from attrs import frozen
 from ._bucket import Lane
 from ._calls import Call
 from ._errors import ConnectionFailed, Outcome, TimedOut
-from ._evidence import Evidence, Unanswered
+from ._outcomes import Body, Evidence, Reach, Unanswered, verdict
 from ._rate_limits import Permit
 from ._redaction import mask_numbers
 from ._settings import RetryPolicy, Timeouts
-from ._verdict import Body, Reach, verdict
 
 log = logging.getLogger("desk360_async")
 

@@ -25,8 +25,12 @@ from ._http import Transport, check_proxy
 from ._inflate import ENCODINGS
 from ._limiter import Lane, RateLimiter, RateLimitStatus
 from ._messages import (
+    Button,
+    Contact,
     ContactsMessage,
+    Header,
     InteractiveMessage,
+    Location,
     LocationMessage,
     LocationRequestMessage,
     MediaMessage,
@@ -35,7 +39,6 @@ from ._messages import (
     TemplateMessage,
     TextMessage,
 )
-from ._parts import Button, Contact, Header, Location
 from ._replies import Answer, BulkSent, Media, Reply, SendResult, Sent, SentMedia
 from ._resources import Integrations, LookUp, TemplateCache, Templates
 from ._settings import (

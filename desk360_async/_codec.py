@@ -7,7 +7,6 @@ JSON goes out as strict UTF-8, since what PHP can't decode makes every field van
 # pyright: basic
 # Since decoded JSON is Any throughout; mypy --strict checks the rest.
 
-import codecs
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 import attrs
 
+from ._json import as_object, as_rows
 from ._messages import (
     ContactsMessage,
     InteractiveMessage,
@@ -29,18 +29,11 @@ from ._messages import (
     TextMessage,
 )
 
-try:  # the extra `speed`
-    from orjson import loads as _fast_loads
-except ImportError:
-    _fast_loads = None  # type: ignore[assignment]  # the standard library takes over
-
 if TYPE_CHECKING:
     from cattrs import Converter
 
 T = TypeVar("T")
 Structure = Callable[[Any, Any], Any]
-
-MAX_BYTES = 8 * 1024 * 1024  # no JSON answer of this API comes near it (ruling 32a)
 
 
 def warm() -> None:
@@ -226,27 +219,6 @@ def _rows_factory(kind: Any) -> Structure:
     return read
 
 
-def as_rows(value: object) -> list[Any]:
-    """Return what PHP meant as a list: holes closed, one object wrapped, `{"data": …}` opened, no nulls."""
-    while isinstance(value, dict) and isinstance(value.get("data"), list | dict) and "id" not in value:
-        value = value["data"]
-    if isinstance(value, dict):
-        if value and all(key.isascii() and key.isdigit() for key in value):
-            value = list(value.values())  # a PHP list with holes: {"0": …, "2": …}
-        else:
-            value = [value] if value else []
-    if not isinstance(value, list):
-        value = [] if value is None else [value]
-    return [row for row in value if row is not None]
-
-
-def as_object(value: object) -> dict[str, Any]:
-    """Return what PHP meant as an object: its empty one is `[]`; a list of one object is that object."""
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-        value = value[0]
-    return value if isinstance(value, dict) else {}
-
-
 def _int(value: Any, _: Any = None) -> int | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -293,10 +265,6 @@ def _moment(value: Any, _: Any) -> datetime | None:
 # ── JSON ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class UnreadableJSON(ValueError):
-    """The text is no JSON that we read. Private: `_wire` turns it into an `UnexpectedResponse`."""
-
-
 # Made once: `json.dumps` with any option makes an encoder for each call.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -309,72 +277,3 @@ def encode(value: object) -> bytes:
         TypeError: for what JSON can't hold.
     """
     return _encode(value).encode()
-
-
-def _refuse_constant(name: str) -> None:
-    raise UnreadableJSON(f"{name} is no JSON")
-
-
-def decode(body: bytes, content_type: str = "") -> Any:
-    """Return what a JSON text says; a BOM is skipped, a charset honoured (ruling 32a).
-
-    Raises:
-        UnreadableJSON: for broken, too deep or mislabelled text, NaN and Infinity.
-    """
-    if _fast_loads is not None and "charset" not in content_type.lower():
-        try:
-            return _fast_loads(body)
-        except (ValueError, RecursionError):
-            pass  # the slow way decides, so that the extra changes no answer's meaning
-    try:
-        return json.loads(_decode_text(body, content_type), parse_constant=_refuse_constant)
-    except RecursionError:
-        raise UnreadableJSON("nested too deeply") from None
-    except ValueError as error:
-        raise UnreadableJSON(str(error)) from None
-
-
-_CHARSET = re.compile(
-    r"(us-)?ascii|utf[-_]?(8|16|32)([-_]?[bl]e)?|latin-?1|(iso[-_]?|windows-?|cp|koi8-|gb|big|euc-|shift_)[a-z0-9_-]+",
-    re.IGNORECASE,
-)
-
-
-def _decode_text(body: bytes, content_type: str, errors: str = "strict") -> str:
-    if body.startswith(codecs.BOM_UTF8):
-        return body[3:].decode(errors=errors)
-    found = re.search(r"charset=\"?([A-Za-z0-9._-]{1,40})", content_type, re.IGNORECASE)
-    name = found[1] if found else "utf-8"
-    # Python knows codecs that are no charsets; some take time that grows with the square of the text.
-    if not _CHARSET.fullmatch(name):
-        raise UnreadableJSON("unknown charset")
-    try:
-        return body.decode(name, errors)
-    except LookupError:
-        raise UnreadableJSON("unknown charset") from None
-
-
-def shown_text(body: bytes, content_type: str) -> str:
-    """Return what people see of any body: in its charset where that is known, and never an error."""
-    try:
-        return _decode_text(body, content_type, "replace")
-    except ValueError:
-        return body.decode("utf-8", "replace")
-
-
-def understand(body: bytes, content_type: str = "") -> Any:
-    """Return what a body says, with or without a PHP warning in front of its JSON (ruling 32a).
-
-    Raises:
-        UnreadableJSON: if there is no JSON in it, neither at its start nor at that of a line.
-    """
-    try:
-        return decode(body, content_type)
-    except UnreadableJSON:
-        pass
-    for start in [m.start() for m in re.finditer(rb"^[\[{]", body, re.MULTILINE)][:4]:
-        try:
-            return decode(body[start:], content_type)
-        except UnreadableJSON:
-            continue
-    raise UnreadableJSON("no JSON in it")

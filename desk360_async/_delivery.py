@@ -25,15 +25,13 @@ from ._attempts import (
 from ._brake import Brake
 from ._calls import Answered, Call
 from ._errors import ClientStateError, Desk360Error
-from ._evidence import Evidence, Unanswered
 from ._headers import refusal_wait
 from ._http import Http, Opened, Request, Transport, own_transport
 from ._limiter import Permit, RateLimiter, default_limiter
+from ._outcomes import Again, Evidence, Reach, Unanswered, Verdict, verdict
 from ._redaction import key_pieces, masked_headers, without
-from ._refusals import error_from
 from ._settings import RetryPolicy
-from ._verdict import Again, Reach, Verdict, verdict
-from ._wire import read
+from ._wire import error_from, read
 
 if TYPE_CHECKING:
     from ._uploads import Measures

@@ -17,16 +17,15 @@ import anyio
 from . import _threads
 from ._attempts import Options, Patience, connection_error
 from ._calls import Answered, Call
-from ._codec import UnreadableJSON, as_object, decode
 from ._delivery import Delivery
 from ._errors import ClientStateError, Desk360Error, InvalidMessage, UnexpectedResponse
-from ._evidence import Unanswered
 from ._http import Opened, Request
+from ._json import UnreadableJSON, as_object, decode
+from ._outcomes import Unanswered, verdict
 from ._places import Part, name_of, place_for, settled_name, spelled
-from ._refusals import error_from, says_error
 from ._replies import Media
 from ._settings import is_loopback
-from ._verdict import verdict
+from ._wire import error_from, says_error
 from ._wire import read as read_reply
 
 MOST_HOPS = 5

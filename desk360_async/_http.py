@@ -18,11 +18,11 @@ import httpx
 
 from . import _threads
 from ._calls import Answered
-from ._codec import MAX_BYTES, warm
+from ._codec import warm
 from ._errors import ConfigurationError, InvalidMessage
-from ._evidence import Evidence, Unanswered, orphans
 from ._inflate import Inflater, Undecodable
-from ._verdict import Reach
+from ._json import MAX_BYTES
+from ._outcomes import Evidence, Reach, Unanswered, orphans
 
 if TYPE_CHECKING:
     from ._uploads import Upload

@@ -27,8 +27,8 @@ from ._replies import Page
 from ._wire import integrations_call, stuck, templates_call
 
 if TYPE_CHECKING:
-    from ._catalog import Integration, Template, Translation
     from ._client import AsyncDesk360
+    from ._templates import Integration, Template, Translation
 
 T = TypeVar("T")
 
@@ -346,7 +346,7 @@ def _one(known: "tuple[Template, ...]", id_or_name: int | str) -> "Template":
 def _find(templates: "tuple[Template, ...]", id_or_name: int | str) -> "list[Template]":
     if isinstance(id_or_name, int):
         return [template for template in templates if template.id == id_or_name]
-    from ._catalog import matching
+    from ._templates import matching
 
     return matching(templates, id_or_name, lambda template: template.name)
 

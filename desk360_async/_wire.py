@@ -16,14 +16,23 @@ from attrs import evolve
 
 from . import _codec
 from ._calls import Answered, Call
-from ._checks import check_unicode, listed
 from ._errors import (
     APIError,
+    AuthenticationFailed,
     Desk360Error,
     InvalidMessage,
+    NotFound,
     Outcome,
+    PermissionDenied,
+    RateLimited,
+    RequestRefused,
+    ServerError,
     UnexpectedResponse,
+    ValidationFailed,
 )
+from ._headers import retry_after
+from ._json import UnreadableJSON, as_object, as_rows, salvage
+from ._json import text_of as text_in
 from ._messages import (
     ContactsMessage,
     InteractiveMessage,
@@ -37,11 +46,11 @@ from ._messages import (
     attachments_of,
     phones_of,
 )
+from ._outcomes import Body, verdict
 from ._phones import digits_of, parse_phone
 from ._redaction import mask_phones, phones_in
-from ._refusals import api_error, error_from, says_error, text_of
 from ._replies import Answer, BulkSent, Page, Sent, SentFile, SentMedia
-from ._verdict import Body, verdict
+from ._validators import check_unicode, listed
 
 if TYPE_CHECKING:
     from ._forms import Form
@@ -125,14 +134,14 @@ def mark_read_call(to: str, message_ids: Sequence[str], integration_id: int) -> 
 
 def integrations_call(page: int) -> Call:
     """Return the call for one page of "Integrations"."""
-    from ._catalog import Integration  # a web app that only sends never needs it
+    from ._templates import Integration  # a web app that only sends never needs it
 
     return _list_call("/integrations", page, Integration)
 
 
 def templates_call(page: int, integration_id: int) -> Call:
     """Return the call for one page of "WhatsApp Message Templates"."""
-    from ._catalog import Template  # a web app that only sends never needs it
+    from ._templates import Template  # a web app that only sends never needs it
 
     return _list_call(f"/integrations/{integration_id}/conversations/templates", page, Template)
 
@@ -233,7 +242,7 @@ def read(call: Call, answered: Answered) -> Any:
 def read_sent(call: Call, answered: Answered) -> Sent:
     """Read the answer to a send: "message_id"."""
     data = _payload(call, answered)
-    fields = _codec.as_object(data)
+    fields = as_object(data)
     message_id = fields.get("message_id")
     if isinstance(message_id, int) and not isinstance(message_id, bool):
         message_id = str(message_id)
@@ -245,11 +254,11 @@ def read_sent(call: Call, answered: Answered) -> Sent:
 def read_bulk(call: Call, answered: Answered) -> BulkSent:
     """Read the answer to a bulk send: "phones", which alone says who was taken."""
     data = _payload(call, answered)
-    fields = _codec.as_object(data)
+    fields = as_object(data)
     listed_ = fields.get("phones")
     if not isinstance(listed_, list | dict) or (says_error(fields) and not listed_):
         raise _refuse(call, answered, data, "required field missing @ $.phones")
-    rows = (_phone_in(row) for row in _codec.as_rows(listed_))
+    rows = (_phone_in(row) for row in as_rows(listed_))
     phones = tuple(str(phone) for phone in rows if isinstance(phone, str | int))
     taken = {digits_of(phone) for phone in phones}
     return BulkSent(phones, tuple(p for p in call.asked if digits_of(p) not in taken), raw=fields)
@@ -265,14 +274,12 @@ def _phone_in(row: Any) -> Any:
 def read_media(call: Call, answered: Answered) -> SentMedia:
     """Read the answer to a media message: "medias", files grouped by kind."""
     data = _payload(call, answered)
-    fields = _codec.as_object(data)
+    fields = as_object(data)
     groups = fields.get("medias")
     if not isinstance(groups, dict | list) or not groups:
         raise _refuse(call, answered, data, "required field missing @ $.medias")
     named = groups.items() if isinstance(groups, dict) else [(None, groups)]
-    files = [
-        _file(kind, row) for kind, rows in named for row in _codec.as_rows(rows) if isinstance(row, dict)
-    ]
+    files = [_file(kind, row) for kind, rows in named for row in as_rows(rows) if isinstance(row, dict)]
     if not any(file.media_id or file.message_id for file in files):
         raise _refuse(call, answered, data, "required field missing @ $.medias.*.message_id")
     return SentMedia(tuple(files), raw=fields)
@@ -287,11 +294,11 @@ def read_marked(call: Call, answered: Answered) -> tuple[str, ...]:
     if not answered.body.strip() and not answered.damage:
         return call.asked
     data = _payload(call, answered)
-    fields = _codec.as_object(data)
+    fields = as_object(data)
     ids = fields.get("message_ids")
     if ids is None or (says_error(fields) and not ids):
         raise _refuse(call, answered, data, "required field missing @ $.message_ids")
-    return tuple(str(value) for value in _codec.as_rows(ids) if isinstance(value, str | int))
+    return tuple(str(value) for value in as_rows(ids) if isinstance(value, str | int))
 
 
 def read_page(call: Call, answered: Answered, kind: type[Any], number: int) -> "Page[Any]":
@@ -300,7 +307,7 @@ def read_page(call: Call, answered: Answered, kind: type[Any], number: int) -> "
     if (isinstance(data, dict) and says_error(data)) or data is None or not isinstance(data, dict | list):
         raise _refuse(call, answered, data, "a list was expected @ $")
     items = []
-    for index, row in enumerate(_codec.as_rows(data)):
+    for index, row in enumerate(as_rows(data)):
         try:
             items.append(_codec.structure(row, kind))
         except _codec.MissingId:
@@ -333,14 +340,14 @@ def _payload(call: Call, answered: Answered) -> Any:
     if answered.damage or not answered.body.strip():
         return _UNREADABLE
     try:
-        return _codec.understand(answered.body, content_type)
-    except _codec.UnreadableJSON:
+        return salvage(answered.body, content_type)
+    except UnreadableJSON:
         return _UNREADABLE
 
 
 def _refuse(call: Call, answered: Answered, data: Any, problem: str) -> Exception:
     """Return the error for a 2xx that isn't the reply (rulings 25, 26)."""
-    fields = _codec.as_object(data)
+    fields = as_object(data)
     if says_error(fields):
         judged = verdict(answered.status, body=Body.ERROR).outcome
         return api_error(APIError, call, answered, judged if call.has_outcome else None)
@@ -360,6 +367,117 @@ def _refuse(call: Call, answered: Answered, data: Any, problem: str) -> Exceptio
     return UnexpectedResponse(
         message, status=answered.status, body=text, problems=(problem,), outcome=outcome
     )
+
+
+# ── errors ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+BODY_KEPT = 64 * 1024  # characters of an answer that an error keeps
+BODY_READ = 4 * BODY_KEPT  # bytes of it that are looked at: reading megabytes takes ten times their memory
+
+_ERRORS: dict[int, type[APIError]] = {
+    400: ValidationFailed,
+    401: AuthenticationFailed,
+    403: PermissionDenied,
+    404: NotFound,
+    422: ValidationFailed,
+    429: RateLimited,
+}
+_HINTS = {
+    401: "check the API key, and that it belongs to this account",
+    404: "check the ids, and base_url",
+    429: "the limit counts per IP address; others may share it",
+}
+
+
+def says_error(fields: Mapping[str, Any]) -> bool:
+    """Whether a body holds an error; null, false, [] and "" are none (ruling 25)."""
+    error = fields.get("error")
+    return bool(error) and isinstance(error, dict | str)
+
+
+def error_from(call: Call, answered: Answered) -> APIError:
+    """Return the error that an answer is; the status decides its class ("Errors"; ruling 24)."""
+    judged = verdict(answered.status, idempotent=call.idempotent).outcome
+    kind = _ERRORS.get(answered.status)
+    if kind is None:
+        kind = ServerError if judged is Outcome.UNKNOWN else RequestRefused
+    return api_error(kind, call, answered, judged if call.has_outcome else None)
+
+
+def api_error(kind: type[APIError], call: Call, answered: Answered, outcome: Outcome | None) -> APIError:
+    text = text_of(answered)
+    code, message, doc_url, errors = explain(answered)
+
+    def clean(words: str | None) -> str | None:
+        return mask_phones(words, call.phones) if words else None
+
+    return kind(
+        answered.status,
+        code=clean(code),
+        message=clean(message),
+        doc_url=clean(doc_url),
+        body=mask_phones(text, call.phones),
+        headers={name: mask_phones(value, call.phones) for name, value in answered.headers.items()},
+        errors={
+            mask_phones(f, call.phones): [mask_phones(line, call.phones) for line in lines]
+            for f, lines in errors.items()
+        },
+        retry_after=retry_after(answered.headers),
+        outcome=outcome,
+        hint=_HINTS.get(answered.status, ""),
+    )
+
+
+def text_of(answered: Answered) -> str:
+    body = answered.body[:BODY_READ]
+    return text_in(body, answered.headers.get("content-type", ""))[:BODY_KEPT]
+
+
+def explain(answered: Answered) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
+    """Return what an error's body says: code, message, doc_url and Laravel's errors by field.
+
+    The body may be the documented object, a string under `error`, Laravel's own, HTML, or anything; its
+    charset is honoured, and a PHP warning in front of it passed over, as for a success.
+    """
+    try:
+        data = salvage(answered.body[:BODY_READ], answered.headers.get("content-type", ""))
+    except UnreadableJSON:
+        return _glean(text_of(answered))
+    fields = as_object(data)
+    error = fields.get("error")
+    inner = error if isinstance(error, dict) else {}
+    message = (
+        _word(inner.get("message"))
+        or (error if isinstance(error, str) else None)
+        or _word(fields.get("message"))
+    )
+    errors = fields.get("errors") or inner.get("errors")
+    by_field = {str(k): _lines(v) for k, v in errors.items()} if isinstance(errors, dict) else {}
+    code = _word(inner.get("code")) or _word(fields.get("code"))
+    doc_url = _word(inner.get("doc_url")) or _word(fields.get("doc_url"))
+    return code, message or None, doc_url, by_field
+
+
+def _glean(text: str) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
+    # The document's own sample of an error lacks a brace and a comma; live ones may too.
+    if '"code"' not in text and '"message"' not in text:
+        return None, None, None, {}
+    found = (
+        re.search(rf'"{name}"\s*:\s*"([^"\\]{{1,500}})"', text) for name in ("code", "message", "doc_url")
+    )
+    code, message, doc_url = (match[1] if match else None for match in found)
+    return code, message, doc_url, {}
+
+
+def _word(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(value)[:2000] or None
+
+
+def _lines(value: object) -> list[str]:
+    return [line for line in map(_word, value if isinstance(value, list) else [value]) if line]
 
 
 # ── pagination ─────────────────────────────────────────────────────────────────────────────────────────

@@ -31,7 +31,7 @@ from desk360_async import (
     TextMessage,
     UnexpectedResponse,
     ValidationFailed,
-    _codec,
+    _json,
     _wire,
 )
 from desk360_async._attachments import Attachment
@@ -521,7 +521,7 @@ def test_text_is_decoded_as_it_says(
 ) -> None:
     """A BOM is skipped, a charset honoured, a PHP warning passed over; alike with orjson and without."""
     if not fast:
-        monkeypatch.setattr(_codec, "_fast_loads", None)
+        monkeypatch.setattr(_json, "_fast_loads", None)
     assert read("text", body, content_type=kind) == Sent("x")
 
 
@@ -547,7 +547,7 @@ def test_what_cant_be_decoded_is_unreadable(
 ) -> None:
     """Too deep, NaN, wrong or unknown charset; never another exception."""
     if not fast:
-        monkeypatch.setattr(_codec, "_fast_loads", None)
+        monkeypatch.setattr(_json, "_fast_loads", None)
     error = refused("text", body, content_type=kind)
     assert isinstance(error, UnexpectedResponse)
 
@@ -676,7 +676,7 @@ def test_local_variables_show_no_answer(name: str, body: Any, status: int) -> No
     """Some tracebacks print what the frames hold: a body's length is enough."""
     error = refused(name, body, status)
     frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
-    told = repr([frame.locals for frame in frames if frame.filename.endswith(("_wire.py", "_refusals.py"))])
+    told = repr([frame.locals for frame in frames if frame.filename.endswith(("_wire.py", "_wire.py"))])
     assert f"<Answered {status}, " in told
     assert TO[1:] not in told
     assert ID not in told

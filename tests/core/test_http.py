@@ -17,11 +17,11 @@ from desk360_async import (
     ConnectionFailed,
     RetryPolicy,
     TimedOut,
-    _codec,
     _http,
+    _json,
 )
-from desk360_async._evidence import Evidence, orphans
 from desk360_async._http import Request, _Once, own_transport
+from desk360_async._outcomes import Evidence, orphans
 from desk360_async._redaction import Redaction, redact_logs
 from tests.core.stand_ins import ID, KEY, TO, Wire, connect, sent
 
@@ -207,7 +207,7 @@ async def test_a_download_cancelled_while_it_waits_for_a_slot_frees_nothing_it_h
 def test_without_orjson_the_standard_library_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra `speed` is an extra."""
     monkeypatch.setitem(sys.modules, "orjson", None)
-    spec = importlib.util.spec_from_file_location("desk360_async._codec_without_orjson", _codec.__file__)
+    spec = importlib.util.spec_from_file_location("desk360_async._json_without_orjson", _json.__file__)
     assert spec is not None
     assert spec.loader is not None
     plain = importlib.util.module_from_spec(spec)

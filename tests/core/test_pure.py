@@ -16,10 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from desk360_async import ConfigurationError
-from desk360_async._evidence import Evidence
 from desk360_async._http import check_proxy, judge
 from desk360_async._inflate import PIECE, Inflater, Undecodable
-from desk360_async._verdict import Again, Body, Reach, verdict
+from desk360_async._outcomes import Again, Body, Evidence, Reach, verdict
 
 A, N, U = "accepted", "not_sent", "unknown"
 NEVER, ALLOWED, BACKOFF = Again.NEVER, Again.WHEN_ALLOWED, Again.BACKOFF

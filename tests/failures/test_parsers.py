@@ -9,15 +9,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from desk360_async import Desk360Error, Outcome, TemplateBatch, TextMessage
-from desk360_async import _codec as codec
+from desk360_async import Desk360Error, Outcome, TemplateBatch, TextMessage, _codec, _json
 from desk360_async._calls import Answered
 from desk360_async._headers import parse_limit, parse_remaining, refusal_wait, retry_after
 from desk360_async._inflate import PIECE, Inflater, Undecodable
 from desk360_async._redaction import Redaction, mask_phones
-from desk360_async._refusals import error_from, explain
 from desk360_async._wire import (
     call_for,
+    error_from,
+    explain,
     free_call,
     integrations_call,
     mark_read_call,
@@ -107,8 +107,8 @@ def test_error_body(status: int, body: bytes, kind: str) -> None:
 @given(bodies, types)
 def test_json(body: bytes, kind: str) -> None:
     """JSON is read, or refused by one kind of error; behind noise too."""
-    for reader in (lambda: codec.decode(body, kind), lambda: codec.understand(body, kind)):
-        with suppress(codec.UnreadableJSON):
+    for reader in (lambda: _json.decode(body, kind), lambda: _json.salvage(body, kind)):
+        with suppress(_json.UnreadableJSON):
             json.dumps(reader())
 
 
@@ -116,7 +116,7 @@ def test_json(body: bytes, kind: str) -> None:
 def test_strict_json(value: Any) -> None:
     """What goes out is JSON that somebody else reads as the same, or it is refused."""
     try:
-        sent = codec.encode(value)
+        sent = _codec.encode(value)
     except ValueError:
         return
     assert json.loads(sent.decode("utf-8")) == value

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from desk360_async import Outcome
-from desk360_async._verdict import Again, Body, Reach, Verdict, verdict
+from desk360_async._outcomes import Again, Body, Reach, Verdict, verdict
 
 ACCEPTED, NOT_SENT, UNKNOWN = Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.UNKNOWN
 

@@ -26,9 +26,6 @@ else redis.call('ZREM', KEYS[1], ARGV[1]) end
 if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[1] .. ':gate', now + ARGV[3], 'EX', 3600) end"""
 
 
-# ruff: noqa: D102 - the methods are described where the protocols are
-
-
 class RedisPermit:
     def __init__(self, limiter: "RedisLimiter", token: str) -> None:
         self.limiter, self.token = limiter, token

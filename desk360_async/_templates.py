@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from attrs import field, frozen
 
 from ._attachments import Attachment
-from ._checks import shown
 from ._errors import InvalidMessage
 from ._replies import raw_field, tail
+from ._validators import shown
 
 T = TypeVar("T")
 
