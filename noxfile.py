@@ -5,11 +5,18 @@ import re
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import nox
+
+try:
+    import tomllib
+except ModuleNotFoundError:
+    sys.exit(
+        f"desk360-async needs Python 3.11 or later, and this is {sys.version_info[0]}.{sys.version_info[1]}; "
+        "make the environment with a newer one: python3.11 -m venv .venv"
+    )
 
 HERE = Path(__file__).parent
 PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))
@@ -120,10 +127,11 @@ def httpx2(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
+    """Check style and format, and the workflows' permissions and pins."""
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("zizmor", "--offline", "--quiet", ".github")
 
 
 @nox.session
@@ -169,6 +177,9 @@ def build(session: nox.Session) -> None:
         old.unlink()
     session.run("python", "-m", "build", "--outdir", str(folder / "dist"), str(HERE), silent=True)
     (wheel,) = folder.glob("dist/*.whl")
+    for built in folder.glob("dist/*"):  # where a release takes them from
+        (HERE / "dist").mkdir(exist_ok=True)
+        (HERE / "dist" / built.name).write_bytes(built.read_bytes())
     session.chdir(folder)  # out of the checkout, or it would be imported in the wheel's place
     check_bare_wheel(session, folder, wheel)
     check_scratch_project(session, folder, wheel)
@@ -202,6 +213,19 @@ def fresh(session: nox.Session, folder: Path, *requirements: str) -> str:
     python = str(folder / ("Scripts" if os.name == "nt" else "bin") / "python")
     session.run(python, "-m", "pip", "install", "-q", *requirements, external=True)
     return python
+
+
+@nox.session
+def sbom(session: nox.Session) -> None:
+    """Write the CycloneDX bill of materials of the newest wheel in dist/ into sbom/."""
+    session.install(*group("build"))
+    wheel = max(HERE.glob("dist/*.whl"), key=lambda path: path.stat().st_mtime)
+    folder = Path(session.create_tmp()).resolve()
+    python = fresh(session, folder / "installed", str(wheel))
+    (HERE / "sbom").mkdir(exist_ok=True)
+    target = HERE / "sbom" / f"{wheel.stem}.cdx.json"
+    session.run("cyclonedx-py", "environment", "--output-reproducible", "-o", str(target), python)
+    session.log(f"the bill of materials: {target}")
 
 
 @nox.session
