@@ -41,8 +41,7 @@ from desk360_async.webhooks._events import (
 )
 from desk360_async.webhooks._inbox import SQLiteInbox
 from desk360_async.webhooks._parsing import parse
-from desk360_async.webhooks._receiver import WebhookReceiver
-from desk360_async.webhooks._stats import ReceiverStats
+from desk360_async.webhooks._receiver import ReceiverStats, WebhookReceiver
 
 __all__ = [
     "Answer",

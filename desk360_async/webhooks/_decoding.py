@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from desk360_async._errors import InvalidWebhook
-from desk360_async.webhooks._events import shown
+from desk360_async.webhooks._events import excerpt
 
 DEEPEST = 100
 """Levels of nesting; the documented bodies have six. Deeper ones break whoever walks or prints `.raw`."""
@@ -138,5 +138,5 @@ def refused(body: bytes | str, problem: str) -> InvalidWebhook:
     """Return the error for a body, with a short excerpt in which numbers and ids are masked."""
     start = body[:400]
     text = start.decode(errors="replace") if isinstance(start, bytes) else start
-    excerpt = f": {shown(text)}" if text else ""
-    return InvalidWebhook(f"the webhook's body can't be read{excerpt}; {problem}", problems=[problem])
+    quoted = f": {excerpt(text)}" if text else ""
+    return InvalidWebhook(f"the webhook's body can't be read{quoted}; {problem}", problems=[problem])

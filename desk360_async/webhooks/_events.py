@@ -1,10 +1,10 @@
-"""The events: what a webhook tells, as frozen values made for `match`. No parsing, no I/O.
+"""The events of a webhook: frozen values, made for `match`. No parsing, no I/O.
 
-Every field may be missing in what the server sends (rulings 22 and 33 to 38), so the rules are the same all
-over: an id or a sender that isn't there is `""`, everything else that isn't there is None, an empty tuple
-or an empty part. What a field can't express stays in `.raw`, the event's own JSON object.
+The server may leave out every field (rulings 22 and 33 to 38). A missing id or sender is `""`; any other
+missing field is None, an empty tuple or an empty part. `.raw` is the event's own JSON object, with all that
+the fields can't express.
 
-`raw` is part of equality, since it holds what the fields don't, and not of the hash, since a dict has none.
+`raw` is part of equality, since it holds more than the fields. It is no part of the hash: a dict has none.
 The classes have no slots: attrs fills a frozen instance's `__dict__` in a third of the time.
 """
 
@@ -22,24 +22,28 @@ _LONG_TOKEN = re.compile(r"[\w+/=-]{16,}")
 _PHONE_LIKE = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){5,}")
 
 
-def shown(value: object, limit: int = 60) -> str:
-    """Return text as it may stand in a repr, a log or an error: short, numbers and ids masked."""
+def excerpt(value: object, limit: int = 60) -> str:
+    """Return the quoted start of a text for a repr, a log or an error: numbers and ids are masked."""
     text = str(value)[:1000]  # bounds the work that the patterns do on a hostile megabyte
-    text = _LONG_TOKEN.sub(_tail, text)
-    text = _PHONE_LIKE.sub(_tail, text)
+    text = _LONG_TOKEN.sub(_mask_match, text)
+    text = _PHONE_LIKE.sub(_mask_match, text)
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
-def _tail(found: re.Match[str]) -> str:
+def _mask_match(found: re.Match[str]) -> str:
     return mask_phone(found.group())
 
 
-def _shown_or_none(value: object) -> str:
-    return "None" if value is None else shown(value)
+def _repr_words(value: object) -> str:
+    return "None" if value is None else excerpt(value)
 
 
-def _masked(value: str) -> str:
+def _repr_id(value: str) -> str:
     return repr(mask_phone(value)) if value else "''"
+
+
+def _keys(raw: dict[str, Any]) -> str:
+    return f"<keys: {excerpt(', '.join(map(str, raw)))}>"
 
 
 def phone_of(sender: str) -> str | None:
@@ -48,9 +52,18 @@ def phone_of(sender: str) -> str | None:
     return f"+{found[1]}" if found else None
 
 
+def user_id_of(sender: str, raw: dict[str, Any]) -> str | None:
+    """Return the user id of an event's person, or None (ruling 36a)."""
+    for name in ("user_id", "from_user_id"):
+        found = raw.get(name)
+        if found and isinstance(found, str | int):
+            return str(found)
+    return sender if sender and phone_of(sender) is None else None
+
+
 def _words(default: str | None = None) -> Any:
-    # All that a customer can write is masked: a name, a type or a caption may well be a phone number.
-    return field(default=default, repr=_shown_or_none)
+    # A customer writes these texts; a name, a type or a caption may well be a phone number.
+    return field(default=default, repr=_repr_words)
 
 
 @frozen(slots=False, kw_only=True)
@@ -231,8 +244,8 @@ class MessageReceived:
         raw: the event's own JSON object as it came.
     """
 
-    id: str = field(default="", repr=_masked)
-    sender: str = field(default="", repr=_masked)
+    id: str = field(default="", repr=_repr_id)
+    sender: str = field(default="", repr=_repr_id)
     name: str | None = _words()
     sent_at: datetime | None = None
     type: str = _words("unknown")
@@ -244,6 +257,11 @@ class MessageReceived:
     def phone(self) -> str | None:
         """The sender as E.164 (`+905…`), fit for replying to; None where the sender isn't a number."""
         return phone_of(self.sender)
+
+    @property
+    def user_id(self) -> str | None:
+        """The customer's user id: `user_id`, `from_user_id`, or a `from` that is no number (ruling 36a)."""
+        return user_id_of(self.sender, self.raw)
 
     @property
     def replies_to(self) -> str | None:
@@ -321,23 +339,26 @@ class MediaReceived(MessageReceived):
 
 @frozen(slots=False, kw_only=True)
 class ReplyReceived(MessageReceived):
-    """A press on a button or a choice from a list (types `button` and `interactive`; WhatsApp's shapes).
+    """A press on a button, a choice from a list, or the answers to a flow (types `button`, `interactive`).
 
     Attributes:
-        reply_id: the id given to `Button(id, title)` when it was sent, or a template button's payload.
-        title: the words on it; `.text` as well.
+        reply_id: the id given to `Button(id, title)` when it was sent, or a template button's payload; None
+            for a flow.
+        title: the words on the button, or a flow's `body`; `.text` as well.
         description: a list row's second line, or None.
+        answers: a flow's answers by field (its `response_json`); empty for buttons and lists.
     """
 
     type: str = _words("interactive")
     reply_id: str | None = _words()
     title: str | None = _words()
     description: str | None = _words()
+    answers: dict[str, Any] = field(factory=dict[str, Any], repr=_keys, hash=False)
 
 
 @frozen(slots=False, kw_only=True)
 class StatusUpdate:
-    """What became of a message that was sent ("Status Updates"); in no guaranteed order, without a time.
+    """The state of a sent message ("Status Updates"); in no guaranteed order, without a time.
 
     Attributes:
         id: the sent message's id, opaque; "" if there was none.
@@ -346,8 +367,8 @@ class StatusUpdate:
         raw: the event's own JSON object as it came.
     """
 
-    id: str = field(default="", repr=_masked)
-    sender: str = field(default="", repr=_masked)
+    id: str = field(default="", repr=_repr_id)
+    sender: str = field(default="", repr=_repr_id)
     status: str = _words("")
     raw: dict[str, Any] = field(factory=dict[str, Any], repr=False, hash=False)
 
@@ -356,14 +377,15 @@ class StatusUpdate:
         """The customer's number as E.164 (`+905…`); None where it isn't a number."""
         return phone_of(self.sender)
 
-
-def _keys(raw: dict[str, Any]) -> str:
-    return f"<keys: {shown(', '.join(map(str, raw)))}>"
+    @property
+    def user_id(self) -> str | None:
+        """The customer's user id: `user_id`, `from_user_id`, or a `from` that is no number (ruling 36a)."""
+        return user_id_of(self.sender, self.raw)
 
 
 @frozen(slots=False, kw_only=True)
 class UnknownEvent:
-    """What is neither a message nor a status update.
+    """An object that is neither a message nor a status update.
 
     Attributes:
         raw: the JSON object as it came.
@@ -371,8 +393,9 @@ class UnknownEvent:
 
     id: ClassVar[str] = ""
     sender: ClassVar[str] = ""
+    user_id: ClassVar[None] = None
     raw: dict[str, Any] = field(factory=dict[str, Any], repr=_keys, hash=False)
 
 
 Event: TypeAlias = MessageReceived | StatusUpdate | UnknownEvent
-"""What a webhook tells, made for `match`."""
+"""A message, a status update or an unknown object, made for `match`."""

@@ -1,23 +1,19 @@
 """`parse`: a webhook's body → events, by rulings 33 to 38. Pure; every tolerance of the wire is here.
 
-What the document shows is read in one straight line. What it doesn't show (neighbouring types, lists with
-holes, missing fields) goes through the small functions at the end, so that tolerance costs only those
-bodies that need it. The parts with many fields (contact cards, stored files, the advertisement) are built
-when somebody first looks at them: most handlers don't, and building can't fail.
+`_coerce` reads values of neighbouring types, lists with holes and missing fields.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from typing import Any, TypeVar
 
 import attrs
 
 from desk360_async._errors import InvalidWebhook
+from desk360_async.webhooks import _coerce as coerce
 from desk360_async.webhooks import _events as ev
-from desk360_async.webhooks import _leaves as leaf
 from desk360_async.webhooks._decoding import decoded, refused
 
-Raw = leaf.Raw
+Raw = coerce.Raw
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
 _NESTED_BODIES = 3
@@ -25,11 +21,10 @@ _MEDIA = ("image", "video", "audio", "voice", "document", "sticker")
 
 
 def parse(body: bytes | str | Mapping[str, Any]) -> tuple[ev.Event, ...]:
-    """Read a webhook's body (the vendor's "WhatsApp Webhooks") into its events; never an empty tuple.
+    """Return the events of a webhook's body (the vendor's "WhatsApp Webhooks"); never an empty tuple.
 
-    Unknown types, statuses and fields are no errors: what is neither a message nor a status is an
-    `UnknownEvent`, and each event keeps its own object in `.raw`. A body that is a list of such objects is
-    read too.
+    Unknown types, statuses and fields are no errors. An object that is neither a message nor a status is an
+    `UnknownEvent`, and each event keeps its own object in `.raw`. A list of such bodies is read too.
 
     Args:
         body: the request's body as bytes or text, or the JSON object that a framework made of it.
@@ -38,19 +33,19 @@ def parse(body: bytes | str | Mapping[str, Any]) -> tuple[ev.Event, ...]:
         InvalidWebhook: the body is no JSON object, or an empty one.
     """
     document: Any = decoded(body) if type(body) is bytes else body
-    if type(document) is not leaf.OBJECT:
+    if type(document) is not coerce.OBJECT:
         document = _document(body)
     if len(document) == 1:  # as documented: one message, or one status
         for kind, build in _KINDS:
             only: Any = document.get(kind)
-            if type(only) is leaf.OBJECT and "id" in only:
+            if type(only) is coerce.OBJECT and "id" in only:
                 return (build(only),)
     events = tuple(_found(document, _NESTED_BODIES))
     if events:
         return events
     if not document:
         problem = "it is an empty JSON object"
-        raise refused("" if isinstance(body, leaf.MAPPING) else _plain(body), problem)
+        raise refused("" if isinstance(body, coerce.MAPPING) else _plain(body), problem)
     return (ev.UnknownEvent(raw=document),)
 
 
@@ -75,18 +70,18 @@ def _plain(body: Any) -> bytes | str:
 
 def _document(body: Any) -> Raw:
     if type(body) is not bytes and type(body) is not str:
-        if isinstance(body, leaf.MAPPING):
-            given: Raw = body if type(body) is leaf.OBJECT else dict(body)
+        if isinstance(body, coerce.MAPPING):
+            given: Raw = body if type(body) is coerce.OBJECT else dict(body)
             return given
         if not isinstance(body, bytes | str | bytearray | memoryview):
             raise InvalidWebhook(f"parse() takes bytes, text or a mapping, not {type(body).__name__}")
         body = _plain(body)
     value = decoded(body)
-    if type(value) is leaf.OBJECT:
+    if type(value) is coerce.OBJECT:
         found: Raw = value
         return found
-    if isinstance(value, leaf.LIST) and _has_envelope(value):
-        # Somebody batched whole bodies: {"body": [...]} has the same meaning and keeps every one of them.
+    if isinstance(value, coerce.LIST) and _has_envelope(value):
+        # A batch of whole bodies: {"body": [...]} has the same meaning and keeps every one of them.
         return {"body": value}
     name = next((name for kind, name in _NAMES.items() if isinstance(value, kind)), "null")
     problem = f"it is JSON, but {name} and not an object"
@@ -104,15 +99,15 @@ _NAMES: dict[type, str] = {
 
 def _has_envelope(values: list[Any]) -> bool:
     return any(
-        type(value) is leaf.OBJECT and ("messages" in value or "statuses" in value) for value in values
+        type(value) is coerce.OBJECT and ("messages" in value or "statuses" in value) for value in values
     )
 
 
 def _found(document: Raw, nested: int) -> Iterator[ev.Event]:
     for kind, build in _KINDS:
         if found := document.get(kind):
-            for item in (found,) if type(found) is leaf.OBJECT and "id" in found else leaf.items(found):
-                yield build(item) if isinstance(item, leaf.OBJECT) else ev.UnknownEvent(raw={kind: item})
+            for item in (found,) if type(found) is coerce.OBJECT and "id" in found else coerce.items(found):
+                yield build(item) if isinstance(item, coerce.OBJECT) else ev.UnknownEvent(raw={kind: item})
     if nested and (body := document.get("body")):
         yield from _nested(body, nested - 1)
 
@@ -123,173 +118,173 @@ def _nested(body: Any, nested: int) -> Iterator[ev.Event]:
             body = decoded(body)
         except InvalidWebhook:
             return
-    if isinstance(body, leaf.OBJECT):
+    if isinstance(body, coerce.OBJECT):
         yield from _found(body, nested)
-    for item in body if isinstance(body, leaf.LIST) else ():
-        if isinstance(item, leaf.OBJECT) and item:
+    for item in body if isinstance(body, coerce.LIST) else ():
+        if isinstance(item, coerce.OBJECT) and item:
             yield from tuple(_found(item, nested)) or (ev.UnknownEvent(raw=item),)
 
 
 def _message(raw: Raw) -> ev.MessageReceived:
     kind = raw.get("type")
     if type(kind) is not str:
-        kind = _guessed(raw)
+        kind = _guessed_type(raw)
     build = _TYPES.get(kind) or _TYPES.get(kind.strip().casefold(), _other)
-    get = raw.get
-    text: Any = get("text")
-    id, sender, name, at = get("id"), get("from"), get("name"), get("timestamp")  # noqa: A001 - the field's name
-    referral = get("referral")
+    text: Any = raw.get("text")
+    if type(text) is coerce.OBJECT:
+        text = text.get("body")
+    referral = raw.get("referral")
     common: Raw = {
-        "id": id if type(id) is str else leaf.text(id) or "",
-        "sender": sender if type(sender) is str else leaf.text(sender) or "",
-        "name": name if type(name) is str else leaf.text(name),
-        "sent_at": leaf.moment(at) if at is not None else None,
+        "id": coerce.text(raw.get("id")) or "",
+        "sender": coerce.text(raw.get("from")) or "",
+        "name": coerce.text(raw.get("name")),
+        "sent_at": coerce.moment(raw.get("timestamp")),
         "type": kind,
-        "text": text
-        if type(text) is str
-        else leaf.text(text.get("body") if isinstance(text, leaf.OBJECT) else text),
+        "text": coerce.text(text),
+        "referral": _referral(referral) if referral else None,
         "raw": raw,
     }
-    if not referral:
-        common["referral"] = None
     return build(raw, common)
 
 
-def _made(kind: type[T], fields: Raw) -> T:
-    """Return an event without a call of its constructor, which costs three times as much for these classes.
-
-    `fields` has to hold every one of the class's fields; a test compares all of them with the classes.
-    """
-    new = object.__new__(kind)
-    object.__setattr__(new, "__dict__", fields)
-    return new
-
-
 def _other(raw: Raw, common: Raw) -> ev.MessageReceived:
-    return _made(ev.MessageReceived, common)
+    return _reply(raw, common) if _is_reply(raw) else ev.MessageReceived(**common)
 
 
-def _words(raw: Raw, common: Raw) -> ev.TextReceived:
-    if common["text"] is None:
-        common["text"] = ""
-    return _made(ev.TextReceived, common)
+def _is_reply(raw: Raw) -> bool:
+    # A flattened button is found by its shape, whatever the type (ruling 33).
+    return bool(
+        raw.get("button_id") or raw.get("button_reply") or raw.get("list_reply") or raw.get("nfm_reply")
+    )
+
+
+def _words(raw: Raw, common: Raw) -> ev.MessageReceived:
+    if _is_reply(raw):
+        return _reply(raw, common)
+    common["text"] = common["text"] or ""
+    return ev.TextReceived(**common)
 
 
 def _location(raw: Raw, common: Raw) -> ev.LocationReceived:
-    at = leaf.one(raw.get("location"))
-    get = at.get
-    common["location"] = _made(
-        ev.Place,
-        {
-            "latitude": leaf.degrees(get("latitude"), 90),
-            "longitude": leaf.degrees(get("longitude"), 180),
-            "name": leaf.text(get("name")),
-            "address": leaf.text(get("address")),
-            "raw": at,
-        },
+    at = coerce.one(raw.get("location"))
+    place = ev.Place(
+        latitude=coerce.degrees(at.get("latitude"), 90),
+        longitude=coerce.degrees(at.get("longitude"), 180),
+        name=coerce.text(at.get("name")),
+        address=coerce.text(at.get("address")),
+        raw=at,
     )
-    return _made(ev.LocationReceived, common)
+    return ev.LocationReceived(location=place, **common)
 
 
 def _media(raw: Raw, common: Raw) -> ev.MediaReceived:
-    media: Any = raw.get(common["type"])
-    if type(media) is not leaf.OBJECT:
-        media = leaf.one(media) or leaf.one([raw.get(key) for key in _MEDIA])
+    media = coerce.one(raw.get(common["type"])) or coerce.one([raw.get(key) for key in _MEDIA])
     get: Callable[[str], Any] = media.get
-    common["media_id"] = leaf.text(get("media_id") or get("id"))
-    common["mime_type"] = leaf.text(get("mime_type"))
-    common["sha"] = leaf.text(get("sha") or get("sha256"))
-    common["caption"] = leaf.text(get("message") or get("caption"))
-    common["filename"] = leaf.text(get("filename") or get("name"))
-    return _made(ev.MediaReceived, common)
+    return ev.MediaReceived(
+        media_id=coerce.text(get("media_id") or get("id")),
+        mime_type=coerce.text(get("mime_type")),
+        sha=coerce.text(get("sha") or get("sha256")),
+        caption=coerce.text(get("message") or get("caption")),
+        filename=coerce.text(get("filename") or get("name")),
+        attachments=_files(raw.get("attachments")),
+        **common,
+    )
 
 
-def _files(event: ev.MediaReceived) -> tuple[ev.ReceivedFile, ...]:
+def _files(attachments: Any) -> tuple[ev.ReceivedFile, ...]:
     """Flatten `{"images": [...], "documents": [...]}`, or a plain list."""
-    attachments = event.raw.get("attachments")
     if not attachments:
         return ()
-    groups = attachments.values() if _is_groups(attachments) else (attachments,)
-    return tuple([_file(row) for group in groups for row in leaf.items(group) if type(row) is leaf.OBJECT])
+    is_groups = type(attachments) is coerce.OBJECT and "url" not in attachments
+    groups = attachments.values() if is_groups else (attachments,)
+    return tuple(
+        [_file(row) for group in groups for row in coerce.items(group) if type(row) is coerce.OBJECT]
+    )
 
 
 def _file(row: Raw) -> ev.ReceivedFile:
-    get = row.get
-    fields = {
-        "url": leaf.text(get("url")),
-        "name": leaf.text(get("name")),
-        "type": leaf.text(get("type")),
-        "raw": row,
-    }
-    return _made(ev.ReceivedFile, fields)
-
-
-def _is_groups(attachments: Any) -> bool:
-    return type(attachments) is leaf.OBJECT and "url" not in attachments
+    return ev.ReceivedFile(
+        url=coerce.text(row.get("url")),
+        name=coerce.text(row.get("name")),
+        type=coerce.text(row.get("type")),
+        raw=row,
+    )
 
 
 def _contacts(raw: Raw, common: Raw) -> ev.ContactsReceived:
-    return _made(ev.ContactsReceived, common)
-
-
-def _cards(event: ev.ContactsReceived) -> tuple[ev.ContactCard, ...]:
-    found = event.raw.get("contacts")
-    return tuple([_card(item) for item in leaf.items(found) if type(item) is leaf.OBJECT]) if found else ()
+    found = coerce.items(raw.get("contacts"))
+    cards = tuple([_card(item) for item in found if type(item) is coerce.OBJECT])
+    return ev.ContactsReceived(contacts=cards, **common)
 
 
 def _card(raw: Raw) -> ev.ContactCard:
-    get = raw.get
-    name, org = get("name"), get("org")
-    fields = {
-        "name": _part(ev.CardName, {"formatted_name": name} if type(name) is str else leaf.one(name)),
-        "org": _part(ev.CardOrganization, leaf.one(org)) if org else None,
-        "birthday": leaf.text(get("birthday")),
-        "phones": _parts(ev.CardPhone, get("phones")),
-        "emails": _parts(ev.CardEmail, get("emails")),
-        "addresses": _parts(ev.CardAddress, get("addresses")),
-        "urls": _parts(ev.CardUrl, get("urls")),
-        "ims": _parts(ev.CardIm, get("ims")),
-        "raw": raw,
-    }
-    return _made(ev.ContactCard, fields)
+    name, org = raw.get("name"), raw.get("org")
+    return ev.ContactCard(
+        name=_part(ev.CardName, {"formatted_name": name} if type(name) is str else coerce.one(name)),
+        org=_part(ev.CardOrganization, coerce.one(org)) if org else None,
+        birthday=coerce.text(raw.get("birthday")),
+        phones=_parts(ev.CardPhone, raw.get("phones")),
+        emails=_parts(ev.CardEmail, raw.get("emails")),
+        addresses=_parts(ev.CardAddress, raw.get("addresses")),
+        urls=_parts(ev.CardUrl, raw.get("urls")),
+        ims=_parts(ev.CardIm, raw.get("ims")),
+        raw=raw,
+    )
 
 
 def _part(kind: type[T], raw: Raw) -> T:
     # On a card the wire's names are the fields' names.
-    empty = _EMPTY[kind]
-    if raw.keys() <= empty.keys() and set(map(type, raw.values())) == _ONLY_TEXT:
-        return _made(kind, empty | raw)
-    return _made(kind, {name: leaf.text(raw.get(name)) for name in empty})
+    return kind(**{name: coerce.text(raw.get(name)) for name in _PART_FIELDS[kind]})
 
 
 def _parts(kind: type[T], found: Any) -> tuple[T, ...]:
     if not found:
         return ()
-    return tuple([_part(kind, item) for item in leaf.items(found) if type(item) is leaf.OBJECT])
+    return tuple([_part(kind, item) for item in coerce.items(found) if type(item) is coerce.OBJECT])
 
 
 def _reply(raw: Raw, common: Raw) -> ev.ReplyReceived:
-    outer = leaf.one(raw.get("interactive")) or leaf.one(raw.get("button"))
-    inner = leaf.one(outer.get("button_reply")) or leaf.one(outer.get("list_reply")) or outer
-    title = leaf.text(leaf.first(inner.get("title"), inner.get("text")))
-    common["text"] = leaf.first(common["text"], title)
-    common["reply_id"] = leaf.text(leaf.first(inner.get("id"), inner.get("payload")))
-    common["title"] = leaf.first(title, common["text"])
-    common["description"] = leaf.text(inner.get("description"))
-    return _made(ev.ReplyReceived, common)
+    outer = coerce.one(raw.get("interactive")) or coerce.one(raw.get("button")) or raw
+    if flow := coerce.one(outer.get("nfm_reply")):
+        return _flow(flow, common)
+    inner = next((part for key in _BUTTON_PARTS if (part := coerce.one(outer.get(key)))), outer)
+    flat = inner is raw  # the message's own id and text are no button's
+    title = coerce.text(coerce.first(inner.get("title"), None if flat else inner.get("text")))
+    own_id = None if flat else coerce.first(inner.get("id"), inner.get("payload"))
+    button_id = coerce.first(own_id, inner.get("button_id"), outer.get("button_id"), raw.get("button_id"))
+    words = raw.get("button")
+    title = coerce.first(title, words if type(words) is str else None)
+    common["text"] = coerce.first(common["text"], title)
+    return ev.ReplyReceived(
+        reply_id=coerce.text(coerce.first(button_id, inner.get("payload"))),
+        title=coerce.first(title, common["text"]),
+        description=coerce.text(inner.get("description")),
+        **common,
+    )
+
+
+def _flow(flow: Raw, common: Raw) -> ev.ReplyReceived:
+    answers: Any = flow.get("response_json")
+    if isinstance(answers, str):
+        try:
+            answers = decoded(answers)
+        except InvalidWebhook:  # stays in `.raw`
+            answers = None
+    title = coerce.text(flow.get("body"))
+    common["text"] = coerce.first(common["text"], title)
+    return ev.ReplyReceived(title=coerce.first(title, common["text"]), answers=coerce.one(answers), **common)
 
 
 def _status(raw: Raw) -> ev.StatusUpdate:
-    id, sender, status = raw.get("id"), raw.get("from"), raw.get("status")  # noqa: A001 - the field's name
+    sender = raw.get("from")
     if sender is None:
         sender = raw.get("recipient_id")  # WhatsApp's own name for it
-    fields = {
-        "id": id if type(id) is str else leaf.text(id) or "",
-        "sender": sender if type(sender) is str else leaf.text(sender) or "",
-        "status": status if type(status) is str else leaf.text(status) or "",
-        "raw": raw,
-    }
-    return _made(ev.StatusUpdate, fields)
+    return ev.StatusUpdate(
+        id=coerce.text(raw.get("id")) or "",
+        sender=coerce.text(sender) or "",
+        status=coerce.text(raw.get("status")) or "",
+        raw=raw,
+    )
 
 
 _KINDS: tuple[tuple[str, Callable[[Raw], ev.Event]], ...] = (("messages", _message), ("statuses", _status))
@@ -302,6 +297,7 @@ _TYPES: dict[str, Callable[[Raw, Raw], ev.MessageReceived]] = {
     "interactive": _reply,
     **dict.fromkeys(_MEDIA, _media),
 }
+_BUTTON_PARTS = ("button_reply", "list_reply")
 
 _CARD = (
     ev.CardName,
@@ -312,41 +308,31 @@ _CARD = (
     ev.CardUrl,
     ev.CardIm,
 )
-_EMPTY: dict[type, Raw] = {kind: dict.fromkeys(field.name for field in attrs.fields(kind)) for kind in _CARD}
-_ONLY_TEXT = {str}
+_PART_FIELDS: dict[type, tuple[str, ...]] = {
+    kind: tuple(field.name for field in attrs.fields(kind)) for kind in _CARD
+}
 
 
-def _guessed(raw: Raw) -> str:
-    """Name the type of a message that doesn't say: by the part that it holds."""
+def _guessed_type(raw: Raw) -> str:
+    """Return the type of a message without one: the name of the part that it holds."""
+    if _is_reply(raw):
+        return "interactive"
     return next((kind for kind in (*_TYPES, "reaction", "order") if raw.get(kind)), "unknown")
 
 
-def _referral(event: ev.MessageReceived) -> ev.Referral | None:
-    raw = leaf.one(event.raw.get("referral"))
+def _referral(found: Any) -> ev.Referral | None:
+    raw = coerce.one(found)
     if not raw:
         return None
     get = raw.get
-    fields = {
-        "id": leaf.text(get("id") or get("source_id")),
-        "url": leaf.text(get("url") or get("source_url")),
-        "type": leaf.text(get("type") or get("source_type")),
-        "header": leaf.text(get("header") or get("headline")),
-        "body": leaf.text(get("body")),
-        "media_type": leaf.text(get("media_type")),
-        "media_url": leaf.text(get("media_url") or get("image_url") or get("video_url")),
-        "thumbnail_url": leaf.text(get("thumbnail_url")),
-        "raw": raw,
-    }
-    return _made(ev.Referral, fields)
-
-
-def _read_late(kind: type, name: str, read: Callable[[Any], object]) -> None:
-    # attrs keeps the name free on the class; the constructor writes the instance's own value over this one.
-    late = cached_property(read)
-    late.__set_name__(kind, name)
-    setattr(kind, name, late)
-
-
-_read_late(ev.MessageReceived, "referral", _referral)
-_read_late(ev.ContactsReceived, "contacts", _cards)
-_read_late(ev.MediaReceived, "attachments", _files)
+    return ev.Referral(
+        id=coerce.text(get("id") or get("source_id")),
+        url=coerce.text(get("url") or get("source_url")),
+        type=coerce.text(get("type") or get("source_type")),
+        header=coerce.text(get("header") or get("headline")),
+        body=coerce.text(get("body")),
+        media_type=coerce.text(get("media_type")),
+        media_url=coerce.text(get("media_url") or get("image_url") or get("video_url")),
+        thumbnail_url=coerce.text(get("thumbnail_url")),
+        raw=raw,
+    )

@@ -5,14 +5,17 @@ handlers run in the receiver's own tasks, which is why it has to be opened where
 host's lifespan.
 """
 
+import hmac
+import inspect
 import logging
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import NoneType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
 import anyio
 from anyio.abc import TaskGroup
-from attrs import frozen
+from attrs import define, frozen
 
 from desk360_async import _threads
 from desk360_async._errors import ClientStateError, ConfigurationError, InvalidWebhook
@@ -20,18 +23,17 @@ from desk360_async.webhooks import _asgi
 from desk360_async.webhooks._arguments import check_kind, check_receiver
 from desk360_async.webhooks._asgi import Answer, Receive, Scope, Send
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate, UnknownEvent
-from desk360_async.webhooks._handlers import AsyncFunction, Decorator, E, failure_of, is_async
-from desk360_async.webhooks._inbox import SQLiteInbox
-from desk360_async.webhooks._lanes import Lanes
+from desk360_async.webhooks._inbox import SQLiteInbox, Writer, key_of
 from desk360_async.webhooks._parsing import parse
-from desk360_async.webhooks._repeats import Recent
-from desk360_async.webhooks._secrets import checked, checked_token, same
-from desk360_async.webhooks._stats import ReceiverStats
-from desk360_async.webhooks._writer import Writer
+from desk360_async.webhooks._queues import Queues
 
 _log = logging.getLogger("desk360_async.webhooks")
 
 M = TypeVar("M", bound=MessageReceived)
+
+E = TypeVar("E", bound=Event)
+AsyncFunction = Callable[[E], Awaitable[object]]
+Decorator = Callable[[AsyncFunction[E]], AsyncFunction[E]]
 
 _NOT_FOUND = Answer(404, b"not found\n")
 _CLOSED = Answer(503, b"the receiver is not open\n")
@@ -39,6 +41,27 @@ _OK = Answer(200, b"ok\n")
 _MEBIBYTE = 1024 * 1024
 _PARSED_AT_ONCE = 32 * 1024
 """Bytes that are parsed on the loop; a megabyte of small events would hold it up for tenths of a second."""
+
+
+@define
+class ReceiverStats:
+    """What a receiver has done since it was made, in events (but `refused`, in requests).
+
+    Attributes:
+        received: events that came in, repeats included; those refused with 503 are not in it.
+        duplicates: repeats of events already taken; answered with 200, not handled again.
+        handled: events whose handlers have ended, failures included.
+        failed: events of which a handler failed.
+        unhandled: events that no handler was registered for.
+        refused: requests answered with another status than 200.
+    """
+
+    received: int = 0
+    duplicates: int = 0
+    handled: int = 0
+    failed: int = 0
+    unhandled: int = 0
+    refused: int = 0
 
 
 @frozen
@@ -112,7 +135,7 @@ class WebhookReceiver:
         self._handlers: list[tuple[Callable[[Event], bool], AsyncFunction[Any]]] = []
         self.stats: ReceiverStats = ReceiverStats()
         self._tasks: TaskGroup | None = None
-        self._lanes: Lanes[_Waiting] | None = None
+        self._lanes: Queues[_Waiting] | None = None
         self._writer: Writer | None = None
         self._taking = False
         self._arriving = 0
@@ -217,7 +240,7 @@ class WebhookReceiver:
         left = await self._inbox.open() if self._inbox else []
         tasks = self._tasks = anyio.create_task_group()
         await tasks.__aenter__()
-        self._lanes = Lanes(self._handle, tasks, concurrency=self._concurrency)
+        self._lanes = Queues(self._handle, tasks, concurrency=self._concurrency)
         for row, event in left:
             self._queue(row, event)
         if self._inbox:
@@ -382,3 +405,124 @@ class WebhookReceiver:
         self.stats.handled += 1
         self.stats.failed += bool(failures)
         self.stats.unhandled += not handlers
+
+
+# handlers, repeats, secrets ---------------------------------------------------------------------------
+
+
+def is_async(function: object) -> bool:
+    """Tell whether it is an `async def` function, or an object whose call is one."""
+    return inspect.iscoroutinefunction(function) or (
+        callable(function) and inspect.iscoroutinefunction(type(function).__call__)
+    )
+
+
+async def failure_of(handler: AsyncFunction[Any], event: Event) -> str | None:
+    """Run one handler; return the name of the error that it raised, if it did."""
+    try:
+        await handler(event)
+    except anyio.get_cancelled_exc_class() as error:
+        # asyncio: a function may be cancelled from within, by awaiting what somebody else cancelled.
+        if anyio.current_effective_deadline() == float("-inf"):
+            raise
+        failure: BaseException = error
+    except Exception as error:  # noqa: BLE001 - a handler's error is its author's; the next event still counts
+        failure = error
+    else:
+        return None
+    _log.error("a webhook handler failed on %r", event, exc_info=failure)
+    return type(failure).__name__
+
+
+class Recent:
+    """The keys of the last events, oldest first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._keys: dict[str, None] = {}
+
+    def unknown(self, events: Sequence[Event]) -> list[Event]:
+        """Return the events that aren't repeats, of earlier ones or of each other."""
+        fresh: dict[object, Event] = {}
+        for event in events:
+            key = key_of(event)
+            if key is None or key not in self._keys:
+                fresh.setdefault(object() if key is None else key, event)
+        return list(fresh.values())
+
+    def remember(self, events: Sequence[Event]) -> None:
+        """Add events, and forget the oldest beyond the size."""
+        self._keys.update((key, None) for event in events if (key := key_of(event)) is not None)
+        while len(self._keys) > self._size:
+            del self._keys[next(iter(self._keys))]
+
+
+# RFC 3986's `pchar` without escapes: servers decode a path before the receiver sees it, so that a secret
+# with `%` in it would match nothing. Beyond ASCII there are only escapes.
+_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
+# RFC 9110: a field's name is a token; its value loses the blanks around it on the way.
+_FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_FIELD_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
+_SEVERAL: Any = (tuple, list)  # as Any: checkers would narrow to parts of unknown types
+
+
+def checked(secret: str | Iterable[str]) -> list[bytes]:
+    """Return one secret or several, ready to compare.
+
+    Raises:
+        ConfigurationError: there is none, or one isn't text or fits in no path.
+    """
+    given: Any = secret  # whatever it is said to be: a variable of the environment may be None
+    if isinstance(given, str):
+        given = [given]
+    if isinstance(given, bytes | bytearray) or not hasattr(given, "__iter__"):
+        raise ConfigurationError(f"secret must be text, or several texts, not {type(given).__name__}")
+    secrets: list[Any] = list(given)
+    if not secrets:
+        raise ConfigurationError("secret is empty; make one with `secrets.token_urlsafe(32)`")
+    return [_segment(secret) for secret in secrets]
+
+
+def _segment(secret: object) -> bytes:
+    if not isinstance(secret, str):
+        raise ConfigurationError(f"secret must be text, or several texts, not {type(secret).__name__}")
+    if not secret:
+        raise ConfigurationError("secret is empty; make one with `secrets.token_urlsafe(32)`")
+    if not _SEGMENT.fullmatch(secret) or not secret.strip("."):
+        raise ConfigurationError(
+            "secret must be one segment of a path, only of letters a to z, digits and -._~!$&'()*+,;=:@ (no"
+            " slash, blank, `%`, `?` or `#`); make one with `secrets.token_urlsafe(32)`"
+        )
+    return secret.encode()
+
+
+def checked_token(header_token: tuple[str, str] | None) -> tuple[str, bytes] | None:
+    """Return a header's name in small letters, and the value that it must have, ready to compare.
+
+    Raises:
+        ConfigurationError: it is no pair of texts, or no header can be so: an empty value is what a
+            request without the header would seem to have.
+    """
+    given: Any = header_token
+    if given is None:
+        return None
+    parts: list[Any] = list(given) if isinstance(given, _SEVERAL) else []
+    if len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+        raise ConfigurationError("header_token must be a header's name and value: ('X-Token', 'abc')")
+    name, value = parts
+    if not _FIELD_NAME.fullmatch(name):
+        raise ConfigurationError("header_token[0], the header's name, must be a word such as 'X-Token'")
+    if not _FIELD_VALUE.fullmatch(value):
+        raise ConfigurationError(
+            "header_token[1], the header's value, must be printable ASCII, not empty and with no blanks"
+            " around it; leave header_token out if no header is to be checked"
+        )
+    return name.lower(), value.encode()
+
+
+def same(given: str, known: Sequence[bytes]) -> bool:
+    """Whether a text is one of the secrets, in a time that doesn't tell (ruling 39)."""
+    # All of them are compared, whichever fits.
+    encoded = given.encode(errors="surrogatepass")
+    compared = [hmac.compare_digest(encoded, secret) for secret in known]
+    return any(compared)

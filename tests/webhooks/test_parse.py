@@ -300,3 +300,72 @@ def test_nothing_heavy_is_imported():
     code = "import sys, desk360_async.webhooks; print({'sqlite3', 'starlette', 'aiohttp'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("fields", "phone", "user_id"),
+    [
+        ({"from": "", "from_user_id": "US.1"}, None, "US.1"),
+        ({"from": "", "user_id": "US.1"}, None, "US.1"),
+        ({"from": "US.13491208655302741918"}, None, "US.13491208655302741918"),
+        ({"from": PHONE, "user_id": "US.1"}, f"+{PHONE}", "US.1"),
+        ({"from": PHONE}, f"+{PHONE}", None),
+        ({"from": PHONE, "user_id": ["US.1"]}, f"+{PHONE}", None),
+        ({}, None, None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["messages", "statuses"])
+def test_a_person_without_a_number_has_a_user_id(kind, fields, phone, user_id):
+    """Ruling 36a."""
+    [event] = parse({kind: {"id": "a"} | fields})
+    assert (event.phone, event.user_id) == (phone, user_id)
+
+
+@pytest.mark.parametrize("answers", ['{"rating": "5"}', {"rating": "5"}])
+@pytest.mark.parametrize("where", ["interactive", None])
+def test_the_answers_to_a_flow_are_a_reply_with_answers(answers, where):
+    """A flow has no button's id."""
+    flow = {"nfm_reply": {"name": "flow", "body": "Sent", "response_json": answers}}
+    [event] = parse({"messages": {"id": "a", "type": "interactive"} | ({where: flow} if where else flow)})
+    assert isinstance(event, ReplyReceived)
+    assert (event.title, event.text, event.answers, event.reply_id) == (
+        "Sent",
+        "Sent",
+        {"rating": "5"},
+        None,
+    )
+
+
+@pytest.mark.parametrize("answers", ["{", "17", None, [], '"x"'])
+def test_unreadable_answers_to_a_flow_stay_in_raw(answers):
+    """The event is there all the same."""
+    [event] = parse({"messages": {"type": "interactive", "nfm_reply": {"response_json": answers}}})
+    assert isinstance(event, ReplyReceived)
+    assert event.answers == {}
+
+
+BUTTON = {"id": "b1", "title": "Yes"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "interactive", "interactive": {"type": "button_reply", "button_reply": BUTTON}},
+        {"type": "interactive", "button_reply": BUTTON},
+        {"type": "interactive", "interactive": BUTTON},
+        {"type": "button", "button": BUTTON},
+        {"type": "button", "button": {"payload": "b1", "text": "Yes"}},
+        {"type": "button", "text": "Yes", "button_id": "b1"},
+        {"type": "interactive", "text": "Yes", "interactive": {"button_id": "b1"}},
+        {"type": "button", "button": "Yes", "button_id": "b1"},
+        {"type": "text_button", "button_reply": BUTTON},
+        {"button_reply": BUTTON},
+        {"text": "Yes", "button_id": "b1"},
+        {"type": "text", "text": "Yes", "button_id": "b1"},
+    ],
+)
+def test_a_button_s_id_is_found_wherever_it_stands(fields):
+    """Ruling 33."""
+    [event] = parse({"messages": {"id": "a", "from": PHONE} | fields})
+    assert isinstance(event, ReplyReceived)
+    assert (event.reply_id, event.title, event.text) == ("b1", "Yes", "Yes")

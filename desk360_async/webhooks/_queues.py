@@ -1,4 +1,4 @@
-"""Lanes: work done in order for each customer, and side by side for different ones. No webhooks in here."""
+"""Queues: work done in order for each customer, and side by side for different ones. No webhooks in here."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 T = TypeVar("T")
 
 
-class Lanes(Generic[T]):
+class Queues(Generic[T]):
     """A queue for each customer that has work waiting, and walkers that take the queues in turn.
 
     Walkers come with work and go when none is left, never more than `concurrency`: a task for each queue

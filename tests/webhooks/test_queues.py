@@ -1,4 +1,4 @@
-"""`Lanes`: order for each customer, customers side by side, and few tasks. No sockets, no real time."""
+"""`Queues`: order for each customer, customers side by side, and few tasks. No sockets, no real time."""
 
 import collections
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from desk360_async.webhooks._lanes import Lanes
+from desk360_async.webhooks._queues import Queues
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 async def lanes_of(work, concurrency):
     """Give lanes whose items go to `work`; wait at the end until all are done."""
     async with anyio.create_task_group() as tasks:
-        lanes = Lanes(work, tasks, concurrency=concurrency)
+        lanes = Queues(work, tasks, concurrency=concurrency)
         yield lanes
         await lanes.idle()
 

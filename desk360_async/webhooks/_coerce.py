@@ -1,6 +1,6 @@
-"""Values of neighbouring types (rulings 22 and 36): what came, as the type that was meant, or nothing.
+"""Values of neighbouring types (rulings 22 and 36), as the documented type or None.
 
-None of these functions raises, whatever it is given.
+These functions take any value and never raise.
 """
 
 import math
@@ -22,11 +22,11 @@ _MILLISECONDS = 100_000_000_000  # ruling 36: epoch seconds reach this in the ye
 def items(found: Any) -> list[Any]:
     """Return the entries of an object or a list, also of PHP's ways to write a list (ruling 22)."""
     if type(found) is not LIST:
-        found = _listed(found)
+        found = _as_list(found)
     return [item for item in found if item is not None and item != {}]
 
 
-def _listed(found: Any) -> list[Any]:
+def _as_list(found: Any) -> list[Any]:
     if (
         isinstance(found, MAPPING)
         and len(found) == 1
@@ -51,6 +51,7 @@ def text(value: object) -> str | None:
 
 
 def first(*values: Any) -> Any:
+    """Return the first value that isn't None, or None."""
     for value in values:
         if value is not None:
             return value
@@ -78,6 +79,7 @@ def moment(value: Any) -> datetime | None:
 
 
 def degrees(value: object, most: int) -> float | None:
+    """Return a number from -most to most, or None."""
     if type(value) is not float:
         try:
             value = float(value) if not isinstance(value, bool) else math.nan  # type: ignore[arg-type]  # TypeError is handled
