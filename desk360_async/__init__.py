@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         TextMessage,
         VideoHeader,
     )
+    from ._phones import normalize_phone
     from ._redaction import redact_logs
     from ._replies import (
         Answer,
@@ -166,6 +167,7 @@ __all__ = [
     "ValidationFailed",
     "VideoHeader",
     "__version__",
+    "normalize_phone",
     "redact_logs",
 ]
 
@@ -190,6 +192,7 @@ _HOMES = {
         "LocationRequestMessage MediaMessage Message TemplateBatch TemplateMessage TextHeader TextMessage "
         "VideoHeader"
     ),
+    "_phones": "normalize_phone",
     "_redaction": "redact_logs",
     "_replies": "Answer BulkSent Media Page SendResult Sent SentFile SentMedia",
     "_resources": "Integrations Templates",

@@ -1,79 +1,242 @@
-"""Telephone numbers: read forgivingly, written exactly. E.164 with `+`, and nothing else lives here."""
+"""Telephone numbers: read with care, written in E.164, compared as persons.
+
+Rulings 19 and 19a. `parse_phone` reads the number of one message. `Reader` reads the numbers of lists, with a
+region and the countries' numbering plans.
+"""
 
 import re
 import unicodedata
 from collections.abc import Iterable
 
+from . import _numbering
 from ._errors import InvalidMessage, mask_phone
 
 # `fullmatch` and [0-9], since `$` lets a final newline through and `\d` the digits of every script.
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-# What people and spreadsheets put inside: blanks (NBSP and its kin), dashes, dots, brackets, bidi marks.
-_FORGIVEN = re.compile(
-    "[ \\t\u00a0\u1680\u2000-\u200f\u202a-\u202f\u205f\u2060\u2066-\u2069\u3000\ufeff"
-    "\\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d.()\\[\\]]"
-)
+_DASHES = "\\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d"
+# NBSP, its relatives and bidi marks, which copying from a web page brings.
+_BLANK = re.compile("[ \\t\u00a0\u1680\u2000-\u200f\u202a-\u202f\u205f\u2060\u2066-\u2069\u3000\ufeff]")
+_FORGIVEN = re.compile(f"[{_DASHES}.()\\[\\]]")
 _TRUNK_ZERO = re.compile(r"[(\[][^0-9)\]]*0[^0-9)\]]*[)\]]")
+# `+905551112233.0` is a float. Without its dot it would be the number of somebody else.
+_DECIMAL = re.compile(r"[^.]*\.[0-9]{1,2}|\+?[0-9]+,[0-9]{1,2}")
+_EXPONENT = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?[eE][+-]?[0-9]+")
+# `…22 33 - 44` names an extension or a second number, and has more digits than one number.
+_TAIL = re.compile(f".*[0-9][{_DASHES}][0-9]{{1,2}}")
+_LONGEST_WITH_TAIL = 13
+_SHOWN = 10  # characters of a text that is no number
+
+_TEXT = "format the column as text"
+_ONE_NUMBER = "write '+' and the digits 0 to 9 of one number, and nothing else"
 
 
 def parse_phone(value: object, field: str = "to") -> str:
     """Return a phone number in E.164: `+`, country code, number; 7 to 15 digits.
 
-    Blanks, dashes, dots and brackets inside are forgiven and removed.
+    Blanks, dashes, dots and brackets between groups are removed. If more than blanks was removed, the number
+    must be valid in its country's plan (if the extra `phone` is installed).
 
     Args:
-        value: the number as somebody wrote it.
+        value: the number as text.
         field: the field's name, for the error.
 
     Raises:
         InvalidMessage: if it is anything else; the message shows its last characters only.
     """
-    if not isinstance(value, str):
-        raise InvalidMessage(
-            field, f"a phone number is text like '+905551112233', not {type(value).__name__}"
-        )
-    if _E164.fullmatch(value):
+    if isinstance(value, str) and _E164.fullmatch(value):
         return value
-    if _TRUNK_ZERO.search(value):
-        raise InvalidMessage(
-            field, f"{mask_phone(value)!r} holds '(0)'; leave that zero out, as one does from abroad"
-        )
-    bare = _FORGIVEN.sub("", value)
-    if _E164.fullmatch(bare):
-        return bare
-    raise InvalidMessage(field, f"{mask_phone(value)!r} is not a phone number in E.164: {_explain(bare)}")
-
-
-def _explain(bare: str) -> str:
-    if not bare:
-        return "it is empty; write '+', the country code and the number"
-    if not bare.startswith("+"):
-        return "it must start with '+' and the country code, like '+905551112233'"
-    strange = next((c for c in bare[1:] if c not in "0123456789"), None)
-    if strange is not None:
-        name = unicodedata.name(strange, f"U+{ord(strange):04X}")
-        return f"only the digits 0 to 9 may follow the '+', found {name}"
-    if bare[1:2] == "0":
-        return "a country code doesn't start with 0"
-    return f"7 to 15 digits may follow the '+', found {len(bare) - 1}"
-
-
-def digits_of(phone: str) -> str:
-    """Return the digits alone: what two spellings of one number have in common."""
-    return "".join(c for c in phone if c in "0123456789")
+    phone, problem = _read(value)
+    if problem is not None:
+        raise InvalidMessage(field, f"{_show(value)} is not a phone number: {problem}")
+    return phone
 
 
 def parse_phones(values: Iterable[object], field: str = "phones") -> tuple[str, ...]:
-    """Return phone numbers in E.164, each once, in the order of their first appearance.
+    """Return phone numbers in E.164, each person once, in the order of their first appearance.
 
     Raises:
-        InvalidMessage: names the position of the first number that is none, as in `phones[3]`.
+        InvalidMessage: names the position of the first wrong number, as in `phones[3]`.
     """
-    unique: dict[str, None] = {}
+    unique: dict[object, str] = {}
     for index, value in enumerate(values):
         # The fast path first: building the field's name costs more than the whole check.
-        if isinstance(value, str) and _E164.fullmatch(value):
-            unique[value] = None
-        else:
-            unique[parse_phone(value, f"{field}[{index}]")] = None
-    return tuple(unique)
+        if not (isinstance(value, str) and _E164.fullmatch(value)):
+            value = parse_phone(value, f"{field}[{index}]")  # the same number, in E.164
+        unique.setdefault(person_of(value) if value.startswith(_TWINS) else value, value)
+    return tuple(unique.values())
+
+
+def normalize_phone(text: str, *, region: str | None = None) -> str:
+    """Return a phone number in E.164, by the rules of lists (rulings 19 and 19a).
+
+    With the extra `phone`, the number must be possible in its country's numbering plan.
+
+    Args:
+        text: the number, such as "+90 555 111 22 33", and nothing else.
+        region: two letters, such as "TR": numbers without `+` are read as dialled there (extra `phone`).
+
+    Raises:
+        InvalidMessage: if it is no phone number; the message says why, and how to mend it.
+        ConfigurationError: if there is no such region, or the extra isn't installed.
+    """
+    return Reader(region).read(text, "phone")
+
+
+class Reader:
+    """Reads the phone numbers of a list.
+
+    Args:
+        region: two letters, such as "TR": numbers without `+` are read as dialled there.
+
+    Raises:
+        ConfigurationError: if there is no such region, or the extra `phone` isn't installed.
+    """
+
+    def __init__(self, region: str | None = None) -> None:
+        self._region = None if region is None else _numbering.check_region(region)
+        self._plans = _numbering.is_installed()
+        self._matches: dict[str, _numbering.Match] = {}  # by a number's first three digits
+
+    def is_plain(self, text: str) -> bool:
+        """Whether a text is in E.164 already, and valid in its country's plan (if plans are installed)."""
+        match = self._matches.get(text[1:4])
+        if match is None:
+            if _E164.fullmatch(text) is None:
+                return False
+            match = _numbering.matcher(text[1:4]) if self._plans else _E164.fullmatch
+            self._matches[text[1:4]] = match
+        return match(text) is not None
+
+    def is_valid(self, phone: str) -> bool:
+        """Whether a number in E.164 is valid in its country's plan; true where plans aren't installed."""
+        return not self._plans or is_valid(phone)
+
+    def read(self, value: object, field: str = "phone") -> str:
+        """Return a number in E.164.
+
+        Raises:
+            InvalidMessage: if it is no phone number, or its country can't have it.
+        """
+        phone, problem = self.judge(value)
+        if problem is not None:
+            raise InvalidMessage(field, f"{_show(value)} is not a phone number: {problem}")
+        return phone
+
+    def judge(self, value: object) -> tuple[str, str | None]:
+        """Return a number in E.164 and None, or "" and why it is no phone number."""
+        phone, problem = _read(value, self._region)
+        if problem is None and self._plans and not is_valid(phone):
+            problems = [_numbering.problem(f"+{spelling}") for spelling in spellings_of(phone)]
+            if None not in problems:
+                problem = _numbering.problem(phone)
+        return ("", problem) if problem else (phone, None)
+
+
+def is_valid(phone: str) -> bool:
+    """Whether a number in E.164, or another spelling of it (ruling 19a), is valid in its country's plan."""
+    return _numbering.is_valid(phone) or any(_numbering.is_valid(f"+{n}") for n in spellings_of(phone))
+
+
+def _read(value: object, region: str | None = None) -> tuple[str, str | None]:
+    """Return a number in E.164 and None, or "" and the problem: why, a semicolon, how to mend it."""
+    if not isinstance(value, str):
+        fix = f"; {_TEXT}" if isinstance(value, int | float) else ""
+        return "", f"a phone number is text like '+905551112233', not {type(value).__name__}{fix}"
+    text = _BLANK.sub("", value)
+    problem = _spelling_problem(text)
+    if problem is not None:
+        return "", problem
+    bare = _FORGIVEN.sub("", text)
+    if _E164.fullmatch(bare):
+        # The more was forgiven, the stricter.
+        if bare != text and _numbering.is_installed() and not is_valid(bare):
+            return "", f"without its dashes, dots and brackets it is no valid number; {_ONE_NUMBER}"
+        return bare, None
+    if region is not None and bare and not bare.startswith("+"):
+        local = _numbering.read_local(bare, region)
+        return (local, None) if local else ("", f"it is no valid number of the region {region}")
+    return "", _explain(bare)
+
+
+def _spelling_problem(text: str) -> str | None:
+    """Return which characters of a text can't belong to one phone number; None if there are none."""
+    if _EXPONENT.fullmatch(text):
+        return f"Excel wrote a number; {_TEXT}"
+    if any(c.isalpha() for c in text):
+        return f"letters in it; {_ONE_NUMBER}"
+    if _TRUNK_ZERO.search(text):
+        return "it holds '(0)'; leave that zero out, as one does from abroad"
+    if _DECIMAL.fullmatch(text):
+        return f"it looks like a decimal number; {_TEXT}"
+    bare = _FORGIVEN.sub("", text)
+    strange = next((c for c in bare.removeprefix("+") if c not in "0123456789"), None)
+    if strange is not None:
+        return f"{unicodedata.name(strange, f'U+{ord(strange):04X}')} in it; {_ONE_NUMBER}"
+    if _TAIL.fullmatch(text) and len(digits_of(bare)) > _LONGEST_WITH_TAIL:
+        return f"the tail behind its last dash makes it too long; {_ONE_NUMBER}"
+    return None
+
+
+def _explain(bare: str) -> str:
+    """Return why digits, with or without `+`, aren't E.164."""
+    if not bare:
+        return "it is empty; write '+', the country code and the number"
+    if not bare.startswith("+"):
+        return (
+            "it must start with '+' and the country code, like '+905551112233'; for local numbers name their "
+            "region: region='TR', in the terminal --region TR"
+        )
+    if bare[1:2] == "0":
+        return "a country code doesn't start with 0; write the number as dialled from abroad"
+    return f"7 to 15 digits may follow the '+', found {len(bare) - 1}; {_ONE_NUMBER}"
+
+
+def _show(value: object) -> str:
+    """Return a number's last characters. A text with fewer than five digits is no number, and is shown."""
+    if not isinstance(value, str):
+        return "it"
+    if len(digits_of(value)) < 5 and value.isprintable():
+        return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…")
+    return repr(mask_phone(value))
+
+
+def digits_of(phone: str) -> str:
+    """Return a phone number's digits: the same for all ways to group them."""
+    return "".join(c for c in phone if c in "0123456789")
+
+
+# ── persons ────────────────────────────────────────────────────────────────────────────────────────────────
+
+# The countries whose mobiles WhatsApp writes in two ways (ruling 19a).
+_TWINS = ("+54", "+52", "+55")
+
+
+def person_of(phone: str | int) -> int:
+    """Return a number that is the same for every spelling of one person's phone (ruling 19a).
+
+    WhatsApp writes Argentina's mobiles with and without 9 behind 54, Mexico's with and without 1 behind 52,
+    Brazil's with and without the ninth digit. The result is without them. Use it to compare only: messages
+    go to the number as it was given.
+
+    Args:
+        phone: a number with its country code, as text or as digits. 0 stands for a text without digits.
+    """
+    number = phone if isinstance(phone, int) else int(digits_of(phone) or 0)
+    head = number // 10**10
+    if head in (549, 521):
+        return head // 10 * 10**10 + number % 10**10
+    if head // 10 == 55 and number // 10**8 % 10 == 9:
+        return number // 10**9 * 10**8 + number % 10**8
+    return number
+
+
+def spellings_of(phone: str | int) -> tuple[int, ...]:
+    """Return all numbers that `person_of` takes for the same person; one, except in three countries."""
+    person = person_of(phone)
+    head, rest = divmod(person, 10**10)
+    if head in (54, 52):
+        return person, (head * 10 + (9 if head == 54 else 1)) * 10**10 + rest
+    if head == 55:
+        area, rest = divmod(person, 10**8)
+        return person, (area * 10 + 9) * 10**8 + rest
+    return (person,)

@@ -47,7 +47,7 @@ from ._messages import (
     phones_of,
 )
 from ._outcomes import Body, verdict
-from ._phones import digits_of, parse_phone
+from ._phones import digits_of, parse_phone, person_of
 from ._redaction import mask_phones, phones_in
 from ._replies import Answer, BulkSent, Page, Sent, SentFile, SentMedia
 from ._validators import check_unicode, listed
@@ -260,8 +260,8 @@ def read_bulk(call: Call, answered: Answered) -> BulkSent:
         raise _refuse(call, answered, data, "required field missing @ $.phones")
     rows = (_phone_in(row) for row in as_rows(listed_))
     phones = tuple(str(phone) for phone in rows if isinstance(phone, str | int))
-    taken = {digits_of(phone) for phone in phones}
-    return BulkSent(phones, tuple(p for p in call.asked if digits_of(p) not in taken), raw=fields)
+    taken = {person_of(phone) for phone in phones}  # the server may write a number in another way: ruling 19a
+    return BulkSent(phones, tuple(p for p in call.asked if person_of(p) not in taken), raw=fields)
 
 
 def _phone_in(row: Any) -> Any:

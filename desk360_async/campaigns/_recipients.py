@@ -4,17 +4,16 @@ A row is (line, phone, values). `Intake` sorts rows into staged recipients and s
 """
 
 import os
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from desk360_async import ConfigurationError, InvalidMessage, _threads
 from desk360_async._errors import mask_phone
-from desk360_async._phones import parse_phone
+from desk360_async._phones import Reader, parse_phone, spellings_of
 from desk360_async._tables import Row, Values
 from desk360_async.campaigns._problems import CampaignError
 
@@ -93,8 +92,32 @@ SetFor = Callable[[dict[str, str]], int]
 
 # Sets of parameters that are remembered; the ledger knows them all.
 REMEMBERED = 20_000
-_EXACT = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch  # ruling 19, without what is forgiven
+_FIRST = 5  # lines that a warning names
 _CUT = 60  # characters of what somebody wrote in place of a phone
+
+
+@define
+class Lines:
+    """How many lines something is true of, and the first of them.
+
+    Attributes:
+        count: how many.
+        first: the first few, by their number.
+    """
+
+    count: int = 0
+    first: list[int] = field(factory=list[int])
+
+    def add(self, line: int) -> None:
+        """Count a line."""
+        self.count += 1
+        if len(self.first) < _FIRST:
+            self.first.append(line)
+
+    def __str__(self) -> str:
+        word = "line" if self.count == 1 else "lines"
+        numbers = ", ".join(map(str, self.first))
+        return f"{word} {numbers}" + (", …" if self.count > len(self.first) else "")
 
 
 class Intake:
@@ -112,17 +135,20 @@ class Intake:
     def __init__(self, variables: Sequence[str], opted_out: frozenset[int], region: str | None) -> None:
         self._variables = tuple(variables)
         self._opted_out = opted_out
-        self._national = _national(region) if region else None
+        self._phones = Reader(region)
         self._known: dict[Values, int | str] = {}
+        self.doubtful = Lines()
 
     def judge(self, rows: Iterable[Row], set_for: SetFor) -> tuple[list[Staged], list[Skipped]]:
         """Part rows into those to be staged and those skipped."""
         staged: list[Staged] = []
         skipped: list[Skipped] = []
-        known, opted_out, exact = self._known, self._opted_out, _EXACT
+        known, opted_out, is_plain = self._known, self._opted_out, self._phones.is_plain
         for line, given, values in rows:
             # The fast path first: int() reads "+905…" as it stands.
-            phone = int(given) if isinstance(given, str) and exact(given) else self._forgiven(given)
+            phone = (
+                int(given) if isinstance(given, str) and is_plain(given) else self._second_look(line, given)
+            )
             number = known.get(values)
             if number is None:
                 number = self._learn(values, set_for)
@@ -157,11 +183,14 @@ class Intake:
             texts[variable] = value
         return set_for(texts)
 
-    def _forgiven(self, given: object) -> int:
-        try:
-            return int(parse_phone(given))
-        except InvalidMessage:
-            return self._national(given) if self._national else 0
+    def _second_look(self, line: int, given: object) -> int:
+        """Return a number that needs reading, 0 if it is no phone number; note those that may not exist."""
+        phone, problem = self._phones.judge(given)
+        if problem is not None:
+            return 0
+        if not self._phones.is_valid(phone):
+            self.doubtful.add(line)
+        return int(phone)
 
 
 def _unsendable(text: str) -> bool:
@@ -170,29 +199,6 @@ def _unsendable(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-
-
-def _national(region: str) -> Callable[[object], int]:
-    try:
-        import phonenumbers
-    except ImportError:
-        raise ConfigurationError(
-            "default_region needs the extra 'phone': pip install 'desk360-async[phone]'"
-        ) from None
-    wanted = region.upper()
-    if wanted not in phonenumbers.SUPPORTED_REGIONS:
-        raise ConfigurationError(f"default_region is two letters, such as 'TR', got {region!r}")
-
-    def read(given: object) -> int:
-        try:
-            parsed = phonenumbers.parse(str(given), wanted)
-        except phonenumbers.NumberParseException:
-            return 0
-        if not phonenumbers.is_possible_number(parsed):
-            return 0
-        return int(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
-
-    return read
 
 
 # ── the opt-out list ───────────────────────────────────────────────────────────────────────────────────
@@ -265,7 +271,8 @@ def _numbers(phones: Iterable[str], where: str) -> frozenset[int]:
     numbers: set[int] = set()
     for index, phone in enumerate(phones, 1):
         try:
-            numbers.add(int(parse_phone(phone)))
+            # All spellings: whoever opted out under one isn't written to under another (ruling 19a).
+            numbers.update(spellings_of(parse_phone(phone)))
         except InvalidMessage as error:
             # Skipping it would write to somebody who said no.
             raise ConfigurationError(f"{where}, entry {index}: {error.problem}") from None
