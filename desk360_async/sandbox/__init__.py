@@ -31,8 +31,8 @@ from desk360_async.sandbox.records import (
     StoredMedia,
     phone_of,
 )
-from desk360_async.sandbox.sandbox import Sandbox
-from desk360_async.sandbox.server import RunningServer, run
+from desk360_async.sandbox.sandbox import Sandbox, run
+from desk360_async.sandbox.server import RunningServer
 from desk360_async.sandbox.webhooks import SentWebhook, Webhooks, WebhookTarget
 
 __all__ = [

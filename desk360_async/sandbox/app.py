@@ -6,18 +6,23 @@ limit is not counted and carries no rate headers (measured); the rest is counted
 """
 
 import hmac
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from email.utils import formatdate
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
+from attrs.validators import ge, gt, in_, instance_of, optional
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from desk360_async.sandbox.delivery import Line, Sleep, deliver
 from desk360_async.sandbox.endpoints import Call, Invalid, Match, file_answer, find, without_prefix
 from desk360_async.sandbox.faults import Fault, Faults, is_processed, replacement, spoil
+from desk360_async.sandbox.feed import Feed
 from desk360_async.sandbox.forms import Body, TooLarge, is_map, read_body
 from desk360_async.sandbox.records import (
     Answer,
@@ -30,7 +35,7 @@ from desk360_async.sandbox.records import (
     model_not_found,
 )
 from desk360_async.sandbox.rules import members
-from desk360_async.sandbox.throttle import Throttle
+from desk360_async.sandbox.throttle import WINDOWS, Throttle, WindowRule
 
 _ACCEPTED = {"*/*", "application/*", "application/json"}
 
@@ -47,6 +52,85 @@ class Visit:
     problems: tuple[str, ...] = ()
     fault: Fault | None = None
     header_fault: Fault | None = None
+    reason: str = ""
+
+
+@frozen
+class Settings:
+    """How the API answers.
+
+    Attributes:
+        api_key: the one key that it accepts.
+        max_body: bytes of the largest body.
+        sleep: lets seconds of the sandbox's clock pass.
+        keep_alive: seconds that `Keep-Alive: timeout=` announces; None announces nothing.
+        invalid_status: HTTP status of a failed validation.
+        rate_headers: whether counted answers carry the rate headers.
+    """
+
+    api_key: str = field(repr=False)
+    max_body: int
+    sleep: Sleep
+    keep_alive: int | None = None
+    invalid_status: int = 400
+    rate_headers: bool = True
+
+
+@frozen
+class Facts:
+    """What is known of the vendor's real server, as the doctor saves it; None and the defaults where unknown.
+
+    Attributes:
+        invalid_status: `24.status`, HTTP status of a failed validation: 400 or 422.
+        page_size: `28.page_size`, rows a page.
+        rate_headers: `29.headers`, whether counted answers carry the rate headers.
+        limit: `29.limit`, requests a window.
+        window: `32.window`, how requests are counted.
+        period: `32.period`, seconds of a window.
+    """
+
+    invalid_status: int = field(default=400, validator=in_((400, 422)))
+    page_size: int = field(default=20, validator=ge(1))
+    rate_headers: bool = field(default=True, validator=instance_of(bool))
+    limit: int | None = field(default=None, validator=optional(ge(1)))
+    window: WindowRule | None = field(default=None, validator=optional(in_(tuple(WINDOWS))))
+    period: float | None = field(default=None, validator=optional(gt(0)))
+
+    @classmethod
+    def of(cls, source: str | PathLike[str] | Mapping[str, Any] | None) -> "Facts":
+        """Read facts of a file or a mapping; keys that the sandbox has no use for are skipped.
+
+        Raises:
+            OSError: if the file can't be read.
+            ValueError: if it isn't JSON of that shape, or a fact is unusable.
+        """
+        if source is None:
+            return cls()
+        document: Any = source
+        if not isinstance(source, Mapping):
+            try:
+                document = json.loads(Path(source).read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{source}: not a JSON file in UTF-8: {error}") from error
+        facts = document.get("facts") if isinstance(document, Mapping) else None
+        if document.get("version", 1) != 1 if isinstance(facts, Mapping) else True:
+            raise ValueError('like: {"version": 1, "facts": {"24.status": 422, ...}} is needed')
+        assert facts is not None
+        given = {name: facts[key] for key, name in _FACTS.items() if facts.get(key) is not None}
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise ValueError(f"like: {error}") from error
+
+
+_FACTS = {
+    "24.status": "invalid_status",
+    "28.page_size": "page_size",
+    "29.headers": "rate_headers",
+    "29.limit": "limit",
+    "32.window": "window",
+    "32.period": "period",
+}
 
 
 class Api:
@@ -58,18 +142,18 @@ class Api:
         throttle: Throttle,
         faults: Faults,
         log: RequestLog,
-        api_key: str,
-        max_body: int,
-        sleep: Sleep,
+        feed: Feed,
+        settings: Settings,
     ) -> None:
-        self._store, self._throttle, self._faults, self._log = store, throttle, faults, log
-        self._expected = f"Bearer {api_key}".encode()
-        self._max_body = max_body
-        self._sleep = sleep
+        self._store, self._throttle, self._faults, self._log, self._feed = store, throttle, faults, log, feed
+        self._expected = f"Bearer {settings.api_key}".encode()
+        self._settings = settings
+        keep_alive = settings.keep_alive
+        self._always: dict[str, str] = {"keep-alive": f"timeout={keep_alive}"} if keep_alive else {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        request, line = Request(scope, receive), Line.of(scope, receive, send, self._sleep)
+        request, line = Request(scope, receive), Line.of(scope, receive, send, self._settings.sleep)
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         visit = Visit(request, raw_path.decode("latin-1"))
         arrival = self._faults.strike("arrival", request.method, without_prefix(visit.path))
@@ -77,6 +161,11 @@ class Api:
             visit.verdict, visit.fault = "dropped", arrival
             self._note(visit, None)
             await line.reset()
+            return
+        if arrival and arrival.kind == "refused_early":
+            visit.fault = arrival
+            self._note(visit, arrival.status or 413)
+            await line.whole(_too_large(arrival.status or 413))
             return
         if arrival:
             await line.sleep(1.0 if arrival.delay is None else arrival.delay)
@@ -89,10 +178,11 @@ class Api:
             visit.verdict = "dropped"
             self._note(visit, None)
             return
-        dated = {"date": formatdate(self._throttle.wall_time(), usegmt=True)}
+        dated = {"date": formatdate(self._throttle.wall_time(), usegmt=True), **self._always}
         answer = evolve(answer, headers=dated | visit.headers | answer.headers)
         if visit.header_fault:
             answer = spoil(answer, visit.header_fault)
+        visit.reason = answer.reason
         silent = visit.fault is not None and visit.fault.kind in ("reset_after", "stall")
         self._note(visit, None if silent else answer.status)
         await deliver(line, answer, visit.fault)
@@ -102,15 +192,14 @@ class Api:
         headers = visit.request.headers
         try:
             declared = headers.get("content-length", "")
-            if declared.isdecimal() and int(declared) > self._max_body:
+            if declared.isdecimal() and int(declared) > self._settings.max_body:
                 raise TooLarge
             # Trio complains about a generator that is left unread without being closed.
             async with aclosing(visit.request.stream()) as chunks:
-                visit.body = await read_body(chunks, headers.get("content-type", ""), self._max_body)
+                visit.body = await read_body(chunks, headers.get("content-type", ""), self._settings.max_body)
         except TooLarge:
             # Laravel refuses before it routes and counts; the rest of the body is never read.
-            closing = {"connection": "close"}
-            return Answer.of_error(413, "post_too_large_exception", "The POST data is too large.", closing)
+            return _too_large(413)
         return None
 
     def _decide(self, visit: Visit) -> Answer:
@@ -143,7 +232,7 @@ class Api:
     def _count(self, visit: Visit, match: Match) -> Answer:
         client = visit.request.client
         verdict = self._throttle.count(client.host if client else "")
-        visit.headers = verdict.headers
+        visit.headers = verdict.headers if self._settings.rate_headers else {}
         visit.verdict = "counted" if verdict.counted else "refused"
         if not verdict.counted:
             return Answer.of_error(429, "too_many_requests_exception", "Too Many Attempts.")
@@ -189,28 +278,57 @@ class Api:
             return match.route.endpoint(self._store, call)
         except Invalid as error:
             visit.problems = tuple(problem.message for problem in error.problems)
-            return failed_validation(visit.problems[0])
+            return failed_validation(visit.problems[0], self._settings.invalid_status)
 
     def _note(self, visit: Visit, status: int | None) -> None:
         if not self._log.is_kept:
             return
         request = visit.request
         headers = {name: value for name, value in request.headers.items() if name != "authorization"}
-        self._log.append(
-            ReceivedRequest(
-                method=request.method,
-                path=visit.path,
-                query=dict(request.query_params),
-                headers=headers,
-                body=describe(visit.body.fields),
-                size=visit.body.size,
-                status=status,
-                verdict=visit.verdict,
-                at=self._throttle.clock(),
-                problems=visit.problems,
-                fault=visit.fault.kind if visit.fault else None,
-            )
+        entry = ReceivedRequest(
+            method=request.method,
+            path=visit.path,
+            query=dict(request.query_params),
+            headers=headers,
+            body=describe(visit.body.fields),
+            size=visit.body.size,
+            status=status,
+            verdict=visit.verdict,
+            at=self._throttle.clock(),
+            problems=visit.problems,
+            fault=visit.fault.kind if visit.fault else None,
         )
+        self._log.append(entry)
+        self._feed.publish("request", _line(entry, visit.reason))
+
+
+_RULINGS = {
+    200: ("", ""), 301: ("13", "measured"), 400: ("24", "documented"), 401: ("3", "documented"),
+    404: ("24", "documented"), 405: ("29", "measured"), 406: ("12", "measured"), 413: ("29", "measured"),
+    415: ("4", "documented"), 422: ("24", "inferred"), 429: ("31", "measured"),
+}  # fmt: skip
+
+
+def _line(entry: ReceivedRequest, reason: str) -> dict[str, Any]:
+    """Describe a request for the feed, without its body: its status, the reason, the ruling behind it."""
+    ruling, source = ("", "") if entry.fault else _RULINGS.get(entry.status or 0, ("", ""))
+    return {
+        "method": entry.method,
+        "path": entry.path,
+        "size": entry.size,
+        "status": entry.status,
+        "verdict": entry.verdict,
+        "at": entry.at,
+        "reason": "; ".join(entry.problems[:5]) or reason,
+        "fault": entry.fault,
+        "ruling": ruling,
+        "source": source,
+    }
+
+
+def _too_large(status: int) -> Answer:
+    closing = {"connection": "close"}
+    return Answer.of_error(status, "post_too_large_exception", "The POST data is too large.", closing)
 
 
 def _method_not_allowed(method: str, path: str, matches: list[Match]) -> Answer:

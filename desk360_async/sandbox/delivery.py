@@ -15,8 +15,10 @@ from desk360_async.sandbox.faults import Fault
 from desk360_async.sandbox.records import Answer
 
 EXTENSION = "desk360.sandbox.transport"
+ENDING = "desk360.sandbox.ending"  # a threading.Event: the server ends, and event streams have to
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 _DROP = 1
+_OTHER_ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{"message_id":"gBEGkFBXUQ"}'
 _LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
@@ -89,6 +91,17 @@ class Line:
         self.transport.close()
         await self._hung_up()
 
+    async def surplus(self, answer: Answer, more: bytes) -> None:
+        """Send the answer, and bytes behind it that belong to no request; in process they are left out."""
+        if self.transport is not None and not self.transport.is_closing():
+            head = [f"HTTP/1.1 {answer.status} OK", f"content-length: {len(answer.body)}"]
+            head += [f"{name}: {value}" for name, value in answer.headers.items()]
+            self.transport.write("\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + answer.body + more)
+            self.transport.close()
+            await self._hung_up()
+            return
+        await self.whole(answer)
+
     async def _start(self, answer: Answer) -> None:
         headers = {"content-length": str(len(answer.body)), **answer.headers}
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
@@ -107,6 +120,9 @@ async def deliver(line: Line, answer: Answer, fault: Fault | None) -> None:
         await line.stall(delay)
     elif kind == "drip":
         await line.drip(answer, 1.0 if delay is None else delay)
+    elif kind == "surplus":
+        more = fault.body if fault is not None and isinstance(fault.body, bytes) else _OTHER_ANSWER
+        await line.surplus(answer, more)
     elif kind == "truncate":
         await line.half(answer)
     else:

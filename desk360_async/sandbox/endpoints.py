@@ -57,12 +57,12 @@ class Invalid(Exception):
 
 def list_integrations(store: Store, call: Call) -> Answer:
     """Integrations."""
-    return page_of(store.account.integrations, call.query, call.url)
+    return page_of(store.account.integrations, call.query, call.url, store.page_size)
 
 
 def list_templates(store: Store, call: Call) -> Answer:
     """WhatsApp Message Templates."""
-    return page_of(store.account.templates[call.integration_id], call.query, call.url)
+    return page_of(store.account.templates[call.integration_id], call.query, call.url, store.page_size)
 
 
 def send_text(store: Store, call: Call) -> Answer:

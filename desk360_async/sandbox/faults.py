@@ -14,10 +14,11 @@ from attrs import Attribute, define, evolve, field
 from desk360_async.sandbox.forms import is_map
 from desk360_async.sandbox.records import Answer
 
-ArrivalKind: TypeAlias = Literal["latency", "reset_before"]
+ArrivalKind: TypeAlias = Literal["latency", "reset_before", "refused_early"]
 AnswerKind: TypeAlias = Literal[
     "status", "reset_after", "stall", "drip", "truncate", "slow",
     "bad_json", "html", "wrong_type", "empty", "noise", "partial",
+    "maintenance", "blank", "fail", "error", "failed_rows", "keyed_phones", "fewer_files", "surplus",
 ]  # fmt: skip
 HeaderKind: TypeAlias = Literal["headers", "bad_link"]
 FaultKind: TypeAlias = ArrivalKind | AnswerKind | HeaderKind
@@ -35,6 +36,7 @@ SCATTERED: tuple[FaultKind, ...] = (
 )  # fmt: skip
 
 _HTML = b"<!DOCTYPE html><html><head><title>%d</title></head><body><h1>nginx</h1></body></html>"
+_MAINTENANCE = b"<!DOCTYPE html><html><head><title>Maintenance</title></head><body>Be back soon</body></html>"
 _NOISE = b"<br />\n<b>Warning</b>:  Undefined variable $x in <b>/app/index.php</b> on line <b>3</b><br />\n"
 
 
@@ -75,6 +77,15 @@ class Fault:
     | `wrong_type` | valid JSON of another type: objects become lists and lists objects | |
     | `empty` | the right status without a body | |
     | `noise` | a PHP warning in front of the JSON | |
+    | `maintenance` | a page with 200 instead of the answer; nothing is taken | `accepted` |
+    | `blank` | an empty 200; nothing is taken | `accepted` |
+    | `fail` | 200 with `{"status": "fail", "message": …}`; nothing is taken | `message`, `accepted` |
+    | `error` | 200 with the documented error of a code; nothing is taken | `code`, `message`, `accepted` |
+    | `failed_rows` | a bulk answer whose rows have a `status`, `share` of them `failed` | `share` |
+    | `keyed_phones` | a bulk answer with the numbers as keys: `{"phones": {"+90…": {}}}` | |
+    | `fewer_files` | a media answer that lists `share` of the files | `share` |
+    | `surplus` | the right answer, and bytes of another answer behind it (over TCP only) | `body` |
+    | `refused_early` | 413 before the body is read, then the end of the connection; not counted | `status` |
     | `partial` | a bulk answer that lists `share` of the phones | `share`, `accepted` (the rest too) |
     | `headers` | these headers added or replaced (None removes one) | `headers` |
     | `bad_link` | a `Link` that can't be right | `link` |
@@ -100,6 +111,8 @@ class Fault:
         jitter: Up to so many seconds more, drawn by the seed.
         share: Share of the phones that a partial answer lists, from 0 to 1.
         link: The text of a bad `Link`.
+        code: The documented code of `error`.
+        message: The text of `fail` and `error`.
 
     Raises:
         ValueError: an unknown kind, a share beyond 0 to 1, or a negative number.
@@ -120,6 +133,8 @@ class Fault:
     jitter: float = field(default=0.0, kw_only=True, validator=_not_negative)
     share: float = field(default=0.5, kw_only=True, validator=_share)
     link: str = field(default="<>; rel=next", kw_only=True)
+    code: str = field(default="internal_server_error", kw_only=True)
+    message: str = field(default="Insufficient balance", kw_only=True)
 
     @property
     def stage(self) -> Stage:
@@ -177,6 +192,34 @@ class Faults:
         """
         self._faults.remove(fault)
 
+    def preset(self, name: str) -> list[Fault]:
+        """Let a named set of faults strike from now on, in the place of all others.
+
+        Args:
+            name: one of `PRESETS`.
+
+        Raises:
+            ValueError: if there is no such preset.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"preset: {name!r} is none of {', '.join(PRESETS)}")
+        self.clear()
+        return [self.add(evolve(fault)) for fault in PRESETS[name]]
+
+    @property
+    def seed(self) -> int:
+        """The seed of the dice."""
+        return self._seed
+
+    def reseed(self, seed: int) -> None:
+        """Begin the dice anew with another seed; the faults stay.
+
+        Args:
+            seed: for all that is drawn at random.
+        """
+        self._seed = seed
+        self._dice = Random(seed)  # noqa: S311 - repeatable on purpose
+
     def clear(self) -> None:
         """Stop all faults and begin the dice anew."""
         self._faults.clear()
@@ -215,6 +258,8 @@ class Faults:
 
 def is_processed(fault: Fault | None) -> bool:
     """Whether the request is carried out in spite of the fault."""
+    if fault is not None and fault.kind in _INSTEAD:
+        return fault.accepted
     if fault is None or fault.kind != "status":
         return True
     return fault.accepted or (200 <= (fault.status or 500) < 300 and fault.body is None)
@@ -233,6 +278,8 @@ def spoil(answer: Answer, fault: Fault) -> Answer:
 def replacement(fault: Fault) -> Answer:
     """Build the answer of a `status` fault whose request is not carried out."""
     status = fault.status or 500
+    if instead := _INSTEAD.get(fault.kind):
+        return with_headers(instead(fault), fault.headers)
     if isinstance(fault.body, bytes):
         answer = Answer(status, fault.body, {"content-type": "text/plain; charset=utf-8"})
     elif fault.body is not None:
@@ -278,7 +325,39 @@ def _partial(answer: Answer, fault: Fault) -> Answer:
     return evolve(answer, body=json.dumps({"phones": phones[: round(len(phones) * fault.share)]}).encode())
 
 
-_JSON_ONLY = ("wrong_type", "partial")
+def _failed_rows(answer: Answer, fault: Fault) -> Answer:
+    phones = json.loads(answer.body).get("phones", [])
+    failed = round(len(phones) * fault.share)
+    rows = [
+        {"phone": phone, "status": "failed" if number < failed else "sent"}
+        for number, phone in enumerate(phones)
+    ]
+    return evolve(answer, body=json.dumps({"phones": rows}).encode()) if phones else answer
+
+
+def _keyed_phones(answer: Answer, _fault: Fault) -> Answer:
+    phones = json.loads(answer.body).get("phones", [])
+    keyed = {phone: {"status": "sent"} for phone in phones}
+    return evolve(answer, body=json.dumps({"phones": keyed}).encode()) if phones else answer
+
+
+def _fewer_files(answer: Answer, fault: Fault) -> Answer:
+    medias = json.loads(answer.body).get("medias", {})
+    rows = [(kind, row) for kind, files in medias.items() for row in files]
+    listed: dict[str, list[Any]] = {}
+    for kind, row in rows[: max(1, round(len(rows) * fault.share))]:
+        listed.setdefault(kind, []).append(row)
+    return evolve(answer, body=json.dumps({"medias": listed}).encode()) if rows else answer
+
+
+# Answers with a 200 that take the place of the reply; the request is carried out only if `accepted`.
+_INSTEAD: dict[str, Callable[[Fault], Answer]] = {
+    "maintenance": lambda _fault: Answer(200, _MAINTENANCE, {"content-type": "text/html; charset=utf-8"}),
+    "blank": lambda _fault: Answer(200, b"", {"content-type": "application/json"}),
+    "fail": lambda fault: Answer.of_json({"status": "fail", "message": fault.message}),
+    "error": lambda fault: Answer.of_error(200, fault.code, fault.message),
+}
+_JSON_ONLY = ("wrong_type", "partial", "failed_rows", "keyed_phones", "fewer_files")
 _CHANGES: dict[str, Callable[[Answer, Fault], Answer]] = {
     "status": _status,
     "bad_json": _cut,
@@ -287,6 +366,28 @@ _CHANGES: dict[str, Callable[[Answer, Fault], Answer]] = {
     "empty": lambda answer, _fault: evolve(answer, body=b""),
     "noise": lambda answer, _fault: evolve(answer, body=_NOISE + answer.body),
     "partial": _partial,
+    "failed_rows": _failed_rows,
+    "keyed_phones": _keyed_phones,
+    "fewer_files": _fewer_files,
+    **{kind: lambda _answer, fault: replacement(fault) for kind in _INSTEAD},
     "headers": lambda answer, fault: with_headers(answer, fault.headers),
     "bad_link": lambda answer, fault: with_headers(answer, {"link": fault.link}),
 }
+
+PRESETS: dict[str, tuple[Fault, ...]] = {
+    "slow": (Fault("slow", delay=1.0, jitter=2.0),),
+    "flaky": (
+        Fault("status", probability=0.03), Fault("reset_before", probability=0.03),
+        Fault("reset_after", probability=0.03), Fault("slow", probability=0.03),
+    ),
+    "down": (Fault("status", status=503),),
+    "maintenance": (Fault("maintenance"),),
+    "no_credit": (Fault("fail"),),
+    "half_bulk": (Fault("failed_rows", share=0.5),),
+    "silent": (Fault("stall", delay=30.0),),
+    "garbage": (
+        Fault("bad_json", probability=0.2), Fault("empty", probability=0.2),
+        Fault("wrong_type", probability=0.2),
+    ),
+}  # fmt: skip
+"""Named sets of faults, for `Faults.preset` and the page."""

@@ -9,6 +9,7 @@ customers' messages, such as `ABEGkFBXUQRnAgo6xTEQCONO2nW9`, begin with 00 and h
 import base64
 import hashlib
 import json
+import re
 import threading
 import uuid
 from collections import deque
@@ -16,9 +17,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from random import Random
 from typing import Any, Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from desk360_async.sandbox.account import Account
+from desk360_async.sandbox.feed import Feed
 from desk360_async.sandbox.forms import Upload, is_list, is_map
 
 DOC_URL = "https://docs.desk360.com/api"
@@ -27,11 +29,12 @@ PAGE_SIZE = 20
 
 @frozen
 class Answer:
-    """A status, headers (lower case) and a body in bytes."""
+    """A status, headers (lower case), a body in bytes, and the reason of a refusal for the request log."""
 
     status: int
     body: bytes = field(repr=False)
     headers: dict[str, str] = field(factory=dict[str, str])
+    reason: str = ""
 
     @classmethod
     def of_json(cls, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> "Answer":
@@ -45,7 +48,7 @@ class Answer:
     ) -> "Answer":
         """Build the document's error: `{"error": {"code", "message", "doc_url"}}`."""
         error = {"code": code, "message": message, "doc_url": DOC_URL}
-        return cls.of_json({"error": error}, status, headers)
+        return evolve(cls.of_json({"error": error}, status, headers), reason=message)
 
 
 def model_not_found(model: str, identity: object) -> Answer:
@@ -55,20 +58,24 @@ def model_not_found(model: str, identity: object) -> Answer:
     )
 
 
-def failed_validation(message: str) -> Answer:
-    """400 with the first problem, as in the document's sample."""
-    return Answer.of_error(400, "failed_validation", message)
+def failed_validation(message: str, status: int = 400) -> Answer:
+    """400 with the first problem, as in the document's sample; 422 as Laravel has it, in Laravel's shape."""
+    answer = Answer.of_error(status, "failed_validation", message)
+    if status != 422:
+        return answer
+    name = message.removeprefix("The ").partition(" field")[0].replace(" ", "_")
+    return evolve(answer, body=json.dumps({"message": message, "errors": {name: [message]}}).encode())
 
 
-def page_of(rows: tuple[Any, ...], query: dict[str, str], url: str) -> Answer:
+def page_of(rows: tuple[Any, ...], query: dict[str, str], url: str, size: int = PAGE_SIZE) -> Answer:
     """List 20 rows, with the document's unquoted `Link` unless it is the last page."""
     asked = query.get("page", "1")
     # Laravel reads a page that isn't a positive integer as the first.
     number = int(asked) if asked.isascii() and asked.isdigit() and int(asked[:9]) >= 1 else 1
-    start = (number - 1) * PAGE_SIZE
-    more = start + PAGE_SIZE < len(rows)
+    start = (number - 1) * size
+    more = start + size < len(rows)
     link = {"link": f"<{url}?page={number + 1}>; rel=next"} if more else {}
-    return Answer.of_json(list(rows[start : start + PAGE_SIZE]), headers=link)
+    return Answer.of_json(list(rows[start : start + size]), headers=link)
 
 
 _OUTBOUND, _INBOUND = b"\x80\x11", b"\x00\x11"
@@ -312,6 +319,7 @@ class Store:
     """Everything that one sandbox has received. Safe to read from another thread than the server's."""
 
     accepted: int
+    page_size: int
 
     def __init__(
         self,
@@ -323,14 +331,17 @@ class Store:
         refused_phones: RefusedPhones,
         strict_bulk: bool,
         announce: Callable[[ReceivedMessage], None],
+        feed: Feed,
     ) -> None:
         self.account = account
         self.strict_bulk = strict_bulk
         self.media: MediaStore = MediaStore()
+        self.page_size = PAGE_SIZE
         self._clock = clock
         self._seed = seed
         self._refused_phones = refused_phones
         self._announce = announce
+        self._feed = feed
         self._messages: deque[ReceivedMessage] = deque(maxlen=keep)
         self._reads: deque[ReceivedRead] = deque(maxlen=keep)
         self._lock = threading.Lock()
@@ -357,13 +368,18 @@ class Store:
             identity = message_id(phone, self._seed, self.accepted)
             message = ReceivedMessage(phone, kind, identity, integration_id, self._clock(), **content)
             self._messages.append(message)
+        if self._messages.maxlen != 0:
+            self._feed.publish("message", message)
         self._announce(message)
         return message
 
     def take_read(self, phone: str, message_ids: Iterable[str], integration_id: int) -> None:
         """Note that messages were marked as read."""
+        receipt = ReceivedRead(phone, tuple(message_ids), integration_id, self._clock())
         with self._lock:
-            self._reads.append(ReceivedRead(phone, tuple(message_ids), integration_id, self._clock()))
+            self._reads.append(receipt)
+        if self._reads.maxlen != 0:
+            self._feed.publish("read", receipt)
 
     def keep_media(self, upload: Upload, integration_id: int) -> StoredMedia:
         """Keep an uploaded file under a new media id."""
@@ -378,10 +394,25 @@ class Store:
         with self._lock:
             return list(self._messages)
 
+    def sent(self, to: str | None, template: int | str | None) -> list[ReceivedMessage]:
+        """List the messages for a phone (in any spelling), of a template (its id or name), or both."""
+        digits = None if to is None else _digits(to)
+        names = {row["id"]: row["name"] for rows in self.account.templates.values() for row in rows}
+        return [
+            message
+            for message in self.messages()
+            if digits in (None, _digits(message.phone))
+            and (template is None or template in (message.template_id, names.get(message.template_id)))
+        ]
+
     def reads(self) -> list[ReceivedRead]:
         """Copy the record of read receipts, oldest first."""
         with self._lock:
             return list(self._reads)
+
+
+def _digits(phone: str) -> str:
+    return re.sub(r"[^0-9]", "", phone)
 
 
 def files_of(*uploads: Upload | None) -> tuple[ReceivedFile, ...]:

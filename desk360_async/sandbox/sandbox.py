@@ -1,18 +1,19 @@
 """The sandbox itself: one account, one limit, one record, and the ASGI application over them."""
 
-import re
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from os import PathLike
 from typing import Any
 
 from starlette.routing import Mount, Router
 
 from desk360_async.sandbox.account import Account, demo_account
-from desk360_async.sandbox.app import Api
-from desk360_async.sandbox.control import control_routes
+from desk360_async.sandbox.app import Api, Facts, Settings
+from desk360_async.sandbox.control import Panel, control_routes
 from desk360_async.sandbox.delivery import Sleep, sleep
 from desk360_async.sandbox.faults import Faults
+from desk360_async.sandbox.feed import Feed
 from desk360_async.sandbox.forms import MAX_BODY
 from desk360_async.sandbox.records import (
     MediaStore,
@@ -24,13 +25,17 @@ from desk360_async.sandbox.records import (
     Store,
     ends_in_zeros,
 )
-from desk360_async.sandbox.server import RunningServer, serve, serve_in_thread
+from desk360_async.sandbox.server import (
+    Listening,
+    RunningServer,
+    serve,
+    serve_in_foreground,
+    serve_in_thread,
+)
 from desk360_async.sandbox.throttle import Throttle, WindowRule
-from desk360_async.sandbox.webhooks import Webhooks, WebhookTarget
+from desk360_async.sandbox.webhooks import WebhookId, Webhooks, WebhookTarget
 
-
-def _digits(phone: str) -> str:
-    return re.sub(r"[^0-9]", "", phone)
+_KEEP_ALIVE = 5  # seconds, as uvicorn has it
 
 
 class Sandbox:
@@ -59,9 +64,14 @@ class Sandbox:
         delivered_after: Seconds after a message was taken until its webhook "delivered"; None for never.
         read_after: Seconds after a message was taken until its webhook "read"; None for never.
         allow_remote_webhook: Whether `webhook` may be another machine's URL.
+        keep_alive: Seconds until an idle connection is closed, announced as `Keep-Alive: timeout=`; None
+            announces nothing and closes after 5 seconds.
+        like: Facts about the vendor's real server, as `desk360 doctor --live --save facts.json` saves them:
+            a file's path or the mapping in it. The sandbox then behaves as the real server did.
 
     Raises:
-        ValueError: limit, period, window, traffic or webhook make no sense.
+        ValueError: if limit, period, window, traffic, webhook or facts make no sense.
+        OSError: if the file of `like` can't be read.
     """
 
     def __init__(
@@ -85,13 +95,23 @@ class Sandbox:
         delivered_after: float | None = 0.5,
         read_after: float | None = 2.0,
         allow_remote_webhook: bool = False,
+        keep_alive: int | None = None,
+        like: str | PathLike[str] | Mapping[str, Any] | None = None,
     ) -> None:
         keep = keep if record else 0
+        facts = Facts.of(like)
+        limit, period = facts.limit or limit, facts.period or period
         self.api_key = api_key
         self.clock = clock
+        self.feed: Feed = Feed()
         self.faults: Faults = Faults(seed)
         self.throttle: Throttle = Throttle(
-            limit=limit, period=period, rule=window, clock=clock, others=other_traffic, seed=seed
+            limit=limit,
+            period=period,
+            rule=facts.window or window,
+            clock=clock,
+            others=other_traffic,
+            seed=seed,
         )
         self.webhooks: Webhooks = Webhooks(
             webhook,
@@ -102,6 +122,8 @@ class Sandbox:
             delivered_after=delivered_after,
             read_after=read_after,
             allow_remote=allow_remote_webhook,
+            feed=self.feed,
+            is_watched=keep != 0,
         )
         self._store = Store(
             account or demo_account(),
@@ -111,10 +133,18 @@ class Sandbox:
             refused_phones=refused_phones,
             strict_bulk=strict_bulk,
             announce=self.webhooks.announce,
+            feed=self.feed,
         )
+        self._store.page_size = facts.page_size
         self._log = RequestLog(None if keep is None else keep // 10 + (keep > 0))
-        api = Api(self._store, self.throttle, self.faults, self._log, api_key, max_body, sleep)
-        self.app: Router = Router([*control_routes(self), Mount("/", app=api)])
+        settings = Settings(api_key, max_body, sleep, keep_alive, facts.invalid_status, facts.rate_headers)
+        api = Api(self._store, self.throttle, self.faults, self._log, self.feed, settings)
+        self._keep_alive = keep_alive
+        self._running: RunningServer | None = None
+        self._panel = Panel(
+            self._store, self.throttle, self.faults, self._log, self.webhooks, self.feed, api_key
+        )
+        self.app: Router = Router([*control_routes(self._panel), Mount("/", app=api)])
 
     @property
     def account(self) -> Account:
@@ -158,16 +188,11 @@ class Sandbox:
 
     def sent(self, *, to: str | None = None, template: int | str | None = None) -> list[ReceivedMessage]:
         """List the messages taken for a phone (in any spelling), of a template (its id or name), or both."""
-        digits = None if to is None else _digits(to)
-        names = {row["id"]: row["name"] for rows in self.account.templates.values() for row in rows}
-        return [
-            message
-            for message in self.received
-            if digits in (None, _digits(message.phone))
-            and (template is None or template in (message.template_id, names.get(message.template_id)))
-        ]
+        return self._store.sent(to, template)
 
-    def reply(self, phone: str, text: str | None = None, *, name: str = "Ada Lovelace", **fields: Any) -> str:
+    def reply(
+        self, phone: str, text: str | None = None, *, name: str = "Ada Lovelace", **fields: Any
+    ) -> WebhookId:
         """Let a customer write: a webhook "messages", scheduled for now.
 
         Args:
@@ -177,12 +202,28 @@ class Sandbox:
             fields: The vendor's own fields, such as `type="location"` and `location={...}`; they go before.
 
         Returns:
-            The message's id.
+            The message's id. Awaiting it sends the webhook at once: `await sandbox.reply(phone, "Hello")`.
 
         Raises:
-            ValueError: the sandbox has no `webhook`, or the phone is none.
+            ValueError: if the phone isn't an E.164 number.
         """
         return self.webhooks.reply(phone, text, name, fields)
+
+    def status(self, message: ReceivedMessage | str, status: str = "delivered") -> WebhookId:
+        """Give a message a status: a webhook "statuses", scheduled for now.
+
+        Args:
+            message: A message that the sandbox took, or its id.
+            status: Such as "delivered", "read" or "failed".
+
+        Returns:
+            The message's id. Awaiting it sends the webhook at once: `await sandbox.status(sent, "read")`.
+
+        Raises:
+            ValueError: if the id isn't one of a message.
+        """
+        identity = message.message_id if isinstance(message, ReceivedMessage) else message
+        return self.webhooks.status(identity, status)
 
     def spend(self, requests: int) -> int:
         """Let others on 127.0.0.1 make requests now.
@@ -197,44 +238,84 @@ class Sandbox:
 
     def reset(self) -> None:
         """Forget what was received and counted, and stop all faults. Settings and account stay."""
-        self._store.reset()
-        self._log.clear()
-        self.throttle.reset()
-        self.webhooks.reset()
-        self.faults.clear()
+        self._panel.reset()
 
-    def serve(
-        self, host: str = "127.0.0.1", port: int = 0, *, allow_remote: bool = False
-    ) -> AbstractAsyncContextManager[RunningServer]:
+    @property
+    def page_url(self) -> str:
+        """The URL of the page that shows the sandbox as a phone.
+
+        Raises:
+            RuntimeError: if the sandbox isn't served over TCP now.
+        """
+        if self._running is None:
+            raise RuntimeError(
+                "the sandbox has no page before it is served: use serve() or serve_in_thread()"
+            )
+        return f"{self._running.url}/"
+
+    @asynccontextmanager
+    async def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        allow_remote: bool = False,
+        allow_hosts: Collection[str] = (),
+    ) -> AsyncGenerator[RunningServer]:
         """Serve over TCP in the running asyncio loop.
 
         Args:
             host: The address to listen on.
             port: The TCP port; 0 takes a free one.
             allow_remote: Whether the address may be one that other machines reach.
+            allow_hosts: Names that `Host` may have besides loopback names and the address itself, such as the
+                name of a container.
 
         Raises:
-            ValueError: the host isn't loopback and `allow_remote` is False.
-            RuntimeError: no asyncio loop is running (under trio use `serve_in_thread`).
-            OSError: the address can't be bound.
+            ValueError: if the host isn't loopback and `allow_remote` is False.
+            RuntimeError: if no asyncio loop is running (under trio use `serve_in_thread`).
+            OSError: if the address can't be bound.
         """
-        return serve(self.app, host, port, allow_remote=allow_remote)
+        async with serve(self.app, self._at(host, port, allow_remote, allow_hosts)) as running:
+            with self._served(running):
+                yield running
 
+    @contextmanager
     def serve_in_thread(
-        self, host: str = "127.0.0.1", port: int = 0, *, allow_remote: bool = False
-    ) -> AbstractContextManager[RunningServer]:
-        """Serve over TCP from a thread with a loop of its own: for synchronous code, trio, benchmarks.
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        allow_remote: bool = False,
+        allow_hosts: Collection[str] = (),
+    ) -> Generator[RunningServer]:
+        """Serve over TCP from a thread with its own loop: for synchronous code, trio, benchmarks.
 
         Args:
             host: As for `serve`.
             port: As for `serve`.
             allow_remote: As for `serve`.
+            allow_hosts: As for `serve`.
 
         Raises:
-            ValueError: the host isn't loopback and `allow_remote` is False.
-            OSError: the address can't be bound.
+            ValueError: if the host isn't loopback and `allow_remote` is False.
+            OSError: if the address can't be bound.
         """
-        return serve_in_thread(self.app, host, port, allow_remote=allow_remote)
+        at = self._at(host, port, allow_remote, allow_hosts)
+        with serve_in_thread(self.app, at) as running, self._served(running):
+            yield running
+
+    def _at(self, host: str, port: int, allow_remote: bool, allow_hosts: Collection[str]) -> Listening:
+        keep_alive = self._keep_alive or _KEEP_ALIVE
+        return Listening(host, port, allow_remote, tuple(allow_hosts), keep_alive)
+
+    @contextmanager
+    def _served(self, running: RunningServer) -> Generator[None]:
+        self._running = running
+        try:
+            yield
+        finally:
+            self._running = None
 
     def __repr__(self) -> str:
         throttle = self.throttle
@@ -242,3 +323,30 @@ class Sandbox:
             f"<Sandbox {throttle.limit} per {throttle.period:g} s ({throttle.rule}), "
             f"{self.accepted} accepted, {self.refusals} refused>"
         )
+
+
+def run(
+    sandbox: Sandbox,
+    host: str = "127.0.0.1",
+    port: int = 8360,
+    *,
+    allow_remote: bool = False,
+    allow_hosts: Collection[str] = (),
+    on_start: Callable[[RunningServer], Any] | None = None,
+) -> None:
+    """Serve in the foreground until Ctrl-C or SIGTERM; requests under way have 3 seconds to finish.
+
+    Args:
+        sandbox: The sandbox to serve.
+        host: The address to listen on.
+        port: The TCP port; 0 takes a free one.
+        allow_remote: Whether the address may be one that other machines reach.
+        allow_hosts: Names that `Host` may have besides loopback names and the address itself.
+        on_start: Called once the address is bound.
+
+    Raises:
+        ValueError: if the host isn't loopback and `allow_remote` is False.
+        OSError: if the address can't be bound.
+    """
+    at = Listening(host, port, allow_remote, tuple(allow_hosts))
+    serve_in_foreground(sandbox.app, at, on_start)

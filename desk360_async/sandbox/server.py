@@ -1,11 +1,11 @@
 """The sandbox over TCP: uvicorn in the running loop, in a thread, or in the foreground for a command.
 
-uvicorn is imported when something is to listen: in process the sandbox does without it.
+uvicorn is imported when a server starts: in process the sandbox works without it. The application writes its
+own `Date`, by the sandbox's clock. uvicorn logs nothing here.
 """
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -13,13 +13,17 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from desk360_async.sandbox._extra import require
+from desk360_async.sandbox.access import HostCheck, is_loopback
+from desk360_async.sandbox.delivery import ENDING, EXTENSION
 
 if TYPE_CHECKING:
-    from desk360_async.sandbox import tcp
-    from desk360_async.sandbox.sandbox import Sandbox
+    from uvicorn import Config, Server
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_GRACE = 3  # seconds that open requests have after Ctrl-C
 
 
 @frozen
@@ -41,38 +45,129 @@ class RunningServer:
         return f"http://{host}:{self.port}"
 
 
-def _listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
-    if not allow_remote and not _is_loopback(host):
-        msg = f"{host} can be reached by other machines; pass allow_remote=True if that is meant"
+@frozen
+class Listening:
+    """Where a server listens, and to whom.
+
+    Attributes:
+        host: the address to bind.
+        port: the TCP port; 0 takes a free one.
+        allow_remote: whether the address may be one that other machines reach.
+        allow_hosts: names in `Host` besides loopback names and the bound address.
+        keep_alive: seconds until an idle connection is closed.
+    """
+
+    host: str
+    port: int
+    allow_remote: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    keep_alive: int = 5
+
+
+def _listen(at: Listening) -> socket.socket:
+    if not at.allow_remote and not is_loopback(at.host):
+        msg = f"{at.host} can be reached by other machines; pass allow_remote=True if that is meant"
         raise ValueError(msg)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
+    family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
+    listener = socket.create_server((at.host, at.port), family=family)
+    # create_server makes sockets with proto=0, and asyncio sets TCP_NODELAY only where proto is TCP's own:
+    # without it an answer's body waits 40 ms for a delayed ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+class Connections:
+    """The open TCP connections by their client's address, so that a fault can break its own."""
+
+    def __init__(self, app: ASGIApp, allow_hosts: tuple[str, ...] = ()) -> None:
+        self._app = HostCheck(app, allow_hosts)
+        self._open: dict[tuple[str, int], asyncio.Transport] = {}
+        self.ending = threading.Event()
+
+    def protocol(self) -> "type[H11Protocol]":
+        """Make uvicorn's HTTP protocol note each connection that opens and closes."""
+        from uvicorn.protocols.http.h11_impl import H11Protocol
+
+        connections = self._open
+
+        class Protocol(H11Protocol):
+            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
+                super().connection_made(transport)
+                if self.client:
+                    connections[self.client] = transport
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                if self.client:
+                    connections.pop(self.client, None)
+                super().connection_lost(exc)
+
+        return Protocol
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on together with its connection."""
+        transport = self._open.get(scope["client"])
+        extensions = {**scope.get("extensions", {}), EXTENSION: transport, ENDING: self.ending}
+        await self._app({**scope, "extensions": extensions}, receive, send)
+
+    def abort(self) -> None:
+        """Break everything that is open."""
+        self.ending.set()
+        for transport in list(self._open.values()):
+            transport.abort()
+
+
+def _server(connections: Connections, at: Listening, *, signals: bool) -> "Server":
+    """Make uvicorn's server, which ends open event streams before it waits for the other requests."""
+    from uvicorn import Server
+
+    class SandboxServer(Server):
+        @contextmanager
+        def capture_signals(self) -> Generator[None]:
+            """Leave the process's signals alone where another program owns them."""
+            with super().capture_signals() if signals else contextlib.nullcontext():
+                yield
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            connections.ending.set()
+            await super().shutdown(sockets)
+
+    return SandboxServer(_config(connections, at))
+
+
+def _config(connections: Connections, at: Listening) -> "Config":
+    from uvicorn import Config
+
+    return Config(
+        connections,
+        http=connections.protocol(),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=at.keep_alive,
+        timeout_graceful_shutdown=_GRACE,
+    )
 
 
 @asynccontextmanager
-async def serve(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> AsyncGenerator[RunningServer]:
-    """Listen, in the running asyncio loop; leaving the block breaks what is still open."""
+async def serve(app: ASGIApp, at: Listening) -> AsyncGenerator[RunningServer]:
+    """Listen, in the running asyncio loop; leaving the block breaks all open connections."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         msg = "no asyncio loop is running here; use serve_in_thread()"
         raise RuntimeError(msg) from None
     require("uvicorn")
-    from desk360_async.sandbox import tcp
-
-    with _listen(host, port, allow_remote=allow_remote) as listener:
-        connections = tcp.Connections(app)
-        server = tcp.QuietServer(tcp.config(connections))
+    with _listen(at) as listener:
+        connections = Connections(app, at.allow_hosts)
+        server = _server(connections, at, signals=False)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            yield RunningServer(host, listener.getsockname()[1])
+            yield RunningServer(at.host, listener.getsockname()[1])
         finally:
             server.should_exit = True
             connections.abort()
@@ -80,19 +175,17 @@ async def serve(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> As
 
 
 @contextmanager
-def serve_in_thread(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -> Generator[RunningServer]:
+def serve_in_thread(app: ASGIApp, at: Listening) -> Generator[RunningServer]:
     """Listen, from a thread with its own asyncio loop; leaving the block ends the thread."""
     require("uvicorn")
-    from desk360_async.sandbox import tcp
-
-    with _listen(host, port, allow_remote=allow_remote) as listener:
-        connections = tcp.Connections(app)
-        server = tcp.QuietServer(tcp.config(connections))
+    with _listen(at) as listener:
+        connections = Connections(app, at.allow_hosts)
+        server = _server(connections, at, signals=False)
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=_run_loop, args=(loop, server, listener), name="desk360-sandbox")
         thread.start()
         try:
-            yield RunningServer(host, listener.getsockname()[1])
+            yield RunningServer(at.host, listener.getsockname()[1])
         finally:
             server.should_exit = True
             # The loop is closed already if the server died by itself.
@@ -101,40 +194,19 @@ def serve_in_thread(app: ASGIApp, host: str, port: int, *, allow_remote: bool) -
             thread.join()
 
 
-def _run_loop(loop: asyncio.AbstractEventLoop, server: "tcp.QuietServer", listener: socket.socket) -> None:
+def _run_loop(loop: asyncio.AbstractEventLoop, server: "Server", listener: socket.socket) -> None:
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(server.serve(sockets=[listener]))
 
 
-def run(
-    sandbox: "Sandbox",
-    host: str = "127.0.0.1",
-    port: int = 8360,
-    *,
-    allow_remote: bool = False,
-    on_start: Callable[[RunningServer], Any] | None = None,
+def serve_in_foreground(
+    app: ASGIApp, at: Listening, on_start: Callable[[RunningServer], Any] | None = None
 ) -> None:
-    """Serve in the foreground until Ctrl-C or SIGTERM, letting what is under way finish for 3 seconds.
-
-    Args:
-        sandbox: what is served.
-        host: the address to listen on.
-        port: the TCP port; 0 takes a free one.
-        allow_remote: whether the address may be one that other machines reach.
-        on_start: called once the address is bound.
-
-    Raises:
-        ValueError: the host isn't loopback and `allow_remote` is False.
-        OSError: the address can't be bound.
-    """
+    """Listen until Ctrl-C or SIGTERM; requests under way have 3 seconds to finish."""
     require("uvicorn")
-    import uvicorn
-
-    from desk360_async.sandbox import tcp
-
-    with _listen(host, port, allow_remote=allow_remote) as listener:
+    with _listen(at) as listener:
         if on_start:
-            on_start(RunningServer(host, listener.getsockname()[1]))
+            on_start(RunningServer(at.host, listener.getsockname()[1]))
         # uvicorn raises the signal again once it has shut down.
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(tcp.config(tcp.Connections(sandbox.app))).run(sockets=[listener])
+            _server(Connections(app, at.allow_hosts), at, signals=True).run(sockets=[listener])

@@ -7,9 +7,10 @@ The windows are pure: the caller passes the time.
 import time
 from collections import deque
 from collections.abc import Callable
+from copy import deepcopy
 from math import floor
 from random import Random
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from attrs import Factory, define, frozen
 
@@ -40,6 +41,10 @@ class FirstHitWindow:
         self.count += 1
         return Ruling(limit - self.count)
 
+    def ends_at(self, period: float) -> float | None:
+        """When the counted requests are forgotten; None where none is counted."""
+        return None if self.opened is None else self.opened + period
+
 
 @define
 class AlignedWindow:
@@ -58,6 +63,10 @@ class AlignedWindow:
         self.count += 1
         return Ruling(limit - self.count)
 
+    def ends_at(self, period: float) -> float | None:
+        """When the counted requests are forgotten; None where none is counted."""
+        return None if self.slot is None else (self.slot + 1) * period
+
 
 @define
 class SlidingLog:
@@ -73,6 +82,10 @@ class SlidingLog:
             return Ruling(0, retry_at=self.times[-limit] + period)
         self.times.append(now)
         return Ruling(limit - len(self.times))
+
+    def ends_at(self, period: float) -> float | None:
+        """When the oldest counted request is forgotten; None where none is counted."""
+        return self.times[0] + period if self.times else None
 
 
 @define
@@ -91,6 +104,10 @@ class TokenBucket:
             return Ruling(0, retry_at=now + (1 - self.tokens) / rate)
         self.tokens -= 1
         return Ruling(max(0, floor(self.tokens + 1e-9)))
+
+    def ends_at(self, _period: float) -> float | None:
+        """None: tokens come back one by one, and no window ends."""
+        return None
 
 
 Window: TypeAlias = FirstHitWindow | AlignedWindow | SlidingLog | TokenBucket
@@ -183,6 +200,25 @@ class Throttle:
         """Let others on the same IP make so many requests now; tells how many were counted."""
         window, now = self._window(ip), self.clock()
         return sum(window.hit(now, self.limit, self.period).retry_at is None for _ in range(requests))
+
+    def status(self, ip: str = "127.0.0.1") -> dict[str, Any]:
+        """Return the limit of one address as the page shows it; asking counts nothing.
+
+        Args:
+            ip: the address.
+        """
+        now, window = self.clock(), self._window(ip)
+        ruling = deepcopy(window).hit(now, self.limit, self.period)
+        ends = window.ends_at(self.period)
+        return {
+            "limit": self.limit,
+            "period": self.period,
+            "window": self.rule,
+            "used": self.limit if ruling.retry_at is not None else self.limit - ruling.remaining - 1,
+            "ends": ends if ends is not None and ends > now else None,
+            "counted": self.counted,
+            "refusals": self.refusals,
+        }
 
     def _window(self, ip: str) -> Window:
         return self._windows.setdefault(ip, WINDOWS[self.rule]())

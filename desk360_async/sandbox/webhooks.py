@@ -6,12 +6,13 @@ A POST of a few bytes takes the standard library: the client's HTTP stack stays 
 """
 
 import heapq
-import ipaddress
 import json
+import re
 import threading
 import time
+import unicodedata
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from itertools import count
 from random import Random
@@ -22,7 +23,9 @@ import anyio.to_thread
 from attrs import field, frozen
 from starlette.types import ASGIApp
 
-from desk360_async.sandbox.records import ReceivedMessage, message_id
+from desk360_async.sandbox.access import is_loopback
+from desk360_async.sandbox.feed import Feed
+from desk360_async.sandbox.records import ReceivedMessage, message_id, phone_of
 from desk360_async.sandbox.rules import E164
 
 WebhookTarget: TypeAlias = str | tuple[ASGIApp, str] | Callable[[bytes], Awaitable[object]]
@@ -44,16 +47,9 @@ def check_target(target: WebhookTarget, *, allow_remote: bool) -> None:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         msg = "webhook: a URL like http://127.0.0.1:8000/hooks/secret is needed"
         raise ValueError(msg)
-    if not allow_remote and not _is_loopback(parts.hostname):
+    if not allow_remote and not is_loopback(parts.hostname):
         msg = f"webhook: {parts.hostname} is another machine; pass allow_remote_webhook=True if that is meant"
         raise ValueError(msg)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def post(url: str, body: bytes) -> int | None:
@@ -127,12 +123,33 @@ class SentWebhook:
         status: the receiver's answer, an HTTP status; None where there was none, or it was dropped.
         at: when, in seconds of the sandbox's clock.
         dropped: whether it was not sent at all, as `Webhooks.drops` asked for.
+        number: 1, 2, 3 … in the order of sending.
     """
 
     body: dict[str, Any]
     status: int | None
     at: float
     dropped: bool = False
+    number: int = 0
+
+
+class WebhookId(str):
+    """The id of a message with a scheduled webhook. Awaiting it sends the webhooks that are due now."""
+
+    __slots__ = ("_webhooks",)
+    _webhooks: "Webhooks"
+
+    @classmethod
+    def of(cls, identity: str, webhooks: "Webhooks") -> "WebhookId":
+        """Bind an id to the webhooks that carry it."""
+        made = cls(identity)
+        made._webhooks = webhooks
+        return made
+
+    def __await__(self) -> Generator[Any, Any, str]:
+        """Send the webhooks that are due now, and return the id."""
+        yield from self._webhooks.deliver_due().__await__()
+        return str(self)
 
 
 @frozen(order=True)
@@ -142,12 +159,30 @@ class _Due:
     body: dict[str, Any] = field(order=False)
 
 
+_REFUSED_VARIABLE = re.compile(r"[\n\r\t]| {5,}")  # a line break, a tab, more than four blanks in a row
+
+
+def is_refused_by_whatsapp(message: ReceivedMessage) -> bool:
+    """Whether WhatsApp refuses a template's variable after Desk360 accepted the message.
+
+    Desk360 doesn't document such a check, so the sandbox accepts the message, and its status is `failed`.
+    """
+    return any(
+        _REFUSED_VARIABLE.search(str(value)) or not any(map(_is_visible, str(value)))
+        for value in message.parameters.values()
+    )
+
+
+def _is_visible(character: str) -> bool:
+    return not character.isspace() and unicodedata.category(character) not in ("Cc", "Cf", "Zs")
+
+
 class Webhooks:
     """The "WhatsApp Webhooks" of one sandbox: scheduled as messages are taken, sent by a thread or `deliver`.
 
-    To a URL, by the real clock, a thread of their own sends them when they are due, whatever event loop the
-    sandbox runs on. In all other cases (an application or a function as the target, another clock) they wait
-    for `deliver`.
+    To a URL, by the real clock, a thread sends each when it is due, whatever event loop the sandbox runs on.
+    Without a target they go to the feed only. In all other cases (an application or a function as the target,
+    another clock) they wait for `deliver`.
 
     Attributes:
         delivered_after: Seconds after a message was taken until its status "delivered"; None for never.
@@ -174,6 +209,8 @@ class Webhooks:
         delivered_after: float | None,
         read_after: float | None,
         allow_remote: bool,
+        feed: Feed,
+        is_watched: bool,
     ) -> None:
         if target is not None:
             check_target(target, allow_remote=allow_remote)
@@ -181,6 +218,7 @@ class Webhooks:
         self.delivered_after, self.read_after = delivered_after, read_after
         self.duplicates = self.drops = self.disorder = 0.0
         self._clock, self._wall_time, self._sleep, self._seed = clock, wall_time, sleep, seed
+        self._feed, self._is_watched = feed, is_watched
         self._due: list[_Due] = []
         self._sent: deque[SentWebhook] = deque(maxlen=10_000)
         self._changed = threading.Condition()
@@ -204,26 +242,45 @@ class Webhooks:
             self._sent.clear()
             self._dice = Random(self._seed)  # noqa: S311 - repeatable on purpose
             self._numbers = count(1)
+            self._sent_numbers = count(1)
             self._changed.notify_all()
 
     def announce(self, message: ReceivedMessage) -> None:
-        """Schedule what the vendor says of a message that was taken."""
-        if self.target is None:
+        """Schedule the statuses of a message that was taken: delivered and read, or failed."""
+        if self.target is None and not self._is_watched:
+            return
+        if is_refused_by_whatsapp(message):
+            self._schedule_status(
+                message.message_id, message.phone, "failed", message.at + (self.delivered_after or 0.0)
+            )
             return
         for status, after in (("delivered", self.delivered_after), ("read", self.read_after)):
             if after is not None:
-                said = {"id": message.message_id, "from": message.phone.removeprefix("+"), "status": status}
-                self._schedule(message.at + after, {"statuses": said})
+                self._schedule_status(message.message_id, message.phone, status, message.at + after)
 
-    def reply(self, phone: str, text: str | None, name: str, fields: dict[str, Any]) -> str:
+    def _schedule_status(self, identity: str, phone: str, status: str, at: float) -> None:
+        self._schedule(at, {"statuses": {"id": identity, "from": phone.removeprefix("+"), "status": status}})
+
+    def status(self, identity: str, status: object) -> WebhookId:
+        """Schedule a status of one message for now; `Sandbox.status` explains it.
+
+        Raises:
+            ValueError: if the id isn't one of a message, or the status isn't a text.
+        """
+        phone = phone_of(identity)
+        if phone is None:
+            raise ValueError(f"message: {identity!r} is not the id of a message")
+        if not isinstance(status, str) or not status:
+            raise ValueError("status: a text is needed, such as delivered, read or failed")
+        self._schedule_status(identity, phone, status, self._clock())
+        return WebhookId.of(identity, self)
+
+    def reply(self, phone: str, text: object, name: object, fields: dict[str, Any]) -> WebhookId:
         """Schedule a customer's message for now, and return its id; `Sandbox.reply` explains it.
 
         Raises:
-            ValueError: there is nowhere to send it, or the phone is none.
+            ValueError: if the phone isn't an E.164 number.
         """
-        if self.target is None:
-            msg = "there is nowhere to send it: pass Sandbox(webhook=...)"
-            raise ValueError(msg)
         if not E164.fullmatch(phone):
             msg = "phone: a number like +905551112233 is needed"
             raise ValueError(msg)
@@ -233,11 +290,22 @@ class Webhooks:
             message["text"] = text
         message |= {"from": phone.removeprefix("+"), "timestamp": str(int(self._wall_time())), "name": name}
         self._schedule(self._clock(), {"messages": message | {"type": "text"} | fields})
-        return identity
+        return WebhookId.of(identity, self)
+
+    def resend(self, number: int) -> bool:
+        """Schedule a sent webhook once more; False where the number is unknown or forgotten."""
+        body = next((one.body for one in self._sent if one.number == number), None)
+        if body is not None:
+            self._schedule(self._clock(), body)
+        return body is not None
 
     def _schedule(self, at: float, body: dict[str, Any]) -> None:
         with self._changed:
             heapq.heappush(self._due, _Due(at, next(self._numbers), body))
+        if self.target is None:
+            self.settle()
+            return
+        with self._changed:
             if not isinstance(self.target, str) or self._clock is not time.monotonic:
                 return
             self._changed.notify_all()
@@ -262,25 +330,44 @@ class Webhooks:
             self._thread = None
         return []
 
-    async def deliver(self) -> int:
-        """Send all that is scheduled, waiting by the sandbox's clock until each is due; tell how many were.
+    def settle(self) -> None:
+        """Publish the webhooks that are due to the feed, in a sandbox without a target."""
+        while self.target is None and (wait := self._wait()) is not None and wait <= 0:
+            with self._changed:
+                bodies = self._next() if self._due else []
+            for body in bodies:
+                self._note(body, None)
 
-        What a receiver's answer to one brings about (another message, say) is sent as well.
+    async def deliver_due(self) -> int:
+        """Send the webhooks that are due now, and return their number."""
+        number = 0
+        while (wait := self._wait()) is not None and wait <= 0:
+            number += await self._deliver_next()
+        return number
+
+    async def deliver(self) -> int:
+        """Send all scheduled webhooks, waiting by the sandbox's clock until each is due; return their number.
+
+        A webhook that a receiver's answer causes (by another message, for example) is sent as well.
 
         Raises:
             Exception: what an application or a function as the target raises.
         """
         number = 0
-        while self.target is not None and (wait := self._wait()) is not None:
+        while (wait := self._wait()) is not None:
             if wait > 0:
                 await self._sleep(wait)
-                continue
-            with self._changed:
-                bodies = self._next() if self._due else []
-            for body in bodies:
-                self._note(body, await hand_over(self.target, json.dumps(body).encode()))
-                number += 1
+            else:
+                number += await self._deliver_next()
         return number
+
+    async def _deliver_next(self) -> int:
+        with self._changed:
+            bodies = self._next() if self._due else []
+        for body in bodies:
+            answer = None if self.target is None else await hand_over(self.target, json.dumps(body).encode())
+            self._note(body, answer)
+        return len(bodies)
 
     def _wait(self) -> float | None:
         """Seconds until the next is due; None if there is none."""
@@ -291,7 +378,7 @@ class Webhooks:
         """Take out the next, once, twice or with the one after it; nothing if it is dropped."""
         body = heapq.heappop(self._due).body
         if self._falls(self.drops):
-            self._sent.append(SentWebhook(body, None, self._clock(), dropped=True))
+            self._note(body, None, dropped=True)
             return []
         bodies = [body, body] if self._falls(self.duplicates) else [body]
         if self._due and self._falls(self.disorder):
@@ -301,5 +388,13 @@ class Webhooks:
     def _falls(self, share: float) -> bool:
         return share > 0 and self._dice.random() < share
 
-    def _note(self, body: dict[str, Any], status: int | None) -> None:
-        self._sent.append(SentWebhook(body, status, self._clock()))
+    def _note(self, body: dict[str, Any], status: int | None, *, dropped: bool = False) -> None:
+        at = self._clock()
+        if said := body.get("statuses"):
+            self._feed.publish("status", {**said, "at": at})
+        elif not dropped:
+            self._feed.publish("reply", {**body["messages"], "at": at})
+        if self.target is not None:
+            sent = SentWebhook(body, status, at, dropped, next(self._sent_numbers))
+            self._sent.append(sent)
+            self._feed.publish("webhook", sent)

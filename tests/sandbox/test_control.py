@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
 TO = "+905551112233"
 MESSAGES = "/integrations/11/conversations/messages"
 CONTROL = "http://sandbox/_sandbox"
+JSON = {"Content-Type": "application/json"}
 Connect = Callable[..., httpx.AsyncClient]
 
 
@@ -60,14 +61,14 @@ async def test_faults_can_be_set_and_stopped(client: httpx.AsyncClient, sandbox:
     assert (added.status_code, added.json()["status"]) == (201, 503)
     assert (await client.get("/integrations")).json() == "down"
     assert [fault["kind"] for fault in (await client.get(f"{CONTROL}/faults")).json()] == ["status"]
-    assert (await client.delete(f"{CONTROL}/faults")).status_code == 204
+    assert (await client.delete(f"{CONTROL}/faults", headers=JSON)).status_code == 204
     assert list(sandbox.faults) == []
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"kind": "gremlin"}', b'{"kind": "empty", "size": 1}'])
 async def test_a_fault_that_makes_no_sense_is_400(client: httpx.AsyncClient, body: bytes) -> None:
     """With the reason."""
-    answer = await client.post(f"{CONTROL}/faults", content=body)
+    answer = await client.post(f"{CONTROL}/faults", content=body, headers=JSON)
     assert (answer.status_code, bool(answer.json()["error"])) == (400, True)
 
 
@@ -87,7 +88,7 @@ async def test_the_limit_can_be_changed(client: httpx.AsyncClient) -> None:
 async def test_everything_can_be_forgotten(client: httpx.AsyncClient, sandbox: Sandbox) -> None:
     """Between two tests of a long-running sandbox."""
     await client.post(MESSAGES, json={"to": TO, "text": "x"})
-    assert (await client.post(f"{CONTROL}/reset")).status_code == 204
+    assert (await client.post(f"{CONTROL}/reset", headers=JSON)).status_code == 204
     assert (sandbox.received, sandbox.counted) == ([], 0)
 
 

@@ -9,6 +9,7 @@ import pytest
 import trio.testing
 
 from desk360_async.sandbox import Fault, Faults, Sandbox
+from desk360_async.sandbox.faults import PRESETS
 
 pytestmark = pytest.mark.anyio
 
@@ -328,3 +329,112 @@ async def test_a_customers_json_file_is_not_rewritten(client: httpx.AsyncClient,
     sandbox.faults.add(Fault("wrong_type"))
     path = f"{MESSAGES}/medias/{medias['documents'][0]['media_id']}"
     assert (await client.get(path)).content == b"%PDF"
+
+
+CODES = (
+    "authentication_exception", "method_not_allowed_exception", "not_found_exception",
+    "model_not_found_exception", "internal_server_error", "insecure_request_exception",
+    "too_many_requests_exception", "invalid_credentials", "too_many_attempts", "not_authorized", "not_found",
+    "failed_validation",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("code", CODES)
+async def test_an_error_in_a_200_carries_its_documented_code(
+    client: httpx.AsyncClient, sandbox: Sandbox, code: str
+) -> None:
+    """The status is 200, and nothing was taken (ruling 25)."""
+    sandbox.faults.add(Fault("error", code=code))
+    answer = await send(client)
+    assert (answer.status_code, answer.json()["error"]["code"], sandbox.accepted) == (200, code, 0)
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("maintenance", "<!DOCTYPE html>"),
+        ("blank", ""),
+        ("fail", '{"status":"fail","message":"Insufficient balance"}'),
+    ],
+)
+async def test_a_200_that_is_not_the_reply_may_hide_either(
+    client: httpx.AsyncClient, sandbox: Sandbox, kind: Any, text: str, accepted: bool
+) -> None:
+    """A page, nothing at all or a refusal with 200 prove neither (ruling 26)."""
+    sandbox.faults.add(Fault(kind, accepted=accepted))
+    answer = await send(client)
+    assert (answer.status_code, answer.text[: len(text) or 1], sandbox.accepted) == (200, text, accepted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "phones"),
+    [
+        (
+            "failed_rows",
+            [{"phone": "+905551112200", "status": "failed"}, {"phone": "+905551112201", "status": "sent"}],
+        ),
+        ("keyed_phones", {"+905551112200": {"status": "sent"}, "+905551112201": {"status": "sent"}}),
+    ],
+)
+async def test_a_bulk_answer_may_have_another_shape(
+    client: httpx.AsyncClient, sandbox: Sandbox, kind: Any, phones: Any
+) -> None:
+    """Rows with a status, or numbers as keys; other answers stay as they are (ruling 26)."""
+    sandbox.faults.add(Fault(kind))
+    rows = [{"phone": f"+9055511122{n:02}"} for n in range(2)]
+    answer = await client.post(BULK, json={"template_id": 78, "language_id": 1, "destinations": rows})
+    assert answer.json()["phones"] == phones
+    assert "message_id" in (await send(client)).json()
+
+
+async def test_a_media_answer_may_list_fewer_files(client: httpx.AsyncClient, sandbox: Sandbox) -> None:
+    """Both files were taken, and one is listed (ruling 26)."""
+    sandbox.faults.add(Fault("fewer_files"))
+    files = [("attachments[]", (f"{n}.png", b"png", "image/png")) for n in range(2)]
+    answer = await client.post(f"{MESSAGES}/medias", data={"to": TO}, files=files)
+    assert (len(answer.json()["medias"]["images"]), sandbox.accepted) == (1, 2)
+    assert "message_id" in (await send(client)).json()
+
+
+async def test_a_request_may_be_refused_before_its_body_is_read(
+    client: httpx.AsyncClient, sandbox: Sandbox
+) -> None:
+    """As a proxy refuses an upload: 413, not counted, the connection ends."""
+    sandbox.faults.add(Fault("refused_early"))
+    answer = await send(client)
+    assert (answer.status_code, answer.headers["Connection"], sandbox.counted) == (413, "close", 0)
+    assert (sandbox.requests[-1].status, sandbox.requests[-1].size) == (413, 0)
+
+
+async def test_surplus_bytes_are_left_out_in_process(client: httpx.AsyncClient, sandbox: Sandbox) -> None:
+    """There is no connection that could carry them."""
+    sandbox.faults.add(Fault("surplus"))
+    assert "message_id" in (await send(client)).json()
+
+
+def test_each_preset_replaces_all_other_faults() -> None:
+    """By its name; an unknown one is named."""
+    faults = Faults()
+    for name in PRESETS:
+        assert [fault.kind for fault in faults.preset(name)] == [fault.kind for fault in faults]
+    with pytest.raises(ValueError, match="preset: 'x' is none of slow, "):
+        faults.preset("x")
+
+
+def test_a_preset_can_be_used_again_after_its_faults_were_changed() -> None:
+    """Each use gets copies."""
+    faults = Faults()
+    faults.preset("down")[0].status = 500
+    assert faults.preset("down")[0].status == 503
+
+
+def test_a_new_seed_begins_the_dice_anew() -> None:
+    """Equal seeds strike equal requests."""
+    faults = Faults()
+    faults.add(Fault("empty", probability=0.5))
+    runs = []
+    for seed in (7, 8, 7):
+        faults.reseed(seed)
+        runs.append([faults.strike("answer", "GET", "/") is None for _ in range(40)])
+    assert (runs[0] == runs[2], runs[0] == runs[1], faults.seed) == (True, False, 7)

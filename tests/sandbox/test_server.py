@@ -17,8 +17,7 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from desk360_async.sandbox import Fault, RunningServer, Sandbox
-from desk360_async.sandbox.server import run
+from desk360_async.sandbox import Fault, RunningServer, Sandbox, run
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
@@ -26,7 +25,7 @@ KEY = {"Authorization": "Bearer sandbox-key"}
 MESSAGES = "/v1/integrations/11/conversations/messages"
 TEXT = b'{"to":"+905551112233","text":"x"}'
 POST = (
-    b"POST %s HTTP/1.1\r\nHost: sandbox\r\nAuthorization: Bearer sandbox-key\r\n"
+    b"POST %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sandbox-key\r\n"
     b"Content-Type: application/json\r\n"
     b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (MESSAGES.encode(), len(TEXT), TEXT)
 )
@@ -80,6 +79,29 @@ async def test_a_truncated_answer_ends_in_the_middle(server: tuple[Sandbox, Runn
     assert head.startswith(b"HTTP/1.1 200 ")
     assert b"\r\ncontent-length: %d" % (2 * len(body)) in head.lower()
     assert body.startswith(b'{"message_id":')
+
+
+async def test_surplus_bytes_follow_the_answer(server: tuple[Sandbox, RunningServer]) -> None:
+    """They look like the answer of another request, and the message was taken."""
+    sandbox, running = server
+    sandbox.faults.add(Fault("surplus"))
+    answer = await anyio.to_thread.run_sync(talk, running)
+    assert (answer.count(b"HTTP/1.1 200 OK"), answer.count(b'"message_id"'), sandbox.accepted) == (2, 2, 1)
+
+
+async def test_a_keep_alive_that_was_asked_for_is_announced_and_kept() -> None:
+    """An idle connection is closed after that second, and not before."""
+    async with Sandbox(keep_alive=1).serve() as running, httpx.AsyncClient(base_url=running.url) as client:
+        assert (await client.get("/v1/integrations", headers=KEY)).headers["Keep-Alive"] == "timeout=1"
+
+
+async def test_the_page_has_a_url_while_the_sandbox_is_served() -> None:
+    """For tests that open it."""
+    sandbox = Sandbox()
+    async with sandbox.serve() as running:
+        assert sandbox.page_url == f"{running.url}/"
+    with pytest.raises(RuntimeError, match="before it is served"):
+        _ = sandbox.page_url
 
 
 async def test_a_stall_ends_in_a_reset(server: tuple[Sandbox, RunningServer]) -> None:

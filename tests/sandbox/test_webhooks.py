@@ -17,6 +17,7 @@ from desk360_async.testing import VirtualSandbox, webhook_sample
 pytestmark = pytest.mark.anyio
 
 TO = "+905551112233"
+KEY = {"Authorization": "Bearer sandbox-key"}
 MESSAGES = "/integrations/11/conversations/messages"
 Connect = Callable[..., httpx.AsyncClient]
 
@@ -124,13 +125,29 @@ async def test_a_customer_has_a_number(sandbox: VirtualSandbox, phone: str) -> N
         sandbox.reply(phone, "Hello!")
 
 
-async def test_without_a_target_nothing_piles_up() -> None:
-    """And a reply says what is missing."""
+async def test_without_a_target_statuses_and_replies_reach_the_feed_when_due() -> None:
+    """The page is always a target; the record of webhooks stays empty."""
     sandbox = VirtualSandbox()
+    sent = await sandbox.client().send_text(TO, "Hello!")
+    sandbox.clock.advance(3)
+    identity = sandbox.reply(TO, "Hi")
+    said = [event.as_json() for event in sandbox.feed.after(0, 100)]
+    assert [
+        (one["event"], one.get("status"), one.get("id")) for one in said if one["event"] != "request"
+    ] == [
+        ("message", None, None),
+        ("status", "delivered", sent.message_id),
+        ("status", "read", sent.message_id),
+        ("reply", None, identity),
+    ]
+    assert (sandbox.webhooks.pending, sandbox.webhooks.sent) == (0, [])
+
+
+async def test_an_unrecorded_sandbox_without_a_target_keeps_no_statuses() -> None:
+    """A benchmark of a million messages doesn't fill the memory."""
+    sandbox = VirtualSandbox(record=False)
     await sandbox.client().send_text(TO, "Hello!")
-    assert (sandbox.webhooks.pending, await sandbox.webhooks.deliver()) == (0, 0)
-    with pytest.raises(ValueError, match=r"Sandbox\(webhook=\.\.\.\)"):
-        sandbox.reply(TO, "Hello!")
+    assert (sandbox.webhooks.pending, sandbox.feed.last) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -384,3 +401,52 @@ async def test_nobody_there_is_no_answer(clock: str) -> None:
     await sandbox.webhooks.deliver()
     await until(lambda: sandbox.webhooks.sent)
     assert [(one.status, one.dropped) for one in sandbox.webhooks.sent] == [(None, False)]
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\tb", "a     b", "\u200b", "\u200e\u00a0"])
+async def test_a_variable_that_whatsapp_refuses_fails_after_acceptance(
+    sandbox: VirtualSandbox, inbox: Inbox, value: str
+) -> None:
+    """Line breaks, tabs, more than four blanks in a row, nothing visible."""
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(sandbox.app), base_url="http://sandbox", headers=KEY
+    ) as client:
+        row = {"phone": TO, "parameters": {"body-1": value}}
+        body = {"template_id": 88, "language_id": 1, "destinations": [row]}
+        answer = await client.post("/integrations/11/conversations/templates/send", json=body)
+    await sandbox.webhooks.deliver()
+    assert (answer.status_code, inbox.said) == (200, ["failed"])
+
+
+async def test_a_status_of_a_message_reaches_the_receiver_in_one_line(
+    sandbox: VirtualSandbox, inbox: Inbox
+) -> None:
+    """By the message or by its id; awaiting the call sends it."""
+    sandbox.webhooks.delivered_after = sandbox.webhooks.read_after = None
+    sent = await sandbox.client().send_text(TO, "Hello!")
+    assert await sandbox.status(sandbox.received[0], "failed") == sent.message_id
+    await sandbox.status(sent.message_id, "read")
+    assert inbox.said == ["failed", "read"]
+
+
+async def test_a_reply_reaches_the_receiver_in_one_line(sandbox: VirtualSandbox, inbox: Inbox) -> None:
+    """Webhooks that are due later stay scheduled."""
+    await sandbox.client().send_text(TO, "Hello!")
+    await sandbox.reply(TO, "Hi")
+    assert (inbox.said, sandbox.webhooks.pending) == (["Hi"], 2)
+
+
+@pytest.mark.parametrize(("identity", "status"), [("x", "read"), ("", "read"), (None, ""), (None, 5)])
+def test_a_status_needs_a_message_and_a_text(sandbox: VirtualSandbox, identity: Any, status: Any) -> None:
+    """The error names which of both is missing."""
+    known = "gBEGkFBXUQRnAglW0luHY8xsrFk"
+    with pytest.raises(ValueError, match="message: " if identity is not None else "status: "):
+        sandbox.status(known if identity is None else identity, status)
+
+
+async def test_a_webhook_can_be_sent_again(sandbox: VirtualSandbox, inbox: Inbox) -> None:
+    """By its number; an unknown number is none."""
+    await sandbox.reply(TO, "Hi")
+    assert (sandbox.webhooks.resend(1), sandbox.webhooks.resend(9)) == (True, False)
+    await sandbox.webhooks.deliver()
+    assert (inbox.said, [one.number for one in sandbox.webhooks.sent]) == (["Hi", "Hi"], [1, 2])
