@@ -9,7 +9,7 @@ from attrs import frozen
 from ._bucket import Lane
 from ._calls import Call
 from ._errors import ConnectionFailed, Outcome, TimedOut
-from ._outcomes import Body, Evidence, Reach, Unanswered, verdict
+from ._outcomes import Evidence, Reach, Unanswered, verdict
 from ._rate_limits import Permit
 from ._redaction import mask_numbers
 from ._settings import RetryPolicy, Timeouts
@@ -69,12 +69,12 @@ class Progress:
             self.veto = error
             raise
 
-    def outcome(self, call: Call) -> Outcome:
+    def outcome(self) -> Outcome:
         """Return what a cancelled call's outcome is."""
         if self.evidence is None:
             return Outcome.NOT_SENT
         seen = self.evidence.status or self.evidence.reach
-        return verdict(seen, body=Body.UNUSABLE, lists_taken=call.lists_taken).outcome
+        return verdict(seen).outcome
 
 
 class Patience:

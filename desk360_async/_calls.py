@@ -20,6 +20,7 @@ class Answered(NamedTuple):
         body: decompressed, at most 8 MiB.
         damage: what went wrong with the body after the status was seen; empty if nothing.
         cut: whether that was the network's doing, so that another attempt may read it whole.
+        sent_as: the status on the wire if `status` is 429 only by the body's meaning (ruling 25).
     """
 
     status: int
@@ -27,6 +28,7 @@ class Answered(NamedTuple):
     body: bytes
     damage: str = ""
     cut: bool = False
+    sent_as: int | None = None
 
     def __repr__(self) -> str:
         # Tracebacks that show local variables print reprs; phones and message ids are in the body.
@@ -45,7 +47,7 @@ class Call:
         form: the multipart body, where files go up.
         idempotent: whether repeating it does no harm.
         has_outcome: whether its errors say what became of a send; reads have none.
-        lists_taken: whether the answer alone says who was taken (bulk).
+        files: the number of files that go up.
         phones: the digits of the phones in it, to be masked in what the server says.
         asked: what the request listed, to compare the answer with.
     """
@@ -57,6 +59,6 @@ class Call:
     form: "Form | None" = field(default=None, repr=False)
     idempotent: bool = False
     has_outcome: bool = True
-    lists_taken: bool = False
+    files: int = 0
     phones: frozenset[str] = field(default=frozenset(), repr=False)
     asked: tuple[str, ...] = field(default=(), repr=False)

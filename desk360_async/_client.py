@@ -304,7 +304,6 @@ class AsyncDesk360:
     ) -> Reply:
         progress = Progress()
         patience = Patience(self._options)
-        call: Call | None = None
         try:
             await self._delivery.connected()
             if isinstance(message, TemplateMessage | TemplateBatch):
@@ -326,7 +325,7 @@ class AsyncDesk360:
                 error.outcome = error.outcome or Outcome.NOT_SENT
                 self._report(SendResult(index, item, message, error.outcome, None, error), sink)
                 raise
-            outcome = progress.outcome(call) if call else Outcome.NOT_SENT
+            outcome = progress.outcome()
             how = Desk360Error(f"ended by {type(error).__name__}", outcome=outcome)
             how.__cause__ = error
             self._report(SendResult(index, item, message, outcome, None, how), sink)

@@ -31,7 +31,7 @@ from ._limiter import Permit, RateLimiter, default_limiter
 from ._outcomes import Again, Evidence, Reach, Unanswered, Verdict, verdict
 from ._redaction import key_pieces, masked_headers, without
 from ._settings import RetryPolicy
-from ._wire import error_from, read
+from ._wire import as_refusal, error_from, read
 
 if TYPE_CHECKING:
     from ._uploads import Measures
@@ -303,6 +303,7 @@ class Delivery:
                     raise ClientStateError("closed while it waited for a connection; nothing was sent")
                 self._until = max(self._until, anyio.current_time() + total)
                 answered = await http.exchange(request, evidence, total=total, connect=timeout.connect)
+                answered = as_refusal(answered)
         except BaseException as error:
             settle(permit, error, evidence)
             log_attempt(ride.call, error, began)

@@ -20,14 +20,6 @@ class Reach(enum.Enum):
     STARTED = "its headers were started, or nobody can say"
 
 
-class Body(enum.Enum):
-    """What the body of a 2xx said."""
-
-    USABLE = "the reply"
-    UNUSABLE = "nothing that can be read as the reply"
-    ERROR = "an error, and no id beside it"
-
-
 class Again(enum.Enum):
     """Whether to try once more by ourselves."""
 
@@ -46,36 +38,45 @@ class Verdict(NamedTuple):
 # 4xx that a proxy or a timeout answers while the application may have done its work (row 5).
 _PROVES_NOTHING = frozenset({408, 409, 425, 499})
 
+# "Error Codes" of the document: the status of the same meaning, for an error in a 200 (ruling 25).
+_STATUS_OF_CODE = {
+    "failed_validation": 400,
+    "authentication_exception": 401,
+    "invalid_credentials": 401,
+    "not_authorized": 403,
+    "model_not_found_exception": 404,
+    "not_found": 404,
+    "not_found_exception": 404,
+    "method_not_allowed_exception": 405,
+    "insecure_request_exception": 426,
+    "too_many_attempts": 429,
+    "too_many_requests_exception": 429,
+}
 
-def verdict(
-    evidence: int | Reach, *, idempotent: bool = False, body: Body = Body.USABLE, lists_taken: bool = False
-) -> Verdict:
+
+def status_of_code(code: str | None) -> int:
+    """Return the status that an error's code stands for; 500 for any other code and for None (ruling 25)."""
+    return _STATUS_OF_CODE.get(code or "", 500)
+
+
+def verdict(evidence: int | Reach, *, idempotent: bool = False, replied: bool = False) -> Verdict:
     """Judge an attempt; the first row that matches wins.
 
     Args:
-        evidence: the final status, or how far the request got where there is none.
-        idempotent: whether repeating it does no harm (GETs and `mark_read`).
-        body: what the body of a 2xx said.
-        lists_taken: whether the answer alone says who was taken (bulk).
+        evidence: the final status, or how far the request got if no status came.
+        idempotent: whether the request may be repeated without harm (GETs and `mark_read`).
+        replied: whether the body of a 2xx is the reply itself: an id, a file, or the list of a batch.
     """
     if isinstance(evidence, Reach):
         return _unanswered(evidence, idempotent=idempotent)
     if 200 <= evidence < 300:
-        return Verdict(_accepted(body, lists_taken=lists_taken), Again.NEVER)
+        return Verdict(Outcome.ACCEPTED if replied else Outcome.UNKNOWN, Again.NEVER)
     if evidence == 429:
         return Verdict(Outcome.NOT_SENT, Again.WHEN_ALLOWED)
     if 300 <= evidence < 500 and evidence not in _PROVES_NOTHING:
         return Verdict(Outcome.NOT_SENT, Again.NEVER)
     repeatable = idempotent and (evidence == 408 or 500 <= evidence < 600)
     return Verdict(Outcome.UNKNOWN, Again.BACKOFF if repeatable else Again.NEVER)
-
-
-def _accepted(body: Body, *, lists_taken: bool) -> Outcome:
-    if body is Body.ERROR:
-        return Outcome.NOT_SENT
-    if body is Body.UNUSABLE and lists_taken:
-        return Outcome.UNKNOWN
-    return Outcome.ACCEPTED
 
 
 def _unanswered(reach: Reach, *, idempotent: bool) -> Verdict:

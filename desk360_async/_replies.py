@@ -89,9 +89,11 @@ class SentMedia:
 
     Attributes:
         files: one per attachment that the server listed.
+        missing: the number of attachments that the server did not list.
     """
 
     files: tuple[SentFile, ...]
+    missing: int = 0
     raw: Mapping[str, Any] = raw_field()
 
 

@@ -46,7 +46,7 @@ from ._messages import (
     attachments_of,
     phones_of,
 )
-from ._outcomes import Body, verdict
+from ._outcomes import status_of_code, verdict
 from ._phones import digits_of, parse_phone, person_of
 from ._redaction import mask_phones, phones_in
 from ._replies import Answer, BulkSent, Page, Sent, SentFile, SentMedia
@@ -92,7 +92,7 @@ def call_for(message: Message, integration_id: int) -> Call:
         # JSON whenever there is no file: PHP keeps 1,000 fields of a form (ruling 4).
         content=None if files else _codec.encode(fields),
         form=_form_of(message, fields) if files else None,
-        lists_taken=bulk,
+        files=len(files),
         phones=frozenset(digits_of(phone) for phone in phones),
         asked=phones,
     )
@@ -252,37 +252,67 @@ def read_sent(call: Call, answered: Answered) -> Sent:
 
 
 def read_bulk(call: Call, answered: Answered) -> BulkSent:
-    """Read the answer to a bulk send: "phones", which alone says who was taken."""
+    """Read the answer to a bulk send: "phones", the numbers that the server took.
+
+    A row that reports a failure takes no number, and neither does an answer with `"success": false`.
+    """
     data = _payload(call, answered)
     fields = as_object(data)
     listed_ = fields.get("phones")
     if not isinstance(listed_, list | dict) or (says_error(fields) and not listed_):
         raise _refuse(call, answered, data, "required field missing @ $.phones")
-    rows = (_phone_in(row) for row in as_rows(listed_))
-    phones = tuple(str(phone) for phone in rows if isinstance(phone, str | int))
+    if _failed(fields):
+        raise _refuse(call, answered, data, "the answer reports a failure @ $")
+    phones = tuple(str(phone) for phone in _taken(listed_) if isinstance(phone, str | int))
     taken = {person_of(phone) for phone in phones}  # the server may write a number in another way: ruling 19a
     return BulkSent(phones, tuple(p for p in call.asked if person_of(p) not in taken), raw=fields)
 
 
-def _phone_in(row: Any) -> Any:
-    """Return a row's phone; an object's (ruling 22), unless that says that something went wrong with it."""
+def _taken(listed_: list[Any] | dict[str, Any]) -> list[Any]:
+    """Return the numbers of a bulk answer's rows, without those whose row reports a failure (ruling 26)."""
+    if isinstance(listed_, dict) and listed_ and all(_PHONE_KEY.fullmatch(key) for key in listed_):
+        return [phone for phone, row in listed_.items() if row not in (None, False) and not _failed(row)]
+    rows = [row for row in as_rows(listed_) if isinstance(row, str | int) or not _failed(row)]
+    return [row.get("phone") if isinstance(row, dict) else row for row in rows if row is not True]
+
+
+_PHONE_KEY = re.compile(r"\+?[0-9][0-9 ()-]{5,20}")
+_FAILURES = frozenset({"error", "fail", "failed", "failure", "invalid", "rejected"})
+
+
+def _failed(row: Any) -> bool:
+    """Whether a row reports a failure: in its status, its `success`, or an error of its own (ruling 26)."""
+    if isinstance(row, str):
+        return row.strip().lower() in _FAILURES
     if not isinstance(row, dict):
-        return row
-    return None if row.get("error") or row.get("errors") else row.get("phone")
+        return False
+    status = row.get("status")
+    return (
+        (isinstance(status, str) and status.strip().lower() in _FAILURES)
+        or row.get("success") in (False, "false")
+        or bool(row.get("errors"))
+        or ("phones" not in row and bool(row.get("error")))
+    )
 
 
 def read_media(call: Call, answered: Answered) -> SentMedia:
-    """Read the answer to a media message: "medias", files grouped by kind."""
+    """Read the answer to a media message: "medias", files grouped by kind; `missing` counts the others."""
     data = _payload(call, answered)
     fields = as_object(data)
     groups = fields.get("medias")
     if not isinstance(groups, dict | list) or not groups:
         raise _refuse(call, answered, data, "required field missing @ $.medias")
     named = groups.items() if isinstance(groups, dict) else [(None, groups)]
-    files = [_file(kind, row) for kind, rows in named for row in as_rows(rows) if isinstance(row, dict)]
-    if not any(file.media_id or file.message_id for file in files):
+    files = [
+        _file(kind, row)
+        for kind, rows in named
+        for row in as_rows(rows)
+        if isinstance(row, dict) and not _failed(row)
+    ]
+    usable = sum(bool(file.media_id or file.message_id) for file in files)
+    if not usable:
         raise _refuse(call, answered, data, "required field missing @ $.medias.*.message_id")
-    return SentMedia(tuple(files), raw=fields)
+    return SentMedia(tuple(files), max(0, call.files - usable), raw=fields)
 
 
 def _file(kind: str | None, row: dict[str, Any]) -> SentFile:
@@ -346,22 +376,15 @@ def _payload(call: Call, answered: Answered) -> Any:
 
 
 def _refuse(call: Call, answered: Answered, data: Any, problem: str) -> Exception:
-    """Return the error for a 2xx that isn't the reply (rulings 25, 26)."""
-    fields = as_object(data)
-    if says_error(fields):
-        judged = verdict(answered.status, body=Body.ERROR).outcome
-        return api_error(APIError, call, answered, judged if call.has_outcome else None)
-    judged = verdict(answered.status, body=Body.UNUSABLE, lists_taken=call.lists_taken).outcome
-    outcome = judged if call.has_outcome else None
+    """Return the error for a 2xx that isn't the reply (rulings 25 and 26)."""
+    if says_error(as_object(data)):
+        return error_from(call, answered)
+    outcome = verdict(answered.status).outcome if call.has_outcome else None
     if answered.damage or data is _UNREADABLE:
         problem = answered.damage or (
             "the body is empty" if not answered.body.strip() else "the body is no JSON"
         )
-    took = {
-        Outcome.ACCEPTED: "; the server took it, so it is not sent again",
-        Outcome.UNKNOWN: "; nobody can say who was taken, so it is not sent again",
-    }
-    meaning = took.get(outcome, "") if outcome else ""
+    meaning = "; it may have gone out, so it is not sent again" if outcome else ""
     message = f"HTTP {answered.status}, but the answer can't be read: {problem}{meaning}"
     text = mask_phones(text_of(answered), call.phones)
     return UnexpectedResponse(
@@ -396,16 +419,38 @@ def says_error(fields: Mapping[str, Any]) -> bool:
     return bool(error) and isinstance(error, dict | str)
 
 
+def as_refusal(answered: Answered) -> Answered:
+    """Return an answer whose status is 429 if it is a 200 that says "too many requests" (ruling 25)."""
+    if not 200 <= answered.status < 300 or b"too_many_" not in answered.body[:BODY_READ]:
+        return answered
+    try:
+        fields = as_object(salvage(answered.body, answered.headers.get("content-type", "")))
+    except UnreadableJSON:
+        return answered
+    took = any(fields.get(name) for name in ("message_id", "medias", "phones", "message_ids"))
+    if took or not says_error(fields) or _meaning(answered) != 429:
+        return answered
+    return answered._replace(status=429, sent_as=answered.status)
+
+
+def _meaning(answered: Answered) -> int:
+    """Return the status that decides about an error: its own, or its code's in a 2xx (ruling 25)."""
+    if not 200 <= answered.status < 300:
+        return answered.status
+    code, message, _, _ = explain(answered)
+    return status_of_code(code or message)
+
+
 def error_from(call: Call, answered: Answered) -> APIError:
-    """Return the error that an answer is; the status decides its class ("Errors"; ruling 24)."""
-    judged = verdict(answered.status, idempotent=call.idempotent).outcome
-    kind = _ERRORS.get(answered.status)
+    """Return the error that an answer is; the status decides its class ("Errors"; ruling 24).
+
+    In a 2xx the error's code decides, as the status of the same meaning would (ruling 25).
+    """
+    status = _meaning(answered)
+    outcome = verdict(status, idempotent=call.idempotent).outcome
+    kind = _ERRORS.get(status)
     if kind is None:
-        kind = ServerError if judged is Outcome.UNKNOWN else RequestRefused
-    return api_error(kind, call, answered, judged if call.has_outcome else None)
-
-
-def api_error(kind: type[APIError], call: Call, answered: Answered, outcome: Outcome | None) -> APIError:
+        kind = ServerError if outcome is Outcome.UNKNOWN else RequestRefused
     text = text_of(answered)
     code, message, doc_url, errors = explain(answered)
 
@@ -413,7 +458,7 @@ def api_error(kind: type[APIError], call: Call, answered: Answered, outcome: Out
         return mask_phones(words, call.phones) if words else None
 
     return kind(
-        answered.status,
+        answered.sent_as or answered.status,
         code=clean(code),
         message=clean(message),
         doc_url=clean(doc_url),
@@ -424,8 +469,8 @@ def api_error(kind: type[APIError], call: Call, answered: Answered, outcome: Out
             for f, lines in errors.items()
         },
         retry_after=retry_after(answered.headers),
-        outcome=outcome,
-        hint=_HINTS.get(answered.status, ""),
+        outcome=outcome if call.has_outcome else None,
+        hint=_HINTS.get(status, ""),
     )
 
 

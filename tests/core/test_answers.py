@@ -342,13 +342,78 @@ def test_an_error_tells_how_long_to_wait() -> None:
     assert refused("text", b"", 429, retry_after="soon").retry_after is None
 
 
-@pytest.mark.parametrize("error", [{"code": "c", "message": "No."}, "No."])
+# code → class, outcome: as the status of the same meaning has them.
+CODES = [
+    ("failed_validation", ValidationFailed, Outcome.NOT_SENT),
+    ("authentication_exception", AuthenticationFailed, Outcome.NOT_SENT),
+    ("invalid_credentials", AuthenticationFailed, Outcome.NOT_SENT),
+    ("not_authorized", PermissionDenied, Outcome.NOT_SENT),
+    ("not_found", NotFound, Outcome.NOT_SENT),
+    ("not_found_exception", NotFound, Outcome.NOT_SENT),
+    ("model_not_found_exception", NotFound, Outcome.NOT_SENT),
+    ("method_not_allowed_exception", RequestRefused, Outcome.NOT_SENT),
+    ("insecure_request_exception", RequestRefused, Outcome.NOT_SENT),
+    ("too_many_requests_exception", RateLimited, Outcome.NOT_SENT),
+    ("too_many_attempts", RateLimited, Outcome.NOT_SENT),
+    ("internal_server_error", ServerError, Outcome.UNKNOWN),
+    ("quota", ServerError, Outcome.UNKNOWN),
+    (1001, ServerError, Outcome.UNKNOWN),
+    (None, ServerError, Outcome.UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("code", "kind", "outcome"), CODES)
 @pytest.mark.parametrize("name", CALLS)
-def test_an_error_on_a_200_is_an_error(name: str, error: Any) -> None:
-    """Ruling 25: not sent, with that status."""
-    found = refused(name, {"error": error})
-    assert (type(found), found.status, found.message) == (APIError, 200, "No.")
-    assert found.outcome == (Outcome.NOT_SENT if CALLS[name].has_outcome else None)
+def test_an_errors_code_on_a_200_decides_class_and_outcome(
+    name: str, code: Any, kind: type[APIError], outcome: Outcome
+) -> None:
+    """Ruling 25."""
+    found = refused(name, {"error": {"code": code, "message": "No."}})
+    assert (type(found), found.status, found.message) == (kind, 200, "No.")
+    assert found.outcome == (outcome if CALLS[name].has_outcome else None)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [("No.", ServerError), ("failed_validation", ValidationFailed), ({"x": 1}, ServerError)],
+)
+def test_an_error_of_text_may_be_its_code(error: Any, kind: type[APIError]) -> None:
+    """Ruling 25: without a code the error proves nothing."""
+    assert type(refused("text", {"error": error})) is kind
+
+
+LIMITED: list[Any] = [
+    {"error": {"code": "too_many_requests_exception"}},
+    {"error": {"code": "too_many_attempts", "message": "Wait."}},
+    {"error": "too_many_attempts"},
+    [{"error": {"code": "too_many_attempts"}, "phones": []}],
+]
+
+
+@pytest.mark.parametrize("body", LIMITED)
+def test_too_many_requests_on_a_200_becomes_a_429_that_shows_its_200(body: Any) -> None:
+    """Ruling 25: the pipeline waits for it as for a 429."""
+    found = _wire.as_refusal(answered(body))
+    assert (found.status, found.sent_as) == (429, 200)
+    error = _wire.error_from(CALLS["text"], found)
+    assert (type(error), error.status, error.outcome) == (RateLimited, 200, Outcome.NOT_SENT)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"error": {"code": "too_many_attempts"}, "message_id": ID}, 200),
+        ({"error": {"code": "too_many_attempts"}, "phones": [TO]}, 200),
+        ({"error": {"code": "failed_validation", "message": "too_many_x"}}, 200),
+        ({"error": [], "code": "too_many_attempts"}, 200),
+        (b"too_many_attempts", 200),
+        ({"error": {"code": "too_many_attempts"}}, 500),
+    ],
+)
+def test_another_answer_stays_as_it_is(body: Any, status: int) -> None:
+    """An id beside the error wins, and so does a status that is no success."""
+    came = answered(body, status)
+    assert _wire.as_refusal(came) is came
 
 
 @pytest.mark.parametrize(
@@ -376,7 +441,7 @@ def test_an_empty_error_is_none(error: Any) -> None:
 @pytest.mark.parametrize(("name", "body"), [("bulk", {"phones": []}), ("mark", {"message_ids": []})])
 def test_an_error_beside_an_empty_list_is_an_error(name: str, body: dict[str, Any]) -> None:
     """Nothing usable stands beside it."""
-    assert refused(name, body | {"error": "No."}).outcome is Outcome.NOT_SENT
+    assert refused(name, body | {"error": {"code": "not_found"}}).outcome is Outcome.NOT_SENT
 
 
 # ── ruling 26: successes that can't be read ────────────────────────────────────────────────────────────
@@ -394,16 +459,21 @@ UNREADABLE: list[Any] = [
     "text",
     7,
     {"message_id": ""},
+    {"message_id": True},
+    {"status": "fail", "message": "Insufficient balance"},
+    {"success": False, "errors": ["quota"]},
+    {"data": {"error": "x"}},
+    b"<html>We'll be back soon</html>",
 ]
 
 
 @pytest.mark.parametrize("body", UNREADABLE)
 @pytest.mark.parametrize("name", SENDS)
-def test_an_unreadable_success_was_accepted(name: str, body: Any) -> None:
-    """Never resent; who was taken of a batch, nobody can say."""
+def test_a_success_without_the_reply_is_unknown(name: str, body: Any) -> None:
+    """A maintenance page comes with 200 too (ruling 26)."""
     error = refused(name, body, 201)
     assert type(error) is UnexpectedResponse
-    assert error.outcome is (Outcome.UNKNOWN if name == "bulk" else Outcome.ACCEPTED)
+    assert error.outcome is Outcome.UNKNOWN
     assert error.status == 201
     assert error.problems[0] in str(error)
 
@@ -414,10 +484,55 @@ def test_a_batch_without_a_list_is_unknown(phones: Any) -> None:
     assert refused("bulk", {"phones": phones}).outcome is Outcome.UNKNOWN
 
 
-def test_a_row_may_hold_its_phone() -> None:
-    """Ruling 22: as a request's destination does; a row that tells of an error takes nobody."""
-    rows = [{"phone": "+905555555555", "message_id": ID}, {"phone": TO, "error": "not on WhatsApp"}]
-    assert read("bulk", {"phones": rows}) == BulkSent(("+905555555555",), (TO,))
+OTHER = "+905555555555"
+ROWS_OF_A_BATCH: list[Any] = [
+    [{"phone": OTHER, "message_id": ID}, {"phone": TO, "error": "not on WhatsApp"}],
+    [{"phone": OTHER, "error": None}, {"phone": TO, "errors": ["x"]}],
+    [{"phone": OTHER, "status": "sent"}, {"phone": TO, "status": "failed"}],
+    [{"phone": OTHER, "status": 1}, {"phone": TO, "status": "ERROR"}],
+    [OTHER, {"phone": TO, "status": "invalid"}],
+    [OTHER, {"phone": TO, "success": False}],
+    [OTHER, True, {"x": 1}, None],
+    {"0": {"phone": OTHER}, "7": {"phone": TO, "success": "false"}},
+    {OTHER: {"message_id": ID}, TO: {"status": "failed"}},
+    {OTHER: [], TO: None},
+    {OTHER: "sent", TO: "failed"},
+    {OTHER: True, TO: False},
+]
+
+
+@pytest.mark.parametrize("phones", ROWS_OF_A_BATCH)
+def test_a_batchs_rows_are_believed(phones: Any) -> None:
+    """Rulings 22 and 26: a row that reports a failure takes no number."""
+    assert read("bulk", {"phones": phones}) == BulkSent((OTHER,), (TO,))
+
+
+def test_numbers_without_plus_may_be_the_keys() -> None:
+    """They are no indices of a PHP list."""
+    assert read("bulk", {"phones": {"905555555555": {}, "905551112233": {}}}).unlisted == ()
+
+
+@pytest.mark.parametrize("failure", [{"success": False}, {"status": "error"}, {"errors": ["quota"]}])
+def test_a_batch_that_reports_a_failure_is_unknown(failure: dict[str, Any]) -> None:
+    """Its list alone is no proof (ruling 26)."""
+    error = refused("bulk", {"phones": list(PHONES), **failure})
+    assert (type(error), error.outcome) == (UnexpectedResponse, Outcome.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("rows", "missing"),
+    [
+        ([{"media_id": "m"}, {"media_id": "n"}], 0),
+        ([{"media_id": "m"}], 1),
+        ([{"media_id": "m"}, {"media_id": "n", "status": "failed"}], 1),
+        ([{"media_id": "m"}] * 3, 0),
+    ],
+)
+def test_files_that_the_answer_lacks_are_counted(rows: list[Any], missing: int) -> None:
+    """Ruling 26."""
+    files = [Attachment.from_bytes("a.png", b""), Attachment.from_bytes("b.png", b"")]
+    call = _wire.call_for(MediaMessage(TO, files), 11)
+    assert _wire.read(call, answered({"medias": {"images": rows}})).missing == missing
 
 
 def test_a_batch_that_lists_nobody_leaves_all_unlisted() -> None:
@@ -429,8 +544,8 @@ def test_a_batch_that_lists_nobody_leaves_all_unlisted() -> None:
     "medias", [{"images": []}, {"images": ["x"]}, {"images": [{"name": "a"}]}, [], "x", {}]
 )
 def test_files_without_an_id_are_unreadable(medias: Any) -> None:
-    """But the server took them."""
-    assert refused("media", {"medias": medias}).outcome is Outcome.ACCEPTED
+    """No file is proof of no send."""
+    assert refused("media", {"medias": medias}).outcome is Outcome.UNKNOWN
 
 
 @pytest.mark.parametrize("body", [b"", b"\n"])
@@ -443,7 +558,7 @@ def test_a_free_call_may_answer_nothing() -> None:
     """204, or JSON, or an error that says so."""
     assert read("post", b"", 204).data is None
     assert read("get", [1]).data == [1]
-    assert refused("post", b"<html>").outcome is Outcome.ACCEPTED
+    assert refused("post", b"<html>").outcome is Outcome.UNKNOWN
     assert refused("get", b"<html>").outcome is None
 
 
@@ -451,7 +566,7 @@ def test_a_damaged_body_is_told_by_its_damage() -> None:
     """Ruling 32a: too large, cut off, in an encoding that wasn't asked for."""
     with pytest.raises(UnexpectedResponse, match="over 8 MiB") as caught:
         _wire.read(CALLS["text"], Answered(200, {}, b"{}", "the body is over 8 MiB"))
-    assert (caught.value.problems, caught.value.outcome) == (("the body is over 8 MiB",), Outcome.ACCEPTED)
+    assert (caught.value.problems, caught.value.outcome) == (("the body is over 8 MiB",), Outcome.UNKNOWN)
 
 
 # ── ruling 28: pagination ──────────────────────────────────────────────────────────────────────────────
@@ -585,7 +700,7 @@ _HEADERS: st.SearchStrategy[dict[str, str]] = st.dictionaries(
 def test_nothing_but_a_reply_or_our_error(
     name: str, status: int, headers: dict[str, str], body: bytes
 ) -> None:
-    """A 2xx of a send is never UNKNOWN but for bulk; a 4xx of a send is never ACCEPTED."""
+    """An error is never ACCEPTED: that needs the reply itself."""
     call = CALLS[name]
     error: Any = None
     try:
@@ -595,8 +710,7 @@ def test_nothing_but_a_reply_or_our_error(
     assert (error is None) <= (200 <= status < 300)
     if error is not None:
         assert (error.outcome is None) == (not call.has_outcome)
-        impossible = {True: (Outcome.UNKNOWN,) if name != "bulk" else (), False: (Outcome.ACCEPTED,)}
-        assert error.outcome not in impossible[200 <= status < 300]
+        assert error.outcome is not Outcome.ACCEPTED
 
 
 # ── what nobody may read by accident ───────────────────────────────────────────────────────────────────

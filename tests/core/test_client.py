@@ -180,6 +180,24 @@ async def test_a_429_is_waited_for_and_not_counted_as_an_attempt() -> None:
     assert anyio.current_time() - began == pytest.approx(24, abs=0.5)
 
 
+@pytest.mark.parametrize("code", ["too_many_requests_exception", "too_many_attempts"])
+async def test_too_many_requests_in_a_200_is_waited_for_as_a_429(code: str) -> None:
+    """Ruling 25: with `Retry-After` it is the document's own sample; without it the wait is a period."""
+    limited = httpx.Response(200, json={"error": {"code": code}}, headers={"retry-after": "5"})
+    wire = Wire(limited, limited, lambda _: sent())
+    async with connect(wire, retry=RetryPolicy(attempts=1)) as client:
+        began = anyio.current_time()
+        assert await client.send_text(TO, "x") == Sent(ID)
+        assert anyio.current_time() - began == pytest.approx(12, abs=0.1)
+
+
+async def test_too_many_requests_in_a_200_is_raised_as_a_429_when_waits_are_used_up() -> None:
+    body = {"error": {"code": "too_many_attempts"}}
+    wire = Wire(lambda _: httpx.Response(200, json=body, headers={"retry-after": "50"}))
+    error = await error_of(wire, retry=RetryPolicy(max_retry_after=10))
+    assert (type(error), error.outcome, len(wire.seen)) == (RateLimited, Outcome.NOT_SENT, 1)
+
+
 async def test_429s_that_last_too_long_are_raised_at_once() -> None:
     """`max_retry_after` bounds their sum."""
     wire = Wire(lambda _: status(429, retry_after="50"))
@@ -249,13 +267,13 @@ BODIES = [
 
 @pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
 @pytest.mark.parametrize(("pieces", "headers", "problem"), BODIES)
-async def test_a_success_whose_body_fails_was_accepted(
+async def test_a_success_whose_body_fails_is_unknown_and_not_repeated(
     pieces: list[Any], headers: dict[str, str], problem: str
 ) -> None:
-    """Row 1: the status was seen; never sent again."""
+    """Row 1b: the reply itself was not seen."""
     wire = Wire(dripping(*pieces, **headers))
     error = await error_of(wire)
-    assert (type(error), error.outcome, len(wire.seen)) == (UnexpectedResponse, Outcome.ACCEPTED, 1)
+    assert (type(error), error.outcome, len(wire.seen)) == (UnexpectedResponse, Outcome.UNKNOWN, 1)
     assert problem in error.problems[0]
 
 
@@ -269,11 +287,11 @@ async def test_a_read_whose_body_is_cut_off_is_repeated() -> None:
     )
 
 
-async def test_a_receipt_whose_body_is_cut_off_was_accepted() -> None:
-    """Row 1 holds for what is idempotent too: no token is wasted on it."""
+async def test_a_receipt_whose_body_is_cut_off_is_not_repeated() -> None:
+    """Row 1b holds for idempotent calls too: no token is wasted on it."""
     wire = Wire(dripping(b"[", httpx.ReadError("gone")))
     error = await error_of(wire, mark)
-    assert (type(error), error.outcome, len(wire.seen)) == (UnexpectedResponse, Outcome.ACCEPTED, 1)
+    assert (type(error), error.outcome, len(wire.seen)) == (UnexpectedResponse, Outcome.UNKNOWN, 1)
 
 
 async def test_an_answer_in_time_is_a_matter_of_total() -> None:
@@ -377,7 +395,7 @@ async def test_on_result_hears_the_end_of_every_send(wire: Wire, caplog: pytest.
 CANCELLED: list[tuple[Any, Any, Outcome, list[str]]] = [
     (lambda: anyio.sleep(99), None, Outcome.NOT_SENT, []),
     (None, hang, Outcome.UNKNOWN, ["lost"]),
-    (None, dripping(WHOLE[:3], lambda: anyio.sleep(99)), Outcome.ACCEPTED, ["lost"]),
+    (None, dripping(WHOLE[:3], lambda: anyio.sleep(99)), Outcome.UNKNOWN, ["lost"]),
     (None, httpx.ConnectError("refused"), Outcome.NOT_SENT, ["unused"]),
 ]
 

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from desk360_async import ConfigurationError
 from desk360_async._http import check_proxy, judge
 from desk360_async._inflate import PIECE, Inflater, Undecodable
-from desk360_async._outcomes import Again, Body, Evidence, Reach, verdict
+from desk360_async._outcomes import Again, Evidence, Reach, verdict
 
 A, N, U = "accepted", "not_sent", "unknown"
 NEVER, ALLOWED, BACKOFF = Again.NEVER, Again.WHEN_ALLOWED, Again.BACKOFF
 
 # evidence, idempotent → outcome, whether it may be sent again: the table of "Did it go out?", row by row.
 ROWS: list[tuple[int | Reach, bool, str, Again]] = [
-    *((status, again, A, NEVER) for status in (200, 201, 204, 299) for again in (False, True)),
+    *((status, again, U, NEVER) for status in (200, 201, 204, 299) for again in (False, True)),
     *((429, again, N, ALLOWED) for again in (False, True)),
     *((status, again, N, NEVER) for status in (300, 301, 304, 400, 401, 403, 404, 418, 422) for again in (False, True)),
     *((status, False, U, NEVER) for status in (408, 409, 425, 499, 500, 502, 599, 100, 199, 600)),
@@ -45,19 +45,10 @@ def test_the_verdict(evidence: int | Reach, idempotent: bool, outcome: str, agai
     assert verdict(evidence, idempotent=idempotent) == (outcome, again)
 
 
-@pytest.mark.parametrize(
-    ("body", "lists", "outcome"),
-    [
-        (Body.USABLE, True, A),
-        (Body.UNUSABLE, False, A),
-        (Body.UNUSABLE, True, U),
-        (Body.ERROR, False, N),
-        (Body.ERROR, True, N),
-    ],
-)
-def test_the_body_of_a_success_decides_too(body: Body, lists: bool, outcome: str) -> None:
-    """Row 1."""
-    assert verdict(200, body=body, lists_taken=lists) == (outcome, NEVER)
+@pytest.mark.parametrize(("replied", "outcome"), [(True, A), (False, U)])
+def test_only_the_reply_itself_is_accepted(replied: bool, outcome: str) -> None:
+    """Rows 1 and 1b."""
+    assert verdict(200, replied=replied) == (outcome, NEVER)
 
 
 # ── decompression ──────────────────────────────────────────────────────────────────────────────────────

@@ -12,11 +12,11 @@ import httpx
 from attrs import field, frozen
 
 from desk360_async import (
-    APIError,
     AuthenticationFailed,
     ClientStateError,
     ConnectionFailed,
     InvalidMessage,
+    NotFound,
     PermissionDenied,
     RateLimited,
     RequestRefused,
@@ -231,6 +231,82 @@ def at_the_limit_then_well(wire: Wire) -> None:
     wire.send(answer(200, OK))
 
 
+def error_body(code: str) -> bytes:
+    """Return an error as the document has it."""
+    return b'{"error":{"code":"%s","message":"m"}}' % code.encode()
+
+
+def limited_then_well(code: str) -> Script:
+    """Refuse the first with "too many requests" in a 200, then take the second."""
+
+    def script(wire: Wire) -> None:
+        wire.read_request()
+        wire.send(answer(200, error_body(code), b"retry-after: 1"))
+        wire.read_request()
+        wire.take()
+        wire.send(answer(200, OK))
+
+    return script
+
+
+# Bodies of a 200: the reply in other spellings.
+REPLIES = [
+    ("a number for an id", b'{"message_id":17}'),
+    ("in a list of one", b'[{"message_id":"x"}]'),
+    ("behind a PHP warning", b'<b>Warning</b>: x\n{"message_id":"x"}'),
+    ("behind a BOM", b'\xef\xbb\xbf{"message_id":"x"}'),
+    ("with an empty error", b'{"message_id":"x","error":[]}'),
+]
+# Bodies of a 200 that aren't the reply: a server, a firewall or a proxy sends them.
+NO_REPLIES = [
+    ("an empty body", b""),
+    ("a maintenance page", b"<html>We'll be back soon</html>"),
+    ("a firewall's challenge", b"<script>challenge()</script>"),
+    ("a failure in words", b'{"status":"fail","message":"Insufficient balance"}'),
+    ("a failure without error", b'{"success":false,"errors":["quota"]}'),
+    ("an error inside data", b'{"data":{"error":"x"}}'),
+    ("an empty object", b"{}"),
+    ("null", b"null"),
+    ("half of the JSON", b'{"message_id":"gBE'),
+    ("an empty id", b'{"message_id":""}'),
+    ("a null id", b'{"message_id":null}'),
+    ("another endpoint's answer", b'{"message_ids":["x"]}'),
+]
+NO_BATCHES = [
+    ("an empty body", b""),
+    ("a maintenance page", b"<html>"),
+    ("no list", b'{"ok":true}'),
+    ("success is false", b'{"success":false,"phones":["+905551234567","+905559999999"]}'),
+    ("phones is null", b'{"phones":null}'),
+]
+BATCHES = [
+    ("both are listed", b'{"phones":["+905551234567","+905559999999"]}'),
+    ("one is listed", b'{"phones":["+905551234567"]}'),
+    ("one has failed", b'{"phones":[{"phone":"+905551234567"},{"phone":"+905559999999","status":"failed"}]}'),
+    (
+        "numbers as keys",
+        b'{"phones":{"+905551234567":{"message_id":"x"},"+905559999999":{"status":"error"}}}',
+    ),
+]
+ONE_FILE = b'{"medias":{"images":[{"media_id":"m","message_id":"x"}]}}'
+NO_FILES = [
+    ("no files", b'{"medias":{}}'),
+    ("files without ids", b'{"medias":{"images":[{"name":"a.jpg"}]}}'),
+    ("files that failed", b'{"medias":{"images":[{"media_id":"m","status":"failed"}]}}'),
+]
+REFUSALS: list[tuple[str, type[Exception]]] = [
+    ("failed_validation", ValidationFailed),
+    ("authentication_exception", AuthenticationFailed),
+    ("invalid_credentials", AuthenticationFailed),
+    ("not_authorized", PermissionDenied),
+    ("not_found", NotFound),
+    ("not_found_exception", NotFound),
+    ("model_not_found_exception", NotFound),
+    ("method_not_allowed_exception", RequestRefused),
+    ("insecure_request_exception", RequestRefused),
+]
+
+
 # ── acts ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -252,6 +328,22 @@ async def upload_cancelled_at_cue(stage: "Stage") -> None:
 async def bulk(stage: "Stage") -> None:
     """Send a template to two phones."""
     await stage.client.send_template_bulk([stage.phone, "+905559999999"], 1, language=2)
+
+
+async def small_upload(stage: "Stage") -> None:
+    """Send a small file."""
+    await stage.client.send_media(stage.phone, [stage.file(10)])
+
+
+async def two_files(stage: "Stage") -> None:
+    """Send two files; the reply counts the one that is missing."""
+    sent = await stage.client.send_media(stage.phone, [stage.file(10), stage.file(11)])
+    assert sent.missing == 1
+
+
+async def once_limited(stage: "Stage") -> None:
+    """Send, with a wait of a second on the way."""
+    await stage.send_text()
 
 
 async def twice(stage: "Stage") -> None:
@@ -605,7 +697,6 @@ SCENARIOS = [
     S("422, body cut", ValidationFailed, NOT_SENT, sends(answer(422, b"{", length=99)), 1),
     S("429", RateLimited, NOT_SENT, says(429, b"", b"retry-after: 9"), 1, options={"max_retry_after": 1.0}),
     S("forwarding proxy: 407", RequestRefused, NOT_SENT, proxy=says(407), arrived=1),
-    S("200 with an error", APIError, NOT_SENT, says(200, b'{"error":{"message":"no"}}'), 1),
     S(
         "cancelled in the body of a 400",
         CANCELLED,
@@ -639,7 +730,7 @@ SCENARIOS = [
         1,
         bulk,
     ),
-    # Answered with success, whatever became of the body.
+    # Answered with success and the reply (row 1), or with a 2xx that isn't the reply (row 1b).
     S("200", None, ACCEPTED, says(200, OK, took=True), 1, 1),
     S("200 over TLS", None, ACCEPTED, after_tls("good", says(200, OK, took=True)), 1, 1, tls="good"),
     S(
@@ -661,11 +752,11 @@ SCENARIOS = [
         1,
         1,
     ),
-    S("the body is cut", UnexpectedResponse, ACCEPTED, sends(answer(200, OK, length=999), took=True), 1, 1),
+    S("the body is cut", UnexpectedResponse, UNKNOWN, sends(answer(200, OK, length=999), took=True), 1, 1),
     S(
         "a chunk is cut",
         UnexpectedResponse,
-        ACCEPTED,
+        UNKNOWN,
         sends(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n50\r\n{", took=True),
         1,
         1,
@@ -673,7 +764,7 @@ SCENARIOS = [
     S(
         "the body is reset",
         UnexpectedResponse,
-        ACCEPTED,
+        UNKNOWN,
         sends(answer(200, b"{", length=999), took=True, then="reset", gap=0.1),
         1,
         1,
@@ -681,7 +772,7 @@ SCENARIOS = [
     S(
         "the body stalls",
         UnexpectedResponse,
-        ACCEPTED,
+        UNKNOWN,
         sends(answer(200, b"{", length=9), took=True, then="hold"),
         1,
         1,
@@ -690,21 +781,131 @@ SCENARIOS = [
     S(
         "the body drips",
         UnexpectedResponse,
-        ACCEPTED,
+        UNKNOWN,
         drips(b" " * 99, took=True, head=answer(200, b"", length=99)),
         1,
         1,
         options=SHORT,
     ),
-    S("the body is HTML", UnexpectedResponse, ACCEPTED, says(200, b"<html>", took=True), 1, 1),
-    S("204", UnexpectedResponse, ACCEPTED, sends(b"HTTP/1.1 204 No\r\n\r\n", took=True), 1, 1),
+    S("the body is HTML", UnexpectedResponse, UNKNOWN, says(200, b"<html>", took=True), 1, 1),
+    S("204", UnexpectedResponse, UNKNOWN, sends(b"HTTP/1.1 204 No\r\n\r\n", took=True), 1, 1),
     S(
         "cancelled in the body of a 200",
         CANCELLED,
-        ACCEPTED,
+        UNKNOWN,
         sends(answer(200, b"{", length=9), took=True, then="hold"),
         1,
         1,
         cancelled_at_cue,
+    ),
+    *(
+        S(f"{status} with the reply", None, ACCEPTED, says(status, OK, took=True), 1, 1)
+        for status in (201, 202, 203, 206, 299)
+    ),
+    *(
+        S(f"200 with the reply, {how}", None, ACCEPTED, says(200, body, took=True), 1, 1)
+        for how, body in REPLIES
+    ),
+    *(
+        S(f"{how}, {fate}", UnexpectedResponse, UNKNOWN, says(200, body, took=bool(took)), 1, took)
+        for how, body in NO_REPLIES
+        for took, fate in ((1, "carried out"), (0, "not carried out"))
+    ),
+    *(
+        S(
+            f"bulk: {how}, {fate}",
+            UnexpectedResponse,
+            UNKNOWN,
+            says(200, body, took=bool(took)),
+            1,
+            took,
+            bulk,
+        )
+        for how, body in NO_BATCHES
+        for took, fate in ((1, "carried out"), (0, "not carried out"))
+    ),
+    *(S(f"bulk: {how}", None, ACCEPTED, says(200, body, took=True), 1, 1, bulk) for how, body in BATCHES),
+    *(
+        S(f"media: {how}", UnexpectedResponse, UNKNOWN, says(200, body, took=True), 1, 1, small_upload)
+        for how, body in NO_FILES
+    ),
+    S("media: one file of two is listed", None, ACCEPTED, says(200, ONE_FILE, took=True), 1, 1, two_files),
+    # Answered with an error in a 200 (row 1a): its code decides.
+    *(S(f"200 with {code}", kind, NOT_SENT, says(200, error_body(code)), 1) for code, kind in REFUSALS),
+    *(
+        S(f"200 with {code}, carried out", ServerError, UNKNOWN, says(200, error_body(code), took=True), 1, 1)
+        for code in ("internal_server_error", "1001", "quota_exceeded", "")
+    ),
+    S("200 with an error of text", ServerError, UNKNOWN, says(200, b'{"error":"no"}', took=True), 1, 1),
+    S(
+        "200 with an error beside the id",
+        None,
+        ACCEPTED,
+        says(200, b'{"error":{"code":"failed_validation"},"message_id":"x"}', took=True),
+        1,
+        1,
+    ),
+    *(
+        S(f"200 with {code}, then well", None, ACCEPTED, limited_then_well(code), 2, 1, act=once_limited)
+        for code in ("too_many_requests_exception", "too_many_attempts")
+    ),
+    *(
+        S(
+            f"200 with {code}, no wait left",
+            RateLimited,
+            NOT_SENT,
+            says(200, error_body(code), b"retry-after: 9"),
+            1,
+            options={"max_retry_after": 1.0},
+        )
+        for code in ("too_many_requests_exception", "too_many_attempts")
+    ),
+    # Two answers for one request, and what a status that allows no body leaves behind.
+    S("304 with a body", RequestRefused, NOT_SENT, sends(b"HTTP/1.1 304 N\r\n\r\n" + OK), 1),
+    S(
+        "204 with the reply behind it",
+        UnexpectedResponse,
+        UNKNOWN,
+        sends(b"HTTP/1.1 204 N\r\n\r\n" + OK, took=True),
+        1,
+        1,
+    ),
+    S(
+        "a length shorter than the reply",
+        UnexpectedResponse,
+        UNKNOWN,
+        sends(answer(200, OK, length=9), took=True),
+        1,
+        1,
+    ),
+    S(
+        "gzip that isn't",
+        UnexpectedResponse,
+        UNKNOWN,
+        says(200, OK, b"content-encoding: gzip", took=True),
+        1,
+        1,
+    ),
+    S(
+        "an encoding nobody asked for",
+        UnexpectedResponse,
+        UNKNOWN,
+        says(200, OK, b"content-encoding: br", took=True),
+        1,
+        1,
+    ),
+    *(
+        S(f"{status}", RequestRefused, NOT_SENT, says(status), 1)
+        for status in (300, 301, 303, 402, 405, 406, 410, 411, 413, 414, 415, 421, 451)
+    ),
+    S("404", NotFound, NOT_SENT, says(404), 1),
+    S("422", ValidationFailed, NOT_SENT, says(422, b'{"message":"m","errors":{"to":["x"]}}'), 1),
+    *(
+        S(f"bulk: {status}, carried out", ServerError, UNKNOWN, says(status, took=True), 1, 1, bulk)
+        for status in (408, 500, 502, 503, 504)
+    ),
+    *(
+        S(f"{status}, not carried out", ServerError, UNKNOWN, says(status), 1)
+        for status in (408, 500, 502, 504, 599)
     ),
 ]

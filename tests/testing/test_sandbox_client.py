@@ -165,8 +165,8 @@ FAULTS: list[tuple[Fault, type[Desk360Error], Outcome, float, int]] = [
     (Fault("stall", delay=5), ConnectionFailed, Outcome.UNKNOWN, 5, 1),
     (Fault("latency", delay=100), TimedOut, Outcome.UNKNOWN, 30, 0),
     (Fault("slow", delay=100), TimedOut, Outcome.UNKNOWN, 30, 1),
-    (Fault("truncate"), UnexpectedResponse, Outcome.ACCEPTED, 0, 1),
-    (Fault("drip", delay=1), UnexpectedResponse, Outcome.ACCEPTED, 44, 1),
+    (Fault("truncate"), UnexpectedResponse, Outcome.UNKNOWN, 0, 1),
+    (Fault("drip", delay=1), UnexpectedResponse, Outcome.UNKNOWN, 44, 1),
 ]
 
 
