@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         ValidationFailed,
     )
     from ._fanout import Results
-    from ._host_limiter import HostLimiter
     from ._http import Transport
     from ._limiter import (
         Lane,
@@ -86,6 +85,7 @@ if TYPE_CHECKING:
         RetryPolicy,
         Timeouts,
     )
+    from ._shared_limiter import HostLimiter
     from ._templates import (
         Choice,
         Integration,
@@ -183,7 +183,7 @@ _HOMES = {
         "RequestRefused ServerError TimedOut UnexpectedResponse ValidationFailed"
     ),
     "_fanout": "Results",
-    "_host_limiter": "HostLimiter",
+    "_shared_limiter": "HostLimiter",
     "_http": "Transport",
     "_limiter": "Lane Permit RateLimitStatus RateLimiter TokenBucket",
     "_messages": (

@@ -9,8 +9,8 @@ from attrs import frozen
 from ._bucket import Lane
 from ._calls import Call
 from ._errors import ConnectionFailed, Outcome, TimedOut
+from ._limiter import Permit
 from ._outcomes import Evidence, Reach, Unanswered, verdict
-from ._rate_limits import Permit
 from ._redaction import mask_numbers
 from ._settings import RetryPolicy, Timeouts
 

@@ -14,14 +14,32 @@ from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Literal, NamedTuple
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from desk360_async._headers import parse_limit, parse_remaining, refusal_wait, retry_after
 
-__all__ = ["Bucket", "Lane", "Token", "hold_of"]
+__all__ = [
+    "LANES",
+    "NO_HEADERS",
+    "Bucket",
+    "End",
+    "Lane",
+    "RateLimitStatus",
+    "StoreBusy",
+    "StoreLost",
+    "Token",
+    "Waits",
+    "hold_of",
+]
 
 Lane = Literal["interactive", "bulk"]
-"""Who goes first: "interactive", then "bulk", which takes what is left."""
+"""The priority of a request: "interactive" goes first, "bulk" takes the other tokens."""
+
+End = Literal["done", "lost", "unused"]
+"""How a request ended: answered, perhaps on the wire for ever, or never sent."""
+
+LANES: tuple[Lane, Lane] = ("interactive", "bulk")
+NO_HEADERS: Mapping[str, str] = {}
 
 # How long a request whose end nobody saw may still be under way before the server counts it.
 GRACE = 30.0
@@ -40,6 +58,8 @@ def hold_of(attempt_timeout: float, period: float, margin: float) -> float:
 
 # A bulk waiter that has waited for a period takes every tenth token, whoever else is waiting.
 BULK_SHARE = 10
+# Seconds for which a process's note that it waits is believed.
+FRESH = 1.0
 # What is free is spread a tenth wider than until the next return. That took the interactive lane's 99th
 # percentile from 2.1 s to 1.7 s in minutes 1-5, for 0.05 % of the rate (in 25 hours of test_lanes.py).
 SPREAD = 1.1
@@ -49,6 +69,33 @@ SPREAD = 1.1
 WARY_PACE = 4
 WARY_PERIODS = 1.1
 NEVER = -math.inf
+
+
+@frozen
+class RateLimitStatus:
+    """The state of a limiter at one moment ("Rate Limit").
+
+    Attributes:
+        limit: requests per period; the server's own figure after two answers that name it.
+        period: seconds.
+        reserve: tokens that the bulk lane leaves for the interactive one.
+        free: tokens that are here; a pause and the lanes' rules may still make a request wait.
+        in_flight: requests whose end the limiter hasn't seen yet.
+        waiting: number of waiting requests, by lane.
+        paused_until: the end of the pause after a refusal (429), on the clock of `as_of`, or None.
+        next_token: seconds until an interactive request may take a token; 0.0 if it may now.
+        as_of: the event loop's time (`anyio.current_time()`) of all this.
+    """
+
+    limit: int
+    period: float
+    reserve: int
+    free: int
+    in_flight: int
+    waiting: Mapping[Lane, int]
+    paused_until: float | None
+    next_token: float
+    as_of: float
 
 
 class Token(NamedTuple):
@@ -61,6 +108,38 @@ class Token(NamedTuple):
 
     number: int
     returned: int
+
+
+class Waits:
+    """Which processes wait in which lane, as each has noted within the last second.
+
+    Args:
+        noted: by process and lane, the time of the last note, in seconds.
+    """
+
+    def __init__(self, noted: Mapping[tuple[str, Lane], float]) -> None:
+        self.noted = dict(noted)
+
+    def says(self, lane: Lane, now: float) -> bool:
+        """Return whether a process waits in that lane; in bulk, whether its wait is overdue."""
+        return any(at > now - FRESH for (_, noted), at in self.noted.items() if noted == lane)
+
+    def note(self, process: str, lane: Lane, now: float) -> None:
+        """Note that a process waits; old notes of other processes go."""
+        self.noted = {key: at for key, at in self.noted.items() if at > now - FRESH}
+        self.noted[process, lane] = now
+
+    def forget(self, process: str, lane: Lane) -> None:
+        """Note that a process no longer waits."""
+        self.noted.pop((process, lane), None)
+
+
+class StoreBusy(Exception):
+    """Another process holds the store of a bucket's state; the same step may succeed later."""
+
+
+class StoreLost(Exception):
+    """The store of a bucket's state can't be written for now: a full disk, a database that restarts."""
 
 
 @define(eq=False)
@@ -219,6 +298,27 @@ class Bucket:
         self.since_bulk = self.since_bulk + 1 if lane == "interactive" else 0
         return number
 
+    def end(self, now: float, token: Token, how: End, status: int, headers: Mapping[str, str]) -> bool:
+        """Note how a request ended.
+
+        Args:
+            now: seconds.
+            token: the request's token.
+            how: "done", "lost" or "unused".
+            status: the HTTP status of an answer that is "done".
+            headers: its headers, with lower-cased names.
+
+        Returns:
+            Whether waiters may have to wait longer than the forecast before.
+        """
+        if how == "done":
+            return self.done(now, token, status, headers)
+        if how == "lost":
+            self.lost(now, token)
+        else:
+            self.unused(token)
+        return False
+
     def unused(self, token: Token) -> None:
         """Give back a token with which nothing left the process: it is here again at once."""
         if self.in_flight.pop(token.number, None) is not None and token.number == self.taken - 1:
@@ -327,3 +427,23 @@ class Bucket:
             return max(back + laps * lap, paced_from + (ahead - others + 1) * pace)
 
         return at
+
+    def status(self, now: float, waiting: Mapping[Lane, int], clock: float = 0.0) -> RateLimitStatus:
+        """Return the state for a user's eyes; to be called after `sweep`.
+
+        Args:
+            now: seconds.
+            waiting: number of waiting requests, by lane.
+            clock: seconds by which the event loop's clock is ahead of the one of `now`.
+        """
+        return RateLimitStatus(
+            limit=self.limit,
+            period=self.period,
+            reserve=self.reserve,
+            free=max(0, self.free),
+            in_flight=len(self.in_flight),
+            waiting={lane: waiting[lane] for lane in LANES},
+            paused_until=self.gate + clock if self.gate > now else None,
+            next_token=max(0.0, self.ready_at("interactive") - now),
+            as_of=now + clock,
+        )

@@ -1,39 +1,201 @@
-"""Waiting for a token: lanes, order, deadlines, cancellation, and the bucket that clients share by default.
+"""Waiting for a token: the interface of limiters, lanes, order, deadlines, and the default bucket.
 
-What a token is, and when it may be taken, is decided in `_bucket`; nothing of that lives here.
+`_bucket` decides when a token may be taken. This module decides which task takes it.
 
-How waiting works: those who wait stand in one line per lane, each asleep on an event of its own. The first
-in line also holds the alarm, the one timer that is set to when the next token can be taken; whoever wakes
-up by it hands out what there is, in order, and sets the alarm of the next. So nobody polls, nobody is woken
-before his turn, and those behind the first cost nothing while they wait.
+Tasks wait in one line per lane, each asleep on an event of its own. The first in line also holds the alarm:
+one timer, set to the time of the next token. The task that the alarm wakes hands out the free tokens in
+order and sets the alarm of the next. So no task polls or wakes before its turn, and a long line costs no CPU.
 """
 
 import math
 import time
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import sniffio
 from anyio.lowlevel import RunVar, checkpoint, current_token
+from attrs import define
 
-from desk360_async._bucket import Bucket, Lane, Token, hold_of
-from desk360_async._errors import ClientStateError
-from desk360_async._permits import TokenPermit, Waiter
-from desk360_async._rate_limits import (
+from desk360_async._bucket import (
     LANES,
-    Permit,
-    RateLimiter,
+    NO_HEADERS,
+    Bucket,
+    End,
+    Lane,
     RateLimitStatus,
-    check_arguments,
-    check_wish,
-    wait_too_long,
+    Token,
+    hold_of,
 )
+from desk360_async._errors import ClientStateError, ConfigurationError, RateLimitWaitTooLong
 
-__all__ = ["Lane", "Permit", "RateLimitStatus", "RateLimiter", "TokenBucket", "default_limiter"]
+__all__ = [
+    "LANES",
+    "Lane",
+    "Permit",
+    "RateLimitStatus",
+    "RateLimiter",
+    "TokenBucket",
+    "TokenPermit",
+    "check_arguments",
+    "check_wish",
+    "default_limiter",
+    "wait_too_long",
+]
+
+
+class Permit(Protocol):
+    """One token, taken for one request; exactly one of its ends is to be called.
+
+    They are synchronous, never raise, and only the first call counts. If none is ever called (the process
+    was killed), the token comes back by itself, late enough for the request to have been counted.
+    """
+
+    def done(self, status: int, headers: Mapping[str, str]) -> None:
+        """Tell that the answer is complete.
+
+        Args:
+            status: its HTTP status.
+            headers: its headers, with lower-cased names.
+        """
+        ...
+
+    def lost(self) -> None:
+        """Tell that the request may have left, but its end was never seen (timeout, cancellation)."""
+        ...
+
+    def unused(self) -> None:
+        """Tell that nothing left the process: the token is free again at once."""
+        ...
+
+
+class RateLimiter(Protocol):
+    """What a client asks for permission before each request; write your own to share a limit elsewhere."""
+
+    async def acquire(self, lane: Lane, max_wait: float | None) -> Permit:
+        """Wait for a token.
+
+        Args:
+            lane: `"interactive"` goes first; `"bulk"` (fan-outs, campaigns) takes what is left.
+            max_wait: seconds; None waits as long as it takes.
+
+        Raises:
+            RateLimitWaitTooLong: no token can be had within `max_wait`; as soon as that is certain.
+        """
+        ...
+
+    def snapshot(self) -> RateLimitStatus:
+        """Tell what is known now, without I/O."""
+        ...
+
+
+def check_arguments(
+    limit: int, period: float, reserve: int | None, margin: float, attempt_timeout: float
+) -> None:
+    """Check what every limiter's constructor takes.
+
+    Raises:
+        ConfigurationError: an argument is out of bounds; the message names it and its bounds.
+    """
+    _check("limit", limit, 1, 10_000, "requests per period", whole=True)
+    _check("period", period, 0.001, 86_400, "seconds")
+    _check("margin", margin, 0, 3600, "seconds on top of the period")
+    _check("attempt_timeout", attempt_timeout, 0.001, 86_400, "seconds that one request may take")
+    if reserve is not None:
+        _check("reserve", reserve, 0, limit - 1, "tokens of the limit that bulk leaves alone", whole=True)
+
+
+def _check(name: str, value: Any, low: float, high: float, meaning: str, *, whole: bool = False) -> None:
+    kinds = int if whole else (int, float)
+    # True is an int, and not meant as one.
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        message = f"{name} is {value!r}; it must be {kind} from {low:g} to {high:g}: {meaning}"
+        raise ConfigurationError(message)
+
+
+def check_wish(lane: Lane, max_wait: float | None) -> None:
+    """Check what `acquire` is called with.
+
+    Raises:
+        ConfigurationError: there is no such lane, or `max_wait` is negative or NaN.
+    """
+    if lane not in LANES:
+        message = f'lane is {lane!r}; it must be "interactive" or "bulk"'
+        raise ConfigurationError(message)
+    if max_wait is not None and not max_wait >= 0:
+        message = f"max_wait is {max_wait!r}; it must be None or seconds, 0 or more"
+        raise ConfigurationError(message)
+
+
+def wait_too_long(max_wait: float, eta: float) -> RateLimitWaitTooLong:
+    """Make the error for a wait that can't end within `max_wait` seconds; its token is `eta` seconds away."""
+    message = (
+        f"no token within max_wait={max_wait:g} s: the next one for this request is about {eta:.1f} s away; "
+        "allow a longer max_wait, or send less at once"
+    )
+    return RateLimitWaitTooLong(message, eta=eta)
+
+
+# Called once per permit, with "done", "lost" or "unused", and the status and headers of what is done.
+Ended = Callable[[Token, End, int, Mapping[str, str]], None]
+
+
+class TokenPermit:
+    """A `Permit`; it holds the token in parts, since making a `Token` costs as much as all of this."""
+
+    __slots__ = ("_ended", "_number", "_returned")
+
+    def __init__(self, ended: Ended, number: int, returned: int) -> None:
+        self._ended: Ended | None = ended
+        self._number = number
+        self._returned = returned
+
+    def done(self, status: int, headers: Mapping[str, str]) -> None:
+        """As `Permit.done`."""
+        self._end("done", status, headers)
+
+    def lost(self) -> None:
+        """As `Permit.lost`."""
+        self._end("lost", 0, NO_HEADERS)
+
+    def unused(self) -> None:
+        """As `Permit.unused`."""
+        self._end("unused", 0, NO_HEADERS)
+
+    def _end(self, how: End, status: int, headers: Mapping[str, str]) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(Token(self._number, self._returned), how, status, headers)
+
+
+@define(eq=False)
+class Waiter:
+    """Someone in line. Woken by `ready`, or, while he holds the alarm, by his scope's deadline."""
+
+    lane: Lane
+    since: float
+    deadline: float
+    alarm: float = math.inf
+    permit: TokenPermit | None = None
+    problem: Exception | None = None
+    ready: anyio.Event | None = None
+    scope: anyio.CancelScope | None = None
+
+    def set_alarm(self, at: float) -> None:
+        """Let the scope ring at that time, or at the deadline if that comes first."""
+        self.alarm = at
+        if self.scope is not None:
+            self.scope.deadline = min(at, self.deadline)
+
+    def wake(self) -> None:
+        """Wake him, if he sleeps already."""
+        if self.ready is not None:
+            self.ready.set()
+
 
 # An acquire that needn't wait costs no trip through the event loop, but for every so many of them, so that
 # a loop around it can't starve the other tasks.
@@ -232,7 +394,7 @@ class TokenBucket:
     def _line(self, lane: Lane) -> OrderedDict[Waiter, None]:
         return self._interactive if lane == "interactive" else self._bulk
 
-    def _ended(self, token: Token, how: str, status: int, headers: Mapping[str, str]) -> None:
+    def _ended(self, token: Token, how: End, status: int, headers: Mapping[str, str]) -> None:
         try:
             now = self._now()
         except (RuntimeError, ClientStateError):
@@ -240,13 +402,7 @@ class TokenBucket:
             # comes back at its pessimistic time.
             return
         self._see(now)
-        worse = False
-        if how == "done":
-            worse = self._bucket.done(now, token, status, headers)
-        elif how == "lost":
-            self._bucket.lost(now, token)
-        else:
-            self._bucket.unused(token)
+        worse = self._bucket.end(now, token, how, status, headers)
         if self._interactive or self._bulk:
             if worse:
                 self._dismiss(now)
@@ -269,17 +425,7 @@ class TokenBucket:
         """Tell what is known now, without I/O; from anywhere, outside the event loop too."""
         bucket, now = self._bucket, self._present()
         bucket.sweep(now)
-        return RateLimitStatus(
-            limit=bucket.limit,
-            period=bucket.period,
-            reserve=bucket.reserve,
-            free=max(0, bucket.free),
-            in_flight=len(bucket.in_flight),
-            waiting={"interactive": len(self._interactive), "bulk": len(self._bulk)},
-            paused_until=bucket.gate if bucket.gate > now else None,
-            next_token=max(0.0, bucket.ready_at("interactive") - now),
-            as_of=now,
-        )
+        return bucket.status(now, {"interactive": len(self._interactive), "bulk": len(self._bulk)})
 
     def allow_for(self, seconds: float) -> None:
         """Keep tokens away for longer, where a client lets one attempt take longer than `attempt_timeout`.

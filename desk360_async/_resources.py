@@ -21,8 +21,8 @@ from ._errors import (
     RateLimitWaitTooLong,
     UnexpectedResponse,
 )
+from ._limiter import wait_too_long
 from ._messages import TemplateBatch, TemplateMessage, with_ids
-from ._rate_limits import wait_too_long
 from ._replies import Page
 from ._wire import integrations_call, stuck, templates_call
 

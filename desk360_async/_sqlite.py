@@ -8,8 +8,6 @@ import os
 import sqlite3
 import stat
 import sys
-import threading
-import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial, wraps
@@ -107,12 +105,11 @@ class SQLiteFile:
         self._busy = busy
         self._exclusive = exclusive
         self._prepare = prepare
-        self._mutex = threading.Lock()
+        self._mutex = _threads.Mutex()
         self._turn: RunVar[anyio.Lock] = RunVar("desk360_async_file_turn")
         self._process = 0
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        _files.add(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
@@ -235,6 +232,11 @@ class SQLiteFile:
         with self._mutex:
             self._drop()
 
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """Return the device and the inode of the opened file; None while it is closed or in memory."""
+        return self._identity
+
     def displaced(self) -> str | None:
         """Return why the path is no longer the opened file alone, or None; one `stat`, no lock.
 
@@ -292,6 +294,7 @@ class SQLiteFile:
                 return self._connection
             _orphans.append(self._connection)
             self._connection = None
+            self._turn = RunVar("desk360_async_file_turn")  # the parent's tasks hold the old one
         require_version(self.name)
         try:
             self._connection, self._process = self._connect(), os.getpid()
@@ -344,38 +347,8 @@ class SQLiteFile:
             _orphans.append(connection)
 
 
-# Open files, whose mutexes a fork takes: a thread that holds one doesn't exist in the child, where the
-# mutex would stay taken. It also keeps SQLite's own mutexes free at that moment.
-_files: "weakref.WeakSet[SQLiteFile]" = weakref.WeakSet()
 # Connections of a parent process: closing them in the child would break the parent's locks.
 _orphans: list[sqlite3.Connection] = []
-_held: list[threading.Lock] = []
-_FORK_PATIENCE = 5.0  # seconds; a transaction takes milliseconds
-
-
-def _before_fork() -> None:
-    mutexes = [file._mutex for file in list(_files)]
-    _held[:] = [mutex for mutex in mutexes if mutex.acquire(timeout=_FORK_PATIENCE)]
-
-
-def _after_fork_in_parent() -> None:
-    while _held:
-        _held.pop().release()
-
-
-def _after_fork_in_child() -> None:
-    _held.clear()
-    for file in list(_files):
-        file._mutex = threading.Lock()
-        file._turn = RunVar("desk360_async_file_turn")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
 
 
 class HasFile(Protocol):

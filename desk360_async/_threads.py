@@ -5,7 +5,10 @@ reasons: what cancellation does to a thread is decided once, and tests in virtua
 out of it (trio's `MockClock` jumps ahead while a thread works).
 """
 
+import os
+import threading
 import time
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +21,7 @@ from anyio.lowlevel import checkpoint
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-__all__ = ["inline", "monotonic", "run", "start"]
+__all__ = ["Mutex", "inline", "monotonic", "run", "start"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,3 +103,49 @@ async def _ended(life: "Future[None]") -> None:
                 await done.wait()
             except asyncio.CancelledError:
                 continue
+
+
+class Mutex:
+    """A lock between threads that a forked child finds free.
+
+    A fork copies a lock that another thread holds, but not that thread: the child would wait for ever. So
+    each fork takes all of them first. No thread may hold two at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _mutexes.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+_mutexes: "weakref.WeakSet[Mutex]" = weakref.WeakSet()
+_held: list[Mutex] = []
+_FORK_PATIENCE = 5.0  # seconds; the package holds a mutex for milliseconds
+
+
+def _before_fork() -> None:
+    _held[:] = [mutex for mutex in list(_mutexes) if mutex._lock.acquire(timeout=_FORK_PATIENCE)]
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop()._lock.release()
+
+
+def _after_fork_in_child() -> None:
+    _held.clear()
+    for mutex in list(_mutexes):
+        mutex._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,115 +1,170 @@
 """The bucket's state as rows of a SQLite file, which all processes of a host read and write.
 
-Every transition is the pure one of `_bucket`, between reading the rows and writing what it changed, in one
-transaction. Here lives how the rows are kept and by which clock, nothing about who waits.
+Each step is one transaction: read the rows, let the pure transition change the state, write the changes.
+Who waits for a token is the business of `_shared_limiter`.
 """
 
+import errno
 import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from attrs import evolve
 
 from desk360_async import _threads
-from desk360_async._bucket import GRACE, Bucket
+from desk360_async._bucket import GRACE, Bucket, StoreBusy, StoreLost, Waits
 from desk360_async._errors import ConfigurationError
-from desk360_async._sqlite import SQLiteFile
+from desk360_async._sqlite import FileBusy, SQLiteFile
 
-__all__ = ["TokenFile"]
+__all__ = ["TokenFile", "boot_id"]
+
+T = TypeVar("T")
 
 # The state's columns, by the names that `Bucket` gives them; the times among them come first.
-_TIMES = ("gate", "last_grant", "wary_until", "grant_before")
-_FIELDS = (*_TIMES, "limit", "taken", "returned", "since_bulk", "newest_answer", "rumoured_limit")
-_COLUMNS = ", ".join(f'"{name}"' for name in _FIELDS)
+TIMES = ("gate", "last_grant", "wary_until", "grant_before")
+FIELDS = (*TIMES, "limit", "taken", "returned", "since_bulk", "newest_answer", "rumoured_limit")
+_COLUMNS = ", ".join(f'"{name}"' for name in FIELDS)
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY, {_COLUMNS}, boot, at, wall);
 CREATE TABLE IF NOT EXISTS token (id INTEGER PRIMARY KEY, returns REAL NOT NULL, number INTEGER UNIQUE);
 CREATE TABLE IF NOT EXISTS waiting (process INTEGER, lane TEXT, at REAL, PRIMARY KEY (process, lane));
 """
 _READ = f"SELECT {_COLUMNS}, boot, at, wall FROM state"  # noqa: S608 - names of our own
-_WRITE = f"INSERT OR REPLACE INTO state VALUES (1, {', '.join('?' * len(_FIELDS))}, ?, ?, ?)"  # noqa: S608 - as above
+_WRITE = f"INSERT OR REPLACE INTO state VALUES (1, {', '.join('?' * len(FIELDS))}, ?, ?, ?)"  # noqa: S608 - as above
 
 _Row = tuple[int, float, int | None]
 
+# These pass by themselves. A process goes on with its own share until they do.
+_LOST = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
-def _boot_id() -> str:
-    """Tell this run of the machine from others; the monotonic clock begins anew with each."""
+
+def boot_id() -> str:
+    """Return the identity of this run of the machine; its monotonic clock begins anew with each."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        # Elsewhere, the minute of the boot. Setting the wall clock then looks like a reboot, which does no
-        # harm: what comes out of it is clamped.
+        # Elsewhere, the minute of the boot. A new wall clock then looks like a reboot, which is harmless:
+        # the times that follow from it are clamped.
         return f"{(time.time() - time.monotonic()) // 60:.0f}"
 
 
-class TokenFile:
-    """A bucket's state in a file; opened at the first transaction, by each process on its own."""
+def clock_offset() -> float:
+    """Return the seconds by which this process's monotonic clock is ahead of the host's.
 
-    def __init__(self, path: str | os.PathLike[str], fresh: Callable[[], Bucket]) -> None:
-        self._file = SQLiteFile(
+    Time namespaces (containers, `unshare --time`) give processes of one boot different clocks.
+    """
+    try:
+        for line in Path("/proc/self/timens_offsets").read_text().splitlines():
+            name, whole, nano = line.split()
+            if name == "monotonic":
+                return int(whole) + int(nano) / 1e9
+    except (OSError, ValueError):
+        pass
+    return 0.0
+
+
+class TokenFile:
+    """A bucket's state in a file; opened at the first step, by each process on its own.
+
+    Args:
+        path: the file; made if it is missing, with the umask's mode, since several users may share it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.file = SQLiteFile(
             path,
             name="HostLimiter's file",
-            # Several users may share one limit, and no phone is in the file.
             mode=None,
             # After a power cut the period of the lost commits is over.
             synchronous="NORMAL",
             prepare=_make_tables,
         )
-        self._fresh = fresh
-        self._boot = _boot_id()
+        self._boot = boot_id()
+        self._offset = clock_offset()
 
     @property
-    def path(self) -> Path:
-        """Return the file's path."""
-        return self._file.path
+    def name(self) -> str:
+        """Return the file's absolute path."""
+        return os.path.realpath(self.file.path)
 
-    @contextmanager
-    def transaction(self) -> Generator[tuple[sqlite3.Connection, Bucket, float]]:
-        """Yield the state and the time, and write what was done to it; other processes wait meanwhile.
+    @property
+    def identity(self) -> object:
+        """Return the device and the inode of the opened file; None while it is closed."""
+        return self.file.identity
+
+    def displaced(self) -> str | None:
+        """Return why the path no longer leads to the opened file alone, or None."""
+        return self.file.displaced()
+
+    def step(self, model: Bucket, transition: Callable[[Bucket, Waits, float, float], T]) -> T:
+        """Run one transition on the state, and write its changes; other processes wait meanwhile.
+
+        Args:
+            model: a bucket with this process's arguments, for a file that is new.
+            transition: called with the state, the waits, and the time on the host's and on this process's
+                monotonic clock.
 
         Raises:
-            FileBusy: another process holds the file's lock.
+            StoreBusy: another process holds the file's lock.
+            StoreLost: the disk is full, or fails.
             ConfigurationError: the file can't be used.
         """
         try:
-            with self._file.transaction() as db:
+            with self.file.transaction() as db:
                 # Only now: waiting for the lock took its time.
-                now = _threads.monotonic()
-                bucket, rows = self._load(db, now)
-                yield db, bucket, now
-                self._save(db, bucket, rows, now)
-        except (sqlite3.Error, OSError) as error:
-            raise ConfigurationError(self._file.explain(error)) from error
+                local = _threads.monotonic()
+                now = local - self._offset
+                bucket, rows = self._load(db, model, now)
+                noted = {
+                    (str(process), lane): at for process, lane, at in db.execute("SELECT * FROM waiting")
+                }
+                waits = Waits(noted)
+                result = transition(bucket, waits, now, local)
+                self._save(db, bucket, rows, now, learned=bucket.limit != model.limit)
+                _save_waits(db, noted, waits)
+                return result
+        except FileBusy as error:
+            raise StoreBusy(f"another process holds the lock of {self.file.path}") from error
+        except sqlite3.Error as error:
+            if (error.sqlite_errorcode or 0) & 0xFF in _LOST:
+                raise StoreLost(self.file.explain(error)) from error
+            raise ConfigurationError(self.file.explain(error)) from error
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise StoreLost(self.file.explain(error)) from error
+            raise ConfigurationError(self.file.explain(error)) from error
 
     def close(self) -> None:
-        """Close the file; the next transaction opens it again."""
-        self._file.close()
+        """Close the file; the next step opens it again."""
+        self.file.close()
 
     def __del__(self) -> None:
-        # A limiter lives as long as its program, and nobody closes it; sqlite3 would warn of that.
-        self.close()
+        # A limiter lives as long as its program and is seldom closed; sqlite3 would warn of that.
+        if hasattr(self, "file"):
+            self.close()
 
-    def _load(self, db: sqlite3.Connection, now: float) -> tuple[Bucket, list[_Row]]:
-        """Read the state as of now; and the tokens' rows, by what is in them."""
-        bucket = self._fresh()
+    def _load(self, db: sqlite3.Connection, model: Bucket, now: float) -> tuple[Bucket, list[_Row]]:
+        """Read the state as of now; and the tokens' rows, by their contents."""
+        bucket = evolve(model, away=[], in_flight={})
         shift = 0.0
         state = db.execute(_READ).fetchone()
         if state is not None:
             *values, boot, at, wall = state
-            stored = dict(zip(_FIELDS, values, strict=True))
+            stored = dict(zip(FIELDS, values, strict=True))
             if stored["limit"] is None or not bucket.learn:
                 del stored["limit"]
             bucket = evolve(bucket, **stored)
             if boot != self._boot:
                 # Only a reboot is bridged by the wall clock, which may be set, and go back.
                 shift = now - at - max(0.0, time.time() - wall)
-        # Nothing may be further off: some clock was wrong, or another limiter had a longer period.
+        # No time may be further off: some clock was wrong, or another limiter had a longer period.
         latest = now + max(bucket.hold, 2 * bucket.period + GRACE)
-        for name in _TIMES:
+        for name in TIMES:
             setattr(bucket, name, min(getattr(bucket, name) + shift, latest))
         rows: list[_Row] = db.execute("SELECT id, returns, number FROM token ORDER BY returns").fetchall()
         bucket.away = [min(returns + shift, latest) for _, returns, number in rows if number is None]
@@ -119,7 +174,9 @@ class TokenFile:
         bucket.sweep(now)
         return bucket, rows
 
-    def _save(self, db: sqlite3.Connection, bucket: Bucket, rows: list[_Row], now: float) -> None:
+    def _save(
+        self, db: sqlite3.Connection, bucket: Bucket, rows: list[_Row], now: float, *, learned: bool
+    ) -> None:
         """Write the state, and those of the tokens' rows that changed."""
         new: Counter[tuple[float, int | None]] = Counter((back, None) for back in bucket.away)
         new.update((back, number) for number, back in bucket.in_flight.items())
@@ -131,12 +188,21 @@ class TokenFile:
                 gone.append((row,))
         db.executemany("DELETE FROM token WHERE id = ?", gone)
         db.executemany("INSERT INTO token (returns, number) VALUES (?, ?)", new.elements())
-        values = {name: getattr(bucket, name) for name in _FIELDS}
-        if bucket.limit == self._fresh().limit:
-            # Nothing learned: whoever is started with another limit is to have that.
+        values = {name: getattr(bucket, name) for name in FIELDS}
+        if not learned:
+            # A process that is started with another limit uses that one.
             values["limit"] = None
         db.execute(_WRITE, (*values.values(), self._boot, now, time.time()))
 
 
 def _make_tables(db: sqlite3.Connection) -> None:
     db.executescript(_SCHEMA)
+
+
+def _save_waits(db: sqlite3.Connection, noted: dict[tuple[str, str], float], waits: Waits) -> None:
+    if noted == waits.noted:
+        return
+    gone = [key for key in noted if key not in waits.noted]
+    db.executemany("DELETE FROM waiting WHERE process = ? AND lane = ?", gone)
+    new = [(*key, at) for key, at in waits.noted.items() if noted.get(key) != at]
+    db.executemany("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?)", new)

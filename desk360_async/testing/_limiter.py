@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from anyio.lowlevel import checkpoint
 from attrs import define
 
-from desk360_async._bucket import Bucket, Lane, Token, hold_of
-from desk360_async._permits import TokenPermit
-from desk360_async._rate_limits import LANES, RateLimitStatus, check_wish, wait_too_long
+from desk360_async._bucket import LANES, Bucket, End, Lane, RateLimitStatus, Token, hold_of
+from desk360_async._limiter import TokenPermit, check_wish, wait_too_long
 
 from ._clock import VirtualClock, give_way
 
@@ -116,29 +115,13 @@ class VirtualBucket:
         at = self._bucket.ready_at("bulk", next(iter(bulk)).since) if bulk else math.inf
         return min(at, self._bucket.ready_at("interactive")) if self._lines["interactive"] else at
 
-    def _ended(self, token: Token, how: str, status: int, headers: Mapping[str, str]) -> None:
+    def _ended(self, token: Token, how: End, status: int, headers: Mapping[str, str]) -> None:
         with self._lock:
-            now = self._clock()
-            if how == "done":
-                self._bucket.done(now, token, status, headers)
-            elif how == "lost":
-                self._bucket.lost(now, token)
-            else:
-                self._bucket.unused(token)
+            self._bucket.end(self._clock(), token, how, status, headers)
 
     def snapshot(self) -> RateLimitStatus:
-        """Tell what is known now; times are the virtual clock's."""
+        """Return the state; times are the virtual clock's."""
         with self._lock:
-            bucket, now = self._bucket, self._clock()
-            bucket.sweep(now)
-            return RateLimitStatus(
-                limit=bucket.limit,
-                period=bucket.period,
-                reserve=bucket.reserve,
-                free=max(0, bucket.free),
-                in_flight=len(bucket.in_flight),
-                waiting={lane: len(line) for lane, line in self._lines.items()},
-                paused_until=bucket.gate if bucket.gate > now else None,
-                next_token=max(0.0, bucket.ready_at("interactive") - now),
-                as_of=now,
-            )
+            now = self._clock()
+            self._bucket.sweep(now)
+            return self._bucket.status(now, {lane: len(line) for lane, line in self._lines.items()})

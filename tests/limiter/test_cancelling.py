@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from desk360_async import TokenBucket
-from desk360_async._rate_limits import Permit
+from desk360_async._limiter import Permit
 from tests.limiter.virtual import run
 
 pytestmark = pytest.mark.parametrize("backend", ["asyncio", "trio"])

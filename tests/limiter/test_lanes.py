@@ -8,7 +8,7 @@ import pytest
 
 from desk360_async import TokenBucket
 from desk360_async._bucket import Lane
-from desk360_async._rate_limits import Permit
+from desk360_async._limiter import Permit
 from tests.limiter.servers import WindowFromFirstHit
 from tests.limiter.virtual import Network, run
 

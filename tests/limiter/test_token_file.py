@@ -27,8 +27,8 @@ def test_a_reboot_is_bridged_by_the_wall_clock(
         return caught.value.eta
 
     def boot(name: str, wall: float) -> None:
-        monkeypatch.setattr(_token_file, "_boot_id", lambda: name)
-        monkeypatch.setattr(_token_file, "time", SimpleNamespace(time=lambda: wall))
+        monkeypatch.setattr(_token_file, "boot_id", lambda: name)
+        monkeypatch.setattr(_token_file, "time", SimpleNamespace(time=lambda: wall, monotonic=lambda: 0.0))
 
     boot("one", 1e9)
     run("asyncio", full)
@@ -113,21 +113,22 @@ def test_a_machine_without_boot_ids_goes_by_the_minute_of_its_boot(monkeypatch: 
     monkeypatch.setattr(_token_file, "Path", lambda _: Path("/nowhere/boot_id"))
     clocks = SimpleNamespace(time=lambda: 7290.0, monotonic=lambda: 60.0)
     monkeypatch.setattr(_token_file, "time", clocks)
-    assert _token_file._boot_id() == "120"
+    assert _token_file.boot_id() == "120"
 
 
 def test_a_child_process_leaves_its_parents_connection_alone(
     make: Callable[..., HostLimiter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To use it, or only to close it, would break the parent's locks."""
-    file = make()._file
-    with file.transaction() as (parents, *_):
+    file = make()._store.file
+    with file.transaction() as parents:
         pass
     monkeypatch.setattr("desk360_async._sqlite.os.getpid", lambda: -1)
-    with file.transaction() as (childs, *_):
+    with file.transaction() as childs:
         assert childs is not parents
     file.close()
-    assert parents.execute("SELECT count(*) FROM state").fetchone() == (1,)
+    monkeypatch.undo()
+    assert parents.execute("SELECT count(*) FROM state").fetchone() == (0,)
     _sqlite._orphans.pop().close()
 
 
@@ -140,7 +141,6 @@ async def test_a_fork_opens_the_file_anew(make: Callable[..., HostLimiter]) -> N
     limiter.close()
     await limiter.acquire()
     if (child := os.fork()) == 0:
-        with limiter._file.transaction() as (_, bucket, _now):
-            os._exit(bucket.free)
+        os._exit(limiter._step(lambda bucket, *_: bucket.free))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
     assert (await limiter.acquire()) is not None
