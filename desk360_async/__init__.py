@@ -21,12 +21,15 @@ if TYPE_CHECKING:
         Desk360Error,
         InvalidMessage,
         InvalidWebhook,
+        KeyConflict,
         NotFound,
         Outcome,
         PermissionDenied,
         RateLimited,
         RateLimitWaitTooLong,
         RequestRefused,
+        SendInProgress,
+        SendUnknown,
         ServerError,
         TimedOut,
         UnexpectedResponse,
@@ -125,6 +128,7 @@ __all__ = [
     "InteractiveMessage",
     "InvalidMessage",
     "InvalidWebhook",
+    "KeyConflict",
     "Lane",
     "Location",
     "LocationMessage",
@@ -145,7 +149,9 @@ __all__ = [
     "RequestRefused",
     "Results",
     "RetryPolicy",
+    "SendInProgress",
     "SendResult",
+    "SendUnknown",
     "Sent",
     "SentFile",
     "SentMedia",
@@ -179,8 +185,9 @@ _HOMES = {
     "_downloads": "MediaStream",
     "_errors": (
         "APIError AuthenticationFailed ClientStateError ConfigurationError ConnectionFailed Desk360Error "
-        "InvalidMessage InvalidWebhook NotFound Outcome PermissionDenied RateLimitWaitTooLong RateLimited "
-        "RequestRefused ServerError TimedOut UnexpectedResponse ValidationFailed"
+        "InvalidMessage InvalidWebhook KeyConflict NotFound Outcome PermissionDenied RateLimitWaitTooLong "
+        "RateLimited RequestRefused SendInProgress SendUnknown ServerError TimedOut UnexpectedResponse "
+        "ValidationFailed"
     ),
     "_fanout": "Results",
     "_shared_limiter": "HostLimiter",

@@ -3,8 +3,11 @@
 Desk360Error
 ├─ ConfigurationError(ValueError)      a setting is missing or unusable
 ├─ InvalidMessage(ValueError)          found here, before a request was spent
+│   └─ KeyConflict                     the idempotency key belongs to another message
 ├─ ClientStateError                    closed, another event loop, a forked child
 ├─ RateLimitWaitTooLong                no token within `max_wait`
+├─ SendInProgress                      another task or process is sending under this key
+├─ SendUnknown                         an earlier send under this key has no known outcome
 ├─ APIError                            the server answered with an error
 │   ├─ ValidationFailed                400, 422
 │   ├─ AuthenticationFailed            401
@@ -23,6 +26,7 @@ Every error that a send raises says in `.outcome` whether the message went out.
 
 import enum
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 
@@ -95,6 +99,22 @@ class InvalidMessage(Desk360Error, ValueError):
         self.problem = problem
 
 
+class KeyConflict(InvalidMessage):
+    """The idempotency key was used for another message; nothing was sent.
+
+    Attributes:
+        key: the idempotency key.
+        fields: the names of the fields that differ, sorted.
+    """
+
+    def __init__(self, key: str, fields: Sequence[str]) -> None:
+        names = ", ".join(fields)
+        problem = f"{key!r} was used for another message ({names} differ); use a new key for a new message"
+        super().__init__("idempotency_key", problem)
+        self.key = key
+        self.fields: tuple[str, ...] = tuple(fields)
+
+
 class ClientStateError(Desk360Error):
     """The client can't be used here: closed, another event loop, a forked child; nothing was sent."""
 
@@ -112,6 +132,42 @@ class RateLimitWaitTooLong(Desk360Error):
     def __init__(self, message: str, *, eta: float) -> None:
         super().__init__(message, outcome=Outcome.NOT_SENT)
         self.eta = eta
+
+
+class SendInProgress(Desk360Error):
+    """Another task, process or host is sending under this key; its outcome is not known yet.
+
+    Attributes:
+        key: the idempotency key.
+        since: when that send began, an aware datetime.
+    """
+
+    def __init__(self, key: str, *, since: datetime) -> None:
+        message = f"a send under {key!r} is on its way since {since:%Y-%m-%d %H:%M:%S} UTC; ask again later"
+        super().__init__(message, outcome=Outcome.UNKNOWN)
+        self.key = key
+        self.since = since
+
+
+class SendUnknown(Desk360Error):
+    """An earlier send under this key may have gone out; it is never sent again unasked.
+
+    Attributes:
+        key: the idempotency key.
+        since: when that send's outcome became unknown, an aware datetime.
+        seen: a status that a webhook showed for it, such as "delivered", or None.
+    """
+
+    def __init__(self, key: str, *, since: datetime, seen: str | None = None) -> None:
+        proof = f"; a webhook showed it as {seen!r}" if seen else ""
+        super().__init__(
+            f"the send under {key!r} may have gone out ({since:%Y-%m-%d %H:%M:%S} UTC){proof}; look whether "
+            "it arrived, then use `SendLog.resolve`",
+            outcome=Outcome.UNKNOWN,
+        )
+        self.key = key
+        self.since = since
+        self.seen = seen
 
 
 class APIError(Desk360Error):

@@ -39,9 +39,11 @@ class Sent:
 
     Attributes:
         message_id: opaque; webhooks about this message carry it.
+        replayed: whether it is the stored reply of an earlier send under the same idempotency key.
     """
 
     message_id: str = field(repr=tail)
+    replayed: bool = False
     raw: Mapping[str, Any] = raw_field()
 
 
@@ -52,10 +54,14 @@ class BulkSent:
     Attributes:
         phones: the numbers that the server listed as taken, as it wrote them.
         unlisted: the numbers that we asked for and the server did not list.
+        opted_out: the numbers that were left out, since these customers opted out.
+        replayed: whether it is the stored reply of an earlier send under the same idempotency key.
     """
 
     phones: tuple[str, ...] = field(repr=_counted)
     unlisted: tuple[str, ...] = field(default=(), repr=_counted)
+    opted_out: tuple[str, ...] = field(default=(), repr=_counted)
+    replayed: bool = False
     raw: Mapping[str, Any] = raw_field()
 
 
@@ -90,10 +96,12 @@ class SentMedia:
     Attributes:
         files: one per attachment that the server listed.
         missing: the number of attachments that the server did not list.
+        replayed: whether it is the stored reply of an earlier send under the same idempotency key.
     """
 
     files: tuple[SentFile, ...]
     missing: int = 0
+    replayed: bool = False
     raw: Mapping[str, Any] = raw_field()
 
 

@@ -12,7 +12,7 @@ LAYERS = [
     "_attachments _headers _redaction _outcomes _arguments _json _tables _numbering",
     "_bucket _forms _places _phones",
     "_validators",
-    "_settings _sqlite _limiter",
+    "_settings _sqlite _limiter _presence",
     "_token_file",
     "_shared_limiter _messages",
     "_codec _replies",

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ ERRORS = [
     d.InvalidMessage("text", "is too long"),
     d.ClientStateError("closed"),
     d.RateLimitWaitTooLong("x", eta=2.5),
+    d.KeyConflict("order-1", ["text", "to"]),
+    d.SendInProgress("order-1", since=datetime(2026, 11, 28, tzinfo=UTC)),
+    d.SendUnknown("order-1", since=datetime(2026, 11, 28, tzinfo=UTC), seen="read"),
     *(
         kind(
             422, code="1", message="m", doc_url="u", body="b", headers={"a": "b"}, errors={"to": ["x", "y"]},
@@ -124,7 +128,8 @@ def test_client() -> None:
 # Alive, and so tied to their process; protocols and aliases; or inside others that are here.
 _NOT_VALUES = {
     "AsyncDesk360", "HostLimiter", "Integrations", "Lane", "MediaStream", "Message", "Permit", "RateLimiter",
-    "Results", "Templates", "TokenBucket", "Transport", "__version__", "redact_logs",
+    "Results", "Templates", "TokenBucket", "Transport", "__version__", "normalize_phone",
+    "redact_logs",
 }  # fmt: skip
 
 

@@ -1,0 +1,10 @@
+"""Send once: an idempotency key for an API that has none.
+
+A key that you choose names one send. `SendLog` stores each key's outcome, so that a repeated web request, a
+retried task or a restarted process gets the stored reply and sends no second message.
+"""
+
+from ._log import SendLog
+from ._records import SendRecord, SendState
+
+__all__ = ["SendLog", "SendRecord", "SendState"]

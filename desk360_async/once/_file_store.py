@@ -1,0 +1,370 @@
+"""The send log's SQLite file: each operation is one transaction, durable when it returns.
+
+Order of a send: `claim` before the wait for a token, `intend` with the token in hand, `conclude` after the
+answer. Only the owner of an attempt may intend or conclude it: both compare the attempt's number.
+"""
+
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from desk360_async._presence import Presence
+from desk360_async._sqlite import SQLiteFile, reads, writes
+from desk360_async.once._records import conflicts, later_status
+
+APPLICATION_ID = 0x4433364F  # "D36O"
+_SCHEMA = """
+CREATE TABLE secret (value BLOB NOT NULL);
+CREATE TABLE send (
+    key TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    attempt TEXT NOT NULL,     -- the claim's number, which only its owner knows
+    owner TEXT NOT NULL,       -- the process that has the claim, by its mark beside the file
+    until REAL NOT NULL,       -- the lease's end, seconds since the epoch
+    since REAL NOT NULL,       -- when the state began, seconds since the epoch
+    attempts INTEGER NOT NULL, -- requests begun under this key
+    fields TEXT NOT NULL,      -- keyed hashes of the message's fields, as JSON
+    phone TEXT,                -- only with keep_phones
+    reply TEXT,
+    seen TEXT,
+    resolved TEXT
+);
+CREATE INDEX send_ended ON send (since) WHERE state IN ('accepted', 'not_sent');
+CREATE INDEX send_unknown ON send (key) WHERE state = 'unknown';
+CREATE INDEX send_phone ON send (phone) WHERE phone IS NOT NULL AND state = 'unknown';
+CREATE TABLE message (
+    id TEXT PRIMARY KEY,
+    key TEXT NOT NULL REFERENCES send (key) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX message_key ON message (key);
+"""
+# Each claim drops a few old records: the file stops growing, and no single claim waits for a large deletion.
+_DROPPED_AT_ONCE = 50
+_SELECT = (
+    "SELECT key, state, attempt, owner, until, since, attempts, fields, reply, seen, resolved FROM send "
+)
+
+
+class Row(NamedTuple):
+    """One stored send."""
+
+    key: str
+    state: str
+    attempt: str
+    owner: str
+    until: float
+    since: float
+    attempts: int
+    fields: dict[str, str]
+    reply: dict[str, Any] | None
+    seen: str | None
+    resolved: str | None
+
+
+class Claim(NamedTuple):
+    """The answer to a claim.
+
+    Attributes:
+        row: the key's row; its `attempt` is the claimed one if `is_mine`.
+        is_mine: whether the caller may send now.
+        differing: the fields in which the stored message differs; empty if they are equal.
+    """
+
+    row: Row
+    is_mine: bool
+    differing: tuple[str, ...] = ()
+
+
+class FileStore:
+    """Sends by key in one SQLite file, shared by the processes of a host.
+
+    Args:
+        path: the file, or ":memory:".
+        keep: seconds for which ended sends are kept.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, keep: float) -> None:
+        self.file = SQLiteFile(path, name="the send log", memory=True, prepare=_prepare)
+        self._presence = Presence(self.file.path)
+        self._keep = keep
+
+    def __repr__(self) -> str:
+        return str(self.file.path)
+
+    @property
+    def owner(self) -> str:
+        """This process's name among the owners of claims."""
+        return "memory" if self.file.in_memory else self._presence.name
+
+    def _has_ended(self, owner: str) -> bool:
+        return not self.file.in_memory and self._presence.has_ended(owner)
+
+    async def aclose(self) -> None:
+        """Close the file and remove this process's mark; a store in memory is gone then."""
+        self.file.close()
+        self._presence.leave()
+
+    @reads
+    def secret(self, db: sqlite3.Connection) -> bytes:
+        """Return the key of the hashes, which lies in the file."""
+        (value,) = db.execute("SELECT value FROM secret").fetchone()
+        return bytes(value)
+
+    @reads
+    def get(self, db: sqlite3.Connection, key: str) -> Row | None:
+        """Return the key's row, or None."""
+        return _row(db, key)
+
+    @reads
+    def unknown(self, db: sqlite3.Connection, after: str, most: int) -> list[Row]:
+        """Return up to `most` unknown rows behind the key `after`, by key."""
+        found = db.execute(
+            _SELECT + "WHERE state = 'unknown' AND key > ? ORDER BY key LIMIT ?",
+            (after, most),
+        )
+        return [_made(row) for row in found]
+
+    @writes
+    def claim(
+        self,
+        db: sqlite3.Connection,
+        key: str,
+        fields: Mapping[str, str],
+        phone: str | None,
+        now: float,
+        until: float,
+    ) -> Claim:
+        """Take the key for a send, or return the row that stands in its way.
+
+        Args:
+            db: the connection.
+            key: the idempotency key.
+            fields: the hashes of the message's fields.
+            phone: the phone to store, or None.
+            now: seconds since the epoch.
+            until: the end of the lease, seconds since the epoch.
+        """
+        self._drop_old(db, now)
+        self._expire(db, key, now)
+        row = _row(db, key)
+        if row is not None and row.state != "not_sent":
+            return Claim(row, is_mine=False, differing=conflicts(row.fields, fields))
+        attempts, said = (row.attempts, row.resolved) if row is not None else (0, None)
+        db.execute("DELETE FROM message WHERE key = ?", (key,))
+        stored = json.dumps(dict(fields))
+        db.execute(
+            "INSERT OR REPLACE INTO send (key, state, attempt, owner, until, since, attempts, fields, phone, "
+            "resolved) VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                key,
+                secrets.token_hex(8),
+                self.owner,
+                until,
+                now,
+                attempts,
+                stored,
+                phone,
+                said,
+            ),
+        )
+        mine = _row(db, key)
+        assert mine is not None
+        return Claim(mine, is_mine=True)
+
+    def _expire(self, db: sqlite3.Connection, key: str, now: float) -> None:
+        """Free a claim, or make an intent unknown, whose owner has ended or whose lease has run out."""
+        row = _row(db, key)
+        if row is None or row.state not in ("waiting", "in_flight"):
+            return
+        if row.until < now or self._has_ended(row.owner):
+            # A claim without an intent sent nothing; after an intent the request may have gone out.
+            state = "not_sent" if row.state == "waiting" else "unknown"
+            db.execute("UPDATE send SET state = ? WHERE key = ?", (state, key))
+
+    def _drop_old(self, db: sqlite3.Connection, now: float) -> None:
+        old = db.execute(
+            "SELECT key FROM send WHERE state IN ('accepted', 'not_sent') AND since < ? LIMIT ?",
+            (now - self._keep, _DROPPED_AT_ONCE),
+        ).fetchall()
+        db.executemany("DELETE FROM send WHERE key = ?", old)
+
+    @writes
+    def renew(self, db: sqlite3.Connection, key: str, attempt: str, until: float) -> bool:
+        """Move the end of a claim's lease; return whether the claim still stands."""
+        found = db.execute(
+            "UPDATE send SET until = max(until, ?) WHERE key = ? AND attempt = ? "
+            "AND state IN ('waiting', 'in_flight')",
+            (until, key, attempt),
+        )
+        return found.rowcount == 1
+
+    @writes
+    def intend(
+        self,
+        db: sqlite3.Connection,
+        key: str,
+        attempt: str,
+        ids: Mapping[str, str],
+        now: float,
+        until: float,
+    ) -> bool:
+        """Store that a request is about to begin; return False if the claim was lost meanwhile.
+
+        Args:
+            db: the connection.
+            key: the idempotency key.
+            attempt: the claim's number.
+            ids: the hashes of the ids of template and language, where they are known now.
+            now: seconds since the epoch.
+            until: the end of the lease, seconds since the epoch.
+        """
+        row = _row(db, key)
+        if row is None or row.attempt != attempt or row.state not in ("waiting", "in_flight"):
+            return False
+        db.execute(
+            "UPDATE send SET state = 'in_flight', since = ?, until = ?, attempts = attempts + 1, fields = ? "
+            "WHERE key = ?",
+            (now, until, json.dumps({**row.fields, **ids}), key),
+        )
+        return True
+
+    @writes
+    def conclude(
+        self,
+        db: sqlite3.Connection,
+        key: str,
+        attempt: str,
+        state: str,
+        reply: Mapping[str, Any] | None,
+        ids: tuple[str, ...],
+        now: float,
+    ) -> bool:
+        """Store a send's end; return False if the attempt is no longer the key's.
+
+        An owner that was believed dead may still write its own result, unless a person resolved the send.
+        """
+        found = db.execute(
+            "UPDATE send SET state = ?, since = ?, reply = ? WHERE key = ? AND attempt = ? "
+            "AND state IN ('waiting', 'in_flight', 'unknown')",
+            (state, now, json.dumps(reply) if reply is not None else None, key, attempt),
+        )
+        if found.rowcount == 1:
+            _name(db, key, ids)
+        return found.rowcount == 1
+
+    @writes
+    def resolve(self, db: sqlite3.Connection, key: str, how: str, message_id: str, now: float) -> Row | None:
+        """Store a person's decision on an unknown send; return the row as it stood, or None."""
+        self._expire(db, key, now)
+        row = _row(db, key)
+        if row is not None and row.state in ("unknown", "not_sent"):
+            state = "accepted" if how == "accepted" else "not_sent"
+            reply = json.dumps({"message_id": message_id}) if how == "accepted" else None
+            db.execute(
+                # A new number: the result of a late owner no longer counts.
+                "UPDATE send SET state = ?, since = ?, reply = ?, resolved = ?, attempt = ? WHERE key = ?",
+                (state, now, reply, how, secrets.token_hex(8), key),
+            )
+            _name(db, key, (message_id,) if message_id else ())
+        return row
+
+    @writes
+    def note(
+        self,
+        db: sqlite3.Connection,
+        statuses: tuple[tuple[str, str, str | None], ...],
+        now: float,
+        *,
+        settle: bool,
+    ) -> int:
+        """Note statuses in the sends that they belong to; return how many records changed.
+
+        Args:
+            db: the connection.
+            statuses: message id, status and phone of each.
+            now: seconds since the epoch.
+            settle: whether a status turns an unknown send to the same phone into an accepted one.
+        """
+        return sum(self._note(db, *status, now, settle=settle) for status in statuses)
+
+    def _note(
+        self,
+        db: sqlite3.Connection,
+        message_id: str,
+        status: str,
+        phone: str | None,
+        now: float,
+        *,
+        settle: bool,
+    ) -> bool:
+        named = db.execute("SELECT key FROM message WHERE id = ?", (message_id,)).fetchone()
+        found = named or (phone and self._nameless(db, phone))
+        row = _row(db, found[0]) if found else None
+        kept = later_status(row.seen, status) if row is not None else None
+        if row is None or kept is None:
+            return False
+        db.execute("UPDATE send SET seen = ? WHERE key = ?", (kept, row.key))
+        if settle and row.state == "unknown":
+            reply = json.dumps({"message_id": message_id})
+            db.execute(
+                "UPDATE send SET state = 'accepted', since = ?, reply = ? WHERE key = ?",
+                (now, reply, row.key),
+            )
+            _name(db, row.key, (message_id,))
+        return True
+
+    @staticmethod
+    def _nameless(db: sqlite3.Connection, phone: str) -> tuple[str] | None:
+        # Only where one send fits: of two to one phone, the status doesn't show which one arrived.
+        found: list[tuple[str]] = db.execute(
+            "SELECT key FROM send WHERE phone = ? AND state = 'unknown' LIMIT 2", (phone,)
+        ).fetchall()
+        return found[0] if len(found) == 1 else None
+
+    @writes
+    def forget(self, db: sqlite3.Connection, phone: str) -> int:
+        """Remove a phone from all records; return how many held it. Keys and outcomes stay."""
+        return db.execute("UPDATE send SET phone = NULL WHERE phone = ?", (phone,)).rowcount
+
+
+def _name(db: sqlite3.Connection, key: str, ids: tuple[str, ...]) -> None:
+    db.executemany("INSERT OR REPLACE INTO message (id, key) VALUES (?, ?)", [(name, key) for name in ids])
+
+
+def _row(db: sqlite3.Connection, key: str) -> Row | None:
+    found = db.execute(_SELECT + "WHERE key = ?", (key,)).fetchone()
+    return _made(found) if found else None
+
+
+def _made(row: tuple[Any, ...]) -> Row:
+    raw = Row(*row)
+    reply = raw.reply
+    return raw._replace(
+        fields=json.loads(row[Row._fields.index("fields")]),
+        reply=json.loads(row[Row._fields.index("reply")]) if reply is not None else None,
+    )
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA foreign_keys = ON")
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application == APPLICATION_ID:
+        return
+    if tables:
+        raise sqlite3.DatabaseError("it is another program's file, not a send log")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        if application != APPLICATION_ID:  # another process may have been faster
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute("INSERT INTO secret (value) VALUES (?)", (secrets.token_bytes(32),))
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
