@@ -9,6 +9,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 from uuid import uuid4
@@ -110,6 +111,9 @@ class _Spending:
         self.process = os.getpid()
         self.identity: object = None
         self.bucket = evolve(model, learn=False, away=[], in_flight={}, taken=_OWN_NUMBERS)
+        # While the store is lost, and when to try it again.
+        self.alone = False
+        self.retry_at = -1e18
         # Return times of tokens that the store has never seen.
         self.unwritten: list[float] = []
 
@@ -142,13 +146,17 @@ class _Spending:
             flying = [at for number, at in self.bucket.in_flight.items() if number >= _OWN_NUMBERS]
             return [at for at in self.unwritten if at > now] + flying
 
-    def go_alone(self, now: float, limit: int) -> int:
-        """Cut the limit to a share that can't overspend, and return it.
+    def go_alone(self, now: float, limit: int) -> int | None:
+        """Cut the limit to a share that can't overspend, and return it; None where it is cut already.
 
         Nine tenths of its tokens are this process's for another period; the rest leaves room for processes
         that held no token, which get a twentieth of the limit each.
         """
         with self.mutex:
+            self.retry_at = now + _CHECK_EVERY
+            if self.alone:
+                return None
+            self.alone = True
             self.bucket.sweep(now)
             held = len(self.bucket.away) + len(self.bucket.in_flight)
             self.bucket.limit = max(1, limit // 20, held * 9 // 10)
@@ -163,10 +171,12 @@ class _Spending:
                 return self.bucket.take(now, lane), 0.0
             return None, ready - now
 
-    def rejoin(self) -> None:
-        """Forget the share: the store has all tokens again."""
+    def rejoin(self) -> bool:
+        """Give up the share, since the store has all tokens again; return whether there was one."""
         with self.mutex:
+            alone, self.alone = self.alone, False
             self.unwritten.clear()
+            return alone
 
 
 # By the file's name: a limiter that is made after another one on the same file must know its tokens, in case
@@ -193,8 +203,7 @@ class SharedLimiter:
         self._key = ""
         self._ends: deque[_Ended] = deque()
         self._writer: ThreadPoolExecutor | None = None
-        self._check_at = self._retry_at = -1e18
-        self._alone = False
+        self._check_at = -1e18
         self._spent = _Spending(model)
 
     def __repr__(self) -> str:
@@ -215,9 +224,9 @@ class SharedLimiter:
         since = _threads.monotonic()
         ahead = self._waiting[lane]
         others = self._waiting["interactive"] if lane == "bulk" else 0
-        # Old knowledge is safe: no token comes back sooner than was known.
+        # Old knowledge is safe: only an end that is still to be written brings a token back sooner.
         eta = self._known.forecast(self._known_at, lane, others)(others + ahead) - since - self._ahead
-        if max_wait is not None and eta > max_wait and not self._alone:
+        if max_wait is not None and eta > max_wait and not (self._ends or self._spent.alone):
             raise wait_too_long(max_wait, eta)
         lock = self._locks()[lane]
         self._waiting[lane] += 1
@@ -277,7 +286,7 @@ class SharedLimiter:
     def _look(self, lane: Lane, since: float, found: list[_Look]) -> _Look:
         """Take a token if it is this lane's turn; in a worker thread."""
         now = _threads.monotonic()
-        if self._alone and now < self._retry_at:
+        if self._spent.alone and now < self._spent.retry_at:
             look = self._look_alone(lane, since)
         else:
             try:
@@ -325,14 +334,15 @@ class SharedLimiter:
         self._settle()
         spent = self._spent
         ends: list[_Ended] = []
-        while self._ends:
-            ends.append(self._ends.popleft())
+        with suppress(IndexError):  # another thread may be faster
+            while True:
+                ends.append(self._ends.popleft())
 
         def step(bucket: Bucket, waits: Waits, now: float, local: float) -> T:
             ahead = now - local
             if spent.identity not in (None, self._store.identity):
                 bucket.borrow(now, [at + ahead for at in spent.returns(local)])
-            elif self._alone:
+            elif spent.alone:
                 bucket.borrow(now, [at + ahead for at in spent.unknown_to_store(local)])
             for end in ends:
                 if end.origin == self._store.identity:
@@ -347,9 +357,7 @@ class SharedLimiter:
             self._ends.extendleft(reversed(ends))
             raise
         spent.identity = self._store.identity
-        if self._alone:
-            self._alone = False
-            spent.rejoin()
+        if spent.rejoin():
             log.warning("The limiter is back at %s.", self._store.name)
         return result
 
@@ -358,7 +366,6 @@ class SharedLimiter:
         if self._process != os.getpid():
             self._process, self._key = os.getpid(), uuid4().hex
             self._ends.clear()
-            self._alone = False
             known = _spendings.get(self._store.name)
             if known is None or known.process != self._process:
                 known = _spendings[self._store.name] = _Spending(self._model)
@@ -372,11 +379,8 @@ class SharedLimiter:
 
     def _go_alone(self, lost: StoreLost) -> None:
         """Go on with a share that can't overspend, and try the store once a second."""
-        now = _threads.monotonic()
-        self._retry_at = now + _CHECK_EVERY
-        if not self._alone:
-            share = self._spent.go_alone(now, self._model.limit)
-            self._alone = True
+        share = self._spent.go_alone(_threads.monotonic(), self._model.limit)
+        if share is not None:
             log.warning(
                 "The limiter goes on with %d requests per %g s of its own until its store is back: %s",
                 share,
