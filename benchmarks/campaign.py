@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 
 from desk360_async import AsyncDesk360, Sent, TemplateMessage, TokenBucket
+from desk360_async._phones import Reader
 from desk360_async._tables import Table
 from desk360_async.campaigns import Campaign
 from desk360_async.campaigns._cuts import Cut
@@ -114,7 +115,7 @@ def judging(path: Path) -> float:
     before = time.process_time()
     table = Table.open(path)
     rows = table.rows(table.mapping(["body-1"], None), ["body-1"])
-    intake = Intake(["body-1"], frozenset(), None)
+    intake = Intake(["body-1"], frozenset(), Reader())
     while True:
         staged, skipped = intake.judge(
             islice(rows, 5000), lambda given: numbers.setdefault(given["body-1"], len(numbers) + 1)
@@ -127,7 +128,7 @@ class Judged(Intake):
     """Rows that were judged before, so that the ledger alone is measured."""
 
     def __init__(self, path: Path, set_for: Any) -> None:
-        super().__init__(["body-1"], frozenset(), None)
+        super().__init__(["body-1"], frozenset(), Reader())
         table = Table.open(path)
         rows = table.rows(table.mapping(["body-1"], None), ["body-1"])
         self.rows, _ = super().judge(rows, set_for)

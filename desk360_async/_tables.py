@@ -1,70 +1,111 @@
-"""A CSV file with a header: how it is parted, which column holds the phone, its rows; none is judged here."""
+"""Tables in files: the one reader of `.csv`, `.xlsx` and `.ods`, and the one writer's rules for cells.
 
+`Table.open` reads the header; `Table.rows` yields the rows, each with its line. A fault of the whole file is
+a `ConfigurationError`. A fault of a row takes the place of its values, as a `Defect`.
+"""
+
+import codecs
 import csv
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from datetime import time as time_of_day
+from io import TextIOWrapper
 from operator import itemgetter
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from ._errors import ConfigurationError
 
-Values = tuple[object, ...]
-Row = tuple[int, object, Values]  # line, phone, the variables' values in the template's order
+__all__ = ["SPREADSHEETS", "Defect", "Row", "Table", "Values", "neutral"]
 
-PHONE_COLUMNS = ("phone", "to", "mobile", "telephone")
-# A quote that is never closed would swallow the rest of the file; no row of a list is that tall.
+# Names of the phone's column, folded; earlier ones come first.
+PHONE_COLUMNS = (
+    *("phone", "to", "mobile", "telephone", "telefon", "gsm", "cep"),
+    *("cep telefonu", "cep telefon", "telefon numarasi", "telefon no", "gsm no", "cep no"),
+    *("phone number", "mobile phone", "mobile number", "whatsapp", "tel", "handy", "mobil", "msisdn"),
+)
+SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+# A row of more lines than this is taken for a quote that isn't closed.
 TALLEST = 20
+_PIECE = 1 << 20  # bytes that are decoded at a time
+_SAMPLE = 4096  # bytes that show whether a file is UTF-16
+# A line inside a cell that begins like a row: a phone, and the delimiter behind it.
+_NEXT_ROW = re.compile(r'[\r\n][ \t"]*\+?[0-9][0-9 ().\-]{6,}"?[ \t]*[,;\t]')
 
 
 @frozen
+class Defect:
+    """Why a row can't be used, in place of its values.
+
+    Attributes:
+        reason: a slug, such as "too_many_cells".
+    """
+
+    reason: str
+
+
+Values = tuple[object, ...]
+Row = tuple[int, object, Values | Defect]  # line, phone, the variables' values in the template's order
+
+
+@define
 class Table:
-    """A CSV file with a header: `,` `;` or tab, UTF-8 with or without BOM. It may be read many times.
+    """A file with a header. It may be read many times, by one reader at a time.
 
     Attributes:
         path: the file.
-        columns: the header's names.
-        delimiter: what parts the cells.
-        skip: lines before the first row.
+        columns: the header's names; "" for a column without one.
+        numbers: the first five cells, such as "B7", in which a spreadsheet holds a phone as a number.
     """
 
     path: Path
     columns: tuple[str, ...]
-    delimiter: str
-    skip: int
+    _records: "_Csv | _Sheet" = field(repr=False)
+    numbers: list[str] = field(factory=list[str], init=False)
 
     @classmethod
-    def open(cls, path: Path) -> "Table":
-        """Read the header.
+    def open(cls, path: Path, *, encoding: str | None = None, sheet: str | int | None = None) -> "Table":
+        """Read the header; of a `.csv`, check that the whole file can be decoded.
+
+        Args:
+            path: the file. `.xlsx`, `.xlsm`, `.xlsb`, `.xls` and `.ods` need the extra `excel`; all others
+                are read as CSV, with `,` `;` or tab.
+            encoding: of a CSV file, such as "cp1254". None: UTF-8 or UTF-16.
+            sheet: a spreadsheet's sheet, by its name or its number (from 1). None: the first.
 
         Raises:
-            ConfigurationError: if the file can't be read, or its header can't be one.
+            ConfigurationError: if the file or its header can't be read, or an option doesn't fit the file.
         """
         if not path.is_file():
-            what = "is no ordinary file; it is read twice" if path.exists() else "there is no such file"
-            raise ConfigurationError(f"{path}: {what}")
-        try:
-            with opened(path) as file:
-                first = file.readline()
-                announced = re.fullmatch(r"sep=([,;\t])\s*", first)  # as spreadsheets write it
-                header = file.readline() if announced else first
-        except OSError as error:
-            raise ConfigurationError(f"{path} can't be read: {error.strerror}") from error
-        delimiter = announced[1] if announced else max(",;\t", key=header.count)
-        names = next(csv.reader([header], delimiter=delimiter), list[str]())
-        columns = tuple(name.strip() for name in names)
+            problem = "is no ordinary file; it is read twice" if path.exists() else "there is no such file"
+            raise ConfigurationError(f"{path}: {problem}")
+        records = _records_of(path, encoding, sheet)
+        for _, cells in records.read():
+            if _has_text(cells):
+                columns = tuple(" ".join(_text(cell).split()) for cell in cells)
+                break
+        else:
+            raise ConfigurationError(f"{path}: its first line is empty; it must name the columns")
         _check_columns(path, columns)
-        return cls(path, columns, delimiter, 2 if announced else 1)
+        return cls(path, columns, records)
+
+    @property
+    def done(self) -> float:
+        """The share of the file that was read, 0.0 to 1.0."""
+        return self._records.done
 
     def phone_column(self) -> str | None:
-        """Return the column with one of the usual names, else the only one; None if neither will do."""
+        """Return the column with one of the usual names, else the only one; None if neither exists."""
+        named = [column for column in self.columns if column]
+        folded = {fold(column): column for column in reversed(named)}
         for name in PHONE_COLUMNS:
-            found = [column for column in self.columns if column.casefold() == name]
-            if found:
-                return found[0]
-        return self.columns[0] if len(self.columns) == 1 and not self.is_headless else None
+            if name in folded:
+                return folded[name]
+        return named[0] if len(named) == 1 and not self.is_headless else None
 
     @property
     def is_headless(self) -> bool:
@@ -73,91 +114,85 @@ class Table:
         return bool(alone) or any(len(re.findall("[0-9]", column)) >= 5 for column in self.columns)
 
     @property
-    def there_is(self) -> str:
-        """What an error says of the columns; a recipient's data don't belong there."""
+    def description(self) -> str:
+        """The columns, for an error; a recipient's data don't belong there."""
         if self.is_headless:
             return "the first line must name the columns, and it seems to hold a recipient"
-        return f"the columns are: {', '.join(self.columns)}"
+        return f"the columns are: {', '.join(filter(None, self.columns))}"
 
     def mapping(self, variables: Sequence[str], given: Mapping[str, str] | None) -> dict[str, str]:
-        """Return which column each variable, and "phone", comes from: as given, else of that name.
+        """Return the column of each variable, and of "phone": as given, else the one of that name.
 
         Raises:
-            ConfigurationError: if one has no column; the message lists what there is.
+            ConfigurationError: if one has no column; the message lists the columns.
         """
-        wanted = dict(given or {})
+        wanted = {name: " ".join(column.split()) for name, column in (given or {}).items()}
         if unknown := sorted(set(wanted) - {"phone", *variables}):
             takes = ", ".join(("phone", *variables))
             raise ConfigurationError(f"the mapping names {', '.join(unknown)}; the template takes: {takes}")
-        folded = {column.casefold(): column for column in self.columns}
-        if "phone" not in wanted:
-            wanted["phone"] = self.phone_column() or ""
+        folded = {fold(column): column for column in self.columns}
+        wanted.setdefault("phone", self.phone_column() or "")
         for variable in variables:
-            wanted.setdefault(variable, folded.get(variable.casefold(), ""))
+            wanted.setdefault(variable, folded.get(fold(variable), ""))
         for name, column in wanted.items():
             if not column or column not in self.columns:
                 which = f"column {column!r} for {name!r}" if column else f"column for {name!r}"
                 fix = f"Rename one, or map: {name}=COLUMN"
-                raise ConfigurationError(f"{self.path} has no {which}; {self.there_is}. {fix}")
+                raise ConfigurationError(f"{self.path} has no {which}; {self.description}. {fix}")
         return wanted
 
     def rows(self, mapping: Mapping[str, str], variables: Sequence[str]) -> Iterator[Row]:
-        """Yield the rows; `line` is where a row begins, blank lines aren't rows.
+        """Yield the rows with content; `line` is the row's first line.
+
+        A missing cell is empty. A row with more filled cells than the header has the defect "too_many_cells".
 
         Raises:
             ConfigurationError: if a quote isn't closed.
         """
         place = self.columns.index(mapping["phone"])
-        columns = [self.columns.index(mapping[variable]) for variable in variables]
-        pick = _picker(columns)
-        width = max(place, *columns, 0) + 1
-        with opened(self.path) as file:
-            for _ in range(self.skip):
-                file.readline()
-            reader = csv.reader(file, delimiter=self.delimiter)
-            line = before = self.skip
-            try:
-                for row in reader:
-                    line, before = before + 1, reader.line_num + self.skip
-                    if before - line >= TALLEST:
-                        raise csv.Error(f"the row goes on for {before - line + 1:,} lines")
-                    if len(row) < width:
-                        if not any(row):
-                            continue
-                        row += [""] * (width - len(row))
-                    yield line, row[place], pick(row)
-            except csv.Error as error:
-                problem = f"{self.path}, line {line}: {error}; is a quote missing?"
-                raise ConfigurationError(problem) from error
-            except OSError as error:
-                raise ConfigurationError(f"{self.path}, after line {line}: {error.strerror}") from error
+        pick = _picker([self.columns.index(mapping[variable]) for variable in variables])
+        width = len(self.columns)
+        text = _text if isinstance(self._records, _Sheet) else None
+        self.numbers.clear()
+        records = self._records.read()
+        next((cells for _, cells in records if _has_text(cells)), None)  # the header
+        for line, cells in records:
+            if text is not None:
+                if len(cells) > place and isinstance(cells[place], float) and len(self.numbers) < 5:
+                    self.numbers.append(self._records.name_of(line, place))
+                cells = [*map(text, cells)]  # the same row, as texts
+            if len(cells) != width:
+                if any(map(str.strip, cells[width:])):
+                    yield line, cells[place], Defect("too_many_cells")
+                    continue
+                cells += [""] * (width - len(cells))
+            phone = cells[place]
+            if (not phone or phone.isspace()) and not any(map(str.strip, cells)):
+                continue
+            yield line, phone, pick(cells)
 
 
-def opened(path: Path) -> IO[str]:
-    """Open a CSV file as text.
-
-    Raises:
-        ConfigurationError: if it is UTF-16.
-        OSError: if it can't be read.
-    """
-    with path.open("rb") as raw:
-        if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise ConfigurationError(f"{path}: is UTF-16; save it as CSV UTF-8")
-    # A row with a foreign byte is that row's problem, and no reason to lose the others.
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+def _records_of(path: Path, encoding: str | None, sheet: str | int | None) -> "_Csv | _Sheet":
+    if path.suffix.lower() in SPREADSHEETS:
+        if encoding is not None:
+            raise ConfigurationError(f"{path}: encoding is for CSV files; a spreadsheet has none")
+        return _Sheet(path, sheet)
+    if sheet is not None:
+        raise ConfigurationError(f"{path}: sheet is for {', '.join(SPREADSHEETS)}; a CSV file has none")
+    return _Csv(path, encoding)
 
 
-def is_utf8(text: str) -> bool:
-    """Whether what `opened` read was UTF-8."""
-    return not any("\udc80" <= letter <= "\udcff" for letter in text)
+def _has_text(cells: Sequence[object]) -> bool:
+    return any(isinstance(cell, str) and cell.strip(",; \t\r\n") for cell in cells)
+
+
+def fold(name: str) -> str:
+    """Return a column's name without case and Turkish dots, to compare it."""
+    return name.casefold().replace("i\u0307", "i").replace("\u0131", "i")
 
 
 def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
-    if not any(columns):
-        raise ConfigurationError(f"{path}: its first line is empty; it must name the columns")
-    if not all(map(is_utf8, columns)):
-        raise ConfigurationError(f"{path}: its header isn't UTF-8; save it as CSV UTF-8")
-    twice = sorted({name for name in columns if columns.count(name) > 1})
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         raise ConfigurationError(f"{path}: its header names {', '.join(map(repr, twice))} more than once")
 
@@ -169,3 +204,224 @@ def _picker(columns: Sequence[int]) -> Callable[[list[str]], tuple[str, ...]]:
         (only,) = columns
         return lambda row: (row[only],)
     return itemgetter(*columns)
+
+
+# ── CSV ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Csv:
+    """A CSV file's records."""
+
+    def __init__(self, path: Path, encoding: str | None) -> None:
+        self.path = path
+        self.done = 0.0
+        try:
+            self._encoding = _encoding_of(path, encoding)
+            self._skip, self._delimiter = self._dialect()
+        except OSError as error:
+            raise ConfigurationError(f"{path} can't be read: {error.strerror}") from error
+
+    def _open(self) -> IO[str]:
+        return self.path.open(encoding=self._encoding, newline="")
+
+    def _dialect(self) -> tuple[int, str]:
+        """Return how many lines to skip, and the delimiter that parts the first record into most cells."""
+        with self._open() as file:
+            announced = re.fullmatch(r"sep=([,;\t])\s*", file.readline())  # as spreadsheets write it
+        if announced:
+            return 1, announced[1]
+        cells: dict[str, int] = {}
+        for delimiter in ",;\t":
+            with self._open() as file:
+                try:
+                    first = next(
+                        filter(_has_text, csv.reader(file, delimiter=delimiter, strict=True)), list[str]()
+                    )
+                except csv.Error:
+                    first = list[str]()
+            cells[delimiter] = len(first)
+        return 0, max(cells, key=cells.__getitem__)
+
+    def read(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield each record with its first line.
+
+        Raises:
+            ConfigurationError: if a quote isn't closed, or the file can't be read.
+        """
+        before = self._skip
+        try:
+            with self.path.open("rb") as raw, TextIOWrapper(raw, self._encoding, newline="") as file:
+                size = max(1, os.fstat(raw.fileno()).st_size)
+                for _ in range(self._skip):
+                    file.readline()
+                reader = csv.reader(file, delimiter=self._delimiter, strict=True)
+                for cells in reader:
+                    line, before = before + 1, reader.line_num + self._skip
+                    if before != line:
+                        self._check_height(line, before - line + 1, cells)
+                    if not line & 0xFFF:
+                        self.done = min(1.0, raw.tell() / size)
+                    yield line, cells
+        except csv.Error as error:
+            raise self._unclosed(before + 1, str(error)) from error
+        except OSError as error:
+            raise ConfigurationError(f"{self.path}, after line {before}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"{self.path}: was changed while it was read") from error
+        self.done = 1.0
+
+    def _check_height(self, line: int, lines: int, cells: list[str]) -> None:
+        """Refuse a record that has swallowed others, since one customer would get the others' numbers."""
+        if lines > TALLEST:
+            raise self._unclosed(line, f"the row goes on for {lines:,} lines")
+        if any(_NEXT_ROW.search(cell) for cell in cells):
+            raise self._unclosed(line, "a cell holds the next row")
+
+    def _unclosed(self, line: int, problem: str) -> ConfigurationError:
+        return ConfigurationError(f"{self.path}, line {line}: {problem}; is a quote missing?")
+
+    def name_of(self, line: int, place: int) -> str:
+        """Return a cell's name."""
+        return f"line {line}, column {place + 1}"
+
+
+def _encoding_of(path: Path, given: str | None) -> str:
+    """Return the encoding of a file, all of which it decodes.
+
+    Raises:
+        ConfigurationError: if it doesn't, or there is no such encoding.
+    """
+    if given is not None:
+        try:
+            codecs.lookup(given)
+        except LookupError:
+            raise ConfigurationError(f"there is no encoding {given!r}; one is 'utf-8', or 'cp1254'") from None
+    with path.open("rb") as raw:
+        sample = raw.read(_SAMPLE)
+        raw.seek(0)
+        encoding = _guess(sample) or given or "utf-8"
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            while piece := raw.read(_PIECE):
+                decoder.decode(piece)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            raise ConfigurationError(_undecodable(path, encoding, given)) from None
+    return encoding
+
+
+def _guess(sample: bytes) -> str | None:
+    """Return the encoding that a file's first bytes prove; None if they prove none."""
+    if sample.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    # In UTF-16 a digit has a zero byte: behind it in little-endian, before it in big-endian.
+    half = len(sample) // 2
+    if half and sample[1::2].count(0) > half // 2:
+        return "utf-16-le"
+    if half and sample[0::2].count(0) > half // 2:
+        return "utf-16-be"
+    return None
+
+
+def _undecodable(path: Path, encoding: str, given: str | None) -> str:
+    """Return the error for a file in another encoding: the first line, the count, the option."""
+    lines: list[int] = []
+    count = 0
+    if encoding.startswith("utf-16"):
+        return f"{path}: isn't whole {encoding.upper()}; save it as CSV UTF-8"
+    with path.open("rb") as raw:
+        for number, line in enumerate(raw, 1):
+            try:
+                line.decode(encoding)
+            except UnicodeDecodeError:
+                count += 1
+                if not lines:
+                    lines.append(number)
+    name = "UTF-8" if given is None else encoding
+    many = "1 line" if count == 1 else f"{count:,} lines"
+    return (
+        f"{path}: isn't {name}: {many} can't be read, the first is line {lines[0] if lines else 1}. Save it "
+        "as CSV UTF-8, or name its encoding, such as encoding='cp1254', in the terminal --encoding cp1254"
+    )
+
+
+# ── spreadsheets ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Sheet:
+    """A spreadsheet's rows. The cells of a sheet are held in memory, outside Python."""
+
+    def __init__(self, path: Path, sheet: str | int | None) -> None:
+        self.path = path
+        self.done = 0.0
+        try:
+            import python_calamine as calamine
+        except ImportError:
+            fix = "pip install 'desk360-async[excel]', or save it as CSV UTF-8"
+            raise ConfigurationError(f"{path}: a spreadsheet needs the extra 'excel': {fix}") from None
+        try:
+            book = calamine.CalamineWorkbook.from_path(str(path))
+            names = book.sheet_names
+            self._sheet = book.get_sheet_by_index(self._index(names, sheet))
+        except calamine.PasswordError as error:
+            raise ConfigurationError(f"{path}: is protected by a password; save it without one") from error
+        except (calamine.CalamineError, OSError) as error:
+            raise ConfigurationError(f"{path} can't be read as a spreadsheet: {error}") from error
+        self._left = (self._sheet.start or (0, 0))[1]
+
+    def _index(self, names: Sequence[str], sheet: str | int | None) -> int:
+        if sheet is None:
+            return 0
+        if isinstance(sheet, int) and not isinstance(sheet, bool) and 1 <= sheet <= len(names):
+            return sheet - 1
+        if isinstance(sheet, str) and sheet in names:
+            return names.index(sheet)
+        listed = ", ".join(f"{number} {name!r}" for number, name in enumerate(names, 1))
+        raise ConfigurationError(f"{self.path}: has no sheet {sheet!r}; the sheets are: {listed}")
+
+    def read(self) -> Iterator[tuple[int, list[Any]]]:
+        """Yield each row with its number."""
+        height = max(1, self._sheet.total_height)
+        for number, cells in enumerate(self._sheet.iter_rows(), 1):
+            self.done = number / height
+            yield number, cells
+        self.done = 1.0
+
+    def name_of(self, line: int, place: int) -> str:
+        """Return a cell's name, such as "B7"."""
+        letters, column = "", place + self._left + 1
+        while column:
+            column, rest = divmod(column - 1, 26)
+            letters = chr(65 + rest) + letters
+        return f"{letters}{line}"
+
+
+def _text(cell: object) -> str:
+    """Return a spreadsheet's cell as text: whole numbers without `.0`, dates in ISO 8601."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
+        return str(int(cell))
+    if isinstance(cell, datetime):
+        at_midnight = cell.time() == time_of_day()
+        return cell.date().isoformat() if at_midnight else cell.isoformat(sep=" ")
+    return "" if cell is None else str(cell)
+
+
+# ── writing ────────────────────────────────────────────────────────────────────────────────────────────────
+
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
+
+
+def neutral(cell: object) -> str:
+    """Return a cell that no spreadsheet takes for a formula; a phone in E.164 is none.
+
+    A leading apostrophe is the spreadsheets' own mark for text.
+    """
+    text = "" if cell is None else str(cell)
+    if text.startswith(_FORMULA) and not _E164.fullmatch(text):
+        return f"'{text}"
+    return text

@@ -9,6 +9,7 @@ Each raises `InvalidMessage` with the field, the limit and the fix. No message i
 import datetime
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -190,7 +191,26 @@ def _parameter(key: str, value: object) -> str:
     if not value.strip():
         # "Required parameters for the template", says the document; Laravel makes null of empty text.
         raise InvalidMessage(where, f"is {_void(value)}; a template's variable must be filled, if with '-'")
+    if "\0" in value:
+        raise InvalidMessage(where, f"holds NUL at position {value.index(chr(0))}; remove it")
     return check_unicode(value, where)
+
+
+def refused_by_whatsapp(text: str) -> str | None:
+    """Return what makes WhatsApp refuse a template's parameter; None if it takes the text.
+
+    Desk360 may accept such a message: the refusal then comes as a `failed` status, or not at all.
+    """
+    if "\n" in text or "\r" in text:
+        return "a line break"
+    if "\t" in text:
+        return "a tab"
+    if "     " in text:
+        return "more than four blanks in a row"
+    # Cf: zero-width blanks and bidi marks; Zs: blanks; Cc: controls.
+    if not any(unicodedata.category(c)[0] not in "CZ" for c in text):
+        return "invisible characters only"
+    return None
 
 
 def to_attachment(value: object) -> Attachment | None:

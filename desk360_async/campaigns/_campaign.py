@@ -1,11 +1,14 @@
 """`Campaign`: load, plan, run, resume, report, resolve. Each opens the ledger, does its part, closes it."""
 
 import os
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+
+from attrs import evolve
 
 from desk360_async import (
     AsyncDesk360,
@@ -14,14 +17,15 @@ from desk360_async import (
     RetryPolicy,
     TemplateBatch,
     TemplateMessage,
+    _threads,
 )
-from desk360_async._phones import parse_phone
+from desk360_async._phones import Reader, parse_phone
 from desk360_async.campaigns import _deliveries, _export, _ledger, _resolutions, _tallies
 from desk360_async.campaigns._client_facts import seed, timeout_of
 from desk360_async.campaigns._cuts import Cut
 from desk360_async.campaigns._dispatch import Dispatch, message_for
 from desk360_async.campaigns._ledger import Ledger
-from desk360_async.campaigns._loading import look_up, source_of, stage
+from desk360_async.campaigns._loading import OnProgress, look_up, map_columns, stage, table_of
 from desk360_async.campaigns._pins import Choices, label_of
 from desk360_async.campaigns._plan import Plan, make_plan
 from desk360_async.campaigns._problems import CampaignError
@@ -94,7 +98,12 @@ class Campaign:
         recipients: Source,
         *,
         mapping: Mapping[str, str] | None = None,
+        region: str | None = None,
+        encoding: str | None = None,
+        sheet: str | int | None = None,
+        clean: bool = False,
         default_region: str | None = None,
+        progress: OnProgress | None = None,
     ) -> Plan:
         """Check the template, take in recipients, and plan; nothing is sent. The same input adds nobody.
 
@@ -104,10 +113,17 @@ class Campaign:
 
         Args:
             client: with the integration to send from.
-            recipients: a CSV file's path, or an iterable or async iterable of `Recipient`. Duplicates,
-                invalid and opted-out numbers and rows that lack a variable are left out, with their lines.
-            mapping: variable, or "phone", → the CSV file's column, where they aren't of the same name.
-            default_region: such as "TR": numbers without `+` are read as of there (extra `phone`).
+            recipients: the path of a `.csv`, `.xlsx` or `.ods` file (the last two with the extra `excel`), or
+                an iterable or async iterable of `Recipient`. Duplicates, invalid and opted-out numbers and
+                rows that lack a variable are left out, with their lines.
+            mapping: variable, or "phone", → the file's column, where they aren't of the same name.
+            region: such as "TR": numbers without `+` are read as dialled there (extra `phone`).
+            encoding: of a CSV file that is neither UTF-8 nor UTF-16, such as "cp1254".
+            sheet: the spreadsheet's sheet, by name or number (from 1); None: the first.
+            clean: whether white space in variables is folded into single blanks, since WhatsApp refuses line
+                breaks, tabs and more than four blanks in a row. Without it, the plan warns of them.
+            default_region: the former name of `region`.
+            progress: called with the number of rows read, and the share of the file (None: unknown).
 
         Raises:
             InvalidMessage: if the template can't be sent, or `recipients` is no list of recipients.
@@ -118,20 +134,25 @@ class Campaign:
         choices = self._choices
         if choices.template is None or choices.language is None:
             raise ConfigurationError("loading needs Campaign(template=..., language=...)")
+        if default_region is not None:
+            warnings.warn("default_region is now called region", DeprecationWarning, stacklevel=2)
+        phones = await _threads.run(Reader, region if region is not None else default_region)
+        table = await table_of(recipients, encoding, sheet)
         async with self._opened(owner=True) as ledger:
             await self._seed(client, ledger)
             request = await ledger.intend_look_up()
             found, looked_up = await look_up(client, choices.template, choices.language, self._attachment)
             await ledger.conclude_look_up(request, looked_up)
-            source = await source_of(recipients, mapping, found.variables)
+            columns = map_columns(table, mapping, found.variables)
             file = await label_of(self._attachment)
             pinned = await ledger.settings()
-            settings = choices.settings(self.name, client, found, source.mapping, file, pinned)
+            settings = choices.settings(self.name, client, found, columns, file, pinned)
             await ledger.pin(settings)
-            intake = Intake(found.variables, await self._opt_out.read(), default_region)
-            await stage(ledger, source, intake, found.variables)
+            intake = Intake(found.variables, await self._opt_out.read(), phones, clean=clean)
+            await stage(ledger, recipients, table, columns, intake, found.variables, progress)
             await ledger.finish_load(Cut(settings.strategy, settings.batch_size))
-            return await self._plan(ledger, client)
+            plan = await self._plan(ledger, client)
+            return evolve(plan, warnings=(*plan.warnings, *intake.warnings(table)))
 
     async def plan(self, client: AsyncDesk360) -> Plan:
         """Return what sending the rest takes, at the client's present limit; no request is made.

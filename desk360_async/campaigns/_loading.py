@@ -1,16 +1,21 @@
 """Loading: the template is checked first, then the recipients are read and staged, chunk by chunk."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
+from typing import cast
 
-from attrs import field, frozen
+from attrs import frozen
 
 from desk360_async import AsyncDesk360, Attachment, ConfigurationError, InvalidMessage, _threads
-from desk360_async._tables import Row, Table
+from desk360_async._tables import Table
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._recipients import Intake, Source, chunked
+
+# Called on the event loop with the rows so far, and the share of the file that was read (None: unknown).
+OnProgress = Callable[[int, float | None], None]
 
 
 @frozen
@@ -30,21 +35,6 @@ class Found:
     language: int
     language_name: str | None
     variables: tuple[str, ...]
-
-
-@frozen
-class Given:
-    """Recipients as they were given.
-
-    Attributes:
-        recipients: an iterable, or what `rows` reads.
-        rows: a CSV file's rows; None for an iterable.
-        mapping: variable, and "phone", → the file's column; empty for an iterable.
-    """
-
-    recipients: Source
-    rows: Iterator[Row] | None = None
-    mapping: Mapping[str, str] = field(factory=dict[str, str])
 
 
 async def look_up(
@@ -70,32 +60,62 @@ async def look_up(
     return Found(found.id, found.name, text.language_id, text.language, text.variables), looked_up
 
 
-async def source_of(recipients: Source, mapping: Mapping[str, str] | None, variables: Sequence[str]) -> Given:
-    """Open a CSV file and map its columns; leave an iterable as it is.
+async def table_of(recipients: Source, encoding: str | None, sheet: str | int | None) -> Table | None:
+    """Open a file of recipients; None for an iterable.
 
     Raises:
-        ConfigurationError: if the file or the mapping is unusable.
+        ConfigurationError: if the file can't be read, or an option doesn't fit it.
     """
     if isinstance(recipients, str | os.PathLike):
-        table = await _threads.run(Table.open, Path(recipients))
-        columns = table.mapping(variables, mapping)
-        return Given(recipients, table.rows(columns, variables), columns)
+        path = Path(cast("os.PathLike[str]", recipients))
+        return await _threads.run(partial(Table.open, path, encoding=encoding, sheet=sheet))
+    for name, given in (("encoding", encoding), ("sheet", sheet)):
+        if given is not None:
+            raise ConfigurationError(f"{name} is for files; Recipients come as they are")
+    return None
+
+
+def map_columns(
+    table: Table | None, mapping: Mapping[str, str] | None, variables: Sequence[str]
+) -> Mapping[str, str]:
+    """Return the column of each variable, and of "phone"; empty for an iterable.
+
+    Raises:
+        ConfigurationError: if one has no column.
+    """
+    if table is not None:
+        return table.mapping(variables, mapping)
     if mapping is not None:
-        raise ConfigurationError("mapping is for CSV files; Recipients name their variables")
-    return Given(recipients)
+        raise ConfigurationError("mapping is for files; Recipients name their variables")
+    return {}
 
 
-async def stage(ledger: Ledger, given: Given, intake: Intake, variables: Sequence[str]) -> None:
+async def stage(
+    ledger: Ledger,
+    given: Source,
+    table: Table | None,
+    mapping: Mapping[str, str],
+    intake: Intake,
+    variables: Sequence[str],
+    progress: OnProgress | None,
+) -> None:
     """Judge and stage all recipients.
 
     Raises:
         InvalidMessage: for what is no Recipient.
+        ConfigurationError: if a row of the file can't be read.
     """
     await ledger.begin_load()
-    if given.rows is not None:
-        while await ledger.stage(given.rows, intake):
-            pass
+    rows = 0
+    if table is not None:
+        source = table.rows(mapping, variables)
+        while number := await ledger.stage(source, intake):
+            rows += number
+            if progress is not None:
+                progress(rows, table.done)
         return
-    async with aclosing(chunked(given.recipients, variables)) as chunks:
+    async with aclosing(chunked(given, variables)) as chunks:
         async for chunk in chunks:
-            await ledger.stage(iter(chunk), intake)
+            rows += await ledger.stage(iter(chunk), intake)
+            if progress is not None:
+                progress(rows, None)

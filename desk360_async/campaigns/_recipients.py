@@ -14,7 +14,8 @@ from attrs import define, field, frozen
 from desk360_async import ConfigurationError, InvalidMessage, _threads
 from desk360_async._errors import mask_phone
 from desk360_async._phones import Reader, parse_phone, spellings_of
-from desk360_async._tables import Row, Values
+from desk360_async._tables import Defect, Row, Table, Values
+from desk360_async._validators import refused_by_whatsapp
 from desk360_async.campaigns._problems import CampaignError
 
 CHUNK = 5000
@@ -88,6 +89,7 @@ async def chunked(source: Any, variables: Sequence[str]) -> AsyncGenerator[list[
 
 Staged = tuple[int, int, int]  # line, phone, parameter set
 Skipped = tuple[int, str, str]  # line, reason, phone as given
+Refused = tuple[str, str]  # variable, and what makes WhatsApp refuse it
 SetFor = Callable[[dict[str, str]], int]
 
 # Sets of parameters that are remembered; the ledger knows them all.
@@ -115,43 +117,46 @@ class Lines:
             self.first.append(line)
 
     def __str__(self) -> str:
-        word = "line" if self.count == 1 else "lines"
-        numbers = ", ".join(map(str, self.first))
-        return f"{word} {numbers}" + (", …" if self.count > len(self.first) else "")
+        if self.count == 1:
+            return f"line {self.first[0]}"
+        more = ", …" if self.count > len(self.first) else ""
+        return f"{self.count:,} lines ({', '.join(map(str, self.first))}{more})"
 
 
 class Intake:
-    """What becomes of the rows of one load.
+    """Sorts the rows of one load into staged recipients and skipped rows.
 
     Args:
         variables: the template's, in its order.
         opted_out: numbers that are never written to.
-        region: two letters, such as "TR": numbers without `+` are read as of there (extra `phone`).
-
-    Raises:
-        ConfigurationError: if there is no such region, or the extra isn't installed.
+        phones: reads the phones.
+        clean: whether white space in variables is folded into single blanks.
     """
 
-    def __init__(self, variables: Sequence[str], opted_out: frozenset[int], region: str | None) -> None:
+    def __init__(
+        self, variables: Sequence[str], opted_out: frozenset[int], phones: Reader, *, clean: bool = False
+    ) -> None:
         self._variables = tuple(variables)
         self._opted_out = opted_out
-        self._phones = Reader(region)
-        self._known: dict[Values, int | str] = {}
-        self.doubtful = Lines()
+        self._phones = phones
+        self._clean = clean
+        # For the values of a row: the number of their set or why they can't be sent; what WhatsApp refuses.
+        self._known: dict[Values | Defect, tuple[int | str, tuple[Refused, ...]]] = {}
+        self._doubtful = Lines()
+        self._refused: dict[Refused, Lines] = {}
 
     def judge(self, rows: Iterable[Row], set_for: SetFor) -> tuple[list[Staged], list[Skipped]]:
-        """Part rows into those to be staged and those skipped."""
+        """Return the staged recipients, and the skipped rows."""
         staged: list[Staged] = []
         skipped: list[Skipped] = []
         known, opted_out, is_plain = self._known, self._opted_out, self._phones.is_plain
         for line, given, values in rows:
             # The fast path first: int() reads "+905…" as it stands.
-            phone = (
-                int(given) if isinstance(given, str) and is_plain(given) else self._second_look(line, given)
-            )
-            number = known.get(values)
-            if number is None:
-                number = self._learn(values, set_for)
+            if isinstance(given, str) and is_plain(given):
+                phone = int(given)
+            else:
+                phone = self._second_look(line, given)
+            number, refused = known.get(values) or self._learn(values, set_for)
             if not phone:
                 skipped.append((line, "invalid_phone", str(given)[:_CUT]))
             elif phone in opted_out:
@@ -160,28 +165,28 @@ class Intake:
                 skipped.append((line, number, f"+{phone}"))
             else:
                 staged.append((line, phone, number))
+                for problem in refused:
+                    self._refused.setdefault(problem, Lines()).add(line)
         return staged, skipped
 
-    def _learn(self, values: Values, set_for: SetFor) -> int | str:
-        if len(self._known) >= REMEMBERED:
-            self._known.clear()
-        number = self._checked(values, set_for)
-        self._known[values] = number
-        return number
-
-    def _checked(self, values: Values, set_for: SetFor) -> int | str:
-        if len(values) > len(self._variables):
-            return f"unknown_parameters: {values[-1]}"
-        texts: dict[str, str] = {}
-        for variable, value in zip(self._variables, values, strict=True):
-            if isinstance(value, int) and not isinstance(value, bool):
-                value = str(value)  # as a message would take it
-            if value is None or (isinstance(value, str) and not value.strip()):
-                return f"missing_parameter: {variable}"
-            if not isinstance(value, str) or (not value.isprintable() and _unsendable(value)):
-                return f"invalid_parameter: {variable}"
-            texts[variable] = value
-        return set_for(texts)
+    def warnings(self, table: Table | None) -> list[str]:
+        """Return a sentence for each kind of doubt about the rows that were judged."""
+        said = [
+            f"{variable} holds {problem} in {lines}, which WhatsApp refuses. clean=True (in the terminal "
+            "--clean) folds white space."
+            for (variable, problem), lines in self._refused.items()
+        ]
+        if self._doubtful.count:
+            said.append(
+                f"The phone is possible but not valid in its country's numbering plan in {self._doubtful}. "
+                "It is sent to."
+            )
+        if table is not None and table.numbers:
+            said.append(
+                f"The spreadsheet holds phones as numbers, without '+' and leading zeros "
+                f"(cells {', '.join(table.numbers)}): format the column as text."
+            )
+        return said
 
     def _second_look(self, line: int, given: object) -> int:
         """Return a number that needs reading, 0 if it is no phone number; note those that may not exist."""
@@ -189,11 +194,44 @@ class Intake:
         if problem is not None:
             return 0
         if not self._phones.is_valid(phone):
-            self.doubtful.add(line)
+            self._doubtful.add(line)
         return int(phone)
+
+    def _learn(self, values: Values | Defect, set_for: SetFor) -> tuple[int | str, tuple[Refused, ...]]:
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        found = self._known[values] = self._checked(values, set_for)
+        return found
+
+    def _checked(self, values: Values | Defect, set_for: SetFor) -> tuple[int | str, tuple[Refused, ...]]:
+        if isinstance(values, Defect):
+            return values.reason, ()
+        if len(values) > len(self._variables):
+            return f"unknown_parameters: {values[-1]}", ()
+        texts: dict[str, str] = {}
+        refused: list[Refused] = []
+        for variable, value in zip(self._variables, values, strict=True):
+            if isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)  # as a message would take it
+            if self._clean and isinstance(value, str):
+                value = " ".join(value.split())  # the same value, folded
+            if value is None or (isinstance(value, str) and not value.strip()):
+                return f"missing_parameter: {variable}", ()
+            if (
+                not isinstance(value, str)
+                or "\0" in value
+                or (not value.isprintable() and _unsendable(value))
+            ):
+                return f"invalid_parameter: {variable}", ()
+            if problem := refused_by_whatsapp(value):
+                refused.append((variable, problem))
+            texts[variable] = value
+        return set_for(texts), tuple(refused)
 
 
 def _unsendable(text: str) -> bool:
+    if "\0" in text:
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

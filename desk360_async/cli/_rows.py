@@ -3,16 +3,14 @@
 What is wrong with the whole file is a ConfigurationError; what is wrong with a row is said in the row.
 """
 
-import csv
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 from attrs import field, frozen
 
 from desk360_async import ConfigurationError, InvalidMessage, TemplateMessage
 from desk360_async._errors import mask_phone
-from desk360_async._tables import TALLEST, Table, is_utf8, opened
+from desk360_async._tables import Defect, Table
 
 __all__ = ["Letter", "Recipients", "Row"]
 
@@ -59,10 +57,10 @@ class Recipients:
         """
         table = Table.open(path)
         if phone is not None and phone not in table.columns:
-            raise ConfigurationError(f"{path}: has no column {phone!r}; {table.there_is}")
+            raise ConfigurationError(f"{path}: has no column {phone!r}; {table.description}")
         column = phone or table.phone_column()
         if column is None:
-            fix = f"Name it with --phone-column; {table.there_is}"
+            fix = f"Name it with --phone-column; {table.description}"
             raise ConfigurationError(f"{path}: which column holds the phone? {fix}")
         return cls(table, column)
 
@@ -72,31 +70,13 @@ class Recipients:
         return self.table.columns
 
     def __iter__(self) -> Iterator[Row]:
-        skip = self.table.skip
-        with opened(self.table.path) as file:
-            reader = csv.reader(islice(file, skip, None), delimiter=self.table.delimiter)
-            while True:
-                line = reader.line_num + skip + 1
-                try:
-                    cells = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield Row(line, "", problem=f"can't be read: {error}; is a quote missing?")
-                    continue
-                if any(cell.strip() for cell in cells):
-                    yield self._row(line, cells, reader.line_num + skip - line + 1)
-
-    def _row(self, line: int, cells: list[str], height: int) -> Row:
-        named = dict(zip(self.columns, (cell.strip() for cell in cells), strict=False))
-        problem = None
-        if height > TALLEST:
-            problem = f"goes on for {height:,} lines; a quote isn't closed"
-        elif len(cells) != len(self.columns):
-            problem = f"has {len(cells)} cells, and the header has {len(self.columns)}"
-        elif not all(map(is_utf8, cells)):
-            problem = "isn't UTF-8; save the file as CSV UTF-8"
-        return Row(line, named.get(self.phone, ""), named, problem)
+        names = [column for column in self.columns if column]
+        columns = dict(zip(names, names, strict=True)) | {"phone": self.phone}
+        for line, phone, values in self.table.rows(columns, names):
+            if isinstance(values, Defect):
+                yield Row(line, str(phone), problem="has more cells than the header")
+            else:
+                yield Row(line, str(phone), {n: str(v).strip() for n, v in zip(names, values, strict=True)})
 
 
 @frozen

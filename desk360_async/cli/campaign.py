@@ -89,7 +89,7 @@ def plan(
             opt_out=opt_out,
         )
         made = await campaign.load(
-            session.client, file, mapping=columns_of(map) or None, default_region=default_region
+            session.client, file, mapping=columns_of(map) or None, region=default_region
         )
         show_plan(session.terminal, name, made)
         if made.left_out and not session.terminal.json:

@@ -253,4 +253,4 @@ def test_numbers_without_a_country_code_need_a_region(scene: Scene) -> None:
     """With the extra `phone` they are read as of there."""
     pytest.importorskip("phonenumbers")
     path = write(scene, "phone,body-1\n0555 111 22 33,x\n")
-    assert load(scene, path, default_region="TR").recipients == 1
+    assert load(scene, path, region="TR").recipients == 1

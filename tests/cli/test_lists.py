@@ -81,8 +81,8 @@ def test_reads_what_spreadsheets_write(tmp_path: Path, content: str) -> None:
     [
         (b"", "must name the columns"),
         (b"\n+905551110001\n", "must name the columns"),
-        (b"\xff\xfen\x00", "is UTF-16"),
-        (b"na\xfeme,phone\n", "header isn't UTF-8"),
+        (b"\xff\xfen\x00a", "isn't whole UTF-16"),
+        (b"na\xfeme,phone\n", "isn't UTF-8: 1 line can't be read, the first is line 1"),
         (b"phone,phone\n", "names 'phone' more than once"),
         (b"name,number\n", "which column holds the phone?"),
         (b"+905551110001\n+905551110002\n", "seems to hold a recipient"),
@@ -105,18 +105,27 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
-        (b"a,+905551110001,c\n", "has 3 cells, and the header has 2"),
-        (b"a\n", "has 1 cells"),
-        (b"\xe7,+905551110001\n", "isn't UTF-8"),
-        (b'"' + b"x\n" * 30 + b'",+905551110001\n', "goes on for 31 lines; a quote isn't closed"),
-        (b'"' + b"x" * 140_000 + b'",+905551110001\n', "can't be read: field larger than field limit"),
+        (b"\xe7,+905551110001\n", "isn't UTF-8: 1 line can't be read, the first is line 2"),
+        (
+            b'"' + b"x\n" * 30 + b'",+905551110001\n',
+            "line 2: the row goes on for 31 lines",
+        ),
+        (b'"' + b"x" * 140_000 + b'",+905551110001\n', "line 2: field larger than field limit"),
+        (b'"a,+905551110001\n', "line 2: unexpected end of data; is a quote missing?"),
     ],
 )
-def test_bad_row_says_why_and_loses_no_other(tmp_path: Path, rows: bytes, problem: str) -> None:
-    """The row behind a bad one is read."""
-    bad, good = Recipients.open(written(tmp_path, b"name,phone\n" + rows + b"z,+905551110009\n"))
-    assert bad.line == 2
-    assert problem in str(bad.problem)
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, rows: bytes, problem: str) -> None:
+    """A part of a list would leave the others out silently."""
+    with pytest.raises(ConfigurationError, match=re.escape(problem)):
+        list(Recipients.open(written(tmp_path, b"name,phone\n" + rows + b"z,+905551110009\n")))
+
+
+def test_a_row_with_more_cells_than_the_header_is_left_out(tmp_path: Path) -> None:
+    """A missing cell is empty."""
+    content = b"name,phone\na,+905551110001,c\na\nz,+905551110009,,\n"
+    wide, short, good = Recipients.open(written(tmp_path, content))
+    assert (wide.line, wide.problem) == (2, "has more cells than the header")
+    assert (short.phone, short.cells["name"], short.problem) == ("", "a", None)
     assert good.cells["name"] == "z"
 
 

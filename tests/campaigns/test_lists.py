@@ -1,0 +1,288 @@
+"""Lists as spreadsheets write them: the rows that are read, the rows left out, the files that are refused."""
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+
+from desk360_async import AsyncDesk360, ConfigurationError
+from desk360_async._tables import Table
+from desk360_async.campaigns import Plan, Recipient
+from tests.campaigns.scene import Scene, finish
+
+TO = "+905551112233"
+
+
+def load(scene: Scene, content: object, name: str = "list.csv", **options: Any) -> Plan:
+    """Write a file and load it, or load recipients; return the plan."""
+    path = scene.folder / name
+    given: Any = path
+    match content:
+        case str():
+            path.write_text(content, encoding="utf-8", newline="")
+        case bytes():
+            path.write_bytes(content)
+        case _:
+            given = content
+    return scene.play(lambda client: scene.campaign().load(client, given, **options))
+
+
+def skipped(scene: Scene) -> list[tuple[int, str, str]]:
+    """Return the rows that were left out."""
+    return scene.play(lambda client: scene.campaign().skipped())
+
+
+def sheet(path: Path, *rows: list[object], title: str = "List") -> Path:
+    """Write a workbook whose first sheet is empty of people."""
+    book = openpyxl.Workbook()
+    book.active.append(["notes"])
+    page = book.create_sheet(title)
+    for row in rows:
+        page.append(row)
+    book.save(path)
+    return path
+
+
+HEAD = "phone,body-1\n"
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_unicode_files_need_no_option(scene: Scene, encoding: str) -> None:
+    plan = load(scene, f"{HEAD}{TO},Çağla\n".encode(encoding))
+    assert (plan.recipients, plan.warnings) == (1, ())
+
+
+def test_another_encoding_is_read_when_it_is_named(scene: Scene) -> None:
+    load(scene, f"{HEAD}{TO},Şule\n".encode("cp1254"), encoding="cp1254")
+
+    async def text(client: AsyncDesk360) -> object:
+        return [message.parameters async for message in scene.campaign().dry_run()]
+
+    assert scene.play(text) == [{"body-1": "Şule"}]
+
+
+def test_a_file_in_another_encoding_is_refused_as_a_whole(scene: Scene) -> None:
+    """Its plain rows alone would leave out the customers with Turkish names."""
+    content = f"{HEAD}+905551110001,Ada\n+905551110002,Şule\n+905551110003,İnci\n".encode("cp1254")
+    with pytest.raises(
+        ConfigurationError, match=r"2 lines can't be read, the first is line 3.*encoding='cp1254'"
+    ):
+        load(scene, content)
+    assert not scene.ledger.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (f"{HEAD}{TO},x\n".encode("utf-16")[:-1], {}, "isn't whole UTF-16"),
+        (HEAD, {"encoding": "klingon"}, "there is no encoding 'klingon'"),
+        (HEAD, {"sheet": 1}, "a CSV file has none"),
+        (f'{HEAD}{TO},"Ada\n', {}, "line 2: unexpected end of data; is a quote missing"),
+        (f'{HEAD}{TO},x\n{TO},"Ada\n+905551110002,Bora\n', {}, "line 3: unexpected end of data"),
+        (f'{HEAD}{TO},"Ada\n+905551110002,"\n+905551110003,x\n', {}, "line 2: a cell holds the next row"),
+        (f'{HEAD}{TO},"Ada" B\n', {}, "line 2: ',' expected after '\"'"),
+        (",\n,\n", {}, "must name the columns"),
+    ],
+)
+def test_a_broken_file_is_refused_with_its_line(
+    scene: Scene, content: str | bytes, options: dict[str, Any], message: str
+) -> None:
+    """One customer would get the others' numbers, or some would get nothing."""
+    with pytest.raises(ConfigurationError, match=message):
+        load(scene, content, **options)
+
+
+@pytest.mark.parametrize(
+    "name", ["phone", "Telefon", "GSM", "Cep", "CEP TELEFONU", "Telefon Numaras\u0131", "TELEFON NO"]
+)
+def test_the_phone_column_is_found_by_its_usual_names(scene: Scene, name: str) -> None:
+    assert load(scene, f"no;{name};BODY-1\n1;{TO};x\n").recipients == 1
+
+
+def test_a_header_may_hold_line_breaks(scene: Scene) -> None:
+    """Form tools export questions so."""
+    mapping = {"phone": "phone (+90…)", "body-1": "name"}
+    assert load(scene, f'"phone\r\n(+90…)",name\r\n{TO},Ada\r\n', mapping=mapping).recipients == 1
+
+
+def test_columns_and_rows_without_content_are_ignored(scene: Scene) -> None:
+    plan = load(scene, f"\nphone,body-1,,\n{TO},Ada,,\n,,,\n , \n\n+905551112244,Bora,comment\n")
+    assert (plan.recipients, dict(plan.left_out)) == (2, {})
+
+
+def test_a_missing_cell_is_empty_and_a_surplus_one_leaves_the_row_out(scene: Scene) -> None:
+    load(scene, f"{HEAD}{TO}\n+905551110002,x,y\n+905551110003,x,,\n+905551110004,x\n")
+    assert skipped(scene) == [
+        (2, "missing_parameter: body-1", TO),
+        (3, "too_many_cells", "+905551110002"),
+    ]
+
+
+def test_nul_is_an_invalid_parameter(scene: Scene) -> None:
+    plan = load(scene, f"{HEAD}{TO},A\0da\n")
+    assert dict(plan.left_out) == {"invalid_parameter: body-1": 1}
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_lines_are_numbered_from_the_header(scene: Scene, ending: str) -> None:
+    rows = [HEAD.strip(), f'{TO},"two\nlines"'.replace("\n", ending), "", "x,y"]
+    load(scene, ending.join(rows))
+    assert skipped(scene) == [(5, "invalid_phone", "x")]
+
+
+# ── spreadsheets ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("which", ["List", 2])
+def test_a_sheet_is_read_by_name_or_number(scene: Scene, which: str | int) -> None:
+    path = sheet(scene.folder / "list.xlsx", ["phone", "body-1"], [TO, "Ada"])
+    assert load(scene, path, sheet=which).recipients == 1
+
+
+@pytest.mark.parametrize("which", ["Liste", 0, 3, True])
+def test_an_unknown_sheet_is_refused_with_the_sheets(scene: Scene, which: str | int) -> None:
+    path = sheet(scene.folder / "list.xlsx", ["phone", "body-1"])
+    with pytest.raises(ConfigurationError, match="the sheets are: 1 'Sheet', 2 'List'"):
+        load(scene, path, sheet=which)
+
+
+def test_phones_that_are_numbers_are_read_as_of_a_region(scene: Scene) -> None:
+    """Excel drops the `+` and the zero, and the plan names the cells."""
+    rows = [
+        ["body-1", "cep"],
+        ["x", 905551112233],
+        ["x", 5551112244],
+        ["x", 5551112255.5],
+        ["x", "0555 111 22 66"],
+    ]
+    path = sheet(scene.folder / "list.xlsx", *rows)
+    plan = load(scene, path, sheet=2, region="TR")
+    assert skipped(scene) == [(4, "invalid_phone", "5551112255.5")]
+    assert (plan.recipients, "(cells B2, B3, B4): format the column as text" in plan.warnings[-1]) == (
+        3,
+        True,
+    )
+
+
+def test_cells_become_the_texts_that_people_expect(tmp_path: Path) -> None:
+    moments = [datetime.date(2026, 1, 2), datetime.datetime(2026, 1, 2, 3, 4), True, None, 7, 0.25]  # noqa: DTZ001  # as Excel holds it
+    path = sheet(tmp_path / "list.xlsx", ["phone", *"abcdef"], [TO, *moments])
+    table = Table.open(path, sheet="List")
+    (row,) = table.rows({"phone": "phone"} | {name: name for name in "abcdef"}, "abcdef")
+    assert row == (2, TO, ("2026-01-02", "2026-01-02 03:04:00", "True", "", "7", "0.25"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("list.xlsx", {}, "can't be read as a spreadsheet"),
+        ("list.ods", {}, "can't be read as a spreadsheet"),
+        ("list.xlsx", {"encoding": "cp1254"}, "encoding is for CSV files"),
+    ],
+)
+def test_a_file_that_is_no_spreadsheet_is_refused(
+    scene: Scene, name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load(scene, b"phone,body-1\n", name, **options)
+
+
+def test_options_for_files_are_refused_beside_recipients(scene: Scene) -> None:
+    with pytest.raises(ConfigurationError, match="encoding is for files"):
+        load(scene, [Recipient(TO)], encoding="cp1254")
+
+
+def test_progress_counts_rows_and_the_share_of_the_file(scene: Scene) -> None:
+    seen: list[tuple[int, float | None]] = []
+    load(
+        scene, HEAD + "".join(f"+90555{n:07d},x\n" for n in range(12_000)), progress=lambda *a: seen.append(a)
+    )
+    assert [rows for rows, _ in seen] == [5000, 10_000, 12_000]
+    shares = [share for _, share in seen if share is not None]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+# ── variables and numbers ──────────────────────────────────────────────────────────────────────────────────
+
+BAD = ["Ada\nLovelace", "A\tB", "A      B", "\u200b"]
+
+
+def test_a_plan_warns_of_what_whatsapp_refuses(scene: Scene) -> None:
+    given = [Recipient(f"+90555111000{n}", {"body-1": text}) for n, text in enumerate([*BAD, "A    B"])]
+    plan = load(scene, given)
+    assert plan.recipients == 5
+    assert [warning.partition(",")[0] for warning in plan.warnings] == [
+        "body-1 holds a line break in line 1",
+        "body-1 holds a tab in line 2",
+        "body-1 holds more than four blanks in a row in line 3",
+        "body-1 holds invisible characters only in line 4",
+    ]
+
+
+def test_clean_folds_white_space(scene: Scene) -> None:
+    given = [Recipient(f"+90555111000{n}", {"body-1": text}) for n, text in enumerate(BAD[:3])]
+    assert load(scene, given, clean=True).warnings == ()
+
+    async def texts(client: AsyncDesk360) -> set[str]:
+        return {message.parameters["body-1"] async for message in scene.campaign().dry_run()}
+
+    assert scene.play(texts) == {"Ada Lovelace", "A B"}
+
+
+def test_a_warning_counts_its_lines_and_names_the_first(scene: Scene) -> None:
+    given = [Recipient(f"+90555111{n:04d}", {"body-1": "a\nb"}) for n in range(8)]
+    assert "in 8 lines (1, 2, 3, 4, 5, …), which WhatsApp refuses" in load(scene, given).warnings[0]
+
+
+def test_a_number_that_is_possible_but_not_valid_is_sent_with_a_warning(scene: Scene) -> None:
+    plan = load(scene, [Recipient("+905991112233", {"body-1": "x"}), Recipient(TO, {"body-1": "x"})])
+    assert plan.recipients == 2
+    assert "not valid in its country's numbering plan in line 1" in plan.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "phone",
+    ["0555 111 22 33 Ada", "905551112233.0", "0555 111 22 33-34", 905551112233.0, "+90 0555 111 22 33"],
+)
+def test_nobody_else_is_sent_to_where_a_region_is_named(scene: Scene, phone: Any) -> None:
+    plan = load(scene, [Recipient(phone, {"body-1": "x"})], region="TR")
+    assert (plan.recipients, dict(plan.left_out)) == (0, {"invalid_phone": 1})
+
+
+def test_default_region_is_an_alias_with_a_warning(scene: Scene) -> None:
+    with pytest.warns(DeprecationWarning, match="now called region"):
+        plan = load(scene, [Recipient("0555 111 22 33", {"body-1": "x"})], default_region="TR")
+    assert plan.recipients == 1
+
+
+# ── persons ────────────────────────────────────────────────────────────────────────────────────────────────
+
+TWINS = [
+    ("+5491123456789", "+541123456789"),
+    ("+5215512345678", "+525512345678"),
+    ("+5511987654321", "+551187654321"),
+]
+both_ways = pytest.mark.parametrize(("one", "other"), [*TWINS, *((b, a) for a, b in TWINS)])
+
+
+@both_ways
+def test_an_opt_out_holds_under_every_spelling(scene: Scene, one: str, other: str) -> None:
+    campaign = scene.campaign(opt_out=[one])
+    people = [Recipient(other, {"body-1": "x"}), Recipient(TO, {"body-1": "x"})]
+    plan = scene.play(lambda client: campaign.load(client, people))
+    assert (plan.recipients, dict(plan.left_out)) == (1, {"opted_out": 1})
+
+
+def run(scene: Scene, then: Callable[[AsyncDesk360], Any]) -> Any:
+    """Run the campaign, and then something else."""
+
+    async def main(client: AsyncDesk360) -> Any:
+        await finish(scene.campaign(), client)
+        return await then(client)
+
+    return scene.play(main)
