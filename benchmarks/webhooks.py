@@ -26,8 +26,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
+from desk360_async import _json
 from desk360_async.testing import WEBHOOKS, webhook_sample
-from desk360_async.webhooks import WebhookReceiver, _decoding, parse
+from desk360_async.webhooks import WebhookReceiver, parse
 
 BODIES = [webhook_sample(name) for name in WEBHOOKS]
 ROUNDS, TURNS = 25, 400
@@ -288,11 +289,11 @@ def each(read: Callable[[bytes], object]) -> Callable[[], None]:
 @contextlib.contextmanager
 def without_orjson() -> Iterator[None]:
     """Parse as if orjson were not installed."""
-    quick, _decoding._quick = _decoding._quick, None
+    quick, _json._fast_loads = _json._fast_loads, None
     try:
         yield
     finally:
-        _decoding._quick = quick
+        _json._fast_loads = quick
 
 
 def parse_with_stdlib() -> Callable[[], None]:

@@ -39,9 +39,10 @@ from desk360_async.webhooks._events import (
     TextReceived,
     UnknownEvent,
 )
-from desk360_async.webhooks._inbox import SQLiteInbox
+from desk360_async.webhooks._handling import ReceiverStats
+from desk360_async.webhooks._inbox import DeadLetter, SQLiteInbox
 from desk360_async.webhooks._parsing import parse
-from desk360_async.webhooks._receiver import ReceiverStats, WebhookReceiver
+from desk360_async.webhooks._receiver import WebhookReceiver
 
 __all__ = [
     "Answer",
@@ -54,6 +55,7 @@ __all__ = [
     "CardUrl",
     "ContactCard",
     "ContactsReceived",
+    "DeadLetter",
     "Event",
     "LocationReceived",
     "MediaReceived",

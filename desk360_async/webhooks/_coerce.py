@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from desk360_async import _json
+
 Raw = dict[str, Any]
 
 # Annotated as Any, since checkers narrow what came from JSON to `dict[Unknown, Unknown]` otherwise.
@@ -21,23 +23,8 @@ _MILLISECONDS = 100_000_000_000  # ruling 36: epoch seconds reach this in the ye
 
 def items(found: Any) -> list[Any]:
     """Return the entries of an object or a list, also of PHP's ways to write a list (ruling 22)."""
-    if type(found) is not LIST:
-        found = _as_list(found)
-    return [item for item in found if item is not None and item != {}]
-
-
-def _as_list(found: Any) -> list[Any]:
-    if (
-        isinstance(found, MAPPING)
-        and len(found) == 1
-        and "data" in found
-        and isinstance(found["data"], OBJECT | LIST)
-    ):
-        found = found["data"]
-    if isinstance(found, MAPPING):
-        holed = all(isinstance(key, str) and key.isdecimal() for key in found)
-        return list(found.values()) if holed else [dict(found)]
-    return list(found) if isinstance(found, LIST | tuple) else [found]
+    rows = found if type(found) is LIST else _json.as_rows(found)
+    return [item for item in rows if item is not None and item != {}]
 
 
 def text(value: object) -> str | None:

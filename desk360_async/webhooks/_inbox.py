@@ -1,281 +1,480 @@
-"""`SQLiteInbox`: events on disk between the 200 and the end of their handling. Only here is SQL."""
+"""`SQLiteInbox`: events on disk between the 200 and the end of their handling. Only here is SQL.
+
+Several processes share one file. A row's `owner` is the worker that has the event in memory. Each worker
+holds a lock on a file of its own, which the operating system takes away when the process ends: so another
+worker can tell a dead owner from a slow one, without a clock.
+"""
 
 import json
-import logging
 import os
-import stat
+import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import anyio
-from attrs import define, field
+from attrs import frozen
 
 from desk360_async import _threads
+from desk360_async._arguments import seconds
 from desk360_async._errors import ClientStateError, ConfigurationError
-from desk360_async.webhooks._arguments import check_kind, check_seconds
-from desk360_async.webhooks._events import Event, StatusUpdate
+from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate
 from desk360_async.webhooks._parsing import event_of, kind_of
 
 if TYPE_CHECKING:
     import sqlite3
 
-_log = logging.getLogger("desk360_async.webhooks")
+    from desk360_async._sqlite import SQLiteFile
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key TEXT UNIQUE,     -- what makes a repeat a repeat; NULL: nothing does
+    key TEXT UNIQUE,     -- equal in all deliveries of one event; NULL if it has no id
     kind TEXT NOT NULL,
     raw TEXT,            -- NULL once handled: a customer's words are kept no longer than needed
     received_at REAL NOT NULL,
     handled_at REAL,
-    error TEXT
+    error TEXT           -- the class of the last error; with handled_at, the row is a dead letter
 );
-CREATE INDEX IF NOT EXISTS waiting ON events (id) WHERE handled_at IS NULL;
 CREATE INDEX IF NOT EXISTS handled ON events (handled_at) WHERE handled_at IS NOT NULL;
 """
+_SHARED = """
+ALTER TABLE events ADD COLUMN owner TEXT;
+ALTER TABLE events ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE events ADD COLUMN due_at REAL;
+ALTER TABLE events ADD COLUMN handlers TEXT;
+CREATE TABLE workers (token TEXT PRIMARY KEY);
+DROP INDEX IF EXISTS waiting;
+CREATE INDEX unclaimed ON events (kind, id) WHERE handled_at IS NULL AND owner IS NULL;
+CREATE INDEX claimed ON events (owner) WHERE handled_at IS NULL AND owner IS NOT NULL;
+CREATE INDEX dead ON events (id) WHERE handled_at IS NOT NULL AND error IS NOT NULL;
+UPDATE events SET key = 'status/' || key WHERE kind = 'statuses' AND key IS NOT NULL;
+PRAGMA user_version = 1;
+"""
+_UNCLAIMED = (
+    "SELECT id, kind, raw, attempts, handlers FROM events WHERE handled_at IS NULL AND owner IS NULL"
+    " AND kind {} AND (due_at IS NULL OR due_at <= ?) ORDER BY kind, id LIMIT ?"
+)
 _TRIMMED_AT_OPENING = 5_000  # rows
 # Rows that each commit deletes at most, if they are old: more than it adds, so that the file stops growing
-# at any rate of events, and few, since somebody waits for the commit. Where nothing is old, it costs a look
-# into an index.
+# at any rate of events, and few, since requests wait for the commit. Without old rows it costs a look into
+# an index.
 _TRIMMED, _TRIMMED_FOR_EACH = 100, 2
 _WEEK = 7 * 86_400.0
+_GENERATION = 40
+"""Bits of a row's number within its file; the bits above count the files that were deleted meanwhile."""
 
-Ended = tuple[int, str | None]
-"""A row whose handlers have run, and the error's class where one failed."""
+ON_DISK = 0
+"""The row of an event that was stored and not claimed, since memory has no room for it."""
+
+
+class Ended(NamedTuple):
+    """A row whose handlers have run.
+
+    Attributes:
+        row: the row's number.
+        error: the class of the error, if a handler failed.
+        due: the time of the next attempt, as `time.time()` counts; None if there is none.
+        handlers: the names of the handlers that failed.
+    """
+
+    row: int
+    error: str | None = None
+    due: float | None = None
+    handlers: tuple[str, ...] = ()
+
+
+@frozen
+class Claimed:
+    """An event that this worker has to handle.
+
+    Attributes:
+        row: the row's number.
+        event: the event.
+        attempts: earlier attempts that failed.
+        handlers: the names of the handlers that failed then.
+    """
+
+    row: int
+    event: Event
+    attempts: int = 0
+    handlers: tuple[str, ...] = ()
+
+
+@frozen
+class DeadLetter:
+    """An event that was given up after its last attempt.
+
+    Attributes:
+        row: the row's number.
+        event: the event.
+        received_at: when it came, in seconds since 1970.
+        failed_at: when it was given up, in seconds since 1970.
+        attempts: attempts that failed.
+        error: the class of the last error.
+    """
+
+    row: int
+    event: Event
+    received_at: float
+    failed_at: float
+    attempts: int
+    error: str
 
 
 class SQLiteInbox:
     """Keeps events in a SQLite file from before the 200 until their handlers have ended.
 
-    A crash then loses nothing: at the next start what hadn't ended is handed out again, so a handler may
-    see an event twice if the process died between the handler's end and its mark. What a failed handler
-    was given stays readable in the file, and is handed out again after `retry_failed`.
+    Several processes of one host may open the file, each with a `SQLiteInbox` of its own. Each event is
+    handled by one of them, and repeats are recognised across them. The events of a dead process go to the
+    others within seconds. So a crash loses no event. A handler may see an event twice if its process died
+    between the handler's end and its mark.
 
-    One process at a time may have it open; give every worker process its own file.
+    An event whose handler failed is tried again, and is kept as a dead letter after the last attempt.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], *, keep: float = _WEEK, busy_timeout: float = 10.0
     ) -> None:
-        """Remember the path; nothing is opened yet.
+        """Remember the path; the first use opens the file.
 
         Args:
             path: the file, made if it is missing, readable by its owner only.
-            keep: seconds for which handled events are remembered, so that repeats are known as such.
-            busy_timeout: seconds to wait at the opening for another process that still has it open.
+            keep: seconds for which handled events are remembered, so that repeats are recognised (≥ 0).
+            busy_timeout: seconds to wait for another process's lock (≥ 0).
 
         Raises:
             ConfigurationError: `path` is no path, or a time is negative or no number.
         """
-        check_kind("path", path, (str, os.PathLike), "a file's path")
-        check_seconds("keep", keep, "the time for which repeats are known as such")
-        check_seconds("busy_timeout", busy_timeout, "the time for another process to close the file")
+        if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+            raise ConfigurationError(f"path must be a file's path, not {type(path).__name__}")
         self._path = Path(path)
-        self._keep = keep
-        self._busy_timeout = busy_timeout
-        self._db: sqlite3.Connection | None = None
+        self._keep = seconds("keep", keep, meaning="the time for which repeats are recognised")
+        self._busy = seconds("busy_timeout", busy_timeout, meaning="the time for another process's lock")
+        self._worker: _Worker | None = None
+        self._store: SQLiteFile | None = None
+        self._generation = 0
 
     def __repr__(self) -> str:
-        """Name the file."""
         return f"SQLiteInbox({str(self._path)!r})"
 
+    # the receiver's side -------------------------------------------------------------------------------
+
     async def open(self) -> list[tuple[int, Event]]:
-        """Open the file and return what was not handled when it was last closed, oldest first.
+        """Open the file as a worker, and claim the events that wait, oldest first.
 
         Raises:
-            ConfigurationError: it can't be opened or is no such file, or another process has it open.
+            ClientStateError: it is open already.
+            ConfigurationError: the file can't be opened, or is no inbox.
         """
-        return await _threads.run(self._open)
+        await self.enter()
+        return [(found.row, found.event) for found in await self.claim(1_000_000, 1_000_000)]
 
-    async def commit(self, arrived: Sequence[Event], ended: Sequence[Ended]) -> list[int | None]:
-        """Store events and mark others as handled in one transaction.
+    async def enter(self) -> None:
+        """Open the file as a worker that claims events.
+
+        Raises:
+            ClientStateError: it is open already.
+            ConfigurationError: the file can't be opened, or is no inbox.
+        """
+        if self._worker is not None:
+            raise ClientStateError(f"{self!r} is open already; give each receiver its own")
+        self._worker = _Worker(self._path)
+        try:
+            await self._file().run(lambda _: None)
+            await _threads.run(self._worker.lock)
+            await self._file().write(self._register)
+        except BaseException as error:
+            await self.aclose()
+            if isinstance(error, OSError):
+                raise ConfigurationError(f"{self!r} can't be opened: {error}") from error
+            raise
+
+    async def commit(
+        self,
+        arrived: Sequence[Event],
+        ended: Sequence[tuple[Any, ...]],
+        *,
+        keep: Callable[[Event], bool] = lambda _: True,
+    ) -> list[int | None]:
+        """Store events and mark others as handled, in one transaction.
 
         Args:
             arrived: the events to store.
-            ended: the rows to mark, each with the error's class if a handler failed, else None.
+            ended: the rows to mark, as `Ended`.
+            keep: whether this worker claims a new event at once; it waits on disk otherwise.
 
         Returns:
-            For every event that arrived its row, or None if it was known already.
-        """
-        return await _threads.run(self._commit, arrived, ended)
+            For each event its row; `ON_DISK` for an unclaimed one, None for a repeat.
 
-    async def retry_failed(self) -> int:
-        """Let events whose handlers failed be handed out again at the next opening; return how many."""
-        return await _threads.run(self._retry_failed)
+        Raises:
+            ClientStateError: the inbox isn't open.
+            ConfigurationError: the file can't be written, or was deleted; the next commit makes a new one.
+        """
+        worker, file = self._opened(), self._file()
+        if displaced := file.displaced():
+            await _threads.run(file.close)
+            self._generation += 1
+            worker.registered = False
+            raise ConfigurationError(f"the inbox {displaced}; the next commit makes a new file")
+        kept = [keep(event) for event in arrived]
+        return await file.write(self._commit, arrived, kept, [Ended(*mark) for mark in ended])
+
+    async def claim(self, messages: int, others: int) -> list[Claimed]:
+        """Claim events that wait on disk, messages first.
+
+        Args:
+            messages: number of messages at most.
+            others: number of other events at most.
+        """
+        self._opened()
+        if not await self._file().read(self._anything, messages, others):
+            return []
+        return await self._file().write(self._claim, messages, others)
+
+    async def take_over(self) -> int:
+        """Release the events of workers that died; return the number of such workers."""
+        worker = self._opened()
+        tokens = await self._file().read(
+            lambda db: [token for (token,) in db.execute("SELECT token FROM workers")]
+        )
+        others = [token for token in tokens if token != worker.token]
+        dead = [token for token in others if await _threads.run(worker.is_dead, token)]
+        for token in dead:
+            await self._file().write(_release, token)
+            with suppress(OSError):
+                await _threads.run(worker.place(token).unlink)
+        return len(dead)
 
     async def aclose(self) -> None:
-        """Close the file; nothing happens if it isn't open."""
-        await _threads.run(self._close)
-
-    def _open(self) -> list[tuple[int, Event]]:
-        if self._db is not None:
-            raise ClientStateError(f"{self!r} is open already; give each receiver its own")
-        import sqlite3
-
+        """Release the claimed events and close the file; nothing happens if it isn't open."""
+        worker, self._worker = self._worker, None
+        file, self._store = self._store, None
         try:
-            _make_private(self._path)
-            # Every call runs in some worker thread, one after the other.
-            self._db = sqlite3.connect(
-                self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
-            )
-            return self._prepare(self._db)
-        except (sqlite3.Error, OSError) as error:
-            self._close()
-            cause = "another process has it open" if "locked" in str(error) else str(error)
-            message = f"{self!r} can't be opened: {cause}; each process needs a file of its own"
-            raise ConfigurationError(message) from error
+            if file is not None and worker is not None and worker.registered and not file.displaced():
+                await file.write(_release, worker.token)
+        finally:
+            if worker is not None:
+                await _threads.run(worker.unlock)
+            if file is not None:
+                await _threads.run(file.close)
 
-    def _prepare(self, db: "sqlite3.Connection") -> list[tuple[int, Event]]:
-        # EXCLUSIVE before the journal's mode: the lock then lasts until the close, or the process's death.
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.executescript(_SCHEMA)
-        self._trim(db, time.time(), _TRIMMED_AT_OPENING)
-        rows = db.execute("SELECT id, kind, raw FROM events WHERE handled_at IS NULL ORDER BY id")
-        return [(row, event_of(kind, json.loads(raw))) for row, kind, raw in rows]
+    # dead letters --------------------------------------------------------------------------------------
 
-    def _commit(self, arrived: Sequence[Event], ended: Sequence[Ended]) -> list[int | None]:
-        db, now = self._connection(), time.time()
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            rows = [_insert(db, event, now) for event in arrived]
-            db.executemany(
-                "UPDATE events SET handled_at = ?1, error = ?2, raw = iif(?2 IS NULL, NULL, raw)"
-                " WHERE id = ?3",
-                [(now, error, row) for row, error in ended],
-            )
-            self._trim(db, now, _TRIMMED_FOR_EACH * len(arrived) + _TRIMMED)
-            db.execute("COMMIT")
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
+    async def dead_letters(self, limit: int = 1_000) -> list[DeadLetter]:
+        """Return the events that were given up, oldest first; for any process, at any time.
+
+        Args:
+            limit: number of events at most.
+        """
+        return await self._file().read(self._dead_letters, limit)
+
+    async def retry_failed(self, *rows: int) -> int:
+        """Let failed events be handled again, dead letters among them; return their number.
+
+        Args:
+            rows: the events' rows; without rows, all that failed.
+        """
+        return await self._file().write(self._retry_failed, rows)
+
+    # in the worker thread ------------------------------------------------------------------------------
+
+    def _file(self) -> "SQLiteFile":
+        if self._store is None:
+            from desk360_async._sqlite import SQLiteFile  # loads sqlite3
+
+            self._store = SQLiteFile(self._path, name="the inbox", busy=self._busy, prepare=self._prepare)
+        return self._store
+
+    def _opened(self) -> "_Worker":
+        if self._worker is None:
+            raise ClientStateError(f"{self!r} is not open; the receiver opens it: `async with receiver:`")
+        return self._worker
+
+    def _prepare(self, db: "sqlite3.Connection") -> None:
+        from desk360_async._sqlite import transaction
+
+        with transaction(db):
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version > 1:
+                message = f"{self!r} was written by a later desk360_async (schema {version}); upgrade"
+                raise ConfigurationError(message)
+            for statement in (_SCHEMA + (_SHARED if version == 0 else "")).split(";\n"):
+                db.execute(statement)
+            self._trim(db, time.time(), _TRIMMED_AT_OPENING)
+
+    def _register(self, db: "sqlite3.Connection") -> None:
+        worker = self._opened()
+        db.execute("INSERT OR IGNORE INTO workers (token) VALUES (?)", (worker.token,))
+        worker.registered = True
+
+    def _number(self, row: int) -> int:
+        return self._generation << _GENERATION | row
+
+    def _commit(
+        self,
+        db: "sqlite3.Connection",
+        arrived: Sequence[Event],
+        kept: Sequence[bool],
+        ended: Sequence[Ended],
+    ) -> list[int | None]:
+        now, worker = time.time(), self._opened()
+        if not worker.registered:
+            self._register(db)
+        rows: list[int | None] = []
+        for event, mine in zip(arrived, kept, strict=True):
+            row = _insert(db, event, worker.token if mine else None, now)
+            rows.append(row and (self._number(row) if mine else ON_DISK))
+        # Rows of a file that was deleted are no rows of this one.
+        marks = [mark for mark in ended if mark.row >> _GENERATION == self._generation]
+        in_file = (1 << _GENERATION) - 1
+        db.executemany(
+            "UPDATE events SET owner = NULL, error = ?2, attempts = attempts + (?2 IS NOT NULL), due_at = ?3,"
+            " handlers = ?4, handled_at = iif(?3 IS NULL, ?1, NULL), raw = iif(?2 IS NULL, NULL, raw)"
+            " WHERE id = ?5",
+            [(now, mark.error, mark.due, _names(mark.handlers), mark.row & in_file) for mark in marks],
+        )
+        self._trim(db, now, _TRIMMED_FOR_EACH * len(arrived) + _TRIMMED)
         return rows
 
     def _trim(self, db: "sqlite3.Connection", now: float, most: int) -> None:
         db.execute(
-            "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE handled_at < ? LIMIT ?)",
+            "DELETE FROM events WHERE id IN"
+            " (SELECT id FROM events WHERE handled_at < ? AND error IS NULL LIMIT ?)",
             (now - self._keep, most),
         )
 
-    def _retry_failed(self) -> int:
-        return (
-            self._connection()
-            .execute("UPDATE events SET handled_at = NULL, error = NULL WHERE error IS NOT NULL")
-            .rowcount
+    def _anything(self, db: "sqlite3.Connection", messages: int, others: int) -> bool:
+        return any(_unclaimed(db, min(messages, 1), min(others, 1)))
+
+    def _claim(self, db: "sqlite3.Connection", messages: int, others: int) -> list[Claimed]:
+        worker = self._opened()
+        if not worker.registered:
+            self._register(db)
+        found = _unclaimed(db, messages, others)
+        db.executemany("UPDATE events SET owner = ? WHERE id = ?", [(worker.token, row) for row, *_ in found])
+        return [
+            Claimed(
+                row=self._number(row),
+                event=event_of(kind, json.loads(raw)),
+                attempts=attempts,
+                handlers=tuple(json.loads(handlers or "[]")),
+            )
+            for row, kind, raw, attempts, handlers in found
+        ]
+
+    def _dead_letters(self, db: "sqlite3.Connection", limit: int) -> list[DeadLetter]:
+        found = db.execute(
+            "SELECT id, kind, raw, received_at, handled_at, attempts, error FROM events"
+            " WHERE handled_at IS NOT NULL AND error IS NOT NULL AND raw IS NOT NULL ORDER BY id LIMIT ?",
+            (limit,),
         )
+        return [
+            DeadLetter(row, event_of(kind, json.loads(raw)), received, failed, attempts, error)
+            for row, kind, raw, received, failed, attempts, error in found
+        ]
 
-    def _connection(self) -> "sqlite3.Connection":
-        if self._db is None:
-            raise ClientStateError(f"{self!r} is not open; the receiver opens it: `async with receiver:`")
-        return self._db
-
-    def _close(self) -> None:
-        if self._db is not None:
-            self._db.close()
-            self._db = None
-
-
-def _make_private(path: Path) -> None:
-    # `touch` doesn't open what is there: closing that again would drop the locks of whoever has it open in
-    # this process. SQLite gives its -wal file the rights of the database.
-    path.touch(mode=0o600)
-    mode = path.stat().st_mode
-    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
-        path.chmod(0o600)
+    def _retry_failed(self, db: "sqlite3.Connection", rows: tuple[int, ...]) -> int:
+        again = (
+            "UPDATE events SET handled_at = NULL, error = NULL, due_at = NULL, attempts = 0, owner = NULL"
+            " WHERE error IS NOT NULL AND raw IS NOT NULL AND owner IS NULL"
+        )
+        if not rows:
+            return db.execute(again).rowcount
+        return sum(db.execute(f"{again} AND id = ?", (row,)).rowcount for row in rows)
 
 
-def _insert(db: "sqlite3.Connection", event: Event, now: float) -> int | None:
-    raw: dict[str, Any] = event.raw
+class _Worker:
+    """One process's place among those that share an inbox: a token, and a lock that ends with the process.
+
+    The lock is SQLite's own, on an empty file: it works on every system, within a process too, and a forked
+    child doesn't inherit it.
+    """
+
+    def __init__(self, inbox: Path) -> None:
+        self._inbox = inbox
+        self.token = secrets.token_hex(8)
+        self.registered = False
+        self._lock: sqlite3.Connection | None = None
+
+    def place(self, token: str) -> Path:
+        """Return the path of a worker's lock file."""
+        return self._inbox.with_name(f"{self._inbox.name}-worker-{token}")
+
+    def lock(self) -> None:
+        """Take the lock."""
+        self._lock = _locked(self.place(self.token))
+
+    def unlock(self) -> None:
+        """Give up the lock, and delete its file."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
+            self.place(self.token).unlink(missing_ok=True)
+
+    def is_dead(self, token: str) -> bool:
+        """Return whether the process with that token has ended."""
+        import sqlite3
+
+        place = self.place(token)
+        if not place.exists():
+            return True
+        try:
+            _locked(place).close()
+        except sqlite3.OperationalError:
+            return False
+        return True
+
+
+def _locked(place: Path) -> "sqlite3.Connection":
+    import sqlite3
+
+    from desk360_async._sqlite import create
+
+    create(place)
+    connection = sqlite3.connect(place, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _release(db: "sqlite3.Connection", token: str) -> None:
+    db.execute("UPDATE events SET owner = NULL WHERE owner = ? AND handled_at IS NULL", (token,))
+    db.execute("DELETE FROM workers WHERE token = ?", (token,))
+
+
+def _unclaimed(db: "sqlite3.Connection", messages: int, others: int) -> list[tuple[Any, ...]]:
+    due, found = time.time(), []
+    if messages:
+        found += db.execute(_UNCLAIMED.format("= 'messages'"), (due, messages)).fetchall()
+    if others:
+        found += db.execute(_UNCLAIMED.format("> 'messages'"), (due, others)).fetchall()
+    return found
+
+
+def _names(handlers: Sequence[str]) -> str | None:
+    return json.dumps(handlers) if handlers else None
+
+
+def _insert(db: "sqlite3.Connection", event: Event, owner: str | None, now: float) -> int | None:
     done = db.execute(
-        "INSERT INTO events (key, kind, raw, received_at) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
-        (key_of(event), kind_of(event), json.dumps(raw), now),
+        "INSERT INTO events (key, kind, raw, received_at, owner) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (key) DO NOTHING",
+        (key_of(event), kind_of(event), json.dumps(event.raw), now, owner),
     )
     return done.lastrowid if done.rowcount else None
 
 
 def key_of(event: Event) -> str | None:
-    """Return what two deliveries of one event share (ruling 41), or None where nothing tells them apart."""
+    """Return a text that all deliveries of one event share (rulings 36a and 41), or None without an id."""
     if not event.id:
         return None
-    return f"{event.status}/{event.id}" if isinstance(event, StatusUpdate) else f"message/{event.id}"
-
-
-@define(eq=False)
-class _Write:
-    events: Sequence[Event] = ()
-    fresh: int | None = None
-    done: anyio.Event = field(factory=anyio.Event)
-
-
-class Writer:
-    """Stores arrivals and marks in groups; hands each new event on once it is on disk."""
-
-    def __init__(self, inbox: SQLiteInbox, hand_on: Callable[[int, Event], None]) -> None:
-        self._inbox = inbox
-        self._hand_on = hand_on
-        self._writes: list[_Write] = []
-        self._unmarked: list[Ended] = []
-        self._wake = anyio.Event()
-
-    async def store(self, events: Sequence[Event]) -> int | None:
-        """Return once the events are on disk and handed on: how many were new, or None on failure."""
-        return await self._done(_Write(events=events))
-
-    async def mark(self, row: int, error: str | None) -> None:
-        """Return once it is on disk that an event's handlers have ended, or was tried.
-
-        A mark that fails is no reason to stop: it is kept, and part of each write until one succeeds.
-        """
-        self._unmarked.append((row, error))
-        await self._done(_Write())
-
-    async def run(self) -> None:
-        """Write until cancelled; then whoever still waits is told that nothing was stored."""
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake = anyio.Event()
-                writes, self._writes = self._writes, []
-                await self._write(writes)
-        finally:
-            for write in self._writes:
-                write.done.set()
-
-    async def finish(self) -> None:
-        """Write what is still not marked, once `run` has ended: else it would be handled again, unkilled."""
-        if self._unmarked:
-            try:
-                await self._inbox.commit([], self._unmarked)
-            except Exception:  # noqa: BLE001 - as in `_write`: a stop must not fail because of the disk
-                again = "%r can't be written to; %d events that were handled will be again at the next start"
-                _log.exception(again, self._inbox, len(self._unmarked))
-
-    async def _done(self, write: _Write) -> int | None:
-        self._writes.append(write)
-        self._wake.set()
-        await write.done.wait()
-        return write.fresh
-
-    async def _write(self, writes: Sequence[_Write]) -> None:
-        arrived = [event for write in writes for event in write.events]
-        ended = self._unmarked[:]  # a copy: more come while the thread writes
-        try:
-            rows = iter(await self._inbox.commit(arrived, ended))
-        except Exception:  # noqa: BLE001 - whatever the disk may raise: the task that writes must go on
-            # A full disk, say: the senders get a 503 and may try again; the marks go with the next write.
-            failed = "%r can't be written to; %d events refused, %d marks kept for the next write"
-            _log.exception(failed, self._inbox, len(arrived), len(ended))
-        else:
-            del self._unmarked[: len(ended)]
-            for write in writes:
-                new = [(row, event) for event in write.events if (row := next(rows)) is not None]
-                write.fresh = len(new)
-                for row, event in new:
-                    self._hand_on(row, event)
-        finally:
-            for write in writes:
-                write.done.set()
+    if isinstance(event, StatusUpdate):
+        return f"status/{event.status}/{event.id}"
+    if isinstance(event, MessageReceived) and event.phone is None and event.user_id:
+        return f"message/{event.user_id}/{event.id}"
+    return f"message/{event.id}"

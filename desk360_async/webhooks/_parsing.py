@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import attrs
 
+from desk360_async import _json
 from desk360_async._errors import InvalidWebhook
 from desk360_async.webhooks import _coerce as coerce
 from desk360_async.webhooks import _events as ev
-from desk360_async.webhooks._decoding import decoded, refused
 
 Raw = coerce.Raw
 T = TypeVar("T", bound=attrs.AttrsInstance)
@@ -32,7 +32,7 @@ def parse(body: bytes | str | Mapping[str, Any]) -> tuple[ev.Event, ...]:
     Raises:
         InvalidWebhook: the body is no JSON object, or an empty one.
     """
-    document: Any = decoded(body) if type(body) is bytes else body
+    document: Any = _decode(body) if type(body) is bytes else body
     if type(document) is not coerce.OBJECT:
         document = _document(body)
     if len(document) == 1:  # as documented: one message, or one status
@@ -45,8 +45,22 @@ def parse(body: bytes | str | Mapping[str, Any]) -> tuple[ev.Event, ...]:
         return events
     if not document:
         problem = "it is an empty JSON object"
-        raise refused("" if isinstance(body, coerce.MAPPING) else _plain(body), problem)
+        raise _refusal("" if isinstance(body, coerce.MAPPING) else _plain(body), problem)
     return (ev.UnknownEvent(raw=document),)
+
+
+def _decode(body: bytes | str) -> Any:
+    try:
+        return _json.decode(body)
+    except _json.UnreadableJSON as error:
+        raise _refusal(body, f"it is no JSON: {error}") from None
+
+
+def _refusal(body: bytes | str, problem: str) -> InvalidWebhook:
+    start = body[:400]
+    text = start.decode(errors="replace") if isinstance(start, bytes) else start
+    quoted = f": {ev.excerpt(text)}" if text else ""
+    return InvalidWebhook(f"the webhook's body can't be read{quoted}; {problem}", problems=[problem])
 
 
 def event_of(kind: str, raw: Raw) -> ev.Event:
@@ -76,7 +90,7 @@ def _document(body: Any) -> Raw:
         if not isinstance(body, bytes | str | bytearray | memoryview):
             raise InvalidWebhook(f"parse() takes bytes, text or a mapping, not {type(body).__name__}")
         body = _plain(body)
-    value = decoded(body)
+    value = _decode(body)
     if type(value) is coerce.OBJECT:
         found: Raw = value
         return found
@@ -85,7 +99,7 @@ def _document(body: Any) -> Raw:
         return {"body": value}
     name = next((name for kind, name in _NAMES.items() if isinstance(value, kind)), "null")
     problem = f"it is JSON, but {name} and not an object"
-    raise refused(body, problem)
+    raise _refusal(body, problem)
 
 
 _NAMES: dict[type, str] = {
@@ -115,8 +129,8 @@ def _found(document: Raw, nested: int) -> Iterator[ev.Event]:
 def _nested(body: Any, nested: int) -> Iterator[ev.Event]:
     if isinstance(body, str):
         try:
-            body = decoded(body)
-        except InvalidWebhook:
+            body = _json.decode(body)
+        except _json.UnreadableJSON:
             return
     if isinstance(body, coerce.OBJECT):
         yield from _found(body, nested)
@@ -267,8 +281,8 @@ def _flow(flow: Raw, common: Raw) -> ev.ReplyReceived:
     answers: Any = flow.get("response_json")
     if isinstance(answers, str):
         try:
-            answers = decoded(answers)
-        except InvalidWebhook:  # stays in `.raw`
+            answers = _json.decode(answers)
+        except _json.UnreadableJSON:  # stays in `.raw`
             answers = None
     title = coerce.text(flow.get("body"))
     common["text"] = coerce.first(common["text"], title)

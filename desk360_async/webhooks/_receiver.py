@@ -1,39 +1,42 @@
-"""`WebhookReceiver`: from a request to an answer, and from the queue to the handlers. No parsing, no SQL.
+"""`WebhookReceiver`: from a request to an answer, and the receiver's life. No parsing, no SQL, no queues.
 
-The core is `receive`, which knows no framework; `__call__` is ASGI around it. Requests only queue; the
-handlers run in the receiver's own tasks, which is why it has to be opened where they can live: in the
-host's lifespan.
+The core is `receive`, which knows no framework; `__call__` is ASGI around it. Requests only queue events;
+the handlers run in a task of the receiver's own, so that any task may open and close it.
 """
 
 import hmac
-import inspect
 import logging
 import re
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from types import NoneType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
 import anyio
-from anyio.abc import TaskGroup
-from attrs import define, frozen
+from attrs import define, field
 
 from desk360_async import _threads
+from desk360_async._arguments import seconds, whole
+from desk360_async._background import start
 from desk360_async._errors import ClientStateError, ConfigurationError, InvalidWebhook
 from desk360_async.webhooks import _asgi
-from desk360_async.webhooks._arguments import check_kind, check_receiver
 from desk360_async.webhooks._asgi import Answer, Receive, Scope, Send
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate, UnknownEvent
-from desk360_async.webhooks._inbox import SQLiteInbox, Writer, key_of
+from desk360_async.webhooks._handling import (
+    AsyncFunction,
+    Decorator,
+    E,
+    Handler,
+    Handling,
+    ReceiverStats,
+    Store,
+    handler_for,
+)
+from desk360_async.webhooks._inbox import SQLiteInbox
 from desk360_async.webhooks._parsing import parse
-from desk360_async.webhooks._queues import Queues
 
 _log = logging.getLogger("desk360_async.webhooks")
 
 M = TypeVar("M", bound=MessageReceived)
-
-E = TypeVar("E", bound=Event)
-AsyncFunction = Callable[[E], Awaitable[object]]
-Decorator = Callable[[AsyncFunction[E]], AsyncFunction[E]]
 
 _NOT_FOUND = Answer(404, b"not found\n")
 _CLOSED = Answer(503, b"the receiver is not open\n")
@@ -43,46 +46,33 @@ _PARSED_AT_ONCE = 32 * 1024
 """Bytes that are parsed on the loop; a megabyte of small events would hold it up for tenths of a second."""
 
 
-@define
-class ReceiverStats:
-    """What a receiver has done since it was made, in events (but `refused`, in requests).
+@define(eq=False)
+class _Life:
+    """One opening of a receiver: its task, and the events by which others talk to it."""
 
-    Attributes:
-        received: events that came in, repeats included; those refused with 503 are not in it.
-        duplicates: repeats of events already taken; answered with 200, not handled again.
-        handled: events whose handlers have ended, failures included.
-        failed: events of which a handler failed.
-        unhandled: events that no handler was registered for.
-        refused: requests answered with another status than 200.
-    """
-
-    received: int = 0
-    duplicates: int = 0
-    handled: int = 0
-    failed: int = 0
-    unhandled: int = 0
-    refused: int = 0
-
-
-@frozen
-class _Waiting:
-    event: Event
-    row: int | None = None
+    opened: anyio.Event = field(factory=anyio.Event)
+    stop: anyio.Event = field(factory=anyio.Event)
+    ended: anyio.Event = field(factory=anyio.Event)
+    scope: anyio.CancelScope = field(factory=anyio.CancelScope)
+    error: BaseException | None = None
 
 
 class WebhookReceiver:
     """An ASGI app that takes Desk360's webhooks ("WhatsApp Webhooks") and hands events to your functions.
 
-    The vendor signs nothing: whoever knows the URL can forge events. So the URL's last segment is a
+    The vendor signs nothing: anybody who has the URL can forge events. So the URL's last segment is a
     secret, such as `secrets.token_urlsafe(32)`; keep it out of access logs.
 
-    Answers: 200 once the events are queued (with an inbox: on disk), also for repeats and to GET; 400 for
-    what is no JSON object; 404 for a wrong secret or token; 405; 408 and 413 for bodies too slow or too
-    large; 503 when it isn't open, or the queue is full, or the inbox can't be written.
+    Answers: 200 once the events are queued (with an inbox: on disk), also for repeats and to GET; 400 for a
+    body that is no JSON object; 404 for a wrong secret or token; 405; 408 and 413 for bodies too slow or too
+    large; 503 while it isn't open, the queue is full, or the inbox can't be written.
 
     Events of one customer are handled in the order in which they came in, different customers' side by
-    side. All the functions that match an event run, in the order of their registration; what they raise is
-    logged and counted.
+    side. Statuses are queued apart from messages, and messages come first. All the functions that match an
+    event run, in the order of their registration. Their errors are logged and counted. With an inbox the
+    functions that failed are tried again, and the event is kept as a dead letter after the last attempt.
+
+    Any task may open and close it, such as pytest's fixtures.
     """
 
     def __init__(
@@ -97,21 +87,26 @@ class WebhookReceiver:
         concurrency: int = 100,
         drain_timeout: float = 20.0,
         remember: int = 50_000,
+        attempts: int = 5,
     ) -> None:
-        """Set up; nothing runs before `async with receiver:`.
+        """Set up; the receiver takes no request before `async with receiver:`.
 
         Args:
-            secret: the URL's last segment, of what needs no escape in a path; several at once while changing
-                from one to the next.
+            secret: the URL's last segment, of characters that need no escape in a path; several at once
+                while changing from one to the next.
             header_token: a header's name and the value that it must have, if a proxy or the panel adds one;
                 neither may be empty.
             inbox: where events are kept until they are handled; without one, a crash loses the queue.
-            max_body: bytes of a request's body at most; 1 or more.
-            read_timeout: seconds within which a request's whole body must come; more than 0.
-            queue_size: events that may wait, 1 or more; 503 beyond.
-            concurrency: handlers that may run at once; 1 or more.
-            drain_timeout: seconds that a stop waits for queued events to be handled.
-            remember: events by which repeats are recognised; with an inbox, `SQLiteInbox(keep=…)` counts.
+            max_body: bytes of a request's body at most (≥ 1).
+            read_timeout: seconds within which a request's whole body must come (> 0).
+            queue_size: messages, and other events, that may wait in memory (≥ 1). Beyond it the answer is
+                503; with an inbox the events wait on disk instead.
+            concurrency: handlers that may run at once (≥ 1).
+            drain_timeout: seconds that a stop waits for queued events to be handled (≥ 0).
+            remember: events by which repeats are recognised until the receiver closes (≥ 0); with an inbox,
+                `SQLiteInbox(keep=…)` counts.
+            attempts: maximum number of attempts for an event whose handler fails, including the first (≥ 1);
+                1, 4, 16 and 64 s apart. Only with an inbox.
 
         Raises:
             ConfigurationError: a secret is empty or no path segment, or another argument is out of bounds;
@@ -119,37 +114,36 @@ class WebhookReceiver:
         """
         self._secrets = checked(secret)
         self._token = checked_token(header_token)
-        check_kind("inbox", inbox, (SQLiteInbox, NoneType), "SQLiteInbox(path), or None")
-        check_receiver(
-            max_body=max_body,
-            read_timeout=read_timeout,
-            queue_size=queue_size,
-            concurrency=concurrency,
-            drain_timeout=drain_timeout,
-            remember=remember,
-        )
+        if not isinstance(inbox, SQLiteInbox | NoneType):
+            raise ConfigurationError(f"inbox must be SQLiteInbox(path), or None, not {type(inbox).__name__}")
         self._inbox = inbox
-        self._max_body, self._read_timeout = max_body, read_timeout
-        self._queue_size, self._concurrency, self._drain_timeout = queue_size, concurrency, drain_timeout
-        self._recent = Recent(remember)
-        self._handlers: list[tuple[Callable[[Event], bool], AsyncFunction[Any]]] = []
+        self._max_body = whole("max_body", max_body, least=1, meaning="bytes of a request's body")
+        self._read_timeout = seconds("read_timeout", read_timeout, positive=True, meaning="for a whole body")
+        self._drain_timeout = seconds("drain_timeout", drain_timeout, meaning="that a stop waits")
+        self._limits = {
+            "queue_size": whole("queue_size", queue_size, least=1, meaning="events that may wait"),
+            "concurrency": whole("concurrency", concurrency, least=1, meaning="handlers at once"),
+            "remember": whole("remember", remember, meaning="events by which repeats are recognised"),
+            "attempts": whole("attempts", attempts, least=1, meaning="attempts for an event"),
+        }
+        self._handlers: list[Handler] = []
+        self._stores: list[Store] = []
         self.stats: ReceiverStats = ReceiverStats()
-        self._tasks: TaskGroup | None = None
-        self._lanes: Queues[_Waiting] | None = None
-        self._writer: Writer | None = None
-        self._taking = False
+        self._life: _Life | None = None
+        self._handling: Handling | None = None  # while requests are taken
+        self._ending: Handling | None = None
         self._arriving = 0
         self._complained = self._said_full = False
 
     def __repr__(self) -> str:
-        """Show the state, never a secret."""
-        state = "closed" if self._lanes is None else f"{self.queued} queued"
+        state = "closed" if self._life is None else f"{self.queued} queued"
         return f"<WebhookReceiver: {state}, {self.stats.handled} handled, {self.stats.failed} failed>"
 
     @property
     def queued(self) -> int:
-        """Events that wait for their handlers or are with them."""
-        return self._arriving + (self._lanes.waiting if self._lanes else 0)
+        """Events in memory that wait for their handlers or are with them."""
+        handling = self._handling or self._ending
+        return self._arriving + (handling.unfinished if handling else 0)
 
     # registering ---------------------------------------------------------------------------------------
 
@@ -203,7 +197,7 @@ class WebhookReceiver:
     @overload
     def on_unknown(self, /) -> Decorator[UnknownEvent]: ...
     def on_unknown(self, /, *handler: Any) -> Any:
-        """Register an async function for what is neither a message nor a status update.
+        """Register an async function for objects that are neither messages nor status updates.
 
         Raises:
             ConfigurationError: it is no `async def` function.
@@ -214,70 +208,129 @@ class WebhookReceiver:
         """Register the one function given, or return the decorator that will."""
 
         def register(handler: AsyncFunction[E]) -> AsyncFunction[E]:
-            if not is_async(handler):
-                message = (
-                    f"{handler!r} must be an `async def` function of one event: it runs on the event loop"
-                )
-                raise ConfigurationError(message)
-            self._handlers.append((matches, handler))
+            self._handlers.append(handler_for(handler, matches))
             return handler
 
         return register(given[0]) if given else register
 
+    def feed(self, *stores: Store) -> None:
+        """Hand messages and statuses on to campaigns, send logs or customers, by their `feed`.
+
+        Events are gathered for at most 0.3 s, and messages' handlers don't wait for it. With an inbox an
+        event is marked as handled only after the stores have it durably. A store's error is logged, and the
+        events are handed to it again until it takes them.
+
+        Args:
+            stores: objects with `async def feed(*events) -> int`.
+
+        Raises:
+            ClientStateError: the receiver is open already.
+            ConfigurationError: a store has no `feed`.
+        """
+        if self._life is not None:
+            raise ClientStateError(
+                "the receiver is open already; call feed(...) before `async with receiver:`"
+            )
+        for store in stores:
+            if not callable(getattr(store, "feed", None)):
+                raise ConfigurationError(f"{store!r} has no `feed`; give campaigns, send logs or customers")
+        self._stores.extend(stores)
+
     # living --------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Open the inbox, queue what it still holds, and begin to take requests.
+        """Open the inbox, queue the events that it still holds, and begin to take requests.
 
         Raises:
             ClientStateError: it is open already.
             ConfigurationError: the inbox can't be opened.
         """
-        if self._tasks is not None:
+        if self._life is not None:
             raise ClientStateError(
                 "the receiver is open already; open it once, in the application's lifespan"
             )
-        left = await self._inbox.open() if self._inbox else []
-        tasks = self._tasks = anyio.create_task_group()
-        await tasks.__aenter__()
-        self._lanes = Queues(self._handle, tasks, concurrency=self._concurrency)
-        for row, event in left:
-            self._queue(row, event)
-        if self._inbox:
-            self._writer = Writer(self._inbox, self._queue)
-            tasks.start_soon(self._writer.run)
-        self._taking = True
+        life = self._life = _Life()
+        start(self._live, life)
+        await self._wait(life, life.opened)
+        if life.error is not None:
+            raise life.error
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Refuse new requests, let queued events be handled for `drain_timeout` seconds, and close."""
-        tasks, lanes = self._tasks, self._lanes
-        assert tasks is not None
-        assert lanes is not None
-        self._taking = False
-        try:
-            with anyio.move_on_after(self._drain_timeout):
-                await lanes.idle()
-        finally:
-            if lanes.waiting:
-                kept = "they stay in the inbox" if self._inbox else "they are lost: there is no inbox"
-                _log.error("stopped with %d events not handled; %s", lanes.waiting, kept)
-            tasks.cancel_scope.cancel()
-            try:
-                await tasks.__aexit__(None, None, None)
-            finally:
-                self._tasks = self._lanes = None
-                with anyio.CancelScope(shield=True):
-                    await self._close_inbox()
+        life = self._life
+        if life is None:  # its event loop has ended it
+            return
+        self._stop_taking()
+        life.stop.set()
+        await self._wait(life, life.ended)
+        if life.error is not None:
+            raise life.error
 
-    async def _close_inbox(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            await writer.finish()
+    async def _wait(self, life: _Life, event: anyio.Event) -> None:
+        try:
+            await event.wait()
+        except BaseException:
+            # The handlers are cancelled with the caller.
+            life.scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await life.ended.wait()
+            raise
+
+    async def _live(self, life: _Life) -> None:
+        """Be open until `life.stop`, in a task that no caller owns."""
+        try:
+            with life.scope:
+                await self._open(life)
+        except Exception as error:  # noqa: BLE001 - the opener or the closer raises it
+            life.error = error
+        finally:
+            self._handling = self._ending = None
+            if self._inbox is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._close_inbox(self._inbox, life)
+            if self._life is life:
+                self._life = None
+            life.opened.set()
+            life.ended.set()
+
+    async def _open(self, life: _Life) -> None:
         if self._inbox is not None:
-            await self._inbox.aclose()
+            await self._inbox.enter()
+        handling = Handling(self._handlers, self._stores, self._inbox, self.stats, **self._limits)
+        try:
+            async with anyio.create_task_group() as tasks:
+                await handling.start(tasks)
+                self._handling = handling
+                life.opened.set()
+                try:
+                    await life.stop.wait()
+                    with anyio.move_on_after(self._drain_timeout):
+                        await handling.drain()
+                finally:
+                    self._stop_taking()
+                    self._log_left(handling.unfinished)
+                    tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await handling.finish()
+
+    def _log_left(self, events: int) -> None:
+        if events:
+            kept = "they stay in the inbox" if self._inbox else "they are lost: there is no inbox"
+            _log.error("stopped with %d events not handled; %s", events, kept)
+
+    def _stop_taking(self) -> None:
+        if self._handling is not None:
+            self._handling, self._ending = None, self._handling
+
+    async def _close_inbox(self, inbox: SQLiteInbox, life: _Life) -> None:
+        try:
+            await inbox.aclose()
+        except Exception as error:  # noqa: BLE001 - a stop must not fail because of the disk
+            _log.error("%r was closed, but its events are released at the next start only: %s", inbox, error)
 
     # answering -----------------------------------------------------------------------------------------
 
@@ -289,7 +342,11 @@ class WebhookReceiver:
             await send({"type": "websocket.close", "code": 1000})
         else:
             secret = scope["path"].rstrip("/").rpartition("/")[2]
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            headers = {}
+            if self._token is not None:
+                headers = {
+                    name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+                }
             try:
                 given = await self.receive(secret, headers, _asgi.BodyChunks(receive), method=scope["method"])
             except _asgi.ClientGoneError:
@@ -321,7 +378,7 @@ class WebhookReceiver:
     ) -> Answer:
         if not same(path_secret, self._secrets):
             return _NOT_FOUND
-        if not self._taking:
+        if self._handling is None:
             return self._not_open()
         if method in ("GET", "HEAD"):
             return _OK
@@ -341,7 +398,7 @@ class WebhookReceiver:
         return await self._take(events)
 
     def _not_open(self) -> Answer:
-        if not self._complained and self._tasks is None:
+        if not self._complained and self._life is None:
             self._complained = True
             _log.error(
                 "the webhook receiver is not open, so it answers 503: write `async with receiver:` in the"
@@ -357,105 +414,35 @@ class WebhookReceiver:
         return same(found, [token])
 
     async def _take(self, events: Sequence[Event]) -> Answer:
-        if not self._taking:  # it was closed while the body came
+        handling = self._handling
+        if handling is None:  # it was closed while the body came
             return _CLOSED
-        fresh = events if self._inbox else self._recent.unknown(events)
-        # A body with more events than the queue holds is taken while the queue is empty, or never would be.
-        if self.queued and self.queued + len(fresh) > self._queue_size:
-            return self._full()
+        fresh = handling.without_repeats(events)
+        if not handling.has_room(fresh):
+            return self._refuse_full()
         self._said_full = False
-        if self._writer is None:
-            self._recent.remember(fresh)
-            for event in fresh:
-                self._queue(None, event)
-        elif not await self._stored(self._writer, fresh):
+        handling.remember(fresh)
+        self._arriving += len(fresh)
+        try:
+            new = await handling.take(fresh)
+        finally:
+            self._arriving -= len(fresh)
+        if new is None:
             return Answer(503, b"the events can't be stored\n")
         self.stats.received += len(events)
-        self.stats.duplicates += len(events) - len(fresh)
+        if repeats := len(events) - new:
+            self.stats.duplicates += repeats
+            _log.debug("%d of %d events are repeats; they are not handled again", repeats, len(events))
         return _OK
 
-    def _full(self) -> Answer:
+    def _refuse_full(self) -> Answer:
         if not self._said_full:  # once, and again only after there was room: senders repeat themselves
             self._said_full = True
             _log.error("the webhook queue is full (%d events); answering 503", self.queued)
         return Answer(503, b"the queue is full\n")
 
-    async def _stored(self, writer: Writer, events: Sequence[Event]) -> bool:
-        self._arriving += len(events)
-        try:
-            fresh = await writer.store(events)
-        finally:
-            self._arriving -= len(events)
-        if fresh is None:
-            return False
-        self.stats.duplicates += len(events) - fresh
-        return True
 
-    # handling ------------------------------------------------------------------------------------------
-
-    def _queue(self, row: int | None, event: Event) -> None:
-        assert self._lanes is not None
-        self._lanes.put(event.sender, _Waiting(event, row))
-
-    async def _handle(self, waiting: _Waiting) -> None:
-        handlers = [handler for matches, handler in self._handlers if matches(waiting.event)]
-        failures = [failure for handler in handlers if (failure := await failure_of(handler, waiting.event))]
-        if self._writer is not None and waiting.row is not None:
-            await self._writer.mark(waiting.row, ", ".join(failures) or None)
-        self.stats.handled += 1
-        self.stats.failed += bool(failures)
-        self.stats.unhandled += not handlers
-
-
-# handlers, repeats, secrets ---------------------------------------------------------------------------
-
-
-def is_async(function: object) -> bool:
-    """Tell whether it is an `async def` function, or an object whose call is one."""
-    return inspect.iscoroutinefunction(function) or (
-        callable(function) and inspect.iscoroutinefunction(type(function).__call__)
-    )
-
-
-async def failure_of(handler: AsyncFunction[Any], event: Event) -> str | None:
-    """Run one handler; return the name of the error that it raised, if it did."""
-    try:
-        await handler(event)
-    except anyio.get_cancelled_exc_class() as error:
-        # asyncio: a function may be cancelled from within, by awaiting what somebody else cancelled.
-        if anyio.current_effective_deadline() == float("-inf"):
-            raise
-        failure: BaseException = error
-    except Exception as error:  # noqa: BLE001 - a handler's error is its author's; the next event still counts
-        failure = error
-    else:
-        return None
-    _log.error("a webhook handler failed on %r", event, exc_info=failure)
-    return type(failure).__name__
-
-
-class Recent:
-    """The keys of the last events, oldest first."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._keys: dict[str, None] = {}
-
-    def unknown(self, events: Sequence[Event]) -> list[Event]:
-        """Return the events that aren't repeats, of earlier ones or of each other."""
-        fresh: dict[object, Event] = {}
-        for event in events:
-            key = key_of(event)
-            if key is None or key not in self._keys:
-                fresh.setdefault(object() if key is None else key, event)
-        return list(fresh.values())
-
-    def remember(self, events: Sequence[Event]) -> None:
-        """Add events, and forget the oldest beyond the size."""
-        self._keys.update((key, None) for event in events if (key := key_of(event)) is not None)
-        while len(self._keys) > self._size:
-            del self._keys[next(iter(self._keys))]
-
+# secrets -----------------------------------------------------------------------------------------------
 
 # RFC 3986's `pchar` without escapes: servers decode a path before the receiver sees it, so that a secret
 # with `%` in it would match nothing. Beyond ASCII there are only escapes.

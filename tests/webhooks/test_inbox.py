@@ -5,9 +5,11 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import pytest
+import trio.testing
 
 from desk360_async import ClientStateError, ConfigurationError, _threads
 from desk360_async.webhooks import SQLiteInbox, WebhookReceiver, _inbox, parse
@@ -15,6 +17,9 @@ from desk360_async.webhooks import SQLiteInbox, WebhookReceiver, _inbox, parse
 pytestmark = pytest.mark.anyio
 
 PHONE, SECRET = "905551112233", "a-secret-of-the-url"
+VIRTUAL = pytest.mark.parametrize(
+    "anyio_backend", [("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)})]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -210,20 +215,189 @@ async def test_a_trim_is_small(path, monkeypatch):
     assert rows(path, "count(*)") == [(1_000 - 102 + 1,)]
 
 
-async def test_one_process_at_a_time(path):
-    """Another process can't open the file meanwhile, and is told why; afterwards it can."""
-    code = (
-        "import anyio, sys; from desk360_async.webhooks import SQLiteInbox\n"
-        "anyio.run(SQLiteInbox(sys.argv[1], busy_timeout=0).open)"
-    )
-    command = [sys.executable, "-W", "ignore", "-c", code, str(path)]
-    inbox = SQLiteInbox(path)
+@asynccontextmanager
+async def workers(path, number, seen, **options):
+    """Open several receivers on one inbox, as the workers of a host do; `seen` gets (worker, id)."""
+
+    def worker(name):
+        receiver = WebhookReceiver(SECRET, inbox=SQLiteInbox(path), **options)
+
+        @receiver.on_message
+        async def keep(event):
+            seen.append((name, event.id))
+
+        return receiver
+
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(worker(name)) for name in range(number)]
+
+
+async def test_a_repeat_that_reaches_another_worker_is_not_handled_again(path):
+    """The inbox recognises repeats across the workers of a host."""
+    seen = []
+    async with workers(path, 2, seen) as (one, two):
+        for receiver in (one, two, one):
+            assert (await receiver.receive(SECRET, {}, texts("a"))).status == 200
+    assert seen == [(0, "a")]
+    assert (one.stats.duplicates, two.stats.duplicates) == (1, 1)
+
+
+@VIRTUAL
+async def test_a_starting_worker_takes_no_event_of_a_living_one(path):
+    """The other one still has it in memory."""
+    gate, seen = anyio.Event(), []
+    receiver = WebhookReceiver(SECRET, inbox=SQLiteInbox(path))
+
+    @receiver.on_message
+    async def slow(event):
+        await gate.wait()
+
+    async with receiver:
+        await receiver.receive(SECRET, {}, texts("a"))
+        async with workers(path, 1, seen):
+            await anyio.sleep(0.6)
+        gate.set()
+    assert seen == []
+
+
+@VIRTUAL
+async def test_a_closing_worker_leaves_its_events_to_the_others(path):
+    """They are handled within a poll."""
+    hanging, seen = WebhookReceiver(SECRET, inbox=SQLiteInbox(path), drain_timeout=0), []
+    hanging.on_message(hang)
+    async with workers(path, 1, seen):
+        async with hanging:
+            await hanging.receive(SECRET, {}, texts("a", "b"))
+        while len(seen) < 2:
+            await anyio.sleep(0.01)
+    assert seen == [(0, "a"), (0, "b")]
+
+
+KILLED = """
+import anyio, os, sys
+from desk360_async.webhooks import SQLiteInbox, parse
+async def main():
+    inbox = SQLiteInbox(sys.argv[1])
     await inbox.open()
-    refused = subprocess.run(command, capture_output=True, text=True)
+    await inbox.commit(parse(sys.argv[2]), [])
+    os.kill(os.getpid(), 9)
+anyio.run(main)
+"""
+
+
+@VIRTUAL
+async def test_a_dead_worker_s_events_are_taken_over(path):
+    """The operating system takes the dead worker's lock away; the others look for it."""
+    seen = []
+    async with workers(path, 2, seen):
+        subprocess.run([sys.executable, "-c", KILLED, str(path), texts("a", "b")], check=False)
+        while len(seen) < 2:
+            await anyio.sleep(0.01)
+    assert sorted(key for _, key in seen) == ["a", "b"]
+    assert [place.name for place in path.parent.iterdir()] == ["inbox.db"]
+
+
+async def test_a_deleted_file_is_503_until_there_is_a_new_one(path, caplog):
+    """Else the events would go to a file without a name, and end with the process."""
+    seen = []
+    async with workers(path, 1, seen) as (receiver,):
+        assert (await receiver.receive(SECRET, {}, texts("a"))).status == 200
+        await anyio.wait_all_tasks_blocked()
+        for place in path.parent.iterdir():
+            place.unlink()
+        statuses = [(await receiver.receive(SECRET, {}, texts("b"))).status for _ in range(2)]
+    assert statuses == [503, 200]
+    assert "is gone" in caplog.text
+    assert rows(path, "key, handled_at IS NULL") == [("message/b", False)]
+
+
+@VIRTUAL
+async def test_events_beyond_the_queue_wait_on_disk(path):
+    """With an inbox no event is refused; messages keep their order, and statuses wait apart."""
+    seen = []
+    receiver = WebhookReceiver(SECRET, inbox=SQLiteInbox(path), queue_size=2, concurrency=1)
+    receiver.on_message(keeping(seen))
+    keys = [f"{n:02}" for n in range(30)]
+    async with receiver:
+        for key in keys:
+            assert (await receiver.receive(SECRET, {}, texts(key))).status == 200
+        while len(seen) < len(keys):
+            await anyio.sleep(0.01)
+    assert seen == keys
+
+
+@VIRTUAL
+async def test_the_marks_of_thousands_of_events_share_commits(path, monkeypatch):
+    """Sent in one body; a commit for each mark would take seconds."""
+    commits, commit = [], SQLiteInbox.commit
+
+    async def counted(inbox, arrived, ended, **options):
+        commits.append(len(ended))
+        return await commit(inbox, arrived, ended, **options)
+
+    monkeypatch.setattr(SQLiteInbox, "commit", counted)
+    body = json.dumps({"messages": [{"id": str(n)} for n in range(5_000)]}).encode()
+    receiver = WebhookReceiver(SECRET, inbox=SQLiteInbox(path), max_body=2_000_000)
+    async with receiver:
+        assert (await receiver.receive(SECRET, {}, body)).status == 200
+        while receiver.stats.handled < 5_000:
+            await anyio.sleep(0.05)
+    assert len(commits) < 500
+    assert rows(path, "count(*), count(handled_at)") == [(5_000, 5_000)]
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """Return a clock of the wall that a test moves."""
+    clock = [1_700_000_000.0]
+    monkeypatch.setattr(_inbox.time, "time", lambda: clock[0])
+    return clock
+
+
+def failing(seen, times):
+    """Return a handler that fails so many times."""
+
+    async def handler(event):
+        seen.append(event.id)
+        if len(seen) <= times:
+            raise LookupError
+
+    return handler
+
+
+@VIRTUAL
+async def test_only_the_handler_that_failed_is_tried_again(path, now):
+    """After 1 s; the others have done their work."""
+    failed, done = [], []
+    receiver = WebhookReceiver(SECRET, inbox=SQLiteInbox(path))
+    receiver.on_message(keeping(done))
+    receiver.on_message(failing(failed, 1))
+    async with receiver:
+        await receiver.receive(SECRET, {}, texts("a"))
+        await anyio.sleep(0.6)
+        assert (failed, done) == (["a"], ["a"])
+        now[0] += 1
+        while len(failed) < 2:
+            await anyio.sleep(0.01)
+    assert done == ["a"]
+    assert rows(path, "error, raw, attempts, handled_at IS NULL") == [(None, None, 1, False)]
+
+
+async def test_an_event_is_a_dead_letter_after_the_last_attempt(path, now, caplog):
+    """It is kept until it is retried on demand."""
+    failed, inbox = [], SQLiteInbox(path)
+    for _ in range(3):
+        await take(path, *[texts("a")] * (not failed), handler=failing(failed, 9), attempts=3)
+        now[0] += 100
+    [letter] = await inbox.dead_letters()
+    assert (letter.event.id, letter.error, letter.attempts, len(failed)) == ("a", "LookupError", 3, 3)
+    assert "dead letter after 3 attempts" in caplog.text
+    assert await inbox.retry_failed(letter.row + 1) == 0
+    assert await inbox.retry_failed(letter.row) == 1
+    assert await inbox.dead_letters() == []
     await inbox.aclose()
-    assert "ConfigurationError" in refused.stderr
-    assert "another process has it open" in refused.stderr
-    assert subprocess.run(command).returncode == 0
+    await take(path, handler=keeping(failed))
+    assert len(failed) == 4
 
 
 async def test_opened_twice(path):
@@ -285,15 +459,15 @@ async def test_disk_errors(path, monkeypatch, caplog):
 @pytest.fixture
 def failing_marks(monkeypatch):
     """Let the disk be full for the next so many writes that mark an event."""
-    commit, left = SQLiteInbox._commit, [0]
+    commit, left = SQLiteInbox.commit, [0]
 
-    def failing(inbox, arrived, ended):
+    async def failing(inbox, arrived, ended, **options):
         if ended and left[0]:
             left[0] -= 1
             raise sqlite3.OperationalError("database or disk is full")
-        return commit(inbox, arrived, ended)
+        return await commit(inbox, arrived, ended, **options)
 
-    monkeypatch.setattr(SQLiteInbox, "_commit", failing)
+    monkeypatch.setattr(SQLiteInbox, "commit", failing)
     return left
 
 
@@ -327,13 +501,13 @@ async def test_marks_that_never_succeed(path, failing_marks, caplog):
 
 async def test_a_stop_in_the_middle_of_a_mark(path, monkeypatch):
     """A handler that ended before the stop has its mark, also if the disk was too slow for it till then."""
-    commit, seen = SQLiteInbox.commit, []
+    commit, seen, stopping = SQLiteInbox.commit, [], anyio.Event()
 
-    async def slow(inbox, arrived, ended):
+    async def slow(inbox, arrived, ended, **options):
         if ended and "slow" not in seen:
             seen.append("slow")
-            await anyio.sleep_forever()
-        return await commit(inbox, arrived, ended)
+            await stopping.wait()
+        return await commit(inbox, arrived, ended, **options)
 
     monkeypatch.setattr(SQLiteInbox, "commit", slow)
     receiver = WebhookReceiver(SECRET, inbox=SQLiteInbox(path), drain_timeout=0)
@@ -341,6 +515,7 @@ async def test_a_stop_in_the_middle_of_a_mark(path, monkeypatch):
     async with receiver:
         await receiver.receive(SECRET, {}, texts("a"))
         await anyio.wait_all_tasks_blocked()
+        stopping.set()
     await take(path, handler=keeping(seen))
     assert seen == ["a", "slow"]
 

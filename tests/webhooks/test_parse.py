@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from desk360_async import InvalidWebhook
+from desk360_async import InvalidWebhook, _json
 from desk360_async.webhooks import (
     ContactsReceived,
     LocationReceived,
@@ -23,7 +23,6 @@ from desk360_async.webhooks import (
     StatusUpdate,
     TextReceived,
     UnknownEvent,
-    _decoding,
     parse,
 )
 
@@ -34,7 +33,7 @@ PHONE, ID = "905551112233", "ABEGkFMIcyRoAgo-sGaD-H6MgPEt"
 def decoder(request, monkeypatch):
     """Run a test once with orjson and once as if it were not installed."""
     if request.param == "stdlib":
-        monkeypatch.setattr(_decoding, "_quick", None)
+        monkeypatch.setattr(_json, "_fast_loads", None)
     return request.param
 
 

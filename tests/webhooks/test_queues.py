@@ -16,7 +16,8 @@ pytestmark = pytest.mark.anyio
 async def lanes_of(work, concurrency):
     """Give lanes whose items go to `work`; wait at the end until all are done."""
     async with anyio.create_task_group() as tasks:
-        lanes = Queues(work, tasks, concurrency=concurrency)
+        lanes = Queues(work, concurrency=concurrency)
+        lanes.start(tasks)
         yield lanes
         await lanes.idle()
 
