@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent.parent / "desk360_async"
 # From the ground up: a module may import what stands before it. Those on one line don't know each other.
 LAYERS = [
     "_errors _version _threads _brake _background _inflate",
-    "_attachments _headers _redaction _outcomes _arguments _json _tables _numbering",
+    "_gathering _attachments _headers _redaction _outcomes _arguments _json _tables _numbering",
     "_bucket _forms _places _phones",
     "_validators",
     "_settings _sqlite _limiter _presence",
