@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         LocationRequestMessage,
         MediaMessage,
         Message,
+        ReadMessage,
         TemplateBatch,
         TemplateMessage,
         TextHeader,
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     )
     from ._shared_limiter import HostLimiter
     from ._templates import (
+        Category,
         Choice,
         Integration,
         SupportedLanguage,
@@ -107,6 +109,7 @@ __all__ = [
     "AuthenticationFailed",
     "BulkSent",
     "Button",
+    "Category",
     "Choice",
     "ClientStateError",
     "ConfigurationError",
@@ -146,6 +149,7 @@ __all__ = [
     "RateLimitWaitTooLong",
     "RateLimited",
     "RateLimiter",
+    "ReadMessage",
     "RequestRefused",
     "Results",
     "RetryPolicy",
@@ -196,15 +200,15 @@ _HOMES = {
     "_messages": (
         "Button Contact ContactAddress ContactEmail ContactName ContactOrganization ContactPhone ContactUrl "
         "ContactsMessage DocumentHeader ImageHeader InteractiveMessage Location LocationMessage "
-        "LocationRequestMessage MediaMessage Message TemplateBatch TemplateMessage TextHeader TextMessage "
-        "VideoHeader"
+        "LocationRequestMessage MediaMessage Message ReadMessage TemplateBatch TemplateMessage TextHeader "
+        "TextMessage VideoHeader"
     ),
     "_phones": "normalize_phone",
     "_redaction": "redact_logs",
     "_replies": "Answer BulkSent Media Page SendResult Sent SentFile SentMedia",
     "_resources": "Integrations Templates",
     "_settings": "RetryPolicy Timeouts",
-    "_templates": "Choice Integration SupportedLanguage Template TemplateVariable Translation",
+    "_templates": "Category Choice Integration SupportedLanguage Template TemplateVariable Translation",
     "_version": "__version__",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

@@ -15,6 +15,7 @@ import sniffio
 from attrs import evolve
 
 from . import _codec, _wire
+from ._arguments import one_of
 from ._attachments import Attachment
 from ._attempts import OnAttempt, Options, Patience, Progress
 from ._brake import Brake
@@ -35,6 +36,7 @@ from ._messages import (
     LocationRequestMessage,
     MediaMessage,
     Message,
+    ReadMessage,
     TemplateBatch,
     TemplateMessage,
     TextMessage,
@@ -94,6 +96,8 @@ class AsyncDesk360:
         max_wait: seconds that one call may wait for the rate limit; None: as long as it takes.
         proxy: the URL of an http, https or socks5 proxy. The environment is not consulted.
         verify: an SSL context; False trusts anybody.
+        encoding: of requests without a file: "json", or "form" (multipart, as the vendor's samples for text
+            messages and reads).
         transport: an httpx.AsyncBaseTransport, for tests and other HTTP stacks.
         user_agent: appended to ours.
         max_connections: at most so many requests on the wire at once, from 1; a download counts until it
@@ -122,6 +126,7 @@ class AsyncDesk360:
         max_wait: float | None = None,
         proxy: str | None = None,
         verify: ssl.SSLContext | bool = True,
+        encoding: _wire.Encoding = "json",
         transport: Transport | None = None,
         user_agent: str | None = None,
         max_connections: int = 20,
@@ -149,6 +154,7 @@ class AsyncDesk360:
             verify=verify,
             max_connections=max_connections,
         )
+        self._encoding: _wire.Encoding = one_of("encoding", encoding, ("json", "form"))
         self._on_result = on_result
         self._is_view = False
         self._caches: dict[int, TemplateCache] = {}
@@ -310,7 +316,13 @@ class AsyncDesk360:
                 resolved: Message = await self.templates.resolve(message, LookUp(patience, brake))
             else:
                 resolved = message
-            call = _wire.call_for(resolved, self._integration("sending"))
+            if isinstance(resolved, TemplateBatch) and resolved.destinations_file is not None:
+                from ._uploads import (
+                    with_destinations,  # files' own module, loaded by programs that send files
+                )
+
+                resolved = await with_destinations(resolved)
+            call = _wire.call_for(resolved, self._integration("sending"), encoding=self._encoding)
             reply: Reply = await self._delivery.deliver(
                 call,
                 self._options,
@@ -383,29 +395,37 @@ class AsyncDesk360:
 
     async def send_template_bulk(
         self,
-        phones: Iterable[str],
+        phones: Iterable[str] | None,
         template: int | str,
         *,
         language: int | str,
         parameters: Mapping[str, str] | None = None,
         attachment: File | None = None,
+        destinations_file: File | None = None,
     ) -> BulkSent:
         """Send a template with the same parameters to many phones, in one request.
 
         Implements "Bulk Send WhatsApp Message Template".
 
         Args:
-            phones: E.164 with `+`; duplicates are sent once.
+            phones: E.164 with `+`; duplicates are sent once. None or () with `destinations_file`.
             template: its id (int) or name (str).
             language: the id (int) or label (str) of one of its translations.
             parameters: variable → text, shared by all.
             attachment: the file for a media header, or its path.
+            destinations_file: a file of phones, or its path: one column, no header, one number a line. Each
+                line is checked before a request is spent.
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
         message = TemplateBatch(
-            phones, template, language=language, parameters=parameters, attachment=attachment
+            phones,
+            template,
+            language=language,
+            parameters=parameters,
+            attachment=attachment,
+            destinations_file=destinations_file,
         )
         return await self.send(message)
 
@@ -484,7 +504,8 @@ class AsyncDesk360:
         Raises:
             Desk360Error: if it failed.
         """
-        call = _wire.mark_read_call(to, message_ids, self._integration("marking as read"))
+        message = ReadMessage(to, message_ids)
+        call = _wire.call_for(message, self._integration("marking as read"), encoding=self._encoding)
         return await self._call(call)  # type: ignore[no-any-return]  # the call's reader makes it
 
     # ── many sends ─────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ JSON goes out as strict UTF-8, since what PHP can't decode makes every field van
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from operator import eq, is_
@@ -17,17 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 import attrs
 
+from ._attachments import Attachment
 from ._json import as_object, as_rows
-from ._messages import (
-    ContactsMessage,
-    InteractiveMessage,
-    LocationMessage,
-    MediaMessage,
-    Message,
-    TemplateBatch,
-    TemplateMessage,
-    TextMessage,
-)
+from ._messages import InteractiveMessage, Message, ReadMessage, TemplateBatch, TemplateMessage, TextMessage
+from ._replies import BulkSent, SentFile, SentMedia
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -45,7 +38,7 @@ def warm() -> None:
 # ── values out ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def unstructure(message: Message) -> dict[str, Any]:
+def unstructure(message: Message | ReadMessage) -> dict[str, Any]:
     """Return a message's fields as the vendor nests them; files are left to the form."""
     return _outward().unstructure(message)  # type: ignore[no-any-return]  # cattrs says Any
 
@@ -53,25 +46,35 @@ def unstructure(message: Message) -> dict[str, Any]:
 @cache
 def _outward() -> "Converter":
     from cattrs import Converter
-    from cattrs.gen import make_dict_unstructure_fn
 
     out = Converter()
-    # An attrs default is None or () throughout, so omitting defaults omits what is None, and nothing else.
-    out.register_unstructure_hook_factory(
-        attrs.has, lambda cls: make_dict_unstructure_fn(cls, out, _cattrs_omit_if_default=True)
-    )
-    plain = out.unstructure
+    out.register_unstructure_hook_factory(attrs.has, lambda cls: _fields_factory(cls, out))
     for kind, nest in (
-        (LocationMessage, lambda m: {"to": m.to, "location": plain(m.location)}),
-        (ContactsMessage, lambda m: {"to": m.to, "contacts": [plain(c) for c in m.contacts]}),
-        (MediaMessage, lambda m: {"to": m.to}),
-        (InteractiveMessage, lambda m: _interactive(m, plain)),
+        (InteractiveMessage, lambda m: _interactive(m, out.unstructure)),
         (TemplateMessage, _template),
         (TemplateBatch, _batch),
     ):
-        # By identity: registering the class itself would resolve its annotations, which nobody needs here.
+        # By identity: registering the class itself would resolve its annotations, which are not needed here.
         out.register_unstructure_hook_func(partial(is_, kind), nest)
     return out
+
+
+def _fields_factory(cls: type[Any], out: "Converter") -> Callable[[Any], dict[str, Any]]:
+    """Return the hook for a class: its fields in order, without None, empty lists of parts, and files."""
+    names = tuple(attribute.name for attribute in attrs.fields(cls))
+    plain = out.unstructure
+
+    def unstructure_fields(value: Any) -> dict[str, Any]:
+        fields = {}
+        for name in names:
+            given = getattr(value, name)
+            if given.__class__ is tuple:
+                given = [plain(item) for item in given if not isinstance(item, Attachment)] or None
+            if given is not None and not isinstance(given, Attachment):
+                fields[name] = plain(given)
+        return fields
+
+    return unstructure_fields
 
 
 def _interactive(m: InteractiveMessage, plain: Callable[[Any], Any]) -> dict[str, Any]:
@@ -98,6 +101,8 @@ def _batch(m: TemplateBatch) -> dict[str, Any]:
     fields: dict[str, Any] = {"template_id": m.template, "language_id": m.language}
     if m.parameters is not None:
         fields["parameters"] = m.parameters
+    if m.destinations_file is not None:
+        return fields
     return {**fields, "destinations": [{"phone": phone} for phone in m.phones]}
 
 
@@ -133,7 +138,12 @@ def _inward() -> "Converter":
     conv.register_structure_hook_factory(_is_tuple, _rows_factory)
     conv.register_structure_hook_factory(attrs.has, lambda cls: _object_factory(cls, conv))
     conv.register_structure_hook_factory(_optional_class, _maybe_factory)
-    # By class: what cattrs knows of these two comes before any other hook.
+    conv.register_structure_hook(BulkSent, lambda value, _: BulkSent(_taken(value.get("phones")), raw=value))
+    conv.register_structure_hook(
+        SentMedia, lambda value, _: SentMedia(_files(value.get("medias")), raw=value)
+    )
+    conv.register_structure_hook(ErrorBody, lambda value, _: _error_body(value))
+    # By class: cattrs' own hooks for these two come before any other hook.
     conv.register_structure_hook(int, _required_int)
     conv.register_structure_hook(str, _required_text)
     for kind, reader in (
@@ -157,8 +167,10 @@ def _object_factory(cls: type[Any], conv: "Converter") -> Structure:
 
     cattrs' own generated functions call a hook for each field: twice the time for a page of templates.
     """
-    attributes = [a for a in attrs.fields(attrs.resolve_types(cls)) if a.name != "raw"]
-    fields = [(a.name, *_plan(a, conv)) for a in attributes]
+    attributes = [
+        a for a in attrs.fields(attrs.resolve_types(cls)) if a.name != "raw" and "ours" not in a.metadata
+    ]
+    fields = [(a.name, _camel(a.name), *_plan(a, conv)) for a in attributes]
     nothing = attrs.NOTHING
     required = [a.name for a in attributes if a.default is nothing]
 
@@ -166,16 +178,16 @@ def _object_factory(cls: type[Any], conv: "Converter") -> Structure:
         for name in required:
             value[name]  # a KeyError names it
         get = value.get
-        arguments: list[Any] = []
-        for name, exact, hook, kind, default in fields:
+        arguments: dict[str, Any] = {}
+        for name, camel, exact, hook, kind, default in fields:
             given = get(name)
+            if given is None and camel:
+                given = get(camel)
             if given.__class__ is exact:
-                arguments.append(given)
-            elif given is None and default is not nothing:
-                arguments.append(default)
-            else:
-                arguments.append(hook(given, kind))
-        return cls(*arguments, raw=value)
+                arguments[name] = given
+            elif given is not None or default is nothing:
+                arguments[name] = hook(given, kind)
+        return cls(**arguments, raw=value)
 
     return structure_with_raw
 
@@ -186,6 +198,12 @@ def _plan(attribute: "attrs.Attribute[Any]", conv: "Converter") -> tuple[Any, St
     arms = [arm for arm in get_args(kind) or (kind,) if arm is not type(None)]
     exact = arms[0] if len(arms) == 1 and arms[0] in (int, str, bool) else _Nothing
     return exact, conv.get_structure_hook(kind), kind, default
+
+
+def _camel(name: str) -> str:
+    """Return a field's second spelling on the wire, such as `subLabel`; "" if it has none."""
+    head, *rest = name.split("_")
+    return head + "".join(word.title() for word in rest) if rest else ""
 
 
 class _Nothing:
@@ -209,14 +227,100 @@ def _maybe_factory(kind: Any) -> Structure:
 
 def _rows_factory(kind: Any) -> Structure:
     item = get_args(kind)[0]
-    hook = _hook(item)
     taken = (dict,) if attrs.has(item) else (dict, str, int, float)
 
     def read(value: Any, _: Any) -> tuple[Any, ...]:
         rows = value if value.__class__ is list else as_rows(value)
+        if not rows:
+            return ()
+        hook = _hook(item)  # only now: a category's children are categories
         return tuple([hook(row, item) for row in rows if isinstance(row, taken)])
 
     return read
+
+
+# ── replies and errors ─────────────────────────────────────────────────────────────────────────────────
+
+_PHONE_KEY = re.compile(r"\+?[0-9][0-9 ()-]{5,20}")
+_FAILURES = frozenset({"error", "fail", "failed", "failure", "invalid", "rejected"})
+
+
+def failed(row: Any) -> bool:
+    """Whether a row reports a failure: in its status, its `success`, or an error of its own (ruling 26)."""
+    if isinstance(row, str):
+        return row.strip().lower() in _FAILURES
+    if not isinstance(row, dict):
+        return False
+    status = row.get("status")
+    return (
+        (isinstance(status, str) and status.strip().lower() in _FAILURES)
+        or row.get("success") in (False, "false")
+        or bool(row.get("errors"))
+        or ("phones" not in row and bool(row.get("error")))
+    )
+
+
+def _taken(phones: Any) -> tuple[str, ...]:
+    """Return the numbers of a bulk answer's rows, without those whose row reports a failure (ruling 26)."""
+    if isinstance(phones, dict) and phones and all(_PHONE_KEY.fullmatch(key) for key in phones):
+        return tuple(phone for phone, row in phones.items() if row not in (None, False) and not failed(row))
+    rows = [row for row in as_rows(phones) if not isinstance(row, dict) or not failed(row)]
+    numbers = [row.get("phone") if isinstance(row, dict) else row for row in rows]
+    return tuple(str(n) for n in numbers if isinstance(n, str | int) and not isinstance(n, bool))
+
+
+def _files(groups: Any) -> tuple[SentFile, ...]:
+    """Return the files of a media answer, grouped by kind or not, without those that failed."""
+    named = groups.items() if isinstance(groups, dict) else [(None, groups)]
+    return tuple(
+        attrs.evolve(structure(row, SentFile), kind=kind)
+        for kind, rows in named
+        for row in as_rows(rows)
+        if isinstance(row, dict) and not failed(row)
+    )
+
+
+@attrs.frozen
+class ErrorBody:
+    """An error's body ("Errors"; ruling 24).
+
+    Attributes:
+        code: the vendor's word or number for it.
+        message: the vendor's sentence.
+        doc_url: where the vendor explains it.
+        errors: Laravel's sentences by field.
+    """
+
+    code: str | None = None
+    message: str | None = None
+    doc_url: str | None = None
+    errors: Mapping[str, Sequence[str]] = attrs.field(factory=dict[str, Sequence[str]])
+
+
+def _error_body(fields: dict[str, Any]) -> ErrorBody:
+    error = fields.get("error")
+    inner = error if isinstance(error, dict) else {}
+
+    def word(name: str) -> str | None:
+        return _word(inner.get(name)) or _word(fields.get(name))
+
+    message = _word(inner.get("message")) or _word(error) or _word(fields.get("message"))
+    errors = fields.get("errors") or inner.get("errors")
+    by_field = {str(k): _lines(v) for k, v in errors.items()} if isinstance(errors, dict) else {}
+    return ErrorBody(word("code"), message, word("doc_url"), by_field)
+
+
+def _word(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(value)[:2000] or None
+
+
+def _lines(value: object) -> list[str]:
+    return [line for line in map(_word, value if isinstance(value, list) else [value]) if line]
+
+
+# ── values of neighbouring types ───────────────────────────────────────────────────────────────────────
 
 
 def _int(value: Any, _: Any = None) -> int | None:
@@ -241,7 +345,7 @@ def _text(value: Any, _: Any = None) -> str | None:
 
 
 def _required_text(value: Any, _: Any) -> str:
-    return _text(value) or ""
+    return "" if isinstance(value, float) else _text(value) or ""  # no id is a fraction
 
 
 def _bool(value: Any, _: Any) -> bool | None:

@@ -4,7 +4,7 @@ They are frozen, comparable and can be pickled, so that a list, a ledger or a lo
 mask phone numbers. What is None stays off the wire; 0 and "" do not.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import Attribute, evolve, field, frozen
@@ -19,15 +19,17 @@ from ._errors import InvalidMessage
 # ── parts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@frozen
+@frozen(kw_only=True)
 class Location:
     """A place on the map. Implements "Send WhatsApp Location Message".
+
+    All fields are keyword-only: longitude and latitude are easily swapped.
 
     Attributes:
         longitude: degrees, -180 to 180.
         latitude: degrees, -90 to 90.
-        name: what the place is called; empty text goes out too, and the server very probably refuses it.
-        address: where it is, in words; as for the name.
+        name: the place's name, not blank.
+        address: the place's address in words, not blank.
 
     Raises:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
@@ -35,8 +37,8 @@ class Location:
 
     longitude: float = field(validator=check.number(-180, 180))
     latitude: float = field(validator=check.number(-90, 90))
-    name: str = field(validator=check.text(0))
-    address: str = field(validator=check.text(0))
+    name: str = field(validator=check.text())
+    address: str = field(validator=check.text())
 
 
 @frozen
@@ -47,12 +49,12 @@ class ContactName:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    formatted_name: str = field(validator=check.text(1))
-    first_name: str = field(validator=check.text(1))
-    last_name: str = field(validator=check.text(1))
-    middle_name: str | None = field(default=None, validator=check.text(0, optional=True))
-    suffix: str | None = field(default=None, validator=check.text(0, optional=True))
-    prefix: str | None = field(default=None, validator=check.text(0, optional=True))
+    formatted_name: str = field(validator=check.text())
+    first_name: str = field(validator=check.text())
+    last_name: str = field(validator=check.text())
+    middle_name: str | None = field(default=None, validator=check.text(blank=True, optional=True))
+    suffix: str | None = field(default=None, validator=check.text(blank=True, optional=True))
+    prefix: str | None = field(default=None, validator=check.text(blank=True, optional=True))
 
 
 @frozen
@@ -63,9 +65,11 @@ class ContactPhone:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    phone: str = field(validator=check.text(1), repr=check.masked)
-    type: str | None = field(default=None, validator=check.text(0, optional=True))
-    wa_id: str | None = field(default=None, validator=check.text(0, optional=True), repr=check.masked)
+    phone: str = field(converter=check.to_private, validator=check.text())
+    type: str | None = field(default=None, validator=check.text(blank=True, optional=True))
+    wa_id: str | None = field(
+        default=None, converter=check.to_private_or_none, validator=check.text(blank=True, optional=True)
+    )
 
 
 @frozen
@@ -76,8 +80,8 @@ class ContactEmail:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    email: str = field(validator=check.text(1))
-    type: str | None = field(default=None, validator=check.text(0, optional=True))
+    email: str = field(validator=check.text())
+    type: str | None = field(default=None, validator=check.text(blank=True, optional=True))
 
 
 @frozen
@@ -88,13 +92,13 @@ class ContactAddress:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    street: str | None = field(default=None, validator=check.text(0, optional=True))
-    city: str | None = field(default=None, validator=check.text(0, optional=True))
-    state: str | None = field(default=None, validator=check.text(0, optional=True))
-    zip: str | None = field(default=None, validator=check.text(0, optional=True))
-    country: str | None = field(default=None, validator=check.text(0, optional=True))
-    country_code: str | None = field(default=None, validator=check.text(0, optional=True))
-    type: str | None = field(default=None, validator=check.text(0, optional=True))
+    street: str | None = field(default=None, validator=check.text(blank=True, optional=True))
+    city: str | None = field(default=None, validator=check.text(blank=True, optional=True))
+    state: str | None = field(default=None, validator=check.text(blank=True, optional=True))
+    zip: str | None = field(default=None, validator=check.text(blank=True, optional=True))
+    country: str | None = field(default=None, validator=check.text(blank=True, optional=True))
+    country_code: str | None = field(default=None, validator=check.text(blank=True, optional=True))
+    type: str | None = field(default=None, validator=check.text(blank=True, optional=True))
 
 
 @frozen
@@ -105,9 +109,9 @@ class ContactOrganization:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    company: str | None = field(default=None, validator=check.text(0, optional=True))
-    department: str | None = field(default=None, validator=check.text(0, optional=True))
-    title: str | None = field(default=None, validator=check.text(0, optional=True))
+    company: str | None = field(default=None, validator=check.text(blank=True, optional=True))
+    department: str | None = field(default=None, validator=check.text(blank=True, optional=True))
+    title: str | None = field(default=None, validator=check.text(blank=True, optional=True))
 
 
 @frozen
@@ -118,8 +122,8 @@ class ContactUrl:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    url: str = field(validator=check.text(1))
-    type: str | None = field(default=None, validator=check.text(0, optional=True))
+    url: str = field(validator=check.text())
+    type: str | None = field(default=None, validator=check.text(blank=True, optional=True))
 
 
 def _to_phones(value: Iterable[ContactPhone]) -> tuple[ContactPhone, ...]:
@@ -178,8 +182,8 @@ class Button:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    id: str = field(validator=check.text(1, 200))
-    title: str = field(validator=check.text(1, 20))
+    id: str = field(validator=check.text(200))
+    title: str = field(validator=check.text(20))
 
 
 @frozen
@@ -190,7 +194,7 @@ class TextHeader:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    text: str = field(validator=check.text(1, 60))
+    text: str = field(validator=check.text(60))
 
 
 @frozen
@@ -224,7 +228,7 @@ class DocumentHeader:
     """
 
     link: str = field(validator=check.link)
-    filename: str | None = field(default=None, validator=check.text(1, optional=True))
+    filename: str | None = field(default=None, validator=check.text(optional=True))
 
 
 Header = TextHeader | ImageHeader | VideoHeader | DocumentHeader
@@ -241,8 +245,8 @@ class TextMessage:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    to: str = field(converter=check.to_phone, repr=check.masked)
-    text: str = field(validator=check.text(1, 4096))
+    to: str = field(converter=check.to_phone)
+    text: str = field(validator=check.text(4096))
 
 
 @frozen
@@ -260,7 +264,7 @@ class TemplateMessage:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    to: str = field(converter=check.to_phone, repr=check.masked)
+    to: str = field(converter=check.to_phone)
     template: int | str = field(validator=check.id_or_name)
     language: int | str = field(validator=check.id_or_name, kw_only=True)
     parameters: Mapping[str, str] | None = field(
@@ -274,25 +278,34 @@ class TemplateBatch:
     """A template with the same parameters to many phones. Implements "Bulk Send WhatsApp Message Template".
 
     Attributes:
-        phones: at least one, E.164 with `+`; duplicates are sent once, the order is kept.
+        phones: at least one, E.164 with `+`; duplicates are sent once, the order is kept. None or () with
+            `destinations_file`.
         template: its id (int), or its name (str), which is looked up in the cached list.
         language: the id (int) or label (str) of one of its translations.
         parameters: variable → text, shared by all.
         attachment: the file for a media header.
+        destinations_file: a file of phones instead of `phones`: one column, no header, one number a line.
+            Each line is checked before a request is spent.
 
     Raises:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    phones: tuple[str, ...] = field(
-        converter=check.to_phones, validator=check.at_least_one, repr=check.counted
-    )
+    phones: tuple[str, ...] = field(converter=check.to_phones, repr=check.counted)
     template: int | str = field(validator=check.id_or_name)
     language: int | str = field(validator=check.id_or_name, kw_only=True)
     parameters: Mapping[str, str] | None = field(
         default=None, converter=check.to_parameters, kw_only=True, hash=False
     )
     attachment: Attachment | None = field(default=None, converter=check.to_attachment, kw_only=True)
+    destinations_file: Attachment | None = field(default=None, converter=check.to_destinations, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.destinations_file is None:
+            if not self.phones:
+                raise InvalidMessage("phones", "is empty; give at least one")
+        elif self.phones:
+            raise InvalidMessage("destinations_file", "takes the place of phones; give one of the two")
 
 
 @frozen
@@ -303,7 +316,7 @@ class LocationMessage:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    to: str = field(converter=check.to_phone, repr=check.masked)
+    to: str = field(converter=check.to_phone)
     location: Location = field(validator=check.instance_of(Location))
 
 
@@ -319,16 +332,8 @@ class ContactsMessage:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    to: str = field(converter=check.to_phone, repr=check.masked)
+    to: str = field(converter=check.to_phone)
     contacts: tuple[Contact, ...] = field(converter=_contacts, validator=check.at_least_one)
-
-
-def _five_files(_: object, attribute: "Attribute[Any]", value: Sequence[object]) -> None:
-    check.at_least_one(_, attribute, value)
-    if len(value) > 5:
-        raise InvalidMessage(
-            attribute.name, f"holds {len(value)} files, the limit is 5; send the others separately"
-        )
 
 
 @frozen
@@ -339,26 +344,14 @@ class MediaMessage:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    to: str = field(converter=check.to_phone, repr=check.masked)
-    attachments: tuple[Attachment, ...] = field(converter=check.to_attachments, validator=_five_files)
+    to: str = field(converter=check.to_phone)
+    attachments: tuple[Attachment, ...] = field(
+        converter=check.to_attachments, validator=check.count(5, "files", fix="send the others separately")
+    )
 
 
 def _buttons(value: Iterable[Button]) -> tuple[Button, ...]:
     return check.several(Button, value, "buttons")
-
-
-def _ten_buttons(_: object, attribute: "Attribute[Any]", buttons: Sequence[Button]) -> None:
-    check.at_least_one(_, attribute, buttons)
-    if len(buttons) > 10:
-        raise InvalidMessage("buttons", f"holds {len(buttons)} buttons, the limit is 10; leave some out")
-    for name in ("id", "title"):
-        seen: set[str] = set()
-        for index, button in enumerate(buttons):
-            value = getattr(button, name)
-            if value in seen:
-                problem = f"{value!r} stands on an earlier button too; each must be unique"
-                raise InvalidMessage(f"buttons[{index}].{name}", problem)
-            seen.add(value)
 
 
 def _header(_: object, attribute: "Attribute[Any]", value: object) -> None:
@@ -381,11 +374,13 @@ class InteractiveMessage:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    to: str = field(converter=check.to_phone, repr=check.masked)
-    body: str = field(validator=check.text(1, 1024))
-    buttons: tuple[Button, ...] = field(converter=_buttons, validator=_ten_buttons)
+    to: str = field(converter=check.to_phone)
+    body: str = field(validator=check.text(1024))
+    buttons: tuple[Button, ...] = field(
+        converter=_buttons, validator=[check.count(10, "buttons"), check.unique("id", "title")]
+    )
     header: Header | None = field(default=None, validator=_header, kw_only=True)
-    footer: str | None = field(default=None, validator=check.text(1, 60, optional=True), kw_only=True)
+    footer: str | None = field(default=None, validator=check.text(60, optional=True), kw_only=True)
 
 
 @frozen
@@ -398,8 +393,29 @@ class LocationRequestMessage:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
     """
 
-    to: str = field(converter=check.to_phone, repr=check.masked)
-    body: str = field(validator=check.text(1, 1024))
+    to: str = field(converter=check.to_phone)
+    body: str = field(validator=check.text(1024))
+
+
+_MESSAGE_IDS = check.texts(hint="; give a message's id as its webhook brought it")
+
+
+@frozen
+class ReadMessage:
+    """Marks a customer's messages as read. Implements "Read WhatsApp Message".
+
+    Attributes:
+        to: the customer's phone, E.164 with `+`.
+        message_ids: at least one id, as webhooks brought them.
+
+    Raises:
+        InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+    """
+
+    to: str = field(converter=check.to_phone)
+    message_ids: tuple[str, ...] = field(
+        converter=check.to_message_ids, validator=[check.at_least_one, _MESSAGE_IDS], repr=check.counted
+    )
 
 
 Message = (
@@ -415,12 +431,15 @@ Message = (
 """Whatever `client.send` takes."""
 
 
-def phones_of(message: Message) -> tuple[str, ...]:
-    """Return the phones that a message goes to."""
-    return message.phones if isinstance(message, TemplateBatch) else (message.to,)
+def phones_of(message: Message | ReadMessage) -> tuple[str, ...]:
+    """Return the phones that a message goes to; those of a file only if its bytes are loaded."""
+    if not isinstance(message, TemplateBatch):
+        return (message.to,)
+    file = message.destinations_file
+    return check.phones_of_file(file.content) if file and file.content is not None else message.phones
 
 
-def attachments_of(message: Message) -> tuple[Attachment, ...]:
+def attachments_of(message: Message | ReadMessage) -> tuple[Attachment, ...]:
     """Return the files that a message carries."""
     if isinstance(message, MediaMessage):
         return message.attachments

@@ -200,6 +200,18 @@ def _show(value: object) -> str:
     return repr(mask_phone(value))
 
 
+class Phone(str):
+    """A phone number whose repr is masked, for tracebacks and logs that print local variables.
+
+    `str(phone)`, formatting and JSON have the whole number.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(mask_phone(str(self)))
+
+
 def digits_of(phone: str) -> str:
     """Return a phone number's digits: the same for all ways to group them."""
     return "".join(c for c in phone if c in "0123456789")

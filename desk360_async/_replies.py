@@ -27,6 +27,11 @@ def raw_field() -> Any:
     return field(factory=dict[str, Any], repr=False, eq=False, kw_only=True)
 
 
+def ours(default: Any) -> Any:
+    """Declare a field that the client fills; no answer holds it."""
+    return field(default=default, metadata={"ours": True})
+
+
 def _counted(value: Sequence[object]) -> str:
     return f"<{len(value)}>"
 
@@ -43,7 +48,7 @@ class Sent:
     """
 
     message_id: str = field(repr=tail)
-    replayed: bool = False
+    replayed: bool = ours(default=False)
     raw: Mapping[str, Any] = raw_field()
 
 
@@ -59,9 +64,9 @@ class BulkSent:
     """
 
     phones: tuple[str, ...] = field(repr=_counted)
-    unlisted: tuple[str, ...] = field(default=(), repr=_counted)
-    opted_out: tuple[str, ...] = field(default=(), repr=_counted)
-    replayed: bool = False
+    unlisted: tuple[str, ...] = field(default=(), repr=_counted, metadata={"ours": True})
+    opted_out: tuple[str, ...] = field(default=(), repr=_counted, metadata={"ours": True})
+    replayed: bool = ours(default=False)
     raw: Mapping[str, Any] = raw_field()
 
 
@@ -77,6 +82,7 @@ class SentFile:
         name: the file's name.
         type: the vendor's type, such as "image".
         content_type: its media type.
+        aws: whether the vendor keeps it on AWS.
     """
 
     media_id: str | None = None
@@ -86,6 +92,7 @@ class SentFile:
     name: str | None = None
     type: str | None = None
     content_type: str | None = None
+    aws: bool | None = None
     raw: Mapping[str, Any] = raw_field()
 
 
@@ -100,8 +107,8 @@ class SentMedia:
     """
 
     files: tuple[SentFile, ...]
-    missing: int = 0
-    replayed: bool = False
+    missing: int = ours(default=0)
+    replayed: bool = ours(default=False)
     raw: Mapping[str, Any] = raw_field()
 
 

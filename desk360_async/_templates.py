@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from attrs import field, frozen
 
+from ._arguments import shown
 from ._attachments import Attachment
 from ._errors import InvalidMessage
 from ._replies import raw_field, tail
-from ._validators import shown
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Integration:
 
 @frozen
 class Choice:
-    """A value with its label, as "WhatsApp Message Templates" writes categories and header types.
+    """A value with its label, as "WhatsApp Message Templates" writes header types.
 
     Attributes:
         value: the vendor's number or word for it.
@@ -46,6 +46,30 @@ class Choice:
     value: int | str | None = None
     label: str | None = None
     raw: Mapping[str, Any] = raw_field()
+
+
+@frozen
+class Category:
+    """A template's category ("WhatsApp Message Templates").
+
+    Attributes:
+        value: the vendor's number for it.
+        label: its name.
+        sub_label: its second name (`subLabel`).
+        status: the vendor's number or word; open.
+        children: the categories below it.
+    """
+
+    value: int | str | None = None
+    label: str | None = None
+    sub_label: str | None = None
+    status: int | str | None = None
+    children: "tuple[Category, ...]" = ()
+    raw: Mapping[str, Any] = raw_field()
+
+
+# attrs keeps the class's own name as text, which readers of `__init__` can't find.
+Category.__init__.__annotations__["children"] = tuple[Category, ...]
 
 
 @frozen
@@ -165,9 +189,14 @@ class Translation:
     def render(self, parameters: Mapping[str, str] | None = None) -> str:
         """Return the text as the customer will read it: header, body and footer, a blank line between.
 
-        A variable that `parameters` doesn't fill stays as it is, `{{1}}`.
+        Args:
+            parameters: variable → text.
+
+        Raises:
+            InvalidMessage: if a variable is missing or unknown; the message lists the variables.
         """
         filled = dict(parameters or {})
+        self._check_parameters(set(filled))
         header = None if self.needs_attachment else _fill(self.header, "header", filled)
         lines = (header, _fill(self.body, "body", filled), self.footer)
         return "\n\n".join(line for line in lines if line)
@@ -202,7 +231,7 @@ class Template:
     name: str | None = None
     category_editable: bool | None = None
     sendable: bool | None = None
-    category: Choice | None = None
+    category: Category | None = None
     category_label: str | None = None
     supported_languages: tuple[SupportedLanguage, ...] = ()
     translations: tuple[Translation, ...] = ()

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeAlias
 
 import anyio
+from attrs import evolve
 
 from . import _threads
 from ._attachments import Attachment, check_size
 from ._errors import InvalidMessage, Outcome
 from ._forms import Form, head_of, tail_of
+from ._messages import TemplateBatch
 
 BLOCK = 512 * 1024  # bytes a read; half of it costs twice the thread's round trips, and twice the CPU
 
@@ -41,6 +43,33 @@ async def measure(form: Form) -> Measures:
     """
     paths = [file for file in form.files if file.path is not None]
     return await _threads.run(_measure, paths) if paths else {}
+
+
+async def with_destinations(message: TemplateBatch) -> TemplateBatch:
+    """Return a batch whose destinations file is loaded and checked, line by line.
+
+    Raises:
+        InvalidMessage: if the file can't be read, or a line is no phone number; it names the line.
+    """
+    file = message.destinations_file
+    if file is None or file.content is not None:
+        return message
+    if file.open is None:
+        content = await _threads.run(_read, file)
+    else:
+        stream = await _Stream.of(file)
+        try:
+            content = b"".join([stream.first or b"", *[block async for block in stream.blocks]])
+        finally:
+            await _close_stream(stream.blocks)
+    return evolve(message, destinations_file=Attachment.from_bytes(file.name, content))
+
+
+def _read(file: Attachment) -> bytes:
+    assert file.path is not None
+    with _open(file, file.path) as opened:
+        _measure_open(file, opened)
+        return opened.readall()
 
 
 def _measure(files: list[Attachment]) -> Measures:

@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 
 from attrs import Attribute, has
 
+from ._arguments import shown
 from ._attachments import Attachment, as_attachment
-from ._errors import InvalidMessage, mask_phone
-from ._phones import parse_phone, parse_phones
+from ._errors import InvalidMessage
+from ._phones import Phone, parse_phone, parse_phones
 
 T = TypeVar("T")
 Check = Callable[[Any, "Attribute[Any]", Any], None]
+File = Attachment | str | os.PathLike[str]
 
 MOST_ID = 2**63 - 1  # what a database's widest integer holds; PHP makes a fraction of anything above
 
@@ -34,37 +36,74 @@ def check_unicode(text: str, where: str) -> str:
     return text
 
 
-def text(least: int, most: int | None = None, *, optional: bool = False) -> Check:
-    """Check for text of so many Unicode code points, as Laravel counts."""
+def check_text(value: object, where: str, *, most: int | None = None, blank: bool = False) -> str:
+    """Return a text within its limit, counted in Unicode code points as Laravel counts; a field or an item.
+
+    Raises:
+        InvalidMessage: if it is no text, blank, too long, or holds a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise InvalidMessage(where, f"must be text, not {type(value).__name__}")
+    # Laravel trims before it looks whether a required field is there; a limit counts all characters.
+    if not blank and not value.strip():
+        raise InvalidMessage(where, f"is {_void(value)}; write at least 1 character")
+    if most is not None and len(value) > most:
+        raise InvalidMessage(where, f"has {len(value):,} characters, the limit is {most:,}; shorten it")
+    return check_unicode(value, where)
+
+
+def text(most: int | None = None, *, blank: bool = False, optional: bool = False) -> Check:
+    """Make a check of a text field: `most` code points, blank only if allowed."""
 
     def check(_: object, attribute: "Attribute[Any]", value: object) -> None:
-        if value is None and optional:
-            return
-        if not isinstance(value, str):
-            raise InvalidMessage(attribute.name, f"must be text, not {type(value).__name__}")
-        # Laravel trims before it looks whether a required field is there; a limit counts what was sent.
-        if least and not value.strip():
-            raise InvalidMessage(attribute.name, f"is {_void(value)}; write at least {least} character")
-        if most is not None and len(value) > most:
-            raise InvalidMessage(
-                attribute.name, f"has {len(value):,} characters, the limit is {most:,}; shorten it"
-            )
-        check_unicode(value, attribute.name)
+        if value is not None or not optional:
+            check_text(value, attribute.name, most=most, blank=blank)
+
+    return check
+
+
+def texts(most: int | None = None, *, hint: str = "") -> Check:
+    """Make a check of a field that holds several texts: each item is checked as a text field is."""
+
+    def check(_: object, attribute: "Attribute[Any]", values: Sequence[object]) -> None:
+        for index, value in enumerate(values):
+            try:
+                check_text(value, f"{attribute.name}[{index}]", most=most)
+            except InvalidMessage as error:
+                raise InvalidMessage(error.field, f"{error.problem}{hint}") from None
+
+    return check
+
+
+def count(most: int, noun: str, *, fix: str = "leave some out") -> Check:
+    """Make a check of a field that holds 1 to `most` items; `noun` is their name in the error."""
+
+    def check(_: object, attribute: "Attribute[Any]", value: Sequence[object]) -> None:
+        at_least_one(_, attribute, value)
+        if len(value) > most:
+            raise InvalidMessage(attribute.name, f"holds {len(value)} {noun}, the limit is {most}; {fix}")
+
+    return check
+
+
+def unique(*names: str) -> Check:
+    """Make a check of a field whose items must differ in each of these attributes."""
+
+    def check(_: object, attribute: "Attribute[Any]", items: Sequence[object]) -> None:
+        for name in names:
+            seen: set[object] = set()
+            for index, item in enumerate(items):
+                value = getattr(item, name)
+                if value in seen:
+                    problem = f"{value!r} stands on an earlier item too; each must be unique"
+                    raise InvalidMessage(f"{attribute.name}[{index}].{name}", problem)
+                seen.add(value)
 
     return check
 
 
 def _void(value: str) -> str:
     return "blank" if value else "empty"
-
-
-def shown(value: object) -> str:
-    """Return a number as an error shows it: cut, since Python refuses to write thousands of digits."""
-    try:
-        text = str(value)
-    except ValueError:
-        return "a number of thousands of digits"
-    return text if len(text) <= 40 else f"{text[:20]}… ({len(text)} characters)"
 
 
 def number(least: float, most: float) -> Check:
@@ -79,7 +118,7 @@ def number(least: float, most: float) -> Check:
 
 
 def link(_: object, attribute: "Attribute[Any]", value: object) -> None:
-    text(1)(_, attribute, value)
+    check_text(value, attribute.name)
     if not re.match(r"https?://[^/?#\s]", str(value)):
         raise InvalidMessage(
             attribute.name, "must be a link that starts with https:// or http:// and a host's name"
@@ -89,7 +128,7 @@ def link(_: object, attribute: "Attribute[Any]", value: object) -> None:
         raise InvalidMessage(attribute.name, problem)
 
 
-def iso_date(value: object) -> str | None:
+def iso_date(value: datetime.date | str | None) -> str | None:
     """Return an ISO date: the vendor's "Y-m-d"."""
     if value is None:
         return None
@@ -114,7 +153,7 @@ def several(kind: type[T], value: object, where: str) -> tuple[T, ...]:
     return items
 
 
-def listed(value: Any, where: str) -> tuple[Any, ...]:
+def listed(value: object, where: str) -> tuple[Any, ...]:
     """Return any iterable but text, bytes and mappings as a tuple.
 
     Raises:
@@ -134,12 +173,21 @@ def _lone(value: object, where: str) -> str:
     return f"takes a list, not one {kind}; wrap it in a list: [{one}]"
 
 
-def to_phone(value: Any) -> str:
-    return parse_phone(value, "to")
+def to_phone(value: str) -> Phone:
+    return Phone(parse_phone(value, "to"))
 
 
-def to_phones(value: Any) -> tuple[str, ...]:
-    return parse_phones(listed(value, "phones"), "phones")
+def to_phones(value: Iterable[str] | None) -> tuple[str, ...]:
+    return tuple(map(Phone, parse_phones(listed(value, "phones"), "phones"))) if value is not None else ()
+
+
+def to_private(value: str) -> str:
+    """Return a text whose repr is masked; a validator refuses any other value."""
+    return Phone(value) if isinstance(value, str) else value
+
+
+def to_private_or_none(value: str | None) -> str | None:
+    return None if value is None else to_private(value)
 
 
 def at_least_one(_: object, attribute: "Attribute[Any]", value: Sequence[object]) -> None:
@@ -160,7 +208,11 @@ def id_or_name(_: object, attribute: "Attribute[Any]", value: object) -> None:
         check_unicode(value, attribute.name)
 
 
-def to_parameters(value: object) -> dict[str, str] | None:
+def to_message_ids(value: Iterable[str]) -> tuple[str, ...]:
+    return listed(value, "message_ids")
+
+
+def to_parameters(value: Mapping[str, str | int] | None) -> dict[str, str] | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
@@ -213,17 +265,45 @@ def refused_by_whatsapp(text: str) -> str | None:
     return None
 
 
-def to_attachment(value: object) -> Attachment | None:
+def to_attachment(value: File | None) -> Attachment | None:
     return None if value is None else as_attachment(value)
 
 
-def to_attachments(value: Any) -> tuple[Attachment, ...]:
+def to_attachments(value: Iterable[File]) -> tuple[Attachment, ...]:
     items = listed(value, "attachments")
     return tuple(as_attachment(item, f"attachments[{index}]") for index, item in enumerate(items))
 
 
-def masked(value: Any) -> str:
-    return repr(mask_phone(str(value))) if value is not None else "None"
+def to_destinations(value: File | None) -> Attachment | None:
+    """Return the file of destinations; one whose bytes are here is checked, line by line (ruling 20)."""
+    if value is None:
+        return None
+    file = as_attachment(value, "destinations_file")
+    if file.content is not None:
+        phones_of_file(file.content)
+    return file
+
+
+def phones_of_file(content: bytes) -> tuple[str, ...]:
+    """Return the numbers of a destinations file: one column, no header, one number a line (ruling 20).
+
+    Raises:
+        InvalidMessage: for a line that is no phone number, or a file without one; it names the line.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        bad = content[: error.start].count(b"\n") + 1
+        raise InvalidMessage("destinations_file", f"isn't UTF-8 in line {bad}; save it as UTF-8") from None
+    phones: list[str] = []
+    for line, cell in enumerate(text.splitlines(), 1):
+        if phone := cell.strip().strip('"'):
+            phones.append(parse_phone(phone, f"destinations_file, line {line}"))
+    if not phones:
+        raise InvalidMessage(
+            "destinations_file", "holds no number; write one number a line, without a header"
+        )
+    return tuple(map(Phone, parse_phones(phones, "destinations_file")))
 
 
 def counted(value: Sequence[object]) -> str:

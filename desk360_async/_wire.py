@@ -8,14 +8,16 @@ nothing knows of httpx.
 # Since decoded JSON is Any throughout; mypy --strict checks the rest.
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from urllib.parse import parse_qs, quote, urlsplit
 
 from attrs import evolve
 
 from . import _codec
+from ._attachments import Attachment
 from ._calls import Answered, Call
+from ._endpoints import ENDPOINT_NAMED, ENDPOINT_OF
 from ._errors import (
     APIError,
     AuthenticationFailed,
@@ -31,119 +33,87 @@ from ._errors import (
     ValidationFailed,
 )
 from ._headers import retry_after
-from ._json import UnreadableJSON, as_object, as_rows, salvage
+from ._json import UnreadableJSON, as_object, as_rows, decode, salvage
 from ._json import text_of as text_in
-from ._messages import (
-    ContactsMessage,
-    InteractiveMessage,
-    LocationMessage,
-    LocationRequestMessage,
-    MediaMessage,
-    Message,
-    TemplateBatch,
-    TemplateMessage,
-    TextMessage,
-    attachments_of,
-    phones_of,
-)
+from ._messages import MediaMessage, Message, ReadMessage, TemplateBatch, attachments_of, phones_of
 from ._outcomes import status_of_code, verdict
-from ._phones import digits_of, parse_phone, person_of
+from ._phones import digits_of, person_of
 from ._redaction import mask_phones, phones_in
-from ._replies import Answer, BulkSent, Page, Sent, SentFile, SentMedia
-from ._validators import check_unicode, listed
+from ._replies import Answer, BulkSent, Page, Sent, SentMedia
+from ._validators import check_unicode
 
 if TYPE_CHECKING:
     from ._forms import Form
 
 
+Encoding = Literal["json", "form"]
+
 # ── calls ──────────────────────────────────────────────────────────────────────────────────────────────
 
-_PATHS: dict[type, str] = {
-    TemplateMessage: "templates/send",
-    TemplateBatch: "templates/send/bulk",
-    TextMessage: "messages",
-    LocationMessage: "messages/locations",  # six samples say so, the heading says `messages` (ruling 2)
-    ContactsMessage: "messages/contacts",
-    MediaMessage: "messages/medias",
-    InteractiveMessage: "messages/interactive",
-    LocationRequestMessage: "messages/interactive/location-request",
-}
 
-
-def call_for(message: Message, integration_id: int) -> Call:
+def call_for(message: Message | ReadMessage, integration_id: int, *, encoding: Encoding = "json") -> Call:
     """Return the call that sends a message; names of templates are ids by now.
+
+    Args:
+        message: the message; the bytes of a destinations file are loaded by now.
+        integration_id: the integration's id.
+        encoding: of a request without a file: JSON, or a form as the vendor's samples have it.
 
     Raises:
         InvalidMessage: if it is no message, or makes a form that PHP would cut.
     """
-    place = _PATHS.get(type(message))
-    if place is None:
-        raise InvalidMessage(
-            "message", f"must be a message such as TextMessage, not {type(message).__name__}"
-        )
+    endpoint = ENDPOINT_OF.get(type(message))
+    if endpoint is None:
+        kind = type(message).__name__
+        raise InvalidMessage("message", f"must be a message such as TextMessage, not {kind}")
     fields = _codec.unstructure(message)
-    files = attachments_of(message)
     phones = phones_of(message)
-    bulk = isinstance(message, TemplateBatch)
+    files = _files_of(message, phones)
+    # JSON whenever there is no file: PHP keeps 1,000 fields of a form (ruling 4).
+    as_form = bool(files) or encoding == "form"
     return Call(
-        method="POST",
-        path=f"/integrations/{integration_id}/conversations/{place}",
-        read=read_bulk if bulk else read_media if isinstance(message, MediaMessage) else read_sent,
-        # JSON whenever there is no file: PHP keeps 1,000 fields of a form (ruling 4).
-        content=None if files else _codec.encode(fields),
-        form=_form_of(message, fields) if files else None,
-        files=len(files),
+        method=endpoint.method,
+        path=endpoint.path.format(integration_id=integration_id),
+        read=_READERS[endpoint.reply],
+        content=None if as_form else _codec.encode(fields),
+        form=_form_of(fields, files) if as_form else None,
+        files=len(attachments_of(message)),
+        idempotent=endpoint.idempotent,
         phones=frozenset(digits_of(phone) for phone in phones),
-        asked=phones,
+        asked=message.message_ids if isinstance(message, ReadMessage) else phones,
     )
 
 
-def _form_of(message: Message, fields: Mapping[str, Any]) -> "Form":
-    from ._forms import form_for  # with all that knows about files, loaded by those who send them
-
+def _files_of(message: Message | ReadMessage, phones: Sequence[str]) -> list[tuple[str, Attachment]]:
+    """Return the files of a message with the names of their fields (ruling 8)."""
     name = "attachments[]" if isinstance(message, MediaMessage) else "attachment"
-    return form_for(fields, [(name, file) for file in attachments_of(message)])
+    files = [(name, file) for file in attachments_of(message)]
+    if isinstance(message, TemplateBatch) and message.destinations_file is not None:
+        from ._forms import destinations_file
+
+        files.append(("destinations_file", destinations_file(phones)))
+    return files
 
 
-def mark_read_call(to: str, message_ids: Sequence[str], integration_id: int) -> Call:
-    """Return the call for "Read WhatsApp Message".
+def _form_of(fields: Mapping[str, Any], files: Sequence[tuple[str, Attachment]]) -> "Form":
+    from ._forms import form_for  # files' own module, loaded by programs that send files
 
-    Raises:
-        InvalidMessage: for a wrong phone, a lone id, or none.
-    """
-    ids = listed(message_ids, "message_ids")
-    for index, value in enumerate(ids):
-        if not isinstance(value, str) or not value:
-            raise InvalidMessage(
-                f"message_ids[{index}]", "must be the text of a message's id, as its webhook brought it"
-            )
-        check_unicode(value, f"message_ids[{index}]")
-    if not ids:
-        raise InvalidMessage("message_ids", "is empty; give at least one")
-    phone = parse_phone(to)
-    return Call(
-        method="POST",
-        path=f"/integrations/{integration_id}/conversations/messages/reads",
-        read=read_marked,
-        content=_codec.encode({"to": phone, "message_ids": ids}),
-        idempotent=True,
-        phones=frozenset({digits_of(phone)}),
-        asked=ids,
-    )
+    return form_for(fields, files)
 
 
 def integrations_call(page: int) -> Call:
     """Return the call for one page of "Integrations"."""
     from ._templates import Integration  # a web app that only sends never needs it
 
-    return _list_call("/integrations", page, Integration)
+    return _list_call(ENDPOINT_NAMED["list_integrations"].path, page, Integration)
 
 
 def templates_call(page: int, integration_id: int) -> Call:
     """Return the call for one page of "WhatsApp Message Templates"."""
     from ._templates import Template  # a web app that only sends never needs it
 
-    return _list_call(f"/integrations/{integration_id}/conversations/templates", page, Template)
+    path = ENDPOINT_NAMED["list_templates"].path.format(integration_id=integration_id)
+    return _list_call(path, page, Template)
 
 
 def _list_call(path: str, page: int, kind: type[Any]) -> Call:
@@ -163,7 +133,8 @@ def media_path(media_id: str, integration_id: int) -> str:
     if not isinstance(media_id, str) or not media_id.strip("."):
         raise InvalidMessage("media_id", "must be the id of a media, as a webhook or a send brought it")
     check_unicode(media_id, "media_id")
-    return f"/integrations/{integration_id}/conversations/messages/medias/{quote(media_id, safe='')}"
+    path = ENDPOINT_NAMED["get_media"].path
+    return path.format(integration_id=integration_id, media_id=quote(media_id, safe=""))
 
 
 def free_call(
@@ -243,11 +214,10 @@ def read_sent(call: Call, answered: Answered) -> Sent:
     """Read the answer to a send: "message_id"."""
     data = _payload(call, answered)
     fields = as_object(data)
-    message_id = fields.get("message_id")
-    if isinstance(message_id, int) and not isinstance(message_id, bool):
-        message_id = str(message_id)
-    if isinstance(message_id, str) and message_id:
-        return Sent(message_id, raw=fields)
+    if fields.get("message_id") is not None:
+        sent = _codec.structure(fields, Sent)
+        if sent.message_id:
+            return sent
     raise _refuse(call, answered, data, "required field missing @ $.message_id")
 
 
@@ -261,62 +231,26 @@ def read_bulk(call: Call, answered: Answered) -> BulkSent:
     listed_ = fields.get("phones")
     if not isinstance(listed_, list | dict) or (says_error(fields) and not listed_):
         raise _refuse(call, answered, data, "required field missing @ $.phones")
-    if _failed(fields):
+    if _codec.failed(fields):
         raise _refuse(call, answered, data, "the answer reports a failure @ $")
-    phones = tuple(str(phone) for phone in _taken(listed_) if isinstance(phone, str | int))
-    taken = {person_of(phone) for phone in phones}  # the server may write a number in another way: ruling 19a
-    return BulkSent(phones, tuple(p for p in call.asked if person_of(p) not in taken), raw=fields)
-
-
-def _taken(listed_: list[Any] | dict[str, Any]) -> list[Any]:
-    """Return the numbers of a bulk answer's rows, without those whose row reports a failure (ruling 26)."""
-    if isinstance(listed_, dict) and listed_ and all(_PHONE_KEY.fullmatch(key) for key in listed_):
-        return [phone for phone, row in listed_.items() if row not in (None, False) and not _failed(row)]
-    rows = [row for row in as_rows(listed_) if isinstance(row, str | int) or not _failed(row)]
-    return [row.get("phone") if isinstance(row, dict) else row for row in rows if row is not True]
-
-
-_PHONE_KEY = re.compile(r"\+?[0-9][0-9 ()-]{5,20}")
-_FAILURES = frozenset({"error", "fail", "failed", "failure", "invalid", "rejected"})
-
-
-def _failed(row: Any) -> bool:
-    """Whether a row reports a failure: in its status, its `success`, or an error of its own (ruling 26)."""
-    if isinstance(row, str):
-        return row.strip().lower() in _FAILURES
-    if not isinstance(row, dict):
-        return False
-    status = row.get("status")
-    return (
-        (isinstance(status, str) and status.strip().lower() in _FAILURES)
-        or row.get("success") in (False, "false")
-        or bool(row.get("errors"))
-        or ("phones" not in row and bool(row.get("error")))
-    )
+    sent = _codec.structure(fields, BulkSent)
+    taken = {
+        person_of(phone) for phone in sent.phones
+    }  # the server may write a number differently (ruling 19a)
+    return evolve(sent, unlisted=tuple(phone for phone in call.asked if person_of(phone) not in taken))
 
 
 def read_media(call: Call, answered: Answered) -> SentMedia:
     """Read the answer to a media message: "medias", files grouped by kind; `missing` counts the others."""
     data = _payload(call, answered)
     fields = as_object(data)
-    groups = fields.get("medias")
-    if not isinstance(groups, dict | list) or not groups:
+    if not isinstance(fields.get("medias"), dict | list):
         raise _refuse(call, answered, data, "required field missing @ $.medias")
-    named = groups.items() if isinstance(groups, dict) else [(None, groups)]
-    files = [
-        _file(kind, row)
-        for kind, rows in named
-        for row in as_rows(rows)
-        if isinstance(row, dict) and not _failed(row)
-    ]
-    usable = sum(bool(file.media_id or file.message_id) for file in files)
+    sent = _codec.structure(fields, SentMedia)
+    usable = sum(bool(file.media_id or file.message_id) for file in sent.files)
     if not usable:
         raise _refuse(call, answered, data, "required field missing @ $.medias.*.message_id")
-    return SentMedia(tuple(files), max(0, call.files - usable), raw=fields)
-
-
-def _file(kind: str | None, row: dict[str, Any]) -> SentFile:
-    return evolve(_codec.structure(row, SentFile), kind=kind)
+    return evolve(sent, missing=max(0, call.files - usable))
 
 
 def read_marked(call: Call, answered: Answered) -> tuple[str, ...]:
@@ -356,6 +290,14 @@ def read_answer(call: Call, answered: Answered) -> Answer:
     if data is _UNREADABLE or (isinstance(data, dict) and says_error(data)):
         raise _refuse(call, answered, data, "no JSON @ $")
     return Answer(answered.status, answered.headers, data)
+
+
+_READERS: dict[str, Callable[[Call, Answered], Any]] = {
+    "Sent": read_sent,
+    "BulkSent": read_bulk,
+    "SentMedia": read_media,
+    "tuple[str, ...]": read_marked,
+}
 
 
 class _Unreadable:
@@ -437,8 +379,8 @@ def _meaning(answered: Answered) -> int:
     """Return the status that decides about an error: its own, or its code's in a 2xx (ruling 25)."""
     if not 200 <= answered.status < 300:
         return answered.status
-    code, message, _, _ = explain(answered)
-    return status_of_code(code or message)
+    said = explain(answered)
+    return status_of_code(said.code or said.message)
 
 
 def error_from(call: Call, answered: Answered) -> APIError:
@@ -452,25 +394,43 @@ def error_from(call: Call, answered: Answered) -> APIError:
     if kind is None:
         kind = ServerError if outcome is Outcome.UNKNOWN else RequestRefused
     text = text_of(answered)
-    code, message, doc_url, errors = explain(answered)
+    said = explain(answered)
 
     def clean(words: str | None) -> str | None:
         return mask_phones(words, call.phones) if words else None
 
     return kind(
         answered.sent_as or answered.status,
-        code=clean(code),
-        message=clean(message),
-        doc_url=clean(doc_url),
+        code=clean(said.code),
+        message=clean(said.message),
+        doc_url=clean(said.doc_url),
         body=mask_phones(text, call.phones),
         headers={name: mask_phones(value, call.phones) for name, value in answered.headers.items()},
         errors={
             mask_phones(f, call.phones): [mask_phones(line, call.phones) for line in lines]
-            for f, lines in errors.items()
+            for f, lines in said.errors.items()
         },
         retry_after=retry_after(answered.headers),
         outcome=outcome if call.has_outcome else None,
-        hint=_HINTS.get(status, ""),
+        hint=_encoding_hint(call, said) or _HINTS.get(status, ""),
+    )
+
+
+def _encoding_hint(call: Call, said: _codec.ErrorBody) -> str:
+    """Return a hint if the server misses every field that the call has: it can't read the encoding."""
+    if call.content is not None:
+        sent = as_object(decode(call.content))
+        other = "form"
+    elif call.form is not None:
+        sent = {part.name.partition("[")[0]: part for part in call.form.parts}
+        other = "json"
+    else:
+        return ""
+    missed = {name for name, lines in said.errors.items() if any("required" in line for line in lines)}
+    if not sent or not missed.issuperset(sent):
+        return ""
+    return (
+        f"the server misses every field, so it can't read this encoding: try AsyncDesk360(encoding={other!r})"
     )
 
 
@@ -479,50 +439,31 @@ def text_of(answered: Answered) -> str:
     return text_in(body, answered.headers.get("content-type", ""))[:BODY_KEPT]
 
 
-def explain(answered: Answered) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
-    """Return what an error's body says: code, message, doc_url and Laravel's errors by field.
+def explain(answered: Answered) -> _codec.ErrorBody:
+    """Return the error that a body holds.
 
-    The body may be the documented object, a string under `error`, Laravel's own, HTML, or anything; its
-    charset is honoured, and a PHP warning in front of it passed over, as for a success.
+    The body may be the documented object, a string under `error`, Laravel's own, HTML, or anything. Its
+    charset is honoured, and a PHP warning before it is skipped, as for a success.
     """
     try:
         data = salvage(answered.body[:BODY_READ], answered.headers.get("content-type", ""))
     except UnreadableJSON:
         return _glean(text_of(answered))
-    fields = as_object(data)
-    error = fields.get("error")
-    inner = error if isinstance(error, dict) else {}
-    message = (
-        _word(inner.get("message"))
-        or (error if isinstance(error, str) else None)
-        or _word(fields.get("message"))
-    )
-    errors = fields.get("errors") or inner.get("errors")
-    by_field = {str(k): _lines(v) for k, v in errors.items()} if isinstance(errors, dict) else {}
-    code = _word(inner.get("code")) or _word(fields.get("code"))
-    doc_url = _word(inner.get("doc_url")) or _word(fields.get("doc_url"))
-    return code, message or None, doc_url, by_field
+    return _codec.structure(data, _codec.ErrorBody)
 
 
-def _glean(text: str) -> tuple[str | None, str | None, str | None, dict[str, list[str]]]:
+def _glean(text: str) -> _codec.ErrorBody:
     # The document's own sample of an error lacks a brace and a comma; live ones may too.
     if '"code"' not in text and '"message"' not in text:
-        return None, None, None, {}
-    found = (
+        return _codec.ErrorBody()
+    code, message, doc_url = (
         re.search(rf'"{name}"\s*:\s*"([^"\\]{{1,500}})"', text) for name in ("code", "message", "doc_url")
     )
-    code, message, doc_url = (match[1] if match else None for match in found)
-    return code, message, doc_url, {}
-
-
-def _word(value: object) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    return str(value)[:2000] or None
-
-
-def _lines(value: object) -> list[str]:
-    return [line for line in map(_word, value if isinstance(value, list) else [value]) if line]
+    return _codec.ErrorBody(
+        code=code[1] if code else None,
+        message=message[1] if message else None,
+        doc_url=doc_url[1] if doc_url else None,
+    )
 
 
 # ── pagination ─────────────────────────────────────────────────────────────────────────────────────────

@@ -95,7 +95,12 @@ def location(
         address: Where it is, in words.
         common: Shared.
     """
-    return send_one(common, lambda: LocationMessage(to, Location(longitude, latitude, name, address)))
+    return send_one(
+        common,
+        lambda: LocationMessage(
+            to, Location(longitude=longitude, latitude=latitude, name=name, address=address)
+        ),
+    )
 
 
 def media(to: str, /, *files: Path, common: Common = DEFAULTS) -> int:

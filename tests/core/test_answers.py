@@ -14,6 +14,7 @@ from desk360_async import (
     APIError,
     AuthenticationFailed,
     BulkSent,
+    Category,
     Choice,
     Desk360Error,
     Integration,
@@ -22,6 +23,7 @@ from desk360_async import (
     Outcome,
     PermissionDenied,
     RateLimited,
+    ReadMessage,
     RequestRefused,
     Sent,
     ServerError,
@@ -44,7 +46,7 @@ CALLS: dict[str, Call] = {
     "text": _wire.call_for(TextMessage(TO, "hi"), 11),
     "media": _wire.call_for(MediaMessage(TO, [Attachment.from_bytes("a.png", b"")]), 11),
     "bulk": _wire.call_for(TemplateBatch(PHONES, 1, language=1), 11),
-    "mark": _wire.mark_read_call(TO, [ID], 11),
+    "mark": _wire.call_for(ReadMessage(TO, [ID]), 11),
     "integrations": _wire.integrations_call(1),
     "templates": _wire.templates_call(1, 11),
     "post": _wire.free_call("POST", "/x", None, None, idempotent=False),
@@ -116,7 +118,9 @@ def test_the_documented_template_is_read_to_the_last_field() -> None:
     """Times are aware, the other fields typed."""
     (template,) = read("templates", answer_sample("list_templates"))
     assert (template.id, template.name, template.sendable) == (75, "template_02", True)
-    assert template.category == Choice(2, "template-messages.new.custom")
+    assert template.category == Category(
+        2, "template-messages.new.custom", "template-messages.new.custom-subtitle", 1
+    )
     assert template.supported_languages[1] == SupportedLanguage("Türkçe", 2, True)
     assert template.created_at == datetime(2024, 5, 30, 12, 14, 28, tzinfo=UTC)
     turkish = template.translation("türkçe")
@@ -182,7 +186,7 @@ def test_neighbouring_types_are_read_as_what_they_mean() -> None:
         True,
         None,
     )
-    assert template.category == Choice()
+    assert template.category == Category()
     assert template.supported_languages == (SupportedLanguage("English", 1, True),)
     assert template.created_at == datetime(2024, 5, 30, 12, 14, 28, tzinfo=UTC)
     assert template.updated_at is None

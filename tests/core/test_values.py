@@ -91,10 +91,10 @@ def test_a_mask_shows_four_characters_at_most() -> None:
 
 VALUES: list[tuple[Any, str]] = [
     (TextMessage(TO, "hi"), "TextMessage(to='…2233', text='hi')"),
-    (TemplateBatch([TO, "+905551112234"], 1, language=2), "TemplateBatch(phones=<2>, template=1, language=2, parameters=None, attachment=None)"),
+    (TemplateBatch([TO, "+905551112234"], 1, language=2), "TemplateBatch(phones=<2>, template=1, language=2, parameters=None, attachment=None, destinations_file=None)"),
     (ContactPhone("+1 650", None, "1650123"), "ContactPhone(phone='… 650', type=None, wa_id='…0123')"),
-    (Sent(ID), "Sent(message_id='…BwME')"),
-    (BulkSent((TO,)), "BulkSent(phones=<1>, unlisted=<0>)"),
+    (Sent(ID), "Sent(message_id='…BwME', replayed=False)"),
+    (BulkSent((TO,)), "BulkSent(phones=<1>, unlisted=<0>, opted_out=<0>, replayed=False)"),
     (Integration(1, phone_number=TO, logo=TO), "Integration(id=1, display_name=None, phone_number='…2233', name=None, status=None)"),
     (Media(b"12"), "Media(content=<2 bytes>, content_type=None, filename=None)"),
     (Page((1,), 1, False), "Page(items=(1,), number=1, has_next=False)"),

@@ -134,7 +134,12 @@ CONTACT = Contact(
     org=ContactOrganization("WhatsApp", "Design", "Manager"),
     birthday="2012-08-18",
 )
-LOCATION = Location(-122.425332, 37.758056, "Facebook HQ", "1 Hacker Way, Menlo Park, CA 94025")
+LOCATION = Location(
+    longitude=-122.425332,
+    latitude=37.758056,
+    name="Facebook HQ",
+    address="1 Hacker Way, Menlo Park, CA 94025",
+)
 IMAGE_LINK = (
     "https://fastly.picsum.photos/id/879/200/300.jpg?hmac=07llkorYxtpw0EwxaeqFKPC5woveWVLykQVnIOyiwd8"
 )

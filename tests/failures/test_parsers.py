@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from desk360_async import Desk360Error, Outcome, TemplateBatch, TextMessage, _codec, _json
+from desk360_async import Desk360Error, Outcome, ReadMessage, TemplateBatch, TextMessage, _codec, _json
 from desk360_async._calls import Answered
 from desk360_async._headers import parse_limit, parse_remaining, refusal_wait, retry_after
 from desk360_async._inflate import PIECE, Inflater, Undecodable
@@ -20,7 +20,6 @@ from desk360_async._wire import (
     explain,
     free_call,
     integrations_call,
-    mark_read_call,
     next_page,
     read,
     templates_call,
@@ -48,7 +47,7 @@ values = st.text(max_size=60) | st.sampled_from(
 CALLS = [
     call_for(TextMessage(PHONE, "x"), 1),
     call_for(TemplateBatch([PHONE], 1, language=2), 1),
-    mark_read_call(PHONE, ["a"], 1),
+    call_for(ReadMessage(PHONE, ["a"]), 1),
     integrations_call(1),
     templates_call(1, 1),
     free_call("POST", "/x", b"{}", None, idempotent=False),

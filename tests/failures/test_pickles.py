@@ -38,7 +38,7 @@ ERRORS = [
     d.InvalidWebhook("x", problems=["p"]),
 ]  # fmt: skip
 
-PLACE = d.Location(28.97, 41.01, name="Ofis", address="İstanbul")
+PLACE = d.Location(longitude=28.97, latitude=41.01, name="Ofis", address="İstanbul")
 CARD = d.Contact(
     d.ContactName("Ada L.", "Ada", "L."),
     phones=[d.ContactPhone(PHONE)],
@@ -65,6 +65,7 @@ MESSAGES = [
         )
     ),
     d.LocationRequestMessage(PHONE, "x"),
+    d.ReadMessage(PHONE, ["a"]),
 ]
 
 REPLIES = [
@@ -78,7 +79,13 @@ REPLIES = [
 ]
 STATUS = d.TokenBucket(limit=60, period=60.0).snapshot()
 SETTINGS = [d.Timeouts(total=3.0), d.RetryPolicy(attempts=2), d.Outcome.UNKNOWN, STATUS]
-ROWS = [d.Choice(), d.SupportedLanguage(), d.TemplateVariable(), d.Translation(1)]
+ROWS = [
+    d.Category(1, children=(d.Category(2),)),
+    d.Choice(),
+    d.SupportedLanguage(),
+    d.TemplateVariable(),
+    d.Translation(1),
+]
 PARTS = [*ROWS, PLACE, CARD, FILE, d.Button("1", "ja"), d.TextHeader("x"), d.SentFile(media_id="1")]
 
 

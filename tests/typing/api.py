@@ -87,7 +87,10 @@ async def sends(client: AsyncDesk360) -> None:
     assert_type(
         await client.send_template_bulk([TO], "hello", language=1, attachment=Path("a.pdf")), BulkSent
     )
-    assert_type(await client.send_location(TO, Location(29.0, 41.0, "Shop", "Quay")), Sent)
+    assert_type(
+        await client.send_location(TO, Location(longitude=29.0, latitude=41.0, name="Shop", address="Quay")),
+        Sent,
+    )
     card = Contact(ContactName("Ada L", "Ada", "L"), phones=[ContactPhone("0555")])
     assert_type(await client.send_contacts(TO, [card]), Sent)
     assert_type(await client.send_media(TO, ["a.pdf", Attachment.from_bytes("b", b"")]), SentMedia)
