@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from desk360_async.campaigns._cuts import Cut
+from desk360_async.campaigns._states import Result
 
 from desk360_async import AsyncDesk360, Sent, TemplateMessage, TokenBucket
 from desk360_async._phones import Reader
 from desk360_async._tables import Table
 from desk360_async.campaigns import Campaign
-from desk360_async.campaigns._cuts import Cut
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._recipients import Intake
-from desk360_async.campaigns._states import Result
 from desk360_async.campaigns._storage import Storage
 
 BATCH = 1000

@@ -252,6 +252,31 @@ class AsyncDesk360:
         return view
 
     @property
+    def base_url(self) -> str:
+        """The URL that the client sends to, with "/v1"."""
+        return self._delivery.base_url
+
+    @property
+    def integration_id(self) -> int | None:
+        """The integration that the client sends from; None if it has none."""
+        return self._options.integration_id
+
+    @property
+    def timeout(self) -> Timeouts:
+        """The limits of one attempt, in seconds."""
+        return self._options.timeout
+
+    @property
+    def lane(self) -> Lane:
+        """The priority of the client's requests in the limiter."""
+        return self._options.lane
+
+    @property
+    def limiter(self) -> RateLimiter:
+        """The limiter that the client and its views take tokens from."""
+        return self._delivery.limiter
+
+    @property
     def rate_limit(self) -> RateLimitStatus:
         """What the limiter knows now, without I/O ("Rate Limit").
 

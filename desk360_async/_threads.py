@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import anyio
@@ -21,7 +22,7 @@ from anyio.lowlevel import checkpoint
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-__all__ = ["Mutex", "inline", "monotonic", "run", "start"]
+__all__ = ["Mutex", "boot", "inline", "monotonic", "run", "start"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,6 +46,15 @@ def inline() -> Generator[None]:
 def monotonic() -> float:
     """Return `time.monotonic()`, which all threads and processes of a host share; inline, the loop's time."""
     return anyio.current_time() if _inline.get() else time.monotonic()
+
+
+def boot() -> str:
+    """Return an id of this run of the machine: `monotonic` of another run can't be compared."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        # Elsewhere the minute of the boot. Setting the wall clock then looks like a reboot.
+        return f"{(time.time() - time.monotonic()) // 60:.0f}"
 
 
 def start(executor: "Executor", func: Callable[[], None]) -> None:

@@ -1,17 +1,25 @@
 """Campaigns: a template to many, planned, coalesced, durable and resumable.
 
-Start with `Campaign`. Recipients with equal parameters share bulk requests, everything is in a SQLite
-ledger before it is on the wire, and after a crash the campaign goes on with nobody lost and nobody sent to
-twice: what may have gone out is `unknown`, and stays so until you say otherwise.
+Start with `Campaign`. Recipients with equal parameters share bulk requests. Each request is in a SQLite
+ledger before it is on the wire. After a crash the campaign goes on: no recipient is lost or sent to twice.
+A recipient whose request may have arrived is `unknown`, until you resolve it.
 """
 
 from desk360_async.campaigns._campaign import Campaign, campaigns_in
-from desk360_async.campaigns._events import BatchResult, Done, Event, Paused, Progress
-from desk360_async.campaigns._plan import Plan
-from desk360_async.campaigns._problems import CampaignError, LedgerError
 from desk360_async.campaigns._recipients import Recipient
 from desk360_async.campaigns._run import Run
-from desk360_async.campaigns._states import Counts, Report
+from desk360_async.campaigns._values import (
+    BatchResult,
+    CampaignError,
+    Counts,
+    Done,
+    Event,
+    LedgerError,
+    Paused,
+    Plan,
+    Progress,
+    Report,
+)
 
 __all__ = [
     "BatchResult",

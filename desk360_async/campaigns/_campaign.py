@@ -1,43 +1,56 @@
-"""`Campaign`: load, plan, run, resume, report, resolve. Each opens the ledger, does its part, closes it."""
+"""`Campaign`: load, plan, run, report, resolve. Each opens the ledger, does its part, and closes it."""
 
 import os
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from attrs import evolve
+import anyio
+from attrs import evolve, frozen
 
 from desk360_async import (
     AsyncDesk360,
     Attachment,
     ConfigurationError,
+    InvalidMessage,
+    Lane,
     RetryPolicy,
     TemplateBatch,
     TemplateMessage,
+    TokenBucket,
     _threads,
 )
+from desk360_async._arguments import one_of, seconds, whole
+from desk360_async._attachments import as_attachment
 from desk360_async._phones import Reader, parse_phone
-from desk360_async.campaigns import _deliveries, _export, _ledger, _resolutions, _tallies
-from desk360_async.campaigns._client_facts import seed, timeout_of
-from desk360_async.campaigns._cuts import Cut
-from desk360_async.campaigns._dispatch import Dispatch, message_for
-from desk360_async.campaigns._ledger import Ledger
-from desk360_async.campaigns._loading import OnProgress, look_up, map_columns, stage, table_of
-from desk360_async.campaigns._pins import Choices, label_of
-from desk360_async.campaigns._plan import Plan, make_plan
-from desk360_async.campaigns._problems import CampaignError
-from desk360_async.campaigns._recipients import Intake, OptOut, OptOutList, Source
-from desk360_async.campaigns._resolutions import Decision, From, Scope
-from desk360_async.campaigns._run import Run
-from desk360_async.campaigns._states import Counts, NotListed, Report, Settings, Strategy
-from desk360_async.campaigns._storage import Storage
+from desk360_async._tables import Table
+from desk360_async.campaigns._batches import Cut
+from desk360_async.campaigns._ledger import STATUSES, Ledger
+from desk360_async.campaigns._recipients import Intake, OptOut, OptOutList, Recipient, Source, chunked
+from desk360_async.campaigns._run import Dispatch, Opening, Run, message_for
+from desk360_async.campaigns._storage import open_ledger
+from desk360_async.campaigns._values import (
+    CampaignError,
+    Counts,
+    Decision,
+    NotListed,
+    Plan,
+    Progress,
+    Report,
+    Resolvable,
+    Scope,
+    Settings,
+    Strategy,
+)
 
 if TYPE_CHECKING:
     from desk360_async.webhooks import Event as WebhookEvent
-    from desk360_async.webhooks import StatusUpdate
+
+# Called on the event loop with the rows so far, and the share of the file that was read (None: unknown).
+OnProgress = Callable[[int, float | None], None]
 
 
 class Campaign:
@@ -81,10 +94,16 @@ class Campaign:
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError("name must be text, such as 'black-friday'")
+        if batch_size is not None:
+            whole("batch_size", batch_size, least=1, most=100_000, meaning="recipients a bulk request")
         self.name = name
         self.ledger: Path = Path(ledger)
-        self._attachment = _as_attachment(attachment)
-        self._choices = Choices(template, language, self._attachment, strategy, batch_size, not_listed)
+        self._template = template
+        self._language = language
+        self._strategy: Strategy | None = one_of("strategy", strategy, (None, "auto", "bulk", "single"))
+        self._batch_size = batch_size
+        self._not_listed: NotListed | None = one_of("not_listed", not_listed, (None, "unknown", "not_sent"))
+        self._attachment = None if attachment is None else as_attachment(attachment)
         self._opt_out = OptOutList(opt_out)
 
     def __repr__(self) -> str:
@@ -131,28 +150,52 @@ class Campaign:
             CampaignError: if something else is pinned under this name, or the ledger can't be used.
             Desk360Error: if the templates can't be had.
         """
-        choices = self._choices
-        if choices.template is None or choices.language is None:
+        template, language = self._template, self._language
+        if template is None or language is None:
             raise ConfigurationError("loading needs Campaign(template=..., language=...)")
         if default_region is not None:
             warnings.warn("default_region is now called region", DeprecationWarning, stacklevel=2)
         phones = await _threads.run(Reader, region if region is not None else default_region)
         table = await table_of(recipients, encoding, sheet)
-        async with self._opened(owner=True) as ledger:
+        async with self._opened(owner=True, must_exist=False) as ledger:
             await self._seed(client, ledger)
             request = await ledger.intend_look_up()
-            found, looked_up = await look_up(client, choices.template, choices.language, self._attachment)
-            await ledger.conclude_look_up(request, looked_up)
+            found, requests = await _look_up(client, template, language, self._attachment)
+            await ledger.conclude_look_up(request, requests)
             columns = map_columns(table, mapping, found.variables)
-            file = await label_of(self._attachment)
             pinned = await ledger.settings()
-            settings = choices.settings(self.name, client, found, columns, file, pinned)
-            await ledger.pin(settings)
+            settings = self._merge(found, client, columns, await label_of(self._attachment), pinned)
+            await ledger.begin_load(settings)
             intake = Intake(found.variables, await self._opt_out.read(), phones, clean=clean)
-            await stage(ledger, recipients, table, columns, intake, found.variables, progress)
-            await ledger.finish_load(Cut(settings.strategy, settings.batch_size))
-            plan = await self._plan(ledger, client)
+            await _stage(ledger, recipients, table, columns, intake, progress)
+            await ledger.finish_load(settings, request, Cut(settings.strategy, settings.batch_size))
+            plan = await ledger.plan(client.rate_limit)
             return evolve(plan, warnings=(*plan.warnings, *intake.warnings(table)))
+
+    def _merge(
+        self,
+        found: "_Sendable",
+        client: AsyncDesk360,
+        columns: Mapping[str, str],
+        file: str | None,
+        pinned: Settings | None,
+    ) -> Settings:
+        """Return the settings that loading pins: the arguments, else the pinned ones, else the defaults."""
+        return Settings(
+            name=self.name,
+            base_url=client.base_url,
+            integration=integration_of(client),
+            template=found.template,
+            template_name=found.template_name,
+            language=found.language,
+            language_name=found.language_name,
+            variables=found.variables,
+            mapping=dict(columns),
+            attachment=file,
+            strategy=self._strategy or (pinned.strategy if pinned else "auto"),
+            batch_size=self._batch_size or (pinned.batch_size if pinned else 500),
+            not_listed=self._not_listed or (pinned.not_listed if pinned else "unknown"),
+        )
 
     async def plan(self, client: AsyncDesk360) -> Plan:
         """Return what sending the rest takes, at the client's present limit; no request is made.
@@ -162,13 +205,7 @@ class Campaign:
         """
         async with self._opened() as ledger:
             await self._settings(ledger)
-            return await self._plan(ledger, client)
-
-    async def _plan(self, ledger: Ledger, client: AsyncDesk360) -> Plan:
-        counts, needed, _ = await ledger.outlook()
-        groups = await ledger.read(_tallies.groups)
-        left_out = await ledger.read(_tallies.left_out)
-        return make_plan(counts, needed, groups, left_out, client.rate_limit, _ledger.now())
+            return await ledger.plan(client.rate_limit)
 
     async def dry_run(self) -> AsyncIterator[TemplateBatch | TemplateMessage]:
         """Yield the very messages that a run would send, in its order; nothing is sent.
@@ -197,7 +234,7 @@ class Campaign:
         """
         async with self._opened() as ledger:
             await self._settings(ledger)
-            return await ledger.read(_tallies.skipped)
+            return await ledger.skipped()
 
     # ── during ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -209,6 +246,7 @@ class Campaign:
         max_failures: float | None = None,
         drain: float = 60.0,
         signals: bool | None = None,
+        lane: Lane = "bulk",
     ) -> Run:
         """Send what is pending: `async with campaign.run(client) as events: async for event in events`.
 
@@ -222,7 +260,8 @@ class Campaign:
                 count, since resuming says to go on.
             drain: seconds that requests on the wire are given to finish when it stops.
             signals: whether SIGINT and SIGTERM stop it; the second ends it at once, or the first if it was
-                stopping anyway. None: if nobody else in this process handles SIGTERM.
+                stopping anyway. None: if no other handler of this process takes SIGTERM.
+            lane: the priority of its requests in the limiter: "bulk" yields to "interactive".
 
         Raises:
             ConfigurationError: if an argument is unusable.
@@ -230,9 +269,12 @@ class Campaign:
             CampaignError: on entering, if the campaign wasn't loaded, was loaded with something else than
                 it was made with now, or another process runs it.
         """
-        _check_run(concurrency, max_failures, drain)
+        whole("concurrency", concurrency, least=1, most=100, meaning="requests on the wire")
+        seconds("drain", drain)
+        _check_share(max_failures)
+        one_of("lane", lane, ("bulk", "interactive"))
         return Run(
-            partial(self._prepare, client),
+            partial(self._open_run, client, lane),
             client,
             concurrency=concurrency,
             max_failures=max_failures,
@@ -242,23 +284,51 @@ class Campaign:
 
     resume = run
 
-    async def _prepare(self, client: AsyncDesk360, stack: AsyncExitStack, run: Run) -> None:
-        ledger = await stack.enter_async_context(self._opened(owner=True, must_exist=True))
+    async def _open_run(self, client: AsyncDesk360, lane: Lane, stack: AsyncExitStack) -> Opening:
+        ledger = await stack.enter_async_context(self._opened(owner=True))
         settings = await self._settings(ledger)
-        self._choices.check(settings, client, await label_of(self._attachment))
+        self._compare(settings, client, await label_of(self._attachment))
         await ledger.recover("crash")
-        # Single attempts: whatever ends one must be in the ledger before the next begins.
+        # Single attempts: the end of one must be in the ledger before the next begins.
         sender = client.with_options(
-            lane="bulk", max_wait=None, retry=RetryPolicy(attempts=1, max_retry_after=0.0)
+            lane=lane, max_wait=None, retry=RetryPolicy(attempts=1, max_retry_after=0.0)
         )
         await self._seed(client, ledger)
-        counts, needed, upto = await ledger.outlook()
+        counts, requests_left, upto = await ledger.outlook()
         dispatch = Dispatch(sender, ledger, settings, self._attachment, self._opt_out)
-        run._begin(ledger, dispatch, counts, requests_left=sum(n for _, n, _ in needed), upto=upto)
+        return Opening(dispatch, counts, requests_left, upto)
+
+    def _compare(self, settings: Settings, client: AsyncDesk360, file: str | None) -> None:
+        """Compare this campaign's arguments with the pinned settings.
+
+        Raises:
+            CampaignError: if something differs; it names the first.
+        """
+        for name, pinned, given in (
+            ("the server", (settings.base_url,), client.base_url),
+            ("integration", (settings.integration,), integration_of(client)),
+            ("template", (settings.template, settings.template_name), self._template),
+            ("language", (settings.language, settings.language_name), self._language),
+            ("attachment", (settings.attachment,), file),
+            ("strategy", (settings.strategy,), self._strategy),
+            ("batch_size", (settings.batch_size,), self._batch_size),
+            ("not_listed", (settings.not_listed,), self._not_listed),
+        ):
+            if given not in pinned and (given is not None or name == "attachment"):
+                raise CampaignError(
+                    f"the campaign {settings.name!r} was loaded for {name} {pinned[-1]!r}, not {given!r}; "
+                    "run it as it was loaded, or load it under another name"
+                )
 
     async def _seed(self, client: AsyncDesk360, ledger: Ledger) -> None:
-        period = client.rate_limit.period
-        seed(client, await ledger.request_ages(period, timeout_of(client)))
+        """Report the requests of earlier processes to the client's bucket.
+
+        A shared limiter knows them itself, and a limiter of the user's own is the user's business.
+        """
+        timeout = max(client.timeout.total, client.timeout.upload)
+        ages = await ledger.request_ages(client.rate_limit.period, timeout)
+        if isinstance(client.limiter, TokenBucket):
+            client.limiter.seed(ages)
 
     # ── after ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -280,7 +350,7 @@ class Campaign:
         """
         async with self._opened() as ledger:
             await self._settings(ledger)
-            return await ledger.read(_tallies.report_now, self.name)
+            return await ledger.report()
 
     async def export(self, path: str | os.PathLike[str]) -> int:
         """Write the report, a line for each recipient; return how many lines.
@@ -298,49 +368,95 @@ class Campaign:
             raise ConfigurationError(f"{path}: a report's name ends in .csv or .json")
         async with self._opened() as ledger:
             await self._settings(ledger)
-            return await ledger.read(_export.write, Path(path), self.name)
+            return await ledger.export(Path(path))
 
     async def resolve(
         self,
-        decision: Decision,
+        decision: Literal["accepted", "sent", "not_sent", "resend"],
         *,
         phones: Iterable[str] | None = None,
         batch: int | None = None,
         everything: bool = False,
-        state: From | None = None,
+        state: Resolvable | None = None,
     ) -> int:
-        """Say what unknown recipients are, or send again; it is written down who was meant, how and when.
+        """Decide about unknown recipients, or send again; the decision is stored with its phones.
 
         Args:
-            decision: "sent" (they have it), "not_sent" (they don't, and shan't), or "resend": those unknown
-                or not sent are pending again. Whoever was unknown and did get it gets a second message;
-                of those not sent nobody did.
+            decision: "accepted" (they have it; "sent" is an alias), "not_sent" (they don't have it, and shall
+                not get it), or "resend" (they are pending again). An unknown recipient who did get the
+                message gets a second one; a recipient who was not sent to did not.
             phones: only these.
-            batch: only those of this batch.
-            everything: everybody in the campaign.
-            state: only those in this state, "unknown" or "not_sent"; the latter can be resent only. None
-                leaves out those who were resolved as not sent, unless `phones` names them.
+            batch: only the recipients of this batch.
+            everything: all recipients of the campaign.
+            state: only recipients in this state: "unknown", or to be resent "not_sent" and "failed"
+                (accepted, but WhatsApp could not reach them, as webhooks reported). None leaves out
+                recipients that were resolved as not sent, unless `phones` names them.
 
         Returns:
-            How many recipients that were.
+            The number of recipients.
 
         Raises:
             ConfigurationError: unless exactly one of `phones`, `batch` and `everything` is given, or if
                 another argument is unusable.
             CampaignError: if the campaign was never loaded, or it runs.
         """
-        if decision not in ("sent", "not_sent", "resend"):
-            raise ConfigurationError(f"decision must be 'sent', 'not_sent' or 'resend', got {decision!r}")
-        if state not in (None, "unknown") and (state != "not_sent" or decision != "resend"):
-            raise ConfigurationError(f"state must be 'unknown', or 'not_sent' to be resent, got {state!r}")
+        one_of("decision", decision, ("accepted", "sent", "not_sent", "resend"))
+        decided: Decision = "accepted" if decision == "sent" else decision
+        if state not in (None, "unknown") and (state not in ("not_sent", "failed") or decided != "resend"):
+            raise ConfigurationError(
+                f"state must be 'unknown', or to be resent 'not_sent' or 'failed', got {state!r}"
+            )
         if isinstance(phones, str) or (phones is not None) + (batch is not None) + bool(everything) != 1:
             raise ConfigurationError("resolve takes one of phones=[...], batch=NUMBER, everything=True")
         numbers = None if phones is None else frozenset(int(parse_phone(p, "phones")) for p in phones)
-        async with self._opened(owner=True, must_exist=True) as ledger:
+        async with self._opened(owner=True) as ledger:
             settings = await self._settings(ledger)
             await ledger.recover("crash")
             cut = Cut(settings.strategy, settings.batch_size)
-            return await ledger.read(_resolutions.resolve, decision, Scope(numbers, batch, state), cut)
+            return await ledger.resolve(decided, Scope(numbers, batch, state), cut)
+
+    async def people(
+        self, *, state: Literal["pending", "accepted", "not_sent", "unknown", "skipped", "failed"]
+    ) -> list[Recipient]:
+        """Return the recipients in a state, with their parameters: the list of another campaign.
+
+        Args:
+            state: "pending", "accepted", "not_sent", "unknown", "skipped" (opted out while it ran), or
+                "failed" (accepted, but WhatsApp could not reach them, as webhooks reported).
+
+        Raises:
+            ConfigurationError: for another state.
+            CampaignError: if the campaign was never loaded.
+        """
+        one_of("state", state, ("pending", "accepted", "not_sent", "unknown", "skipped", "failed"))
+        async with self._opened() as ledger:
+            await self._settings(ledger)
+            return [Recipient(phone, parameters) for phone, parameters in await ledger.people(state)]
+
+    async def watch(self, *, every: float = 1.0) -> AsyncIterator[Progress]:
+        """Yield the progress of a campaign that this or another process runs, until all have ended.
+
+        Args:
+            every: seconds between two looks at the ledger (≥ 0.01).
+
+        Raises:
+            ConfigurationError: if `every` is no such number.
+            CampaignError: if the campaign was never loaded.
+        """
+        seconds("every", every, least=0.01)
+        began, first = anyio.current_time(), await self.status()
+        counts = first
+        while True:
+            async with self._opened() as ledger:
+                await self._settings(ledger)
+                counts, requests_left, _ = await ledger.outlook()
+            elapsed = anyio.current_time() - began
+            rate = (counts.finished - first.finished) / elapsed if elapsed > 0 else 0.0
+            left = counts.pending + counts.on_the_wire
+            yield Progress(counts, requests_left, rate, left / rate if rate else None)
+            if not left:
+                return
+            await anyio.sleep(every)
 
     async def feed(self, *events: "WebhookEvent") -> int:
         """Take in webhook events; others than `StatusUpdate` are ignored, and repeats do no harm.
@@ -354,21 +470,23 @@ class Campaign:
         Raises:
             CampaignError: if the campaign was never loaded.
         """
-        # By what they have, not by their class: loading that would load all of the webhooks.
-        statuses = [cast("StatusUpdate", event) for event in events if hasattr(event, "status")]
-        told = [(s.id, s.phone, s.status) for s in statuses if s.status in _deliveries.KNOWN]
+        from desk360_async.webhooks import StatusUpdate  # not for those who never feed
+
+        statuses = [
+            (event.id, event.phone, event.status)
+            for event in events
+            if isinstance(event, StatusUpdate) and event.status in STATUSES
+        ]
         async with self._opened() as ledger:
             await self._settings(ledger)
-            return await ledger.read(_deliveries.record, told) if told else 0
+            return await ledger.feed(statuses) if statuses else 0
 
     # ── the ledger ─────────────────────────────────────────────────────────────────────────────────────
 
     @asynccontextmanager
-    async def _opened(self, *, owner: bool = False, must_exist: bool = False) -> AsyncGenerator[Ledger]:
-        if must_exist and not self.ledger.exists():
-            raise CampaignError(f"there is no ledger {self.ledger}; load the campaign first")
-        async with Storage(self.ledger, owner=owner) as storage:
-            yield Ledger(storage, self.name)
+    async def _opened(self, *, owner: bool = False, must_exist: bool = True) -> AsyncGenerator[Ledger]:
+        async with open_ledger(self.ledger, owner=owner, must_exist=must_exist) as file:
+            yield Ledger(file, self.name)
 
     async def _settings(self, ledger: Ledger) -> Settings:
         settings = await ledger.settings()
@@ -387,25 +505,140 @@ async def campaigns_in(ledger: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         LedgerError: if there is no ledger, or it can't be read.
     """
-    async with Storage(Path(ledger), owner=False) as storage:
-        return await Ledger(storage, "").names()
+    async with open_ledger(Path(ledger), owner=False) as file:
+        return await Ledger(file, "").names()
 
 
-def _as_attachment(given: Attachment | str | os.PathLike[str] | None) -> Attachment | None:
-    # A message does the checking, and explains it.
-    return TemplateMessage("+15550000000", 1, language=1, attachment=given).attachment
+@frozen
+class _Sendable:
+    """A template that can be sent, by ids and names, and the variables that a send must fill."""
+
+    template: int
+    template_name: str | None
+    language: int
+    language_name: str | None
+    variables: tuple[str, ...]
 
 
-def _check_run(concurrency: int, max_failures: float | None, drain: float) -> None:
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 100:
-        raise ConfigurationError(f"concurrency must be 1 to 100 requests, got {concurrency!r}")
-    if max_failures is not None and (
-        isinstance(max_failures, bool)
-        or not max_failures >= 0
-        or (isinstance(max_failures, float) and max_failures > 1)
-    ):
+async def _look_up(
+    client: AsyncDesk360, template: int | str, language: int | str, attachment: Attachment | None
+) -> tuple[_Sendable, int]:
+    """Find a template and check that it can be sent; return it, and the number of requests that took.
+
+    Raises:
+        InvalidMessage: if it can't be sent.
+    """
+    free = client.rate_limit.free
+    found = await client.templates.get(template)
+    # At least one, since a token may have come back meanwhile: too many only cost time.
+    requests = max(1, free - client.rate_limit.free)
+    if found.sendable is False:
+        raise InvalidMessage("template", f"{found.name} ({found.id}) is not sendable")
+    text = found.translation(language)
+    if not text.active:
+        raise InvalidMessage("language", f"{text.language} is not active ({text.status})")
+    if text.language_id is None:
+        raise InvalidMessage("language", f"{text.language!r} has no id in the list; use its id")
+    text.check(dict.fromkeys(text.variables, "…"), attachment)
+    return _Sendable(found.id, found.name, text.language_id, text.language, text.variables), requests
+
+
+async def table_of(recipients: Source, encoding: str | None, sheet: str | int | None) -> Table | None:
+    """Open a file of recipients; None for an iterable.
+
+    Raises:
+        ConfigurationError: if the file can't be read, or an option doesn't fit it.
+    """
+    if isinstance(recipients, str | os.PathLike):
+        path = Path(cast("os.PathLike[str]", recipients))
+        return await _threads.run(partial(Table.open, path, encoding=encoding, sheet=sheet))
+    for name, given in (("encoding", encoding), ("sheet", sheet)):
+        if given is not None:
+            raise ConfigurationError(f"{name} is for files; Recipients come as they are")
+    return None
+
+
+def map_columns(
+    table: Table | None, mapping: Mapping[str, str] | None, variables: Sequence[str]
+) -> Mapping[str, str]:
+    """Return the column of each variable, and of "phone"; empty for an iterable.
+
+    Raises:
+        ConfigurationError: if one has no column.
+    """
+    if table is not None:
+        return table.mapping(variables, mapping)
+    if mapping is not None:
+        raise ConfigurationError("mapping is for files; Recipients name their variables")
+    return {}
+
+
+async def _stage(
+    ledger: Ledger,
+    given: Source,
+    table: Table | None,
+    mapping: Mapping[str, str],
+    intake: Intake,
+    progress: OnProgress | None,
+) -> None:
+    """Judge and stage all recipients.
+
+    Raises:
+        InvalidMessage: for an item that is no Recipient.
+        ConfigurationError: if a row of the file can't be read.
+    """
+    rows = 0
+    if table is not None:
+        source = table.rows(mapping, intake.variables)
+        while number := await ledger.stage(source, intake):
+            rows += number
+            if progress is not None:
+                progress(rows, table.done)
+        return
+    async with aclosing(chunked(given, intake.variables)) as chunks:
+        async for chunk in chunks:
+            rows += await ledger.stage(iter(chunk), intake)
+            if progress is not None:
+                progress(rows, None)
+
+
+async def label_of(attachment: Attachment | None) -> str | None:
+    """Return a file's name and size, by which a campaign recognises it.
+
+    Raises:
+        InvalidMessage: if it isn't there.
+    """
+    if attachment is None:
+        return None
+    size = attachment.size
+    if attachment.path is not None:
+        try:
+            size = (await _threads.run(Path.stat, attachment.path)).st_size
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "its path holds what no path can"
+            problem = f"{attachment.name!r}: {why}; give the path of a file that can be read"
+            raise InvalidMessage("attachment", problem) from error
+    return f"{attachment.name} ({size:,} bytes)"
+
+
+def integration_of(client: AsyncDesk360) -> int:
+    """Return the integration that the client sends from.
+
+    Raises:
+        ConfigurationError: if it has none.
+    """
+    if client.integration_id is None:
+        raise ConfigurationError(
+            "a campaign needs an integration: pass AsyncDesk360(integration_id=...), set the environment "
+            "variable DESK360_INTEGRATION_ID, or use client.for_integration(...)"
+        )
+    return client.integration_id
+
+
+def _check_share(max_failures: float | None) -> None:
+    whole_number = isinstance(max_failures, int) and not isinstance(max_failures, bool) and max_failures >= 0
+    share = isinstance(max_failures, float) and 0 <= max_failures <= 1
+    if not (max_failures is None or whole_number or share):
         raise ConfigurationError(
             f"max_failures must be a count (int) or a share of 0.0 to 1.0 (float), got {max_failures!r}"
         )
-    if isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0:
-        raise ConfigurationError(f"drain must be seconds, 0 or more, got {drain!r}")

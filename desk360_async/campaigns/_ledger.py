@@ -1,7 +1,7 @@
-"""The ledger: each method is one transaction. What a campaign may believe is what stands here.
+"""The ledger of one campaign: each method is one transaction.
 
-The order that makes it safe (a token, the intent, the POST, the result) is `_dispatch`'s business. To put
-PostgreSQL in its place, these methods are what must be written again.
+The order that makes a send safe (a token, the intent, the POST, the result) is kept by `_run`. A store in
+another database writes these methods again.
 """
 
 import json
@@ -10,65 +10,67 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from pathlib import Path
+from typing import Any
 
 from attrs import asdict, fields
 
+from desk360_async import RateLimitStatus
+from desk360_async._sqlite import reads, transaction, writes
 from desk360_async._tables import Row
-from desk360_async.campaigns import _cuts, _deliveries, _tallies
-from desk360_async.campaigns._problems import CampaignError, LedgerError
+from desk360_async.campaigns import _batches, _report
+from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._recipients import CHUNK, Intake
-from desk360_async.campaigns._schema import STAGING
-from desk360_async.campaigns._states import (
+from desk360_async.campaigns._storage import STAGING, LedgerFile
+from desk360_async.campaigns._values import (
     Batch,
+    CampaignError,
     Counts,
+    Decision,
+    LedgerError,
+    Plan,
+    Report,
+    Resolvable,
     Result,
+    Scope,
     Settings,
     State,
     unpack,
 )
-from desk360_async.campaigns._storage import Storage, transaction
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-# The wall clock: only what must outlive the process is told by it.
+# The wall clock: times that outlive the process are of it.
 now = time.time
+
+# The statuses of WhatsApp that a campaign stores.
+STATUSES = frozenset({"sent", "delivered", "read", "failed", "deleted"})
+
+Status = tuple[str, str | None, str]  # message id, phone, status
 
 
 class Ledger:
     """One campaign's part of a ledger's file.
 
     Args:
-        storage: the file, open.
+        file: the file, open.
         name: the campaign's.
     """
 
-    def __init__(self, storage: Storage, name: str) -> None:
-        self._storage = storage
+    def __init__(self, file: LedgerFile, name: str) -> None:
+        self._file = file
         self._name = name
-        self._pinning: Settings | None = None
-        self._looked_up: int | None = None
         self.id = 0
+
+    @property
+    def file(self) -> LedgerFile:
+        """The file that the methods use."""
+        return self._file
 
     # ── the campaign ───────────────────────────────────────────────────────────────────────────────────
 
-    async def settings(self) -> Settings | None:
-        """Return what is pinned under the campaign's name; None if it was never loaded."""
-        return await self._storage.run(self._read_settings)
-
-    async def names(self) -> tuple[str, ...]:
-        """Return the names of the campaigns in this file."""
-        return await self._storage.run(_names)
-
-    async def read(
-        self, work: Callable[Concatenate[sqlite3.Connection, int, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run a function of the neighbours with the connection and the campaign's number."""
-        return await self._storage.run(work, self.id, *args, **kwargs)
-
-    def _read_settings(self, connection: sqlite3.Connection) -> Settings | None:
-        row = connection.execute("SELECT id, settings FROM campaign WHERE name = ?", (self._name,)).fetchone()
+    @reads
+    def settings(self, db: sqlite3.Connection) -> Settings | None:
+        """Return the settings that are pinned under the campaign's name; None if it was never loaded."""
+        row = db.execute("SELECT id, settings FROM campaign WHERE name = ?", (self._name,)).fetchone()
         if row is None:
             return None
         self.id = row[0]
@@ -76,214 +78,362 @@ class Ledger:
         pinned["variables"] = tuple(pinned["variables"])
         return Settings(name=self._name, **pinned)
 
-    async def pin(self, settings: Settings) -> None:
-        """Give the campaign its number; `finish_load` pins the settings under its name.
+    @reads
+    def names(self, db: sqlite3.Connection) -> tuple[str, ...]:
+        """Return the names of the campaigns in this file."""
+        return tuple(name for (name,) in db.execute("SELECT name FROM campaign ORDER BY id"))
+
+    # ── loading ────────────────────────────────────────────────────────────────────────────────────────
+
+    @writes
+    def intend_look_up(self, db: sqlite3.Connection) -> int:
+        """Record that the template is about to be looked up, which costs a token; return its number."""
+        # No campaign has the number 0: the look-up's campaign isn't known yet.
+        row = db.execute("INSERT INTO request (campaign, started) VALUES (0, ?) RETURNING id", (now(),))
+        return int(row.fetchone()[0])
+
+    @writes
+    def conclude_look_up(self, db: sqlite3.Connection, request: int, number: int) -> None:
+        """Record the number of requests that a look-up took: one a page of templates."""
+        at = now()
+        db.execute("DELETE FROM request WHERE id = ?", (request,))
+        # New rows get ids from `request` on, since SQLite assigns max(id) + 1.
+        db.executemany(
+            "INSERT INTO request (campaign, started, ended, outcome) VALUES (0, ?, ?, 'read')",
+            [(at, at)] * number,
+        )
+
+    async def begin_load(self, settings: Settings) -> None:
+        """Give the campaign its number, with no rows staged; `finish_load` pins the settings.
 
         Raises:
-            CampaignError: if others are pinned; it names the first that differs.
+            CampaignError: if other settings are pinned; it names the first that differs.
         """
         pinned = await self.settings()
-        if pinned is None:
-            await self._storage.run(self._reserve)
-        elif pinned != settings:
+        if pinned is not None and pinned != settings:
             raise _differs(pinned, settings)
-        self._pinning = settings
+        await self._begin_load()
 
-    def _reserve(self, connection: sqlite3.Connection) -> None:
-        with transaction(connection):
-            (last,) = connection.execute("SELECT max(id) FROM campaign").fetchone()
+    @writes
+    def _begin_load(self, db: sqlite3.Connection) -> None:
+        if not self.id:
+            (last,) = db.execute("SELECT max(id) FROM campaign").fetchone()
             self.id = (last or 0) + 1
             # A first load that failed may have left some.
-            connection.execute("DELETE FROM parameter_set WHERE campaign = ?", (self.id,))
+            db.execute("DELETE FROM parameter_set WHERE campaign = ?", (self.id,))
+        for table in STAGING.split(";"):
+            db.execute(table)
+        _clear(db)
 
-    def _write_settings(self, connection: sqlite3.Connection, settings: Settings) -> None:
+    @writes
+    def stage(self, db: sqlite3.Connection, rows: Iterable[Row], intake: Intake) -> int:
+        """Judge and stage the next chunk of rows; return their number."""
+        staged, skipped = intake.judge(islice(rows, CHUNK), self._set_for(db))
+        db.executemany("INSERT INTO staged VALUES (?, ?, ?)", staged)
+        db.executemany("INSERT INTO left_out VALUES (?, ?, ?)", skipped)
+        return len(staged) + len(skipped)
+
+    def _set_for(self, db: sqlite3.Connection) -> Callable[[dict[str, str]], int]:
+        def number(parameters: dict[str, str]) -> int:
+            text = json.dumps(parameters, ensure_ascii=False, separators=(",", ":"))
+            key = (self.id, blake2b(text.encode(), digest_size=16).digest())
+            row = db.execute("SELECT id FROM parameter_set WHERE campaign = ? AND digest = ?", key).fetchone()
+            return int(row[0]) if row else _added(db, key, text)
+
+        return number
+
+    @writes
+    def finish_load(self, db: sqlite3.Connection, settings: Settings, look_up: int, cut: Cut) -> None:
+        """Pin the settings, take in the staged recipients, and cut those with a new phone into batches.
+
+        The requests from number `look_up` on, which read the template, become this campaign's.
+        """
+        self._pin(db, settings)
+        db.execute(
+            "UPDATE request SET campaign = ? WHERE campaign = 0 AND outcome = 'read' AND id >= ?",
+            (self.id, look_up),
+        )
+        (load,) = db.execute(
+            "UPDATE campaign SET loads = loads + 1 WHERE id = ? RETURNING loads", (self.id,)
+        ).fetchone()
+        _batches.take_in(db, self.id, load, cut)
+        _clear(db)
+
+    def _pin(self, db: sqlite3.Connection, settings: Settings) -> None:
         pinned = {**asdict(settings), "mapping": dict(settings.mapping)}
         name = pinned.pop("name")
-        connection.execute(
+        db.execute(
             "INSERT INTO campaign (id, name, settings, created) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (name) DO UPDATE SET settings = excluded.settings",
             (self.id, name, json.dumps(pinned, ensure_ascii=False), now()),
         )
 
-    # ── loading ────────────────────────────────────────────────────────────────────────────────────────
-
-    async def begin_load(self) -> None:
-        """Start with nothing staged."""
-        await self._storage.run(_begin_load)
-
-    async def stage(self, rows: Iterable[Row], intake: Intake) -> int:
-        """Judge and stage the next chunk of rows; return how many there were."""
-        return await self._storage.run(self._stage, rows, intake)
-
-    def _stage(self, connection: sqlite3.Connection, rows: Iterable[Row], intake: Intake) -> int:
-        with transaction(connection):
-            staged, skipped = intake.judge(islice(rows, CHUNK), self._set_for(connection))
-            connection.executemany("INSERT INTO staged VALUES (?, ?, ?)", staged)
-            connection.executemany("INSERT INTO left_out VALUES (?, ?, ?)", skipped)
-        return len(staged) + len(skipped)
-
-    def _set_for(self, connection: sqlite3.Connection) -> Callable[[dict[str, str]], int]:
-        def number(parameters: dict[str, str]) -> int:
-            text = json.dumps(parameters, ensure_ascii=False, separators=(",", ":"))
-            key = (self.id, blake2b(text.encode(), digest_size=16).digest())
-            row = connection.execute(
-                "SELECT id FROM parameter_set WHERE campaign = ? AND digest = ?", key
-            ).fetchone()
-            return int(row[0]) if row else _added(connection, key, text)
-
-        return number
-
-    async def finish_load(self, cut: "_cuts.Cut") -> None:
-        """Pin the settings, take in what is staged, each phone once, cut the new ones into batches.
-
-        All or nothing: a load that fails leaves the campaign as it was.
-        """
-        await self._storage.run(self._finish_load, cut)
-
-    def _finish_load(self, connection: sqlite3.Connection, cut: "_cuts.Cut") -> None:
-        assert self._pinning is not None
-        with transaction(connection):
-            self._write_settings(connection, self._pinning)
-            connection.execute(
-                "UPDATE request SET campaign = ? WHERE campaign = 0 AND outcome = 'read' AND id >= ?",
-                (self.id, self._looked_up),
-            )
-            (load,) = connection.execute(
-                "UPDATE campaign SET loads = loads + 1 WHERE id = ? RETURNING loads", (self.id,)
-            ).fetchone()
-            _cuts.take_in(connection, self.id, load, cut)
-            _clear(connection)
-
     # ── running ────────────────────────────────────────────────────────────────────────────────────────
 
-    async def recover(self, reason: str) -> int:
-        """Turn every intent without a result into unknown; return how many recipients that makes."""
-        return await self._storage.run(self._recover, reason)
-
-    def _recover(self, connection: sqlite3.Connection, reason: str) -> int:
-        with transaction(connection):
-            left = connection.execute(
-                "UPDATE batch SET state = 'unknown', reason = ? "
-                "WHERE campaign = ? AND state = 'intent' "
-                "RETURNING size - (SELECT count(*) FROM exception WHERE exception.batch = batch.id)",
-                (reason, self.id),
-            ).fetchall()
-            if left:
-                connection.execute(
-                    "UPDATE request SET outcome = 'unknown' WHERE campaign = ? AND outcome IS NULL",
-                    (self.id,),
-                )
+    @writes
+    def recover(self, db: sqlite3.Connection, reason: str) -> int:
+        """Turn each intent without a result into unknown; return the number of recipients."""
+        left = db.execute(
+            "UPDATE batch SET state = 'unknown', reason = ? WHERE campaign = ? AND state = 'intent' "
+            "RETURNING size - (SELECT count(*) FROM exception WHERE exception.batch = batch.id)",
+            (reason, self.id),
+        ).fetchall()
+        if left:
+            db.execute(
+                "UPDATE request SET outcome = 'unknown' WHERE campaign = ? AND outcome IS NULL", (self.id,)
+            )
         return sum(size for (size,) in left)
 
-    async def pending(self, after: int, upto: int, limit: int = 100) -> list[Batch]:
-        """Return the next batches to send, by their number."""
-        return await self._storage.run(self._pending, after, upto, limit)
+    @reads
+    def pending(self, db: sqlite3.Connection, after: int, upto: int, limit: int = 100) -> list[Batch]:
+        """Return the next pending batches, by their number.
 
-    def _pending(self, connection: sqlite3.Connection, after: int, upto: int, limit: int) -> list[Batch]:
-        rows = connection.execute(
-            "SELECT b.id, b.kind, b.members, s.parameters, s.id FROM batch b "
+        Raises:
+            LedgerError: if the members of a batch don't fit it: a page of the file was overwritten.
+        """
+        rows = db.execute(
+            "SELECT b.id, b.kind, b.members, s.parameters, s.id, b.size, b.first, b.last FROM batch b "
             "JOIN parameter_set s ON s.id = b.parameter_set "
             "WHERE b.campaign = ? AND b.state = 'pending' AND b.id > ? AND b.id <= ? ORDER BY b.id LIMIT ?",
             (self.id, after, upto, limit),
         )
-        return [Batch(i, kind, unpack(packed), json.loads(text), s) for i, kind, packed, text, s in rows]
+        found: list[Batch] = []
+        for number, kind, packed, text, set_, size, first, last in rows:
+            members = unpack(packed)
+            ascending = sorted(set(members)) == list(members)
+            if not (ascending and len(members) == size and first <= members[0] and members[-1] <= last):
+                raise LedgerError(f"batch {number} of the ledger is damaged; restore the ledger")
+            found.append(Batch(number, kind, members, json.loads(text), set_))
+        return found
 
-    async def excepted(self, batch: Batch) -> frozenset[int]:
+    @reads
+    def excepted(self, db: sqlite3.Connection, batch: Batch) -> frozenset[int]:
         """Return the members that have a state of their own already."""
-        return await self._storage.run(_excepted, batch.id)
+        rows = db.execute("SELECT phone FROM exception WHERE batch = ?", (batch.id,))
+        return frozenset(phone for (phone,) in rows)
 
-    async def skip(self, batch: Batch, phones: Sequence[int]) -> None:
-        """Leave out members that opted out; a batch of which nobody is left is finished."""
-        await self._storage.run(self._write_skip, batch, phones)
-
-    def _write_skip(self, connection: sqlite3.Connection, batch: Batch, phones: Sequence[int]) -> None:
-        with transaction(connection):
-            self._except(connection, batch.id, phones, "skipped", "opted_out")
-            _cuts.skip_if_empty(connection, batch)
+    @writes
+    def skip(self, db: sqlite3.Connection, batch: Batch, phones: Sequence[int]) -> None:
+        """Leave out members that opted out; a batch without other members is finished."""
+        self._except(db, batch.id, phones, "skipped", "opted_out")
+        _batches.skip_if_empty(db, batch)
 
     def _except(
-        self, connection: sqlite3.Connection, batch: int, phones: Iterable[int], state: State, reason: str
+        self, db: sqlite3.Connection, batch: int, phones: Iterable[int], state: State, reason: str
     ) -> None:
         rows = ((self.id, phone, batch, state, reason) for phone in phones)
-        connection.executemany("INSERT INTO exception VALUES (?, ?, ?, ?, ?)", rows)
+        db.executemany("INSERT INTO exception VALUES (?, ?, ?, ?, ?)", rows)
 
     async def intend(self, batch: Batch) -> int:
-        """Commit the intent to send a batch; return the request's number.
+        """Commit the intent to send a batch, note it in the owner file, and return the request's number.
 
         Raises:
-            LedgerError: if it isn't pending, or the commit failed: then it must not be sent.
+            LedgerError: if the batch isn't pending, the file was replaced, or the commit failed: then it must
+                not be sent.
         """
-        return await self._storage.run(self._intend, batch)
+        return await self.file.run(self._intend, batch)
 
-    def _intend(self, connection: sqlite3.Connection, batch: Batch) -> int:
-        with transaction(connection):
-            _move(connection, batch.id, "pending", "intent")
-            (request,) = connection.execute(
+    def _intend(self, db: sqlite3.Connection, batch: Batch) -> int:
+        self.file.require_place()
+        started = now()
+        with transaction(db):
+            _move(db, batch.id, "pending", "intent")
+            (request,) = db.execute(
                 "INSERT INTO request (campaign, batch, started) VALUES (?, ?, ?) RETURNING id",
-                (self.id, batch.id, now()),
+                (self.id, batch.id, started),
             ).fetchone()
+        # After the commit: a kill in between must not leave a number that the ledger doesn't have.
+        if self.file.owner is not None:
+            self.file.owner.note(int(request), started)
         return int(request)
 
-    async def conclude(self, batch: Batch, request: int | None, result: Result) -> list[Batch]:
+    @writes
+    def conclude(
+        self, db: sqlite3.Connection, batch: Batch, request: int | None, result: Result
+    ) -> list[Batch]:
         """Commit the result of an attempt; return the batches that it leaves to be sent.
 
-        Args:
-            batch: what was sent, or wasn't.
-            request: what `intend` returned; None if the attempt ended before it.
-            result: how it ended.
+        `request` is the number that `intend` returned, or None if the attempt ended before it.
 
         Raises:
             LedgerError: if the intent isn't this attempt's, or the commit failed.
         """
-        return await self._storage.run(self._conclude, batch, request, result)
-
-    def _conclude(
-        self, connection: sqlite3.Connection, batch: Batch, request: int | None, result: Result
-    ) -> list[Batch]:
-        with transaction(connection):
-            if request is not None:
-                _end(connection, request, result)
-            _move(connection, batch.id, "pending" if request is None else "intent", result.state, result)
-            if result.message_id is not None:
-                _deliveries.settle(connection, self.id, result.message_id, batch.members[0])
-            if result.unlisted:
-                self._except(connection, batch.id, result.unlisted, result.unlisted_state, "not_listed")
-            if result.halve:
-                return _cuts.halve(connection, self.id, batch)
+        if request is not None:
+            db.execute(
+                "UPDATE request SET ended = ?, outcome = ? WHERE id = ?",
+                (now(), "not_sent" if result.state == "pending" else result.state, request),
+            )
+        _move(db, batch.id, "pending" if request is None else "intent", result.state, result)
+        if result.message_id is not None:
+            self._settle(db, result.message_id, batch.members[0])
+        if result.unlisted:
+            self._except(db, batch.id, result.unlisted, result.unlisted_state, "not_listed")
+        if result.halve:
+            return _batches.halve(db, self.id, batch)
         return [batch] if result.state == "pending" else []
 
-    async def intend_look_up(self) -> int:
-        """Record that the template is about to be looked up, which costs a token; return its number."""
-        return await self._storage.run(_intend_look_up)
+    def _settle(self, db: sqlite3.Connection, message_id: str, phone: int) -> None:
+        """Take in the statuses of a message that arrived before its answer."""
+        db.execute(
+            "INSERT OR IGNORE INTO delivery SELECT campaign, ?, status FROM early "
+            "WHERE campaign = ? AND message_id = ?",
+            (phone, self.id, message_id),
+        )
+        db.execute("DELETE FROM early WHERE campaign = ? AND message_id = ?", (self.id, message_id))
 
-    async def conclude_look_up(self, request: int, number: int) -> None:
-        """Record how many requests it was: one a page of templates, one too many does no harm."""
-        await self._storage.run(self._conclude_look_up, request, number)
+    @reads
+    def request_ages(self, db: sqlite3.Connection, period: float, timeout: float) -> list[float]:
+        """Return the ages in seconds of the file's requests that were complete within the last period.
 
-    def _conclude_look_up(self, connection: sqlite3.Connection, request: int, number: int) -> None:
-        at = now()
-        with transaction(connection):
-            connection.execute("DELETE FROM request WHERE id = ?", (request,))
-            connection.executemany(
-                "INSERT INTO request (campaign, started, ended, outcome) VALUES (0, ?, ?, 'read')",
-                [(at, at)] * number,
-            )
-        self._looked_up = request  # theirs aren't lower: SQLite takes the highest number, and adds one
-
-    async def request_ages(self, period: float, timeout: float) -> list[float]:
-        """Return how many seconds ago the file's requests of the last period were complete.
-
-        One whose end nobody saw may have been counted until its timeout was over.
+        A request whose end wasn't seen may have been counted until its timeout was over.
         """
-        return await self._storage.run(_request_ages, period, timeout)
+        at = now() if self.file.owner is None else self.file.owner.now(now())
+        rows: Iterator[tuple[float, float | None]] = db.execute(
+            "SELECT started, ended FROM request WHERE started > ? ORDER BY id DESC LIMIT 20000",
+            (at - period - timeout,),
+        )
+        ends = (min(at, started + timeout) if ended is None else ended for started, ended in rows)
+        return [max(0.0, at - end) for end in ends if at - end < period]
 
-    async def outlook(self) -> tuple[Counts, list[tuple[str, int, int]], int]:
-        """Return the counts, what is still needed (kind, requests, recipients), and the last batch."""
-        return await self._storage.run(_outlook, self.id)
+    @reads
+    def outlook(self, db: sqlite3.Connection) -> tuple[Counts, int, int]:
+        """Return the counts, the number of requests that are still needed, and the last pending batch."""
+        (last,) = db.execute(
+            "SELECT max(id) FROM batch WHERE campaign = ? AND state = 'pending'", (self.id,)
+        ).fetchone()
+        needed = sum(number for _, number, _ in _report.requests_needed(db, self.id))
+        return _report.counts(db, self.id), needed, last or 0
 
-    async def counts(self) -> Counts:
+    # ── reports ────────────────────────────────────────────────────────────────────────────────────────
+
+    @reads
+    def counts(self, db: sqlite3.Connection) -> Counts:
         """Count recipients by state."""
-        return await self._storage.run(_tallies.counts, self.id)
+        return _report.counts(db, self.id)
+
+    @reads
+    def plan(self, db: sqlite3.Connection, rate: RateLimitStatus) -> Plan:
+        """Return the plan for the pending recipients."""
+        return _report.plan(db, self.id, rate, now())
+
+    @reads
+    def skipped(self, db: sqlite3.Connection) -> list[tuple[int, str, str]]:
+        """Return (line, reason, phone as given) of the rows that were left out when loading."""
+        return _report.skipped(db, self.id)
+
+    @reads
+    def report(self, db: sqlite3.Connection) -> Report:
+        """Return the report, as of one moment."""
+        return _report.report(db, self.id, self._name)
+
+    @reads
+    def export(self, db: sqlite3.Connection, path: Path) -> int:
+        """Write the report recipient by recipient; return the number of lines."""
+        return _report.write(db, self.id, path, self._name)
+
+    @reads
+    def people(self, db: sqlite3.Connection, state: str) -> list[tuple[str, dict[str, str]]]:
+        """Return (phone, parameters) of the recipients in a state, or with a failed delivery."""
+        return _report.people(db, self.id, state)
+
+    # ── resolutions ────────────────────────────────────────────────────────────────────────────────────
+
+    @writes
+    def resolve(self, db: sqlite3.Connection, decision: Decision, scope: Scope, cut: Cut) -> int:
+        """Resolve the recipients in a scope; return their number."""
+        return sum(self._resolve(db, decision, scope, state, cut) for state in scope.states(decision))
+
+    def _resolve(
+        self, db: sqlite3.Connection, decision: Decision, scope: Scope, state: Resolvable, cut: Cut
+    ) -> int:
+        found = list(self._found(db, scope, state))
+        if not found:
+            return 0
+        (resolution,) = db.execute(
+            "INSERT INTO resolution (campaign, at, action, scope, recipients) "
+            "VALUES (?, ?, ?, ?, ?) RETURNING id",
+            (self.id, now(), decision, f"{state}, {scope}", len(found)),
+        ).fetchone()
+        db.executemany(
+            "INSERT INTO resolved VALUES (?, ?, ?, ?)", ((resolution, *member) for member in found)
+        )
+        if decision == "resend":
+            _batches.put_back(db, self.id, found, cut)
+            if state == "failed":  # the new message's statuses count from now on
+                db.executemany(
+                    "DELETE FROM delivery WHERE campaign = ? AND phone = ?", [(self.id, p) for p, *_ in found]
+                )
+        else:
+            db.executemany(
+                "INSERT OR REPLACE INTO exception VALUES (?, ?, ?, ?, ?)",
+                ((self.id, phone, batch, decision, "resolved") for phone, batch, _ in found),
+            )
+        return len(found)
+
+    def _found(
+        self, db: sqlite3.Connection, scope: Scope, state: Resolvable
+    ) -> Iterator[tuple[int, int, str]]:
+        """Yield (phone, batch, reason) of the recipients of a state in a scope."""
+        failed = _report.failed(db, self.id) if state == "failed" else None
+        wanted = "accepted" if failed is not None else state
+        rows = db.execute(
+            "SELECT id, members, reason FROM batch "
+            "WHERE campaign = ? AND state = ? AND (? IS NULL OR id = ?)",
+            (self.id, wanted, scope.batch, scope.batch),
+        ).fetchall()
+
+        def meant(phone: int) -> bool:
+            return (scope.phones is None or phone in scope.phones) and (failed is None or phone in failed)
+
+        for batch, members, reason in rows:
+            own = db.execute("SELECT phone FROM exception WHERE batch = ?", (batch,))
+            excepted = {phone for (phone,) in own}
+            for phone in unpack(members):
+                if phone not in excepted and meant(phone):
+                    yield phone, batch, reason or ""
+        for phone, batch, reason in db.execute(
+            "SELECT phone, batch, reason FROM exception "
+            "WHERE campaign = ? AND state = ? AND (? IS NULL OR batch = ?) AND (reason <> 'resolved' OR ?)",
+            (self.id, wanted, scope.batch, scope.batch, scope.overrides),
+        ).fetchall():
+            if meant(phone):
+                yield phone, batch, reason
+
+    # ── statuses ───────────────────────────────────────────────────────────────────────────────────────
+
+    @writes
+    def feed(self, db: sqlite3.Connection, statuses: Iterable[Status]) -> int:
+        """Store statuses; return the number of news of this campaign. Repeats and any order do no harm."""
+        news = 0
+        for message_id, phone, status in statuses:
+            number, table = self._by_id(db, message_id), "delivery"
+            if number is None and phone is not None:
+                number, table = int(phone), self._table_for(db, int(phone))
+            if table and number is not None:
+                row = (self.id, message_id if table == "early" else number, status)
+                query = f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?)"  # noqa: S608  # one of our two
+                news += db.execute(query, row).rowcount
+        return news
+
+    def _by_id(self, db: sqlite3.Connection, message_id: str) -> int | None:
+        row = db.execute(
+            "SELECT members FROM batch WHERE message_id = ? AND campaign = ?", (message_id, self.id)
+        ).fetchone()
+        return unpack(row[0])[0] if row else None
+
+    def _table_for(self, db: sqlite3.Connection, phone: int) -> str:
+        """Return the table for a status of a phone with an unknown id; "" if the campaign has no such phone.
+
+        A bulk request gives no ids. A single one does: until its answer is here, the status is an early one.
+        """
+        rows = db.execute(
+            "SELECT b.kind, b.members FROM recipient r JOIN batch b ON b.parameter_set = r.parameter_set "
+            "AND b.first <= r.phone AND b.last >= r.phone WHERE r.campaign = ? AND r.phone = ? "
+            "AND (b.state = 'intent' OR b.kind = 'bulk' AND b.state IN ('accepted', 'unknown'))",
+            (self.id, phone),
+        )
+        kinds = {kind for kind, members in rows if phone in unpack(members)}
+        return "delivery" if "bulk" in kinds else "early" if "single" in kinds else ""
 
 
 def _differs(pinned: Settings, given: Settings) -> CampaignError:
@@ -295,74 +445,26 @@ def _differs(pinned: Settings, given: Settings) -> CampaignError:
     )
 
 
-def _names(connection: sqlite3.Connection) -> tuple[str, ...]:
-    return tuple(name for (name,) in connection.execute("SELECT name FROM campaign ORDER BY id"))
+def _clear(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM staged")
+    db.execute("DELETE FROM left_out")
 
 
-def _begin_load(connection: sqlite3.Connection) -> None:
-    for table in STAGING.split(";"):
-        connection.execute(table)
-    _clear(connection)
-
-
-def _clear(connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM staged")
-    connection.execute("DELETE FROM left_out")
-
-
-def _added(connection: sqlite3.Connection, key: tuple[int, bytes], text: str) -> int:
-    row = connection.execute(
+def _added(db: sqlite3.Connection, key: tuple[int, bytes], text: str) -> int:
+    row = db.execute(
         "INSERT INTO parameter_set (campaign, digest, parameters) VALUES (?, ?, ?) RETURNING id", (*key, text)
     ).fetchone()
     return int(row[0])
 
 
-def _intend_look_up(connection: sqlite3.Connection) -> int:
-    with transaction(connection):
-        # No campaign has the number 0: whose it is isn't known yet.
-        row = connection.execute(
-            "INSERT INTO request (campaign, started) VALUES (0, ?) RETURNING id", (now(),)
-        )
-        return int(row.fetchone()[0])
-
-
-def _excepted(connection: sqlite3.Connection, batch: int) -> frozenset[int]:
-    rows = connection.execute("SELECT phone FROM exception WHERE batch = ?", (batch,))
-    return frozenset(phone for (phone,) in rows)
-
-
 def _move(
-    connection: sqlite3.Connection, batch: int, before: State, after: State, result: Result | None = None
+    db: sqlite3.Connection, batch: int, before: State, after: State, result: Result | None = None
 ) -> None:
     reason, message_id = (result.reason, result.message_id) if result else (None, None)
-    moved = connection.execute(
+    moved = db.execute(
         "UPDATE batch SET state = ?, reason = ?, message_id = ? WHERE id = ? AND state = ?",
         (after, reason, message_id, batch, before),
     )
     if moved.rowcount != 1:
         # Only the owner of an intent may end it; anything else would hide a second send.
         raise LedgerError(f"batch {batch} is not {before}: another process has changed the ledger")
-
-
-def _end(connection: sqlite3.Connection, request: int, result: Result) -> None:
-    connection.execute(
-        "UPDATE request SET ended = ?, outcome = ? WHERE id = ?",
-        (now(), "not_sent" if result.state == "pending" else result.state, request),
-    )
-
-
-def _outlook(connection: sqlite3.Connection, campaign: int) -> tuple[Counts, list[tuple[str, int, int]], int]:
-    (last,) = connection.execute(
-        "SELECT max(id) FROM batch WHERE campaign = ? AND state = 'pending'", (campaign,)
-    ).fetchone()
-    return _tallies.counts(connection, campaign), _tallies.requests_needed(connection, campaign), last or 0
-
-
-def _request_ages(connection: sqlite3.Connection, period: float, timeout: float) -> list[float]:
-    at = now()
-    rows: Iterator[tuple[float, float | None]] = connection.execute(
-        "SELECT started, ended FROM request WHERE started > ? ORDER BY id DESC LIMIT 20000",
-        (at - period - timeout,),
-    )
-    ends = (min(at, started + timeout) if ended is None else ended for started, ended in rows)
-    return [max(0.0, at - end) for end in ends if at - end < period]

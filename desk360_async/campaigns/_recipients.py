@@ -16,7 +16,7 @@ from desk360_async._errors import mask_phone
 from desk360_async._phones import Reader, parse_phone, spellings_of
 from desk360_async._tables import Defect, Row, Table, Values
 from desk360_async._validators import refused_by_whatsapp
-from desk360_async.campaigns._problems import CampaignError
+from desk360_async.campaigns._values import CampaignError
 
 CHUNK = 5000
 
@@ -136,7 +136,7 @@ class Intake:
     def __init__(
         self, variables: Sequence[str], opted_out: frozenset[int], phones: Reader, *, clean: bool = False
     ) -> None:
-        self._variables = tuple(variables)
+        self.variables = tuple(variables)
         self._opted_out = opted_out
         self._phones = phones
         self._clean = clean
@@ -206,11 +206,11 @@ class Intake:
     def _checked(self, values: Values | Defect, set_for: SetFor) -> tuple[int | str, tuple[Refused, ...]]:
         if isinstance(values, Defect):
             return values.reason, ()
-        if len(values) > len(self._variables):
+        if len(values) > len(self.variables):
             return f"unknown_parameters: {values[-1]}", ()
         texts: dict[str, str] = {}
         refused: list[Refused] = []
-        for variable, value in zip(self._variables, values, strict=True):
+        for variable, value in zip(self.variables, values, strict=True):
             if isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)  # as a message would take it
             if self._clean and isinstance(value, str):

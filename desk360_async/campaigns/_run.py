@@ -1,7 +1,13 @@
-"""A run of a campaign: a few workers, what they tell, every way to stop. What to send is `_dispatch`'s."""
+"""A run of a campaign: its workers, one delivery of a batch, its events, and each way to stop it.
+
+The order of a delivery is a token, the intent, the POST, the result. A crash between the token and the
+intent wastes a token. An intent before the wait for a token would make ten times as many unknowns. If a
+result can't be written, the campaign stops.
+"""
 
 import math
 import signal
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -9,37 +15,214 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-from attrs import evolve
+from attrs import evolve, frozen
 
-from desk360_async import AsyncDesk360
-from desk360_async.campaigns._dispatch import Delivered, Dispatch
-from desk360_async.campaigns._events import Done, End, Event, Paused, Progress
+from desk360_async import AsyncDesk360, Attachment, Desk360Error, TemplateBatch, TemplateMessage, _background
 from desk360_async.campaigns._ledger import Ledger
-from desk360_async.campaigns._problems import CampaignError, LedgerError
-from desk360_async.campaigns._refusals import MANY, Refusals, is_suspect
-from desk360_async.campaigns._signals import listen, nobody_else_listens
-from desk360_async.campaigns._states import Batch, Counts, Result
-from desk360_async.campaigns._tellings import counted, result_of
+from desk360_async.campaigns._recipients import OptOutList
+from desk360_async.campaigns._values import (
+    Attempt,
+    Batch,
+    CampaignError,
+    Counts,
+    Done,
+    End,
+    Event,
+    LedgerError,
+    Paused,
+    Progress,
+    Result,
+    Settings,
+)
+from desk360_async.campaigns._verdicts import MANY, Refusals, judge_bulk, judge_error
 
 # Unread events before the workers wait for the reader.
 ROOM = 1000
-# So many ends without a usable answer in a row, and the server is taken for down: each makes a batch unknown.
+# Ends without a usable answer in a row after which the server counts as down: each makes a batch unknown.
 SILENT = 5
-# Seconds without any connection after which the run ends, and between two tries meanwhile. Nothing is unknown
-# by that, so it is patient.
+# Seconds without any connection after which the run ends, and the longest pause between two tries meanwhile.
+# A request without a connection makes no unknown, so the run is patient.
 OUTAGE = 300.0
 LONGEST_PAUSE = 30.0
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signal:
+    """An event that can be set again and again."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        """Wake all waiters."""
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Wait for the next `set`. Check the awaited condition before and after."""
+        if self._event.is_set():
+            self._event = anyio.Event()
+        await self._event.wait()
+
+
+# ── one delivery ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class _OptedOutMeanwhile(Exception):
+    """Raised with the token in hand, before a byte left: the message must be made anew."""
+
+
+class _Stopped(Exception):
+    """Raised with the token in hand, before a byte left: the run has been stopped or paused."""
+
+
+class Dispatch:
+    """Delivers batches, one attempt each; several tasks may use it.
+
+    Args:
+        client: a view whose calls are single attempts: the end of an attempt must be in the ledger before
+            the next begins.
+        ledger: the campaign's.
+        settings: the pinned settings.
+        attachment: the file for a media header.
+        opt_out: the people who opted out.
+    """
+
+    def __init__(
+        self,
+        client: AsyncDesk360,
+        ledger: Ledger,
+        settings: Settings,
+        attachment: Attachment | None,
+        opt_out: OptOutList,
+    ) -> None:
+        self.ledger = ledger
+        self.has_file = attachment is not None
+        # Batch → recipients, from the intent until the result is in the ledger.
+        self.unwritten: dict[int, int] = {}
+        self._client = client
+        self._settings = settings
+        self._attachment = attachment
+        self._opt_out = opt_out
+
+    async def deliver(self, batch: Batch, may_begin: Callable[[], bool]) -> Attempt | None:
+        """Make one attempt at a batch.
+
+        Args:
+            batch: pending, and in the hands of no other task.
+            may_begin: called with the token in hand, before the intent; False gives the token back.
+
+        Returns:
+            The attempt; None if it was stopped before its intent: the batch is still pending.
+
+        Raises:
+            LedgerError: if the ledger failed; then nothing more may be sent.
+            CampaignError: if the opt-out list can't be read.
+        """
+        skipped = 0
+        while True:
+            excepted = await self.ledger.excepted(batch)
+            opted_out = await self._opt_out.read()
+            left = [phone for phone in batch.members if phone not in excepted]
+            members = tuple(phone for phone in left if phone not in opted_out)
+            left_out = [phone for phone in left if phone in opted_out]
+            if left_out or not members:
+                await self.ledger.skip(batch, left_out)
+                skipped += len(left_out)
+            if not members:
+                return Attempt(batch, 0, skipped, None)
+            try:
+                return await self._attempt(batch, members, skipped, may_begin)
+            except _OptedOutMeanwhile:
+                continue
+
+    async def _attempt(
+        self, batch: Batch, members: tuple[int, ...], skipped: int, may_begin: Callable[[], bool]
+    ) -> Attempt | None:
+        request: int | None = None
+
+        async def intend() -> None:
+            nonlocal request
+            if not (await self._opt_out.read()).isdisjoint(members):
+                raise _OptedOutMeanwhile
+            if not may_begin():
+                raise _Stopped
+            request = await self.ledger.intend(batch)
+            self.unwritten[batch.id] = len(members)
+
+        error: Desk360Error | None = None
+        try:
+            message = message_for(batch, members, self._settings, self._attachment)
+            if isinstance(message, TemplateBatch):
+                bulk = await self._client.send(message, on_attempt=intend)
+                result = judge_bulk(bulk, self._settings.not_listed)
+            else:
+                single = await self._client.send(message, on_attempt=intend)
+                result = Result("accepted", message_id=single.message_id)
+        except _Stopped:
+            return None
+        except CampaignError:
+            raise
+        except Desk360Error as failure:
+            error = failure
+            result = judge_error(failure, len(members), batch.parameters)
+        with anyio.CancelScope(shield=True):  # a known result must not become unknown
+            following = await self.ledger.conclude(batch, request, result)
+        self.unwritten.pop(batch.id, None)
+        return Attempt(batch, len(members), skipped, result, following, error)
+
+
+def message_for(
+    batch: Batch, members: tuple[int, ...], settings: Settings, attachment: Attachment | None
+) -> TemplateMessage | TemplateBatch:
+    """Return the message that sends a batch."""
+    phones = [f"+{phone}" for phone in members]
+    parameters = batch.parameters or None
+    if batch.kind == "single":
+        return TemplateMessage(
+            phones[0],
+            settings.template,
+            language=settings.language,
+            parameters=parameters,
+            attachment=attachment,
+        )
+    return TemplateBatch(
+        phones, settings.template, language=settings.language, parameters=parameters, attachment=attachment
+    )
+
+
+# ── the run ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class Opening:
+    """The things that entering a run prepares.
+
+    Attributes:
+        dispatch: sends a batch.
+        counts: recipients by state.
+        requests_left: the number of requests that are still needed.
+        upto: the number of the last pending batch.
+    """
+
+    dispatch: Dispatch
+    counts: Counts
+    requests_left: int
+    upto: int
 
 
 class Run:
     """A running campaign, made by `campaign.run`: `async with … as events: async for event in events`.
 
-    Leaving the block stops taking, lets what is on the wire finish, and closes the ledger.
+    Leaving the block stops taking batches, lets the requests on the wire finish, and closes the ledger. The
+    workers live in a task of the run's own, so that one task may enter the block and another one leave it.
+
+    Attributes:
+        counts: recipients by state.
     """
 
     def __init__(
         self,
-        prepare: "Callable[[AsyncExitStack, Run], Awaitable[None]]",
+        open_: Callable[[AsyncExitStack], Awaitable[Opening]],
         client: AsyncDesk360,
         *,
         concurrency: int,
@@ -47,17 +230,23 @@ class Run:
         drain: float,
         signals: bool | None,
     ) -> None:
-        self._prepare = prepare
+        self.counts = Counts()
+        self._open = open_
         self._client = client
         self._concurrency = concurrency
         self._max_failures = max_failures
         self._drain = drain
         self._signals = signals
         self._events: deque[Event] = deque()
-        self._news = anyio.Event()
-        self._room = anyio.Event()
+        self._news = Signal()
+        self._room = Signal()
+        self._given_back = Signal()
         self._waiting: set[anyio.CancelScope] = set()
         self._under_way: set[anyio.CancelScope] = set()
+        self._listening = anyio.CancelScope()
+        self._filling = anyio.Lock(fast_acquire=True)
+        self._stack = AsyncExitStack()
+        self._opened: Opening | None = None
         self._end: End | None = None
         self._reason = ""
         self._resumed: anyio.Event | None = None
@@ -66,13 +255,16 @@ class Run:
         self._exhausted = False
         self._busy = 0
         self._silent = 0
+        self._answered = False
         self._refusals = Refusals()
-        self._done: Done | None = None
-        self._entered = False
-        self._given_back = anyio.Event()
-        self._filling = anyio.Lock(fast_acquire=True)
-        self._listening = anyio.CancelScope()
+        self._requests_left = 0
+        self._at_start = Counts()
+        self._started = 0.0
         self._unreachable: float | None = None
+        self._entered = False
+        self._done: Done | None = None
+        self._crash: BaseException | None = None
+        self._over = anyio.Event()
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -81,43 +273,50 @@ class Run:
             raise CampaignError("a run can be entered once; call campaign.run(client) again")
         self._entered = True
         async with AsyncExitStack() as stack:
-            await self._prepare(stack, self)
-            tasks = await stack.enter_async_context(anyio.create_task_group())
-            tasks.start_soon(self._work_all)
-            if self._signals if self._signals is not None else nobody_else_listens():
-                tasks.start_soon(listen, self._heard, self._listening)
+            self._opened = await self._open(stack)
             self._stack = stack.pop_all()
+        self.counts = self._at_start = self._opening.counts
+        self._requests_left = self._opening.requests_left
+        self._started = anyio.current_time()
+        _background.start(self._live)
         return self
 
-    def _begin(
-        self, ledger: Ledger, dispatch: Dispatch, counts: Counts, *, requests_left: int, upto: int
-    ) -> None:
-        """Take what the campaign has prepared.
+    @property
+    def _opening(self) -> Opening:
+        assert self._opened is not None  # the block was entered
+        return self._opened
 
-        Args:
-            ledger: where it is written down.
-            dispatch: what sends a batch.
-            counts: recipients by state.
-            requests_left: how many requests are still needed.
-            upto: the number of the last batch that was found.
-        """
-        self._upto = upto
-        self._ledger = ledger
-        self._dispatch = dispatch
-        self.counts: Counts = counts
-        self._at_start = counts
-        self._requests_left = requests_left
-        self._started = anyio.current_time()
+    async def _live(self) -> None:
+        """Work until the end, in a task of the run's own, which must not raise."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                listening = self._signals if self._signals is not None else is_signal_free()
+                if listening:
+                    tasks.start_soon(listen, self._heard, self._listening)
+                await self._work_all()
+        except BaseException as error:  # noqa: BLE001  # raised again where the run is read or left
+            self._crash = _alone(error)
+        finally:
+            self._over.set()
+            self._news.set()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         self._stop("stopped", "the block was left")
-        if error is not None and not isinstance(error, Exception):
-            return await self._stack.__aexit__(kind, error, trace)
-        # The caller's own error must neither cancel what is on the wire nor be wrapped in a group.
-        await self._stack.__aexit__(None, None, None)
-        return None
+        interrupted: BaseException | None = None
+        while not self._over.is_set():
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self._over.wait()
+                except anyio.get_cancelled_exc_class() as again:  # asyncio's Task.cancel ignores shields
+                    interrupted = again
+        await self._stack.aclose()
+        crash, self._crash = self._crash, None
+        if crash is not None and error is None:
+            raise crash
+        if interrupted is not None and error is None:
+            raise interrupted
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -130,7 +329,10 @@ class Run:
         while not self._events:
             if self._done is not None:
                 raise StopAsyncIteration
-            await self._renewed("_news").wait()
+            if self._over.is_set():
+                crash, self._crash = self._crash, None
+                raise crash or StopAsyncIteration
+            await self._news.wait()
         event = self._events.popleft()
         self._room.set()
         return event
@@ -145,10 +347,10 @@ class Run:
     # ── control ────────────────────────────────────────────────────────────────────────────────────────
 
     def pause(self) -> None:
-        """Take no more until `proceed`; what is on the wire finishes."""
+        """Take no more batches until `proceed`; the requests on the wire finish."""
         if self._resumed is None and self._end is None:
             self._resumed = anyio.Event()
-            self._tell(Paused("asked", None))
+            self._put(Paused("asked", None))
             self._leave_line()
 
     def proceed(self) -> None:
@@ -158,11 +360,11 @@ class Run:
             resumed.set()
 
     def stop(self) -> None:
-        """Take no more; what is on the wire finishes, within `drain` seconds."""
+        """Take no more batches; the requests on the wire finish, within `drain` seconds."""
         self._stop("stopped", "stop() was called")
 
     def abort(self) -> None:
-        """End at once; what is on the wire becomes unknown."""
+        """End at once; the requests on the wire become unknown."""
         self._stop("interrupted", "abort() was called")
         for scope in self._under_way:
             scope.shield = False
@@ -174,16 +376,17 @@ class Run:
             self.proceed()
             self._room.set()
             self._leave_line()
-            deadline = anyio.current_time() + self._drain
-            for scope in self._under_way:
-                scope.deadline = deadline
+            if self._entered:
+                deadline = anyio.current_time() + self._drain
+                for scope in self._under_way:
+                    scope.deadline = deadline
 
     def _leave_line(self) -> None:
         for scope in self._waiting:
             scope.cancel()
 
     def _heard(self, number: signal.Signals) -> None:
-        if self._end is not None:  # the second one, or what is on the wire was finishing anyway
+        if self._end is not None:  # the second one, or the requests on the wire were finishing anyway
             self.abort()
         self._stop("interrupted", number.name)
 
@@ -191,6 +394,9 @@ class Run:
 
     async def _work_all(self) -> None:
         try:
+            if self._opening.dispatch.has_file:
+                # A server that refuses the file early refuses one batch, not as many as are on the wire.
+                await self._work(alone=True)
             async with anyio.create_task_group() as tasks:
                 for _ in range(self._concurrency):
                     tasks.start_soon(self._work)
@@ -201,14 +407,20 @@ class Run:
 
     async def _finish(self) -> None:
         unknown = 0
+        ledger, unwritten = self._opening.dispatch.ledger, self._opening.dispatch.unwritten
         try:
             if self._end is None:
                 await self._judge_the_rest()
-            unknown = await self._ledger.recover("interrupted")
+            unknown = await ledger.recover("interrupted")
             if unknown:
-                self.counts = await self._ledger.counts()
+                self.counts = await ledger.counts()
         except LedgerError as error:
             self._fail(error)
+            # Their result couldn't be written: the ledger has their intent, and will call them unknown.
+            unknown = sum(unwritten.values())
+            self.counts = evolve(
+                self.counts, pending=self.counts.pending - unknown, unknown=self.counts.unknown + unknown
+            )
         left = self.counts.pending + self.counts.on_the_wire
         if not left and self._end not in ("ledger", "opt_out"):
             self._end, self._reason = "finished", ""
@@ -217,10 +429,10 @@ class Run:
         elif self._end == "interrupted":
             self._reason += "; what was on the wire has finished"
         self._done = Done(self._end or "stopped", self.counts, self._reason)
-        self._tell(self._done)
+        self._put(self._done)
 
     async def _judge_the_rest(self) -> None:
-        """Decide about those who were refused without a word on whose fault it is, once all others ended."""
+        """Decide about recipients that were refused without a reason, once all others have ended."""
         refusals = self._refusals
         if refusals.accepted:
             await self._give_up(refusals.convict())
@@ -228,15 +440,15 @@ class Run:
             why = refusals.suspects[-1].error
             self._stop("refused", f"nobody was accepted, so it may be nobody's own fault: {why}")
 
-    async def _give_up(self, convicted: list[Delivered]) -> None:
-        for delivered in convicted:
-            reason = delivered.result.reason if delivered.result else None
-            result = Result("not_sent", reason)
-            await self._ledger.conclude(delivered.batch, None, result)
-            self._count(evolve(delivered, result=result, skipped=0))
+    async def _give_up(self, convicted: list[Attempt]) -> None:
+        for attempt in convicted:
+            result = Result("not_sent", attempt.result.reason if attempt.result else None)
+            await self._opening.dispatch.ledger.conclude(attempt.batch, None, result)
+            self._count(evolve(attempt, result=result, skipped=0))
 
-    async def _work(self) -> None:
-        while self._end is None:
+    async def _work(self, *, alone: bool = False) -> None:
+        """Deliver batches until the end; `alone`, until the server has answered once."""
+        while self._end is None and not (alone and self._answered):
             try:
                 batch = await self._next()
                 if batch is None:
@@ -245,16 +457,16 @@ class Run:
             except CampaignError as error:
                 self._fail(error)
             while len(self._events) >= ROOM and self._end is None:
-                await self._renewed("_room").wait()
+                await self._room.wait()
 
     def _fail(self, error: CampaignError) -> None:
-        # A failed ledger outweighs whatever else ended the run.
+        # A failed ledger outweighs any other end of the run.
         self._stop("opt_out", str(error))
         if isinstance(error, LedgerError) and self._end != "ledger":
             self._end, self._reason = "ledger", str(error)
 
     async def _next(self) -> Batch | None:
-        """Return a batch, waiting for those that others may have to give back; None at the end."""
+        """Return a batch, waiting for batches that other workers may give back; None at the end."""
         while self._end is None:
             if self._resumed is not None:
                 await self._resumed.wait()
@@ -266,21 +478,21 @@ class Run:
                 return self._queue.popleft()
             if not self._busy:
                 return None
-            await self._renewed("_given_back").wait()
+            await self._given_back.wait()
         return None
 
     async def _refill(self) -> None:
         async with self._filling:
             if self._queue or self._exhausted:
                 return
-            found = await self._ledger.pending(self._last, self._upto)
+            found = await self._opening.dispatch.ledger.pending(self._last, self._opening.upto)
             self._queue.extend(found)
             self._exhausted = not found
             if found:
                 self._last = found[-1].id
 
     async def _deliver(self, batch: Batch) -> None:
-        delivered: Delivered | None = None
+        attempt: Attempt | None = None
         scope = anyio.CancelScope()
 
         def may_begin() -> bool:
@@ -295,35 +507,35 @@ class Run:
         try:
             with scope:
                 self._waiting.add(scope)
-                delivered = await self._dispatch.deliver(batch, may_begin)
+                attempt = await self._opening.dispatch.deliver(batch, may_begin)
         finally:
             self._waiting.discard(scope)
             self._under_way.discard(scope)
             self._busy -= 1
             self._given_back.set()
-        if delivered is None:
-            self._queue.appendleft(batch)  # pending as before; if the run has ended, it stays so
+        if attempt is None:
+            self._queue.appendleft(batch)  # still pending; if the run has ended, it stays so
         else:
-            await self._took(delivered)
+            await self._take(attempt)
 
-    async def _took(self, delivered: Delivered) -> None:
-        following = [] if is_suspect(delivered) else delivered.following
-        if delivered.result is not None and delivered.result.halve:
-            # Behind the others: whether those are accepted says whether it is worth going on.
+    async def _take(self, attempt: Attempt) -> None:
+        following = [] if attempt.is_suspect else attempt.following
+        if attempt.result is not None and attempt.result.halve:
+            # Behind the others: their acceptance shows whether it is worth going on.
             self._queue.extend(following)
         else:
             self._queue.extendleft(reversed(following))
         self._given_back.set()
         self._requests_left += len(following) - 1
-        self._count(delivered)
-        await self._give_up(self._refusals.note(delivered))
-        self._tell(self._progress())
-        await self._judge(delivered)
+        self._count(attempt)
+        await self._give_up(self._refusals.note(attempt))
+        self._put(self._progress())
+        await self._judge(attempt)
 
-    def _count(self, delivered: Delivered) -> None:
-        told = result_of(delivered)
-        self.counts = counted(self.counts, told)
-        self._tell(told)
+    def _count(self, attempt: Attempt) -> None:
+        event = attempt.event
+        self.counts = self.counts.after(event)
+        self._put(event)
 
     def _progress(self) -> Progress:
         elapsed = anyio.current_time() - self._started
@@ -333,32 +545,33 @@ class Run:
         rate = finished / elapsed if elapsed > 0 else 0.0
         return Progress(self.counts, max(0, self._requests_left), rate, eta)
 
-    async def _judge(self, delivered: Delivered) -> None:
-        """Stop where going on would only make it worse, and wait where the server asks for it."""
-        result = delivered.result
+    async def _judge(self, attempt: Attempt) -> None:
+        """Stop where going on would do harm, and wait where the server asks for it."""
+        result = attempt.result
         if result is None:
             return
         if not result.silent:
             self._unreachable = None
+            self._answered = True
         self._silent = self._silent + 1 if result.silent and result.state == "unknown" else 0
         if result.stop is not None:
             self._stop("refused", result.stop)
         elif self._silent >= SILENT:
             self._stop("unreachable", f"no usable answer {SILENT} times in a row: {result.reason}")
         elif self._refusals.in_a_row >= MANY:
-            self._stop("refused", f"{MANY} requests in a row were refused: {delivered.error}")
+            self._stop("refused", f"{MANY} requests in a row were refused: {attempt.error}")
         elif self._too_many():
             reason = f"{self._failures:,} of {self.counts.total:,} not sent or unknown in this run"
             self._stop("failures", reason)
         elif result.pause:
             until = self._client.rate_limit.paused_until
             seconds = None if until is None else max(0.0, until - anyio.current_time())
-            self._tell(Paused("rate_limit", seconds))
+            self._put(Paused("rate_limit", seconds))
         elif result.silent and result.state == "pending":
             await self._back_off(str(result.reason))
 
     def _too_many(self) -> bool:
-        # This run's alone: whoever resumes has seen those of the earlier ones, and means to go on.
+        # This run's alone: a person who resumes has seen the failures of earlier runs.
         most = self._max_failures
         if most is None:
             return False
@@ -375,7 +588,7 @@ class Run:
             self._stop("unreachable", f"no connection for {now - since:.0f} s: {reason}")
             return
         seconds = max(1.0, min(LONGEST_PAUSE, now - since))
-        self._tell(Paused("unreachable", seconds))
+        self._put(Paused("unreachable", seconds))
         with anyio.CancelScope() as scope:
             self._waiting.add(scope)
             try:
@@ -383,14 +596,42 @@ class Run:
             finally:
                 self._waiting.discard(scope)
 
-    def _renewed(self, name: str) -> anyio.Event:
-        """Return an event that isn't set, the same one for all who wait for it."""
-        event: anyio.Event = getattr(self, name)
-        if event.is_set():
-            event = anyio.Event()
-            setattr(self, name, event)
-        return event
-
-    def _tell(self, event: Event) -> None:
+    def _put(self, event: Event) -> None:
         self._events.append(event)
         self._news.set()
+
+
+def _alone(error: BaseException) -> BaseException:
+    """Return the only error of a group, or the error as it is."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+# ── signals ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def listen(heard: Callable[[signal.Signals], None], scope: anyio.CancelScope) -> None:
+    """Call `heard` for each SIGINT and SIGTERM, until the scope is cancelled; then restore the handlers.
+
+    asyncio can't on Windows. There Ctrl-C cancels the caller, and leaving the run's block drains it.
+    """
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        with scope, anyio.open_signal_receiver(*STOPPING) as caught:
+            async for number in caught:
+                heard(number)
+    except NotImplementedError:
+        return
+    finally:
+        for number, handler in before.items():
+            # asyncio leaves Python's own in place of the one with which `asyncio.run` makes Ctrl-C a
+            # cancellation: the next one would break into the loop at any point.
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
+def is_signal_free() -> bool:
+    """Return whether no other handler takes SIGTERM: a host with a shutdown of its own has one."""
+    in_main = threading.current_thread() is threading.main_thread()
+    return in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,139 +1,248 @@
-"""The ledger's file: opened safely, owned by one process, durable or refused. No campaign is known here."""
+"""The ledger's file and the owner file beside it: tables, migrations, the owner's lock, checks at opening.
+
+State is kept per batch, and per recipient only where one differs from its batch: a million recipients cost a
+few thousand writes. A batch holds its members as packed numbers of 8 bytes. A released step of the tables is
+never changed; the next one is added.
+
+The owner file holds the process that owns the ledger, and the number of the last request that it began. A
+ledger with a lower number has forgotten requests (its `-wal` is gone, or it is an older copy): it is refused.
+"""
 
 import os
+import re
+import shutil
 import sqlite3
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+import tempfile
+import zlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
-from typing import IO, Concatenate, ParamSpec, Self, TypeVar
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 
 from desk360_async import _threads
-from desk360_async.campaigns._problems import LedgerError
-from desk360_async.campaigns._schema import APPLICATION_ID, MIGRATIONS
+from desk360_async._sqlite import SQLiteFile, create, network_file_system, snapshot, transaction
+from desk360_async.campaigns._values import CampaignError, LedgerError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Their locks or their fsync can't be trusted, says SQLite's own document on WAL.
-NETWORK_FILE_SYSTEMS = frozenset(
-    ["nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "afs", "afpfs", "9p", "ceph", "glusterfs"]
-    + ["lustre", "beegfs", "ncpfs", "davfs", "webdav"]
-    + [f"fuse.{name}" for name in ("sshfs", "glusterfs", "s3fs", "rclone", "ceph", "davfs2")]
-)
 # Little, since lists come sorted: a million recipients need no more memory than ten thousand.
 CACHE_KIB = 2000
 BUSY = 30.0  # seconds that one process waits while another writes
+COPYING = "see desk360_async/guide/ledgers.md on copying and moving a ledger"
+
+APPLICATION_ID = 0x44333630  # "D360": distinguishes a ledger from other SQLite files
+
+_FIRST = """
+CREATE TABLE campaign (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    settings TEXT NOT NULL,
+    loads INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL
+);
+CREATE TABLE parameter_set (
+    id INTEGER PRIMARY KEY,
+    campaign INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    parameters TEXT NOT NULL,
+    UNIQUE (campaign, digest)
+);
+CREATE TABLE recipient (
+    campaign INTEGER NOT NULL,
+    phone INTEGER NOT NULL,
+    parameter_set INTEGER NOT NULL,
+    line INTEGER NOT NULL,
+    load INTEGER NOT NULL,
+    PRIMARY KEY (campaign, phone)
+) WITHOUT ROWID;
+CREATE TABLE skipped (
+    campaign INTEGER NOT NULL,
+    line INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    phone TEXT NOT NULL,
+    PRIMARY KEY (campaign, line, reason, phone)
+) WITHOUT ROWID;
+CREATE TABLE batch (
+    id INTEGER PRIMARY KEY,
+    campaign INTEGER NOT NULL,
+    parameter_set INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending',
+    reason TEXT,
+    message_id TEXT,
+    members BLOB NOT NULL
+);
+CREATE INDEX batch_of_set ON batch (parameter_set, first);
+CREATE INDEX batch_open ON batch (campaign, id) WHERE state IN ('pending', 'intent');
+CREATE INDEX batch_message ON batch (message_id) WHERE message_id IS NOT NULL;
+CREATE TABLE exception (
+    campaign INTEGER NOT NULL,
+    phone INTEGER NOT NULL,
+    batch INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (campaign, phone)
+) WITHOUT ROWID;
+CREATE INDEX exception_batch ON exception (batch);
+CREATE TABLE request (
+    id INTEGER PRIMARY KEY,
+    campaign INTEGER NOT NULL,
+    batch INTEGER,
+    started REAL NOT NULL,
+    ended REAL,
+    outcome TEXT
+);
+CREATE TABLE delivery (
+    campaign INTEGER NOT NULL,
+    phone INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    PRIMARY KEY (campaign, phone, status)
+) WITHOUT ROWID;
+"""
+
+_AUDIT = """
+CREATE TABLE resolution (
+    id INTEGER PRIMARY KEY,
+    campaign INTEGER NOT NULL,
+    at REAL NOT NULL,
+    action TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    recipients INTEGER NOT NULL
+);
+CREATE TABLE resolved (
+    resolution INTEGER NOT NULL,
+    phone INTEGER NOT NULL,
+    batch INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (resolution, phone)
+) WITHOUT ROWID;
+"""
+
+# A webhook may be faster than the answer that says which message it is about.
+_EARLY = """
+CREATE TABLE early (
+    campaign INTEGER NOT NULL,
+    message_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    PRIMARY KEY (campaign, message_id, status)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_FIRST, _AUDIT, _EARLY)
+# The rows of a load wait here until all of them are read; then they join the campaign.
+STAGING = """
+CREATE TEMP TABLE IF NOT EXISTS staged (
+    line INTEGER PRIMARY KEY, phone INTEGER NOT NULL, parameter_set INTEGER NOT NULL
+);
+CREATE TEMP TABLE IF NOT EXISTS left_out (
+    line INTEGER PRIMARY KEY, reason TEXT NOT NULL, phone TEXT NOT NULL
+)
+"""
 
 
-class Storage:
-    """One connection to the ledger's file, used by one thread at a time.
+class OwnerFile:
+    """The file beside a ledger that its owner locks: process, last request, clocks, and how it was closed.
+
+    0.1.0 wrote the process alone; such a file says nothing about requests.
 
     Args:
-        path: the file; made, with mode 0600, if `owner` and it isn't there.
-        owner: take the exclusive lock that loading, running and resolving need. It goes with the process,
-            however that ends.
+        path: the ledger's path.
     """
 
-    def __init__(self, path: Path, *, owner: bool) -> None:
-        self._path = path
-        self._owner = owner
-        self._turn = anyio.Lock(fast_acquire=True)
-        self._lock_file: IO[bytes] | None = None
-        self._connection: sqlite3.Connection | None = None
-        self.failure: BaseException | None = None
+    # One write of a fixed length, which a kill can't tear; the checksum shows a damaged record.
+    _RECORD = re.compile(
+        rb"(?P<body>process (?P<process> *\d+) request (?P<request> *\d+) boot (?P<boot> *\S+) "
+        rb"wall (?P<wall> *\S+) monotonic (?P<monotonic> *\S+) closed (?P<closed> *\S+)) "
+        rb"(?P<check>[0-9a-f]{8})\n"
+    )
 
-    async def __aenter__(self) -> Self:
-        try:
-            await _threads.run(self._open)
-        except BaseException:
-            self.close()
-            raise
-        return self
+    def __init__(self, path: Path) -> None:
+        self.path = path.with_name(path.name + "-owner")
+        self.request = 0
+        self.boot, self.wall, self.monotonic = "-", 0.0, 0.0
+        self._boot = _threads.boot()
+        self.closed = "-"
+        self._file: IO[bytes] | None = None
 
-    async def __aexit__(self, *_: object) -> None:
-        with anyio.CancelScope(shield=True):
-            await _threads.run(self.close)
-
-    async def run(
-        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run `work` with the connection in a worker thread, alone.
+    def lock(self) -> None:
+        """Take the lock, which ends with the process, and read the record.
 
         Raises:
-            LedgerError: if SQLite fails, and from then on always: after a failed write nobody knows what
-                the file holds until it is opened anew.
+            LedgerError: if another process has it.
         """
-        async with self._turn:
-            return await _threads.run(lambda: self._guarded(lambda it: work(it, *args, **kwargs)))
-
-    def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self.failure is not None:
-            raise LedgerError(f"the ledger failed before ({self.failure}); nothing more is sent")
-        assert self._connection is not None
-        try:
-            return work(self._connection)
-        except sqlite3.Error as error:
-            self.failure = error
-            raise LedgerError(
-                f"the ledger {self._path.name} can't be read or written: {error}; nothing more is sent. "
-                "Mend that (space, rights, the disk), then resume"
-            ) from error
-
-    def _open(self) -> None:
-        try:
-            # Whatever links lead to it: the lock is found by the name, and one file has one owner.
-            self._path = self._path.resolve()
-            if not self._owner and not self._path.exists():
-                raise LedgerError(f"there is no ledger {self._path}; load the campaign first")
-            refuse_network(self._path)
-            if self._owner:
-                self._lock()
-                create_private(self._path)
-            self._connection = connection = connect(self._path)
-            version = version_of(connection, self._path)
-            if not version and not self._owner:
-                raise LedgerError(f"{self._path} holds no ledger yet; load the campaign first")
-            require_durable(connection)
-            if version < len(MIGRATIONS):
-                migrate(connection)
-        except (sqlite3.Error, OSError) as error:
-            raise LedgerError(f"the ledger {self._path} can't be opened: {error}") from error
-
-    def _lock(self) -> None:
         # A file of its own: closing any handle on the database itself would drop SQLite's own locks there.
-        place = self._path.with_name(self._path.name + "-owner")
-        create_private(place)
-        self._lock_file = place.open("r+b")
-        if not lock(self._lock_file):
-            holder = self._lock_file.read(20).decode("ascii", "replace").strip() or "another"
+        create(self.path)
+        self._file = self.path.open("r+b", buffering=0)
+        content = self._file.read()
+        record = self._RECORD.fullmatch(content)
+        if not lock(self._file):
+            holder = record["process"].decode() if record else content[:20].decode("ascii", "replace")
             raise LedgerError(
-                f"the ledger {self._path.name} is in use by process {holder}; "
-                "wait for it or stop it: only one may load, run or resolve"
+                f"the ledger {self.path.name.removesuffix('-owner')} is in use by process "
+                f"{holder.strip() or 'unknown'}; wait for it or stop it: only one may load, run or resolve"
             )
-        self._lock_file.truncate(0)
-        self._lock_file.write(str(os.getpid()).encode())
-        self._lock_file.flush()
+        if record and zlib.crc32(record["body"]) == int(record["check"], 16):
+            self.request = int(record["request"])
+            self.boot = record["boot"].decode().strip()
+            self.wall, self.monotonic = float(record["wall"]), float(record["monotonic"])
+            self.closed = record["closed"].decode().strip()
 
-    def close(self) -> None:
-        """Close the connection and give up the lock; safe to repeat."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):
-                connection.close()
-        file, self._lock_file = self._lock_file, None
-        if file is not None:
-            file.close()
+    def begin(self) -> None:
+        """Write this process as the owner of an open ledger."""
+        self.closed = "-"
+        self._write()
+
+    def note(self, request: int, wall: float) -> None:
+        """Write the number of the last request: after its commit, and before its first byte leaves."""
+        self.request, self.wall = request, wall
+        self.boot, self.monotonic = self._boot, _threads.monotonic()
+        self._write()
+
+    def now(self, wall: float) -> float:
+        """Return the time by the clock of the last request, which a step of the wall clock doesn't move."""
+        if self.boot != self._boot:
+            return wall
+        passed = _threads.monotonic() - self.monotonic
+        return wall if passed < 0 else self.wall + passed  # < 0: a clock of another time namespace
+
+    def close(self, ledger: Path, *, clean: bool) -> None:
+        """Write how the ledger was closed, and give up the lock; safe to repeat."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        with closing(file):
+            if clean:
+                self.closed = fingerprint(ledger)
+                self._file = file
+                self._write()
+                self._file = None
+
+    def _write(self) -> None:
+        assert self._file is not None
+        body = (
+            f"process {os.getpid():10d} request {self.request:20d} boot {self.boot:>36.36} "
+            f"wall {self.wall:20.6f} monotonic {self.monotonic:20.6f} closed {self.closed:>48.48}"
+        ).encode()
+        record = b"%b %08x\n" % (body, zlib.crc32(body))
+        self._file.seek(0)
+        self._file.write(record)
+        self._file.truncate()
 
 
 def lock(file: IO[bytes]) -> bool:
-    """Take an exclusive lock that the process's end gives up; tell whether it was to be had."""
+    """Take an exclusive lock that ends with the process; return False if another process has it."""
     try:
         if sys.platform == "win32":
             import msvcrt
 
+            file.seek(1 << 30)  # behind the record, which other processes read
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
@@ -144,70 +253,96 @@ def lock(file: IO[bytes]) -> bool:
     return True
 
 
-def create_private(path: Path) -> None:
-    """Make a file that only its owner can read, since phone numbers are in it; narrow one that is wider.
+def fingerprint(path: Path) -> str:
+    """Return the size and time of a file without a WAL, by which an unchanged one is known; else "-"."""
+    with suppress(OSError):
+        if wal_of(path) is None:
+            found = path.stat()
+            return f"{found.st_size}:{found.st_mtime_ns}"
+    return "-"
 
-    SQLite gives its -wal and -shm files the rights of the database.
+
+def wal_of(path: Path) -> Path | None:
+    """Return the path of the ledger's `-wal` file, if there is one with content."""
+    wal = path.with_name(path.name + "-wal")
+    with suppress(OSError):
+        return wal if wal.stat().st_size else None
+    return None
+
+
+class LedgerFile(SQLiteFile):
+    """The file of a ledger, open. After its first failure it refuses every operation.
+
+    After a failed write the content of the file is uncertain until it is opened again.
+
+    Args:
+        path: the file.
+        owner: the locked owner file of the process that loads, runs or resolves; None for readers.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
-    if path.stat().st_mode & 0o077 and os.name == "posix":
-        path.chmod(0o600)
 
+    def __init__(self, path: Path, owner: OwnerFile | None = None) -> None:
+        super().__init__(path, name="the ledger", error=LedgerError, busy=BUSY, prepare=self._begin)
+        self.owner = owner
+        self.failure: BaseException | None = None
 
-def refuse_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None:
-    """Raise LedgerError if the file would lie on a network file system, as far as the system tells."""
-    try:
-        lines = mounts.read_text(errors="replace").splitlines()
-    except OSError:
-        return  # not Linux; there is no way to tell without native code
-    folder = path.resolve().parent
-    best, kind = -1, ""
-    for line in lines:
-        _, place, name, *_ = line.split(" ")
-        place = place.replace("\\040", " ")
-        if folder.is_relative_to(place) and len(place) >= best:
-            best, kind = len(place), name
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise LedgerError(
-            f"the ledger {path} would lie on a network file system ({kind}), whose locks and syncs can't be "
-            "trusted; put it on a local disk"
-        )
+    async def run(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work` with the connection, as every operation of a file that has not failed."""
+        return await self._once(super().run, work, *args, **kwargs)
 
+    async def read(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work` on one snapshot of the file."""
+        return await self._once(super().read, work, *args, **kwargs)
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open the database. Transactions are written out; threads take turns by `Storage.run`."""
-    connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=BUSY, cached_statements=64
-    )
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    connection.execute("PRAGMA temp_store = FILE")
-    connection.execute("PRAGMA temp.cache_size = -500")
-    return connection
+    async def write(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work` in one transaction that commits."""
+        return await self._once(super().write, work, *args, **kwargs)
 
+    async def _once(self, run: Callable[..., Any], work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        if self.failure is not None:
+            raise LedgerError(f"the ledger failed before ({self.failure}); nothing more is sent")
+        try:
+            done: T = await run(work, *args, **kwargs)
+        except LedgerError as error:
+            if error.__cause__ is not None:  # of SQLite or of the system, and not of a check
+                self.failure = error.__cause__
+            raise
+        return done
 
-def require_durable(connection: sqlite3.Connection) -> None:
-    """Set WAL and synchronous=FULL, and read both back: anything less forgets what was committed.
+    def explain(self, error: Exception) -> str:
+        """Return a message that names the file, the cause and the fix."""
+        return f"{super().explain(error)}; nothing more is sent. Mend that, then resume"
 
-    Raises:
-        LedgerError: if either is refused.
-    """
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    connection.execute("PRAGMA synchronous = FULL")
-    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
-    if sys.platform == "darwin":
-        connection.execute("PRAGMA fullfsync = 1")  # its fsync alone doesn't reach the disk
-    if (mode, synchronous) != ("wal", 2):
-        raise LedgerError(
-            f"the ledger can't be made durable here (journal_mode={mode}, synchronous={synchronous}, "
-            "needed wal and 2); put it on a local disk"
-        )
+    def require_place(self) -> None:
+        """Check that the path still leads to this file alone.
+
+        Raises:
+            LedgerError: if the file was deleted, replaced or linked.
+        """
+        if problem := self.displaced():
+            self.failure = LedgerError(problem)
+            raise LedgerError(
+                f"{problem}, while the campaign runs; nothing more is sent. Put the file back, then resume; "
+                f"{COPYING}"
+            )
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute("PRAGMA temp_store = FILE")
+        connection.execute("PRAGMA temp.cache_size = -500")
+        migrate(connection)
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
-    """Return the ledger's version, 0 for an empty file; nothing is written.
+    """Return the version of the ledger's tables, 0 for an empty file.
 
     Raises:
-        LedgerError: if the file is something else, or of a later version.
+        LedgerError: if the file is no ledger, or of a later version.
     """
     with snapshot(connection):  # else its owner may make it a ledger between two of them
         (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -224,7 +359,10 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables to this version's shape, all steps or none."""
+    """Bring the tables to the shape of this version, all steps or none."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == len(MIGRATIONS):
+        return
     with transaction(connection):
         # Read again with the write lock in hand: several processes may have found the same old ledger.
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -235,25 +373,131 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {max(version, len(MIGRATIONS))}")
 
 
-@contextmanager
-def snapshot(connection: sqlite3.Connection) -> Generator[None]:
-    """Let what the block reads be of one moment, though others write meanwhile."""
-    connection.execute("BEGIN")
+# ── opening ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@asynccontextmanager
+async def open_ledger(path: Path, *, owner: bool, must_exist: bool = True) -> AsyncGenerator[LedgerFile]:
+    """Open a ledger's file, check it, and close it in the end.
+
+    Args:
+        path: the file.
+        owner: take the exclusive lock that loading, running and resolving need.
+        must_exist: refuse a missing file; else the owner makes it.
+
+    Raises:
+        LedgerError: if the file is missing, is no ledger, is damaged, has forgotten requests, or is in use.
+    """
+    file: LedgerFile | None = None
     try:
-        yield
+        file = await _threads.run(_prepare_owner if owner else _prepare_reader, path, must_exist)
+        await file.run(lambda _: None)
+        yield file
     finally:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")  # nothing was written
+        if file is not None:
+            with anyio.CancelScope(shield=True):
+                await _threads.run(_close, file)
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Generator[None]:
-    """Commit what the block writes, all or nothing."""
-    connection.execute("BEGIN IMMEDIATE")
+def _prepare_owner(path: Path, must_exist: bool) -> LedgerFile:
+    path = _resolve(path)
+    if must_exist and not path.exists():
+        raise CampaignError(f"there is no ledger {path}; load the campaign first")
+    owner = OwnerFile(path)
     try:
-        yield
-        connection.execute("COMMIT")
+        owner.lock()
+        if not path.exists() and owner.request:
+            raise LedgerError(
+                f"the ledger {path} is gone, but {owner.path.name} records that it began {owner.request:,} "
+                f"requests. Put the ledger back; or, to begin anew, delete {owner.path.name}. {COPYING}"
+            )
+        if path.exists():
+            _check(path, owner)
+        file = LedgerFile(path, owner)
+        owner.begin()
+    except OSError as error:
+        owner.close(path, clean=False)
+        raise LedgerError(f"the ledger {path} can't be opened: {error}") from error
     except BaseException:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
+        owner.close(path, clean=False)
         raise
+    return file
+
+
+def _check(path: Path, owner: OwnerFile) -> None:
+    """Refuse a file that is no ledger, is damaged, or has forgotten requests.
+
+    SQLite has no checksums of pages, so a flipped bit may pass.
+    """
+    unchanged = owner.closed != "-" and owner.closed == fingerprint(path)
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY)) as connection:
+            version = version_of(connection, path)
+            if version and not unchanged:
+                problems = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+                if problems != ["ok"]:
+                    raise LedgerError(f"the ledger {path} is damaged: {problems[0]}; restore it. {COPYING}")
+            last = 0
+            if version:
+                (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM request").fetchone()
+    except sqlite3.Error as error:
+        raise LedgerError(f"the ledger {path} can't be opened: {error}; {COPYING}") from error
+    if owner.request > last:
+        raise LedgerError(
+            f"the ledger {path} has forgotten requests: {owner.path.name} records {owner.request:,}, the "
+            f"ledger {last:,}. Its -wal file is missing, or it is an older copy; going on would send twice. "
+            f"Restore the newest files; {COPYING}"
+        )
+
+
+def _prepare_reader(path: Path, must_exist: bool) -> LedgerFile:
+    path = _resolve(path)
+    if not path.exists():
+        raise LedgerError(f"there is no ledger {path}; load the campaign first")
+    if not writable(path):
+        path = _copied(path)
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY)) as connection:
+            if not version_of(connection, path):
+                raise LedgerError(f"{path} holds no ledger yet; load the campaign first")
+    except sqlite3.Error as error:
+        raise LedgerError(f"the ledger {path} can't be opened: {error}") from error
+    return LedgerFile(path)
+
+
+def writable(path: Path) -> bool:
+    """Return whether SQLite can make its files beside the ledger, which reading a WAL needs."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+_COPY = "desk360-ledger-"
+
+
+def _copied(path: Path) -> Path:
+    """Copy a ledger of a read-only place, with its -wal, into a private temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix=_COPY))
+    for source in filter(None, (path, wal_of(path))):
+        shutil.copyfile(source, folder / source.name)
+    return folder / path.name
+
+
+def _resolve(path: Path) -> Path:
+    # Whatever links lead to it: the lock is found by the name, and one file has one owner.
+    try:
+        path = path.resolve()
+    except OSError as error:
+        raise LedgerError(f"the ledger {path} can't be opened: {error}") from error
+    if kind := network_file_system(path):
+        raise LedgerError(
+            f"the ledger {path} would lie on a network file system ({kind}), whose locks and syncs can't be "
+            "trusted; put it on a local disk"
+        )
+    return path
+
+
+def _close(file: LedgerFile) -> None:
+    file.close()
+    if file.owner is not None:
+        file.owner.close(file.path, clean=file.failure is None)
+    if file.path.parent.name.startswith(_COPY):
+        shutil.rmtree(file.path.parent, ignore_errors=True)

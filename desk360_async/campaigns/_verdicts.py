@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Literal
 
+from attrs import define, field
+
 from desk360_async import (
     APIError,
     AuthenticationFailed,
@@ -14,11 +16,9 @@ from desk360_async import (
     Outcome,
     PermissionDenied,
     RateLimited,
-    ServerError,
-    UnexpectedResponse,
 )
 from desk360_async._phones import digits_of
-from desk360_async.campaigns._states import NotListed, Result
+from desk360_async.campaigns._values import Attempt, NotListed, Result
 
 # Whose fault a refusal is, by the fields that it names: a number's, the parameters' that a batch shares, or
 # everybody's (the template, the file, the integration).
@@ -29,6 +29,7 @@ _PARAMETER = re.compile(r"(?:destinations\.\d+\.)?parameters\.(.+)")
 # A list as a whole may be too long, or hold a bad number: that says nothing yet.
 _VAGUE = frozenset({"destinations", "destinations_file", "phones"})
 # The documented error has no fields but a sentence, in which Laravel names them.
+_TOO_MANY = frozenset({"too_many_requests_exception", "too_many_attempts"})  # also in a 200 (ruling 25)
 _IN_WORDS = re.compile(
     r"\bdestinations\.\d+(?:\.[\w-]+)*|\bparameters\.[\w-]+|\b(?:template|language)[ _]id\b|\battachment\b"
 )
@@ -52,11 +53,10 @@ def judge_error(error: Desk360Error, size: int, variables: Collection[str] = ())
     if error.outcome is Outcome.ACCEPTED:
         return Result("accepted", reason)
     if error.outcome is not Outcome.NOT_SENT:
-        silent = isinstance(error, ConnectionFailed | ServerError | UnexpectedResponse)
-        # A file that failed half-way would fail for everybody, and make each of them unknown.
+        # A file that failed half-way would fail in each request, and make its recipients unknown.
         stop = str(error) if isinstance(error, InvalidMessage) else None
-        return Result("unknown", reason, silent=silent, stop=stop)
-    if isinstance(error, RateLimited):
+        return Result("unknown", reason, silent=stop is None, stop=stop)
+    if isinstance(error, RateLimited) or (isinstance(error, APIError) and error.code in _TOO_MANY):
         return Result("pending", reason, pause=True)
     if isinstance(error, ConnectionFailed):
         return Result("pending", reason, silent=True)
@@ -112,3 +112,52 @@ def _reason(error: Desk360Error) -> str:
     if isinstance(error, APIError):
         return f"{type(error).__name__} {error.status}" + (f" {error.code}" if error.code else "")
     return type(error).__name__
+
+
+# ── refusals without a reason ──────────────────────────────────────────────────────────────────────────
+
+# So many in a row without one accepted: then it isn't the numbers' fault.
+MANY = 25
+
+
+@define
+class Refusals:
+    """What a run has seen of such refusals.
+
+    Attributes:
+        in_a_row: how many there were since the last acceptance. A part of a batch whose refusal an acceptance
+            has explained isn't counted: there is a bad number in it, so a part of it must be refused.
+        accepted: whether this run had anything accepted.
+        suspects: recipients refused on their own, whose fault it is if somebody else is accepted after them.
+    """
+
+    in_a_row: int = 0
+    accepted: bool = False
+    suspects: list[Attempt] = field(factory=list["Attempt"])
+    _unexplained: set[int] = field(factory=set[int])
+    _explained: set[int] = field(factory=set[int])
+
+    def note(self, attempt: Attempt) -> list[Attempt]:
+        """Take in how an attempt ended; return the suspects whose own fault it was, as is known by now."""
+        result, number = attempt.result, attempt.batch.id
+        if result is None:
+            return []
+        if result.state == "accepted":
+            self.in_a_row, self.accepted = 0, True
+            self._explained |= self._unexplained
+            self._unexplained.clear()
+            return self.convict()
+        parts = {batch.id for batch in attempt.following} if result.halve else set[int]()
+        if number in self._explained:
+            self._explained |= parts
+        elif result.suspicious:
+            self.in_a_row += 1
+            self._unexplained |= parts
+        if attempt.is_suspect:
+            self.suspects.append(attempt)
+        return []
+
+    def convict(self) -> list[Attempt]:
+        """Return the suspects, who are none any more."""
+        found, self.suspects = self.suspects, []
+        return found

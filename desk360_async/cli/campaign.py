@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from desk360_async import ConfigurationError
 from desk360_async._phones import parse_phone
 from desk360_async.campaigns import Campaign, Done
-from desk360_async.campaigns._client_facts import integration_of
 
 from ._campaigning import code_of, show_counts, show_plan, show_report, show_request, watch
 from ._options import DEFAULTS, Common, id_or_name
@@ -97,7 +96,7 @@ def plan(
                 session.terminal.remark(f"  line {line:,}: {reason}")
         if dry_run:
             async for message in campaign.dry_run():
-                show_request(session.terminal, message, integration_of(session.client))
+                show_request(session.terminal, message, session.client.integration_id or 0)
         return 0
 
     return run(common, work)

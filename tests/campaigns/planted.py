@@ -8,10 +8,10 @@ from unittest.mock import patch
 from attrs import evolve
 
 from desk360_async import Outcome
-from desk360_async.campaigns import _campaign, _cuts, _dispatch, _recipients, _verdicts
+from desk360_async._sqlite import writes
+from desk360_async.campaigns import _batches, _campaign, _recipients, _run, _verdicts
 from desk360_async.campaigns._ledger import Ledger
-from desk360_async.campaigns._states import Batch, Result
-from desk360_async.campaigns._storage import transaction
+from desk360_async.campaigns._values import Batch, Result
 
 Bug = Callable[[], Any]
 BUGS: dict[str, Bug] = {}
@@ -28,9 +28,14 @@ def replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Any:
     return patch.object(owner, name, make(getattr(owner, name)))
 
 
+def rewritten(name: str, make: Callable[[Any], Any]) -> Any:
+    """Replace an operation of the ledger; `make` gets and returns the function within its transaction."""
+    return patch.object(Ledger, name, writes(make(getattr(Ledger, name).__wrapped__)))
+
+
 def changed_result(change: Callable[[Result], Result]) -> Any:
     """Replace every verdict on an error."""
-    return replaced(_dispatch, "judge_error", lambda judge: lambda *given: change(judge(*given)))
+    return replaced(_run, "judge_error", lambda judge: lambda *given: change(judge(*given)))
 
 
 @planted
@@ -44,7 +49,7 @@ def recovery_puts_intents_back() -> Generator[None]:
 
         return recover
 
-    with replaced(Ledger, "_recover", make):
+    with rewritten("recover", make):
         yield
 
 
@@ -59,14 +64,14 @@ def recovery_calls_intents_accepted() -> Generator[None]:
 
         return recover
 
-    with replaced(Ledger, "_recover", make):
+    with rewritten("recover", make):
         yield
 
 
 @planted
 def recovery_is_forgotten() -> Generator[None]:
     """What was on the wire stays so for ever."""
-    with replaced(Ledger, "_recover", lambda _: lambda self, connection, reason: 0):
+    with rewritten("recover", lambda _: lambda self, connection, reason: 0):
         yield
 
 
@@ -86,7 +91,7 @@ def the_intent_is_written_after_the_post() -> Generator[None]:
 
         return write
 
-    with replaced(Ledger, "_intend", make), replaced(Ledger, "_conclude", conclude):
+    with replaced(Ledger, "_intend", make), rewritten("conclude", conclude):
         yield
 
 
@@ -99,7 +104,7 @@ def a_failed_intent_is_ignored() -> Generator[None]:
             try:
                 return int(await real(self, batch))
             except Exception:  # noqa: BLE001  # the bug
-                self._storage.failure = None
+                self.file.failure = None
                 return None
 
         return intend
@@ -146,7 +151,7 @@ def an_unreadable_success_is_tried_again() -> Generator[None]:
 
         return wrong
 
-    with replaced(_dispatch, "judge_error", make):
+    with replaced(_run, "judge_error", make):
         yield
 
 
@@ -161,14 +166,14 @@ def a_429_is_final() -> Generator[None]:
 def unlisted_numbers_are_accepted() -> Generator[None]:
     """A bulk answer's list isn't read."""
     make = lambda judge: lambda reply, policy: evolve(judge(reply, policy), unlisted=())  # noqa: E731  # short
-    with replaced(_dispatch, "judge_bulk", make):
+    with replaced(_run, "judge_bulk", make):
         yield
 
 
 @planted
 def unlisted_numbers_are_always_called_not_sent() -> Generator[None]:
     """Whatever the user said."""
-    with replaced(_dispatch, "judge_bulk", lambda judge: lambda reply, _: judge(reply, "not_sent")):
+    with replaced(_run, "judge_bulk", lambda judge: lambda reply, _: judge(reply, "not_sent")):
         yield
 
 
@@ -183,7 +188,7 @@ def halving_loses_the_middle() -> Generator[None]:
 
         return halve
 
-    with replaced(_cuts, "halve", make):
+    with replaced(_batches, "halve", make):
         yield
 
 
@@ -203,7 +208,7 @@ def halving_doubles_the_middle() -> Generator[None]:
 
         return halve
 
-    with replaced(_cuts, "halve", make):
+    with replaced(_batches, "halve", make):
         yield
 
 
@@ -221,7 +226,7 @@ def the_opt_out_list_is_read_once() -> Generator[None]:
 @planted
 def the_limiter_is_not_seeded() -> Generator[None]:
     """After a restart the window is thought to be empty."""
-    with patch.object(_campaign, "seed", lambda client, ages: None):
+    with patch.object(_campaign.TokenBucket, "seed", lambda bucket, ages: None):
         yield
 
 
@@ -238,7 +243,7 @@ def duplicates_are_taken_in() -> Generator[None]:
 
         return rows
 
-    with replaced(_cuts.Cut, "rows", make):
+    with replaced(_batches.Cut, "rows", make):
         yield
 
 
@@ -250,28 +255,26 @@ def the_result_is_not_committed() -> Generator[None]:
         def conclude(self: Ledger, connection: Any, batch: Batch, request: Any, result: Result) -> Any:
             following = real(self, connection, batch, request, result)
             if result.state == "accepted":
-                with transaction(connection):
-                    connection.execute("UPDATE batch SET state = 'pending' WHERE id = ?", (batch.id,))
+                connection.execute("UPDATE batch SET state = 'pending' WHERE id = ?", (batch.id,))
             return following
 
         return conclude
 
-    with replaced(Ledger, "_conclude", make):
+    with rewritten("conclude", make):
         yield
 
 
 @planted
 def a_resend_takes_the_whole_batch() -> Generator[None]:
     """One phone was meant."""
-    from desk360_async.campaigns import _resolutions
 
     def make(real: Any) -> Any:
-        def resolve(connection: Any, campaign: int, decision: Any, scope: Any, cut: Any) -> Any:
-            return real(connection, campaign, decision, evolve(scope, phones=None), cut)
+        def resolve(self: Ledger, connection: Any, decision: Any, scope: Any, cut: Any) -> Any:
+            return real(self, connection, decision, evolve(scope, phones=None), cut)
 
         return resolve
 
-    with replaced(_resolutions, "resolve", make):
+    with rewritten("resolve", make):
         yield
 
 

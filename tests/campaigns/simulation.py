@@ -21,8 +21,8 @@ import httpx
 from attrs import Factory, define, evolve, field
 
 from desk360_async import AsyncDesk360, Desk360Error, TokenBucket
-from desk360_async.campaigns import BatchResult, Campaign, Done, Recipient, _ledger, _storage
-from desk360_async.campaigns._export import lines
+from desk360_async.campaigns import BatchResult, Campaign, Done, LedgerError, Recipient, _ledger, _storage
+from desk360_async.campaigns._report import lines
 from tests.campaigns.scene import phone
 from tests.limiter import virtual
 
@@ -247,9 +247,9 @@ def simulate(seed: int) -> list[str]:
     """
     world = world_of(seed)
     folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
-    guarded, now = _storage.Storage._guarded, _ledger.now
+    once, now = _storage.LedgerFile._once, _ledger.now
     try:
-        _storage.Storage._guarded = _failing(world, guarded)  # type: ignore[method-assign]
+        _storage.LedgerFile._once = _failing(world, once)  # type: ignore[method-assign]
         _ledger.now = lambda: 1e9 + anyio.current_time()
         virtual.run("asyncio", live, world, folder)
     except Violation as violation:
@@ -257,26 +257,26 @@ def simulate(seed: int) -> list[str]:
     except Exception as error:
         raise Violation(f"seed {seed}: {type(error).__name__}: {error}") from error
     finally:
-        _storage.Storage._guarded, _ledger.now = guarded, now  # type: ignore[method-assign]
+        _storage.LedgerFile._once, _ledger.now = once, now  # type: ignore[method-assign]
         shutil.rmtree(folder)
     return world.log
 
 
-def _failing(world: World, guarded: Callable[..., Any]) -> Callable[..., Any]:
-    def work(self: _storage.Storage, what: Callable[[sqlite3.Connection], Any]) -> Any:
+def _failing(world: World, once: Callable[..., Any]) -> Callable[..., Any]:
+    async def work(self: _storage.LedgerFile, run: Any, what: Callable[..., Any], *given: Any) -> Any:
         world.step("before the ledger")
 
-        def disturbed(connection: sqlite3.Connection) -> Any:
+        def disturbed(connection: sqlite3.Connection, *given: Any) -> Any:
             if world.error():
                 world.note("EIO before the write")
                 raise sqlite3.OperationalError("disk I/O error")
-            done = what(connection)
-            if world.error():
-                world.note("EIO after the write")
-                raise sqlite3.OperationalError("disk I/O error")
-            return done
+            return what(connection, *given)
 
-        answer = guarded(self, disturbed)
+        answer = await once(self, run, disturbed, *given)
+        if world.error():
+            world.note("EIO after the write")
+            self.failure = sqlite3.OperationalError("disk I/O error")
+            raise LedgerError("disk I/O error")
         world.step("after the ledger")
         return answer
 
@@ -403,7 +403,8 @@ async def states(campaign: Campaign) -> dict[str, str]:
     """
     async with campaign._opened() as ledger:
         await ledger.settings()
-        rows = [row for row in await ledger.read(lambda c, i: list(lines(c, i))) if row[4] is not None]
+        rows = await ledger.file.read(lambda db: list(lines(db, ledger.id)))
+    rows = [row for row in rows if row[4] is not None]
     if len({row[1] for row in rows}) != len(rows):
         raise Violation("I2: a recipient is in the ledger's batches twice")
     return {row[1]: row[2] for row in rows}

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from desk360_async import AsyncDesk360, ConfigurationError
-from desk360_async.campaigns import Counts, Recipient, Report, _export, campaigns_in
+from desk360_async.campaigns import Counts, Recipient, Report, _report, campaigns_in
 from desk360_async.sandbox import Fault
 from desk360_async.webhooks import StatusUpdate
 from tests.campaigns.scene import Scene, done, finish, people, phone
@@ -180,7 +180,7 @@ def test_the_json_report_has_a_summary_and_everybody(scene: Scene) -> None:
 
 def test_a_report_is_of_one_moment(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its summary counts what its rows list, though the campaign goes on meanwhile."""
-    write, moved = _export._write_json, []
+    write, moved = _report._write_json, []
 
     def meanwhile(file: IO[str], rows: Any, summary: Any) -> int:
         connection = sqlite3.connect(scene.ledger)
@@ -191,7 +191,7 @@ def test_a_report_is_of_one_moment(scene: Scene, monkeypatch: pytest.MonkeyPatch
 
     async def main(client: AsyncDesk360) -> None:
         await scene.campaign().load(client, people(3))
-        monkeypatch.setattr(_export, "_write_json", meanwhile)
+        monkeypatch.setattr(_report, "_write_json", meanwhile)
         await scene.campaign().export(scene.folder / "report.json")
 
     scene.play(main)

@@ -25,10 +25,10 @@ from desk360_async.campaigns import (
     Event,
     Paused,
     Recipient,
-    _cuts,
+    _batches,
     _run,
 )
-from desk360_async.campaigns._plan import make_plan, spell
+from desk360_async.campaigns._report import make_plan, spell
 from desk360_async.campaigns._verdicts import judge_error
 from desk360_async.sandbox import Fault
 from tests.campaigns.scene import Scene, done, finish, people, phone, results
@@ -120,7 +120,7 @@ def test_numbers_and_line_breaks_are_text(scene: Scene) -> None:
 
 def test_many_sets_are_sorted_rather_than_filled(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same batches come of it."""
-    monkeypatch.setattr(_cuts, "MANY_SETS", 2)
+    monkeypatch.setattr(_batches, "MANY_SETS", 2)
     plan = scene.play(lambda client: scene.campaign().load(client, [*people(90, sets=3), *people(2)]))
     assert (plan.bulk_requests, plan.groups, dict(plan.left_out)) == (3, 3, {"duplicate": 2})
 

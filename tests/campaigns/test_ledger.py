@@ -3,14 +3,15 @@
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from desk360_async import AsyncDesk360
-from desk360_async.campaigns import CampaignError, LedgerError, _schema, _storage
-from desk360_async.campaigns._storage import Storage, migrate, refuse_network, require_durable, version_of
+from desk360_async.campaigns import CampaignError, LedgerError, _storage
+from desk360_async.campaigns._storage import LedgerFile, migrate, open_ledger, version_of
 from tests.campaigns.scene import Scene, done, finish, people
 
 
@@ -37,8 +38,8 @@ def test_it_is_durable(scene: Scene) -> None:
     """WAL and FULL, read back."""
 
     async def main(_: AsyncDesk360) -> tuple[str, int]:
-        async with Storage(scene.ledger, owner=True) as storage:
-            return await storage.run(
+        async with open_ledger(scene.ledger, owner=True, must_exist=False) as file:
+            return await file.run(
                 lambda connection: (
                     connection.execute("PRAGMA journal_mode").fetchone()[0],
                     connection.execute("PRAGMA synchronous").fetchone()[0],
@@ -48,20 +49,12 @@ def test_it_is_durable(scene: Scene) -> None:
     assert scene.play(main) == ("wal", 2)
 
 
-def test_what_cannot_be_durable_is_refused() -> None:
-    """A database in memory has no WAL."""
-    connection = sqlite3.connect(":memory:")
-    with pytest.raises(LedgerError, match="can't be made durable"):
-        require_durable(connection)
-    connection.close()
-
-
 def test_a_second_owner_is_refused(scene: Scene) -> None:
     """Only one may load, run or resolve; reading is free."""
     load(scene)
 
     async def main(client: AsyncDesk360) -> None:
-        async with Storage(scene.ledger, owner=True):
+        async with open_ledger(scene.ledger, owner=True):
             assert (await scene.campaign().status()).pending == 10
             with pytest.raises(LedgerError, match=f"in use by process {os.getpid()}"):
                 await finish(scene.campaign(), client)
@@ -76,45 +69,42 @@ def test_a_link_leads_to_the_same_owner(scene: Scene) -> None:
     link.symlink_to(scene.ledger)
 
     async def main(client: AsyncDesk360) -> None:
-        async with Storage(link, owner=True):
+        async with open_ledger(link, owner=True):
             with pytest.raises(LedgerError, match="in use by process"):
                 await finish(scene.campaign(), client)
 
     scene.play(main)
 
 
-@pytest.mark.parametrize(("kind", "refused"), [("nfs4", True), ("fuse.sshfs", True), ("ext4", False)])
-def test_network_file_systems_are_refused(tmp_path: Path, kind: str, refused: bool) -> None:
-    """Their locks and syncs can't be trusted."""
-    mounts = tmp_path / "mounts"
-    mounts.write_text(f"/dev/a / ext4 rw 0 0\nhost:/b {tmp_path} {kind} rw 0 0\n")
-    if not refused:
-        return refuse_network(tmp_path / "x.db", mounts)
-    with pytest.raises(LedgerError, match=rf"network file system \({kind}\)"):
-        refuse_network(tmp_path / "x.db", mounts)
-    return None
+def test_a_network_file_system_is_refused(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its locks and syncs can't be trusted."""
+    monkeypatch.setattr(_storage, "network_file_system", lambda path: "nfs4")
+    with pytest.raises(LedgerError, match=r"network file system \(nfs4\)"):
+        load(scene)
 
 
-@pytest.mark.parametrize("version", range(1, len(_schema.MIGRATIONS)))
+@pytest.mark.parametrize("version", range(1, len(_storage.MIGRATIONS)))
 def test_an_older_schema_is_migrated(scene: Scene, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     """What is in it stays."""
-    with monkeypatch.context() as older:
-        older.setattr(_storage, "MIGRATIONS", _schema.MIGRATIONS[:version])
-        load(scene)
+    connection = sqlite3.connect(scene.ledger, isolation_level=None)
+    with closing(connection), monkeypatch.context() as older:
+        older.setattr(_storage, "MIGRATIONS", _storage.MIGRATIONS[:version])
+        migrate(connection)
+    load(scene)
     assert scene.play(lambda client: scene.campaign().report()).counts.pending == 10
 
 
 def test_two_may_migrate_the_same_ledger(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever comes second finds it done, though it was still to be done when it looked."""
+    first, second = (sqlite3.connect(scene.ledger, isolation_level=None) for _ in range(2))
     with monkeypatch.context() as older:
-        older.setattr(_storage, "MIGRATIONS", _schema.MIGRATIONS[:1])
-        load(scene)
-    first, second = _storage.connect(scene.ledger), _storage.connect(scene.ledger)
+        older.setattr(_storage, "MIGRATIONS", _storage.MIGRATIONS[:1])
+        migrate(first)
     for connection in (first, second):
         assert version_of(connection, scene.ledger) == 1
     for connection in (first, second):
         migrate(connection)
-        assert version_of(connection, scene.ledger) == len(_schema.MIGRATIONS)
+        assert version_of(connection, scene.ledger) == len(_storage.MIGRATIONS)
         connection.close()
 
 
@@ -161,24 +151,26 @@ def test_a_missing_ledger_is_not_made_by_reading(scene: Scene) -> None:
 def failing(
     number: int, error: Exception, *, after: bool, failed: list[int], scene: Scene
 ) -> Callable[..., Any]:
-    """Return a `_guarded` whose n-th call fails, before or after its write, and later ones work."""
-    guarded, calls = Storage._guarded, 0
+    """Return a `_once` whose n-th call fails, before or after its write, and later ones work."""
+    once, calls = LedgerFile._once, 0
 
-    def work(self: Storage, what: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def work(self: LedgerFile, run: Any, what: Callable[..., Any], *given: Any) -> Any:
         nonlocal calls
         calls += 1
+        fails = calls == number
 
-        def disturbed(connection: sqlite3.Connection) -> Any:
-            if calls == number and not after:
+        def disturbed(connection: sqlite3.Connection, *given: Any) -> Any:
+            if fails and not after:
                 failed.append(len(scene.received()))
                 raise error
-            answer = what(connection)
-            if calls == number:
-                failed.append(len(scene.received()))
-                raise error
-            return answer
+            return what(connection, *given)
 
-        return guarded(self, disturbed)
+        answer = await once(self, run, disturbed, *given)
+        if fails:
+            failed.append(len(scene.received()))
+            self.failure = error
+            raise LedgerError(self.explain(error))
+        return answer
 
     return work
 
@@ -194,7 +186,7 @@ def test_nothing_is_sent_after_a_failed_write(
     error = sqlite3.OperationalError("disk I/O error" if number % 2 else "database or disk is full")
 
     with monkeypatch.context() as disk:
-        disk.setattr(Storage, "_guarded", failing(number, error, after=after, failed=failed, scene=scene))
+        disk.setattr(LedgerFile, "_once", failing(number, error, after=after, failed=failed, scene=scene))
         events = scene.play(lambda client: finish(scene.campaign(), client, concurrency=1))
     assert done(events).end == "ledger"
     assert "Mend that" in done(events).reason
@@ -212,16 +204,15 @@ def test_nothing_is_sent_after_a_failed_write(
 def test_a_full_disk_is_said_clearly(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own error this time."""
     load(scene)
-    connect = _storage.connect
+    begin = LedgerFile._begin
 
-    def small(path: Path) -> sqlite3.Connection:
-        connection = connect(path)
+    def small(self: LedgerFile, connection: sqlite3.Connection) -> None:
+        begin(self, connection)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
-        return connection
 
     with monkeypatch.context() as disk:
-        disk.setattr(_storage, "connect", small)
-        with pytest.raises(LedgerError, match="database or disk is full"):
+        disk.setattr(LedgerFile, "_begin", small)
+        with pytest.raises(LedgerError, match="the disk is full"):
             scene.play(lambda client: scene.campaign("other").load(client, people(3000, sets=3000)))
     assert scene.received() == []

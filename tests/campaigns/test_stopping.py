@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from desk360_async import AsyncDesk360, TokenBucket
-from desk360_async.campaigns import Campaign, Counts, Done, Run, _signals
+from desk360_async.campaigns import Campaign, Counts, Done, Run, _run
 from desk360_async.sandbox import Fault
 from tests.campaigns.scene import Scene, done, finish, people
 
@@ -106,11 +106,11 @@ def test_signals_are_left_as_they_were_found(scene: Scene, handler: str) -> None
     async def main() -> None:
         if handler == "the host's":
             signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
-        before = [signal.getsignal(number) for number in _signals.STOPPING]
+        before = [signal.getsignal(number) for number in _run.STOPPING]
         async with scene.client(limiter=TokenBucket(1000, 1.0)) as client:
             await scene.campaign().load(client, people(3))
             await finish(scene.campaign(), client, signals=True)
-        assert [signal.getsignal(number) for number in _signals.STOPPING] == before
+        assert [signal.getsignal(number) for number in _run.STOPPING] == before
 
     try:
         asyncio.run(main())

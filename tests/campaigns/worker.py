@@ -16,7 +16,7 @@ PERIOD = 1.0  # a short minute
 
 def kill_at(step: int) -> None:
     """Arm the hook for systems without strace."""
-    guarded = _storage.Storage._guarded
+    once = _storage.LedgerFile._once
     steps = 0
 
     def counted() -> None:
@@ -25,13 +25,13 @@ def kill_at(step: int) -> None:
         if steps == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def killing(self, work):  # type: ignore[no-untyped-def]  # a stand-in
+    async def killing(self, run, work, *given):  # type: ignore[no-untyped-def]  # a fake
         counted()
-        answer = guarded(self, work)
+        answer = await once(self, run, work, *given)
         counted()
         return answer
 
-    _storage.Storage._guarded = killing
+    _storage.LedgerFile._once = killing
 
 
 async def main(ledger: str, url: str, concurrency: int) -> None:

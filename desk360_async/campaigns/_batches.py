@@ -1,4 +1,4 @@
-"""Cutting recipients into batches, in the ledger: taken in once, grouped by equal parameters, halved.
+"""Batches in the ledger: recipients with equal parameters are cut into them, halved, and put back.
 
 Sorting is left to SQLite, whose sorter keeps to little memory however long the list is: rows taken in by
 ascending phone reach the unique key in its own order, five times as fast as in the file's.
@@ -13,7 +13,7 @@ from operator import itemgetter
 
 from attrs import evolve, frozen
 
-from desk360_async.campaigns._states import Batch, Kind, pack
+from desk360_async.campaigns._values import Batch, Kind, pack, unpack
 
 # From so many sets of parameters on, they are sorted rather than filled side by side: that bounds the memory.
 MANY_SETS = 5000
@@ -159,3 +159,28 @@ def skip_if_empty(connection: sqlite3.Connection, batch: Batch) -> bool:
         return False
     connection.execute("UPDATE batch SET state = 'skipped', reason = NULL WHERE id = ?", (batch.id,))
     return True
+
+
+def put_back(
+    connection: sqlite3.Connection, campaign: int, found: Iterable[tuple[int, int, str]], cut: Cut
+) -> None:
+    """Take members (phone, batch, reason) out of their batches, and put them into new pending ones."""
+    leaving: dict[int, set[int]] = defaultdict(set)
+    for phone, batch, _ in found:
+        leaving[batch].add(phone)
+    joining: dict[int, list[int]] = defaultdict(list)
+    for batch, phones in leaving.items():
+        number, members = connection.execute(
+            "SELECT parameter_set, members FROM batch WHERE id = ?", (batch,)
+        ).fetchone()
+        joining[number].extend(phones)
+        rest = [phone for phone in unpack(members) if phone not in phones]
+        connection.execute(
+            "UPDATE batch SET size = ?, members = ?, state = CASE ? WHEN 0 THEN 'skipped' ELSE state END "
+            "WHERE id = ?",
+            (len(rest), pack(rest), len(rest), batch),
+        )
+    everybody = [(campaign, phone) for phones in leaving.values() for phone in phones]
+    connection.executemany("DELETE FROM exception WHERE campaign = ? AND phone = ?", everybody)
+    for number, phones_of_set in joining.items():
+        write_set(connection, campaign, number, sorted(phones_of_set), cut)

@@ -1,0 +1,356 @@
+"""Reads of a ledger: counts, the plan, the report, and the report recipient by recipient as CSV or JSON.
+
+A file is streamed, and is there whole or not at all; its mode is 0600.
+"""
+
+import csv
+import json
+import os
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+from attrs import asdict
+
+from desk360_async import RateLimitStatus
+from desk360_async._sqlite import create
+from desk360_async.campaigns._values import Counts, Plan, Report, unpack
+
+# ── counts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+_FIELDS = {"intent": "on_the_wire"}
+
+
+def counts(connection: sqlite3.Connection, campaign: int) -> Counts:
+    """Count recipients by state: by batch, but for those that have one of their own."""
+    by_state: Counter[str] = Counter()
+    for state, size in connection.execute(
+        "SELECT state, sum(size) FROM batch WHERE campaign = ? GROUP BY state", (campaign,)
+    ):
+        by_state[state] += size
+    for batch_state, state, number in connection.execute(
+        "SELECT b.state, e.state, count(*) FROM exception e JOIN batch b ON b.id = e.batch "
+        "WHERE e.campaign = ? GROUP BY 1, 2",
+        (campaign,),
+    ):
+        by_state[batch_state] -= number
+        by_state[state] += number
+    return Counts(**{_FIELDS.get(state, state): number for state, number in by_state.items()})
+
+
+def requests_needed(connection: sqlite3.Connection, campaign: int) -> list[tuple[str, int, int]]:
+    """Return (kind, requests, recipients) of what is still to be sent."""
+    rows = connection.execute(
+        "SELECT kind, count(*), sum(size) FROM batch WHERE campaign = ? AND state = 'pending' GROUP BY kind",
+        (campaign,),
+    )
+    return [(str(kind), int(number), int(size)) for kind, number, size in rows]
+
+
+def groups(connection: sqlite3.Connection, campaign: int) -> int:
+    """Count the sets of equal parameters that recipients have."""
+    (number,) = connection.execute(
+        "SELECT count(DISTINCT parameter_set) FROM batch WHERE campaign = ?", (campaign,)
+    ).fetchone()
+    return int(number)
+
+
+def left_out(connection: sqlite3.Connection, campaign: int) -> dict[str, int]:
+    """Count the rows that were skipped when the campaign was loaded, by reason."""
+    rows = connection.execute(
+        "SELECT reason, count(*) FROM skipped WHERE campaign = ? GROUP BY reason ORDER BY 2 DESC, 1",
+        (campaign,),
+    )
+    return {str(reason): int(number) for reason, number in rows}
+
+
+def skipped(connection: sqlite3.Connection, campaign: int) -> list[tuple[int, str, str]]:
+    """Return (line, reason, phone as given) of the rows that were skipped when the campaign was loaded."""
+    return connection.execute(
+        "SELECT line, reason, phone FROM skipped WHERE campaign = ? ORDER BY line", (campaign,)
+    ).fetchall()
+
+
+def reasons(connection: sqlite3.Connection, campaign: int) -> dict[tuple[str, str], int]:
+    """Count recipients by state and reason, where there is a reason."""
+    found: Counter[tuple[str, str]] = Counter()
+    for state, reason, number in connection.execute(
+        "SELECT state, reason, sum(size - (SELECT count(*) FROM exception e WHERE e.batch = b.id)) "
+        "FROM batch b WHERE campaign = ? AND reason IS NOT NULL GROUP BY 1, 2",
+        (campaign,),
+    ):
+        found[state, reason] += number
+    for state, reason, number in connection.execute(
+        "SELECT state, reason, count(*) FROM exception WHERE campaign = ? GROUP BY 1, 2", (campaign,)
+    ):
+        found[state, reason] += number
+    return {key: number for key, number in sorted(found.items()) if number}
+
+
+def deliveries(connection: sqlite3.Connection, campaign: int) -> dict[str, int]:
+    """Count recipients by what webhooks told; who read it was reached, in whatever order that came."""
+    rows = connection.execute(
+        "SELECT status, count(*) FROM delivery WHERE campaign = ? GROUP BY status", (campaign,)
+    )
+    told = {str(status): int(number) for status, number in rows}
+    (reached,) = connection.execute(
+        "SELECT count(DISTINCT phone) FROM delivery WHERE campaign = ? AND status IN ('delivered', 'read')",
+        (campaign,),
+    ).fetchone()
+    return {**told, "delivered": int(reached)}
+
+
+def failed(connection: sqlite3.Connection, campaign: int) -> frozenset[int]:
+    """Return the phones that WhatsApp could not reach, as statuses report it."""
+    rows = connection.execute(
+        "SELECT phone FROM delivery d WHERE campaign = ? AND status = 'failed' AND NOT EXISTS "
+        "(SELECT 1 FROM delivery e WHERE e.campaign = d.campaign AND e.phone = d.phone "
+        "AND e.status IN ('delivered', 'read'))",
+        (campaign,),
+    )
+    return frozenset(phone for (phone,) in rows)
+
+
+def people(connection: sqlite3.Connection, campaign: int, state: str) -> list[tuple[str, dict[str, str]]]:
+    """Return (phone, parameters) of the recipients in a state; "failed" comes from statuses."""
+    unreached = failed(connection, campaign) if state == "failed" else frozenset[int]()
+    found: list[tuple[str, dict[str, str]]] = []
+    for _, phone, ended, _, batch, _, _, _, parameters in lines(connection, campaign):
+        if batch is not None and (ended == state or int(phone) in unreached):
+            found.append((phone, json.loads(parameters)))
+    return found
+
+
+def report(connection: sqlite3.Connection, campaign: int, name: str) -> Report:
+    """Put together what became of a campaign; in a transaction of the caller's."""
+    number, started, ended = connection.execute(
+        "SELECT count(*), min(started), max(ended) FROM request WHERE campaign = ?", (campaign,)
+    ).fetchone()
+    told = deliveries(connection, campaign)
+    resolutions = connection.execute(
+        "SELECT at, action, scope, recipients FROM resolution WHERE campaign = ? ORDER BY id", (campaign,)
+    )
+    return Report(
+        name=name,
+        counts=counts(connection, campaign),
+        reasons=reasons(connection, campaign),
+        left_out=left_out(connection, campaign),
+        requests=number,
+        started=_moment(started),
+        ended=_moment(ended),
+        delivered=told["delivered"],
+        read=told.get("read", 0),
+        failed=told.get("failed", 0),
+        resolutions=tuple(
+            f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC: {recipients} {scope}: {action}"
+            for at, action, scope, recipients in resolutions
+        ),
+    )
+
+
+def _moment(at: float | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC)
+
+
+# ── the plan ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plan(connection: sqlite3.Connection, campaign: int, rate: RateLimitStatus, now: float) -> Plan:
+    """Return the plan of a campaign at a rate limit; `now` in the wall clock's seconds."""
+    return make_plan(
+        counts(connection, campaign),
+        requests_needed(connection, campaign),
+        groups(connection, campaign),
+        left_out(connection, campaign),
+        rate,
+        now,
+    )
+
+
+def make_plan(
+    counts: Counts,
+    needed: list[tuple[str, int, int]],
+    groups: int,
+    left_out: Mapping[str, int],
+    rate: RateLimitStatus,
+    now: float,
+) -> Plan:
+    """Return the plan for what a ledger holds.
+
+    Args:
+        counts: recipients by state.
+        needed: (kind, requests, recipients) of what is pending.
+        groups: sets of equal parameters.
+        left_out: reason → rows.
+        rate: the client's.
+        now: the wall clock's seconds.
+    """
+    requests = {kind: number for kind, number, _ in needed}
+    bulk, single = requests.get("bulk", 0), requests.get("single", 0)
+    seconds = (bulk + single) * rate.period / rate.limit
+    return Plan(
+        recipients=counts.total,
+        pending=counts.pending,
+        groups=groups,
+        bulk_requests=bulk,
+        single_requests=single,
+        left_out=left_out,
+        limit=rate.limit,
+        period=rate.period,
+        finish=datetime.fromtimestamp(now, UTC) + timedelta(seconds=min(seconds, 1e9)),
+        warnings=tuple(_warnings(counts, bulk, single, seconds, left_out)),
+    )
+
+
+def _warnings(
+    counts: Counts, bulk: int, single: int, seconds: float, left_out: Mapping[str, int]
+) -> list[str]:
+    said: list[str] = []
+    requests = bulk + single
+    if requests > 100 and requests > counts.pending / 2:
+        said.append(
+            f"{requests:,} requests for {counts.pending:,} recipients: their parameters are (nearly) all "
+            f"different, so bulk requests can't help, and it takes {spell(seconds)}. Recipients with equal "
+            "parameters share requests: leave out of the template what differs, such as a name."
+        )
+    elif seconds > 86_400:
+        said.append(f"At the present limit this takes {spell(seconds)}.")
+    if counts.unknown:
+        said.append(
+            f"{counts.unknown:,} recipients are unknown: they may have been sent to, and are not sent to "
+            "again unless you resolve them."
+        )
+    if left_out:
+        rows = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items())
+        said.append(f"Left out when loading: {rows}.")
+    return said
+
+
+def spell(seconds: float) -> str:
+    """Return a duration as people say it."""
+    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+# ── the file ────────────────────────────────────────────────────────────────────────────────────────────
+
+COLUMNS = ("line", "phone", "state", "reason", "batch", "kind", "message_id", "whatsapp", "parameters")
+Line = tuple[int, str, str, str, int | None, str, str, str, str]
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
+_RANKS = ("deleted", "failed", "read", "delivered", "sent")
+
+
+def lines(connection: sqlite3.Connection, campaign: int) -> Iterator[Line]:
+    """Yield a line for each recipient, batch by batch, and then the rows that were left out when loading."""
+    batches = connection.execute(
+        "SELECT b.id, b.kind, b.state, b.reason, b.message_id, b.members, s.parameters "
+        "FROM batch b JOIN parameter_set s ON s.id = b.parameter_set WHERE b.campaign = ? ORDER BY b.id",
+        (campaign,),
+    )
+    (any_status,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM delivery WHERE campaign = ?)", (campaign,)
+    ).fetchone()
+    for number, kind, state, reason, message_id, members, parameters in batches:
+        own = connection.execute("SELECT phone, state, reason FROM exception WHERE batch = ?", (number,))
+        excepted = {phone: (own_state, why) for phone, own_state, why in own}
+        phones = unpack(members)
+        numbers = _lines_of(connection, campaign, phones)
+        statuses = _statuses_of(connection, campaign, phones) if any_status else {}
+        for phone in phones:
+            ended, why = excepted.get(phone, (state, reason))
+            yield (
+                *(numbers[phone], f"+{phone}", ended, why or "", number, kind, message_id or ""),
+                *(statuses.get(phone, ""), parameters),
+            )
+    for line, phone, reason in connection.execute(
+        "SELECT line, phone, reason FROM skipped WHERE campaign = ? ORDER BY line", (campaign,)
+    ):
+        yield line, phone, "skipped", reason, None, "", "", "", ""
+
+
+# One query a batch: twice as fast as one a recipient. As a JOIN with json_each, SQLite scans the campaign.
+_AMONG = "WHERE campaign = ? AND phone IN (SELECT value FROM json_each(?))"
+
+
+def _lines_of(connection: sqlite3.Connection, campaign: int, phones: tuple[int, ...]) -> dict[int, int]:
+    query = f"SELECT phone, line FROM recipient {_AMONG}"  # noqa: S608  # a constant
+    return dict(connection.execute(query, (campaign, json.dumps(phones))).fetchall())
+
+
+def _statuses_of(connection: sqlite3.Connection, campaign: int, phones: tuple[int, ...]) -> dict[int, str]:
+    query = f"SELECT phone, status FROM delivery {_AMONG}"  # noqa: S608  # a constant
+    found: dict[int, str] = {}
+    for phone, status in connection.execute(query, (campaign, json.dumps(phones))):
+        if phone not in found or _RANKS.index(status) < _RANKS.index(found[phone]):
+            found[phone] = status
+    return found
+
+
+def neutral(cell: object) -> str:
+    """Return a cell that no spreadsheet takes for a formula; a phone in E.164 can't be one.
+
+    A leading apostrophe is what spreadsheets themselves use for it.
+    """
+    text = "" if cell is None else str(cell)
+    if text.startswith(_FORMULA) and not _E164.fullmatch(text):
+        return f"'{text}"
+    return text
+
+
+def summarise(report: Report) -> dict[str, object]:
+    """Return a report as JSON writes it."""
+    return {
+        **asdict(report),
+        "reasons": [
+            {"state": state, "reason": reason, "recipients": number}
+            for (state, reason), number in report.reasons.items()
+        ],
+        "started": report.started and report.started.isoformat(),
+        "ended": report.ended and report.ended.isoformat(),
+    }
+
+
+def write(connection: sqlite3.Connection, campaign: int, path: Path, name: str) -> int:
+    """Write the report of a campaign to a .csv or .json file; return the number of lines.
+
+    Raises:
+        OSError: if it can't be written.
+    """
+    part = path.with_name(path.name + ".part")
+    create(part)
+    writer = _write_csv if path.suffix.lower() == ".csv" else _write_json
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            summary = summarise(report(connection, campaign, name))
+            number = writer(file, lines(connection, campaign), summary)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return number
+
+
+def _write_csv(file: IO[str], rows: Iterator[Line], summary: dict[str, object]) -> int:
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
+    return sum(1 for row in rows if writer.writerow(map(neutral, row)))
+
+
+def _write_json(file: IO[str], rows: Iterator[Line], summary: dict[str, object]) -> int:
+    file.write('{"summary": ' + json.dumps(summary, ensure_ascii=False) + ',\n"recipients": [')
+    number = 0
+    for number, row in enumerate(rows, 1):
+        fields: dict[str, object] = dict(zip(COLUMNS, row, strict=True))
+        fields["parameters"] = json.loads(row[-1]) if row[-1] else {}
+        file.write(("\n" if number == 1 else ",\n") + json.dumps(fields, ensure_ascii=False))
+    file.write("\n]}\n")
+    return number

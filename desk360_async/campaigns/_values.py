@@ -1,0 +1,416 @@
+"""The values of campaigns: batches, results, counts, plans, reports, events and errors. No I/O, no SQL."""
+
+import struct
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from attrs import evolve, field, frozen
+
+from desk360_async import Desk360Error
+
+
+class CampaignError(Desk360Error):
+    """A campaign can't be loaded, run or resolved as asked; nothing was sent. The message names the fix."""
+
+
+class LedgerError(CampaignError):
+    """The ledger can't be used, or failed while it was: nothing is sent from then on.
+
+    What was on the wire when it failed is `unknown` once the campaign is resumed.
+    """
+
+
+# ── batches and their ends ──────────────────────────────────────────────────────────────────────────────
+
+Kind = Literal["bulk", "single"]
+Strategy = Literal["auto", "bulk", "single"]
+NotListed = Literal["unknown", "not_sent"]
+State = Literal["pending", "intent", "accepted", "not_sent", "unknown", "skipped"]
+
+
+@frozen
+class Batch:
+    """Recipients with equal parameters that one request reaches: what one crash can make unknown.
+
+    Attributes:
+        id: its number in the ledger.
+        kind: "bulk" (`send/bulk`) or "single" (`send`).
+        members: phones as numbers, in ascending order.
+        parameters: variable → text, shared by all.
+        parameter_set: the set's number in the ledger.
+    """
+
+    id: int
+    kind: Kind
+    members: tuple[int, ...] = field(repr=lambda members: f"<{len(members)}>")
+    parameters: Mapping[str, str] = field(repr=lambda given: f"<{len(given)}>")
+    parameter_set: int
+
+
+def pack(members: tuple[int, ...] | list[int]) -> bytes:
+    """Return phones as the ledger holds them: 8 bytes each, little-endian."""
+    return struct.pack(f"<{len(members)}Q", *members)
+
+
+def unpack(packed: bytes) -> tuple[int, ...]:
+    """Return what `pack` took."""
+    return struct.unpack(f"<{len(packed) // 8}Q", packed)
+
+
+@frozen
+class Result:
+    """How one attempt at a batch ended.
+
+    Attributes:
+        state: what it makes of its recipients; "pending" if they are to be tried again.
+        reason: why, in a word or a sentence, without phone numbers.
+        message_id: the vendor's, of a single send.
+        unlisted: numbers that the answer to a bulk send didn't list.
+        unlisted_state: what those become: "unknown" or "not_sent".
+        halve: whether the batch is to be tried again as two halves.
+        suspicious: whether many of these in a row mean that it isn't the recipients' fault.
+        stop: why the campaign must stop, if it must.
+        pause: whether the server asked to wait (429).
+        silent: whether no usable answer came at all.
+    """
+
+    state: State
+    reason: str | None = None
+    message_id: str | None = None
+    unlisted: tuple[int, ...] = ()
+    unlisted_state: NotListed = "unknown"
+    halve: bool = False
+    suspicious: bool = False
+    stop: str | None = None
+    pause: bool = False
+    silent: bool = False
+
+
+@frozen
+class Counts:
+    """How many recipients are in which state; `total` is their sum.
+
+    Attributes:
+        pending: not tried yet, or to be tried again.
+        on_the_wire: their request is under way, or was when the process ended.
+        accepted: Desk360 took them; whether WhatsApp delivered comes by webhook.
+        not_sent: certainly not sent, and not tried again.
+        unknown: may have been sent; not tried again unless you say so (`resolve`).
+        skipped: left out while the campaign ran, since they opted out.
+    """
+
+    pending: int = 0
+    on_the_wire: int = 0
+    accepted: int = 0
+    not_sent: int = 0
+    unknown: int = 0
+    skipped: int = 0
+
+    @property
+    def total(self) -> int:
+        """All recipients that were loaded."""
+        return self.pending + self.on_the_wire + self.finished
+
+    @property
+    def finished(self) -> int:
+        """Those in a state that the campaign doesn't change any more."""
+        return self.accepted + self.failures + self.skipped
+
+    @property
+    def failures(self) -> int:
+        """Those not sent or unknown."""
+        return self.not_sent + self.unknown
+
+    def after(self, result: "BatchResult") -> "Counts":
+        """Return the counts once a result is in the ledger."""
+        ended = result.accepted + result.not_sent + result.unknown + result.skipped
+        return evolve(
+            self,
+            pending=self.pending - ended,
+            accepted=self.accepted + result.accepted,
+            not_sent=self.not_sent + result.not_sent,
+            unknown=self.unknown + result.unknown,
+            skipped=self.skipped + result.skipped,
+        )
+
+
+@frozen
+class Settings:
+    """What a ledger pins for a campaign's name, so that a slip can't send something else under it.
+
+    Attributes:
+        name: the campaign's.
+        base_url: the server's.
+        integration: its id.
+        template: its id.
+        template_name: its name.
+        language: its id.
+        language_name: its label.
+        variables: the template's, in its order.
+        mapping: variable, and "phone", → the CSV file's column; empty for iterables.
+        attachment: the file's name and size, if there is one.
+        strategy: "auto", "bulk" or "single"; this and what follows are only remembered.
+        batch_size: recipients a bulk request.
+        not_listed: what a number is that a bulk answer doesn't list: "unknown" or "not_sent".
+    """
+
+    name: str
+    base_url: str
+    integration: int
+    template: int
+    template_name: str | None
+    language: int
+    language_name: str | None
+    variables: tuple[str, ...]
+    mapping: Mapping[str, str]
+    attachment: str | None
+    strategy: Strategy = field(eq=False)
+    batch_size: int = field(eq=False)
+    not_listed: NotListed = field(eq=False)
+
+
+@frozen
+class Report:
+    """What became of a campaign.
+
+    Attributes:
+        name: the campaign's.
+        counts: recipients by state.
+        reasons: (state, reason) → recipients, where there is a reason.
+        left_out: reason → rows that were skipped when the campaign was loaded.
+        requests: how many requests were made, template look-ups included.
+        started: when the first request began, in UTC.
+        ended: when the last one ended, in UTC.
+        delivered: recipients whom WhatsApp reached, as webhooks said.
+        read: of those, who read it.
+        failed: recipients whom WhatsApp could not reach.
+        resolutions: how unknowns were resolved, one line each, oldest first.
+    """
+
+    name: str
+    counts: Counts
+    reasons: Mapping[tuple[str, str], int]
+    left_out: Mapping[str, int]
+    requests: int
+    started: datetime | None
+    ended: datetime | None
+    delivered: int
+    read: int
+    failed: int
+    resolutions: tuple[str, ...]
+
+
+# ── resolutions ────────────────────────────────────────────────────────────────────────────────────────
+
+Decision = Literal["accepted", "not_sent", "resend"]
+Resolvable = Literal["unknown", "not_sent", "failed"]
+
+
+@frozen
+class Scope:
+    """The recipients that a resolution is about: some phones, a batch, or all.
+
+    Attributes:
+        phones: as numbers; None for all.
+        batch: its number; None for all batches.
+        state: only recipients in this state; None for unknown, and for not_sent as well if they are resent.
+    """
+
+    phones: frozenset[int] | None = None
+    batch: int | None = None
+    state: Resolvable | None = None
+
+    def states(self, decision: Decision) -> tuple[Resolvable, ...]:
+        """Return the states that a decision applies to; recipients that were not sent can be sent safely."""
+        if self.state is not None:
+            return (self.state,)
+        return ("unknown", "not_sent") if decision == "resend" else ("unknown",)
+
+    @property
+    def overrides(self) -> bool:
+        """Whether recipients that a person resolved as not sent are included."""
+        return self.phones is not None or self.state is not None
+
+    def __str__(self) -> str:
+        if self.phones is not None:
+            return "by phone"
+        return "all" if self.batch is None else f"of batch {self.batch}"
+
+
+# ── plans ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class Plan:
+    """What sending the rest of a campaign takes.
+
+    Attributes:
+        recipients: how many were loaded, in sum.
+        pending: how many are still to be sent.
+        groups: sets of equal parameters.
+        bulk_requests: requests to `send/bulk`.
+        single_requests: requests to `send`.
+        left_out: reason → rows that were skipped when loading; `skipped` lists them with their lines.
+        limit: requests a period, as known now.
+        period: seconds.
+        finish: when the last request would go out if it were started now, in UTC.
+        warnings: what one should know before; each a sentence or two.
+    """
+
+    recipients: int
+    pending: int
+    groups: int
+    bulk_requests: int
+    single_requests: int
+    left_out: Mapping[str, int]
+    limit: int
+    period: float
+    finish: datetime
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """How many requests of the rate limit it takes, if nothing is refused."""
+        return self.bulk_requests + self.single_requests
+
+    @property
+    def seconds(self) -> float:
+        """How many seconds that takes at the present limit."""
+        return self.tokens * self.period / self.limit
+
+    @property
+    def minutes(self) -> float:
+        """How many minutes that takes at the present limit: `seconds / 60`."""
+        return self.seconds / 60
+
+
+# ── events ──────────────────────────────────────────────────────────────────────────────────────────────
+
+End = Literal["finished", "stopped", "interrupted", "failures", "refused", "unreachable", "ledger", "opt_out"]
+
+
+@frozen
+class Progress:
+    """How far the campaign is; after every result.
+
+    Attributes:
+        counts: recipients by state.
+        requests_left: how many are still needed, as far as can be told.
+        rate: recipients a second, over this run.
+        eta: seconds until it is finished, at the pace of the rate limit; None before the first answer.
+    """
+
+    counts: Counts
+    requests_left: int
+    rate: float
+    eta: float | None
+
+
+@frozen
+class BatchResult:
+    """One request has ended, and its result is in the ledger.
+
+    Attributes:
+        batch: the batch's number, as `resolve` takes it.
+        kind: "bulk" or "single".
+        recipients: how many the request had.
+        accepted: how many Desk360 took.
+        not_sent: how many were certainly not sent, and aren't tried again.
+        unknown: how many may have been sent.
+        skipped: how many had opted out, and were left out.
+        again: how many are pending as before: they are tried again, or judged once it is known whether the
+            server accepts others.
+        error: why it failed, if it did.
+    """
+
+    batch: int
+    kind: Kind
+    recipients: int
+    accepted: int = 0
+    not_sent: int = 0
+    unknown: int = 0
+    skipped: int = 0
+    again: int = 0
+    error: Desk360Error | None = None
+
+
+@frozen
+class Paused:
+    """Nothing is sent for a while.
+
+    Attributes:
+        reason: "rate_limit" (the server said 429), "unreachable" (no connection), or "asked" (`pause`).
+        seconds: for how many seconds, or None if nobody knows.
+    """
+
+    reason: Literal["rate_limit", "unreachable", "asked"]
+    seconds: float | None
+
+
+@frozen
+class Done:
+    """The run has ended; the last event of all.
+
+    Attributes:
+        end: "finished": everybody is in a final state. Anything else can be resumed: "stopped" (`stop`, or
+            the block was left), "interrupted" (a signal), "failures" (more than `max_failures`), "refused"
+            (for what is nobody's own fault: the key, the template, a file that is gone; or everybody is
+            refused, and the server doesn't say why), "unreachable" (no usable answer, five times in a row),
+            "ledger" (it can't be written), "opt_out" (the list can't be read).
+        counts: recipients by state.
+        reason: why, in a sentence; empty when finished.
+    """
+
+    end: End
+    counts: Counts
+    reason: str = ""
+
+
+Event = Progress | BatchResult | Paused | Done
+"""What a run tells, made for `match`; `Done` comes last."""
+
+
+@frozen
+class Attempt:
+    """One request for a batch, once its end is in the ledger.
+
+    Attributes:
+        batch: the batch.
+        recipients: the number of recipients in the request.
+        skipped: the number of members that opted out meanwhile.
+        result: how it ended; None if every member had opted out.
+        following: the batches that it leaves to be sent.
+        error: the failure, if it failed.
+    """
+
+    batch: Batch
+    recipients: int
+    skipped: int
+    result: Result | None
+    following: list[Batch] = field(factory=list["Batch"])
+    error: Desk360Error | None = None
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether a recipient was refused alone, and the server gave no reason."""
+        result = self.result
+        return result is not None and result.suspicious and result.state == "pending" and not result.halve
+
+    @property
+    def event(self) -> BatchResult:
+        """The event that the reader of a run gets."""
+        event = BatchResult(
+            self.batch.id, self.batch.kind, self.recipients, skipped=self.skipped, error=self.error
+        )
+        result, size = self.result, self.recipients
+        if result is None:
+            return event
+        if result.state == "pending":
+            return evolve(event, again=size)
+        if result.state != "accepted":
+            unknown = size if result.state == "unknown" else 0
+            return evolve(event, not_sent=size - unknown, unknown=unknown)
+        unlisted = len(result.unlisted)
+        refused = unlisted if result.unlisted_state == "not_sent" else 0
+        return evolve(event, accepted=size - unlisted, not_sent=refused, unknown=unlisted - refused)
