@@ -326,10 +326,23 @@ class Ledger:
         """Return the report, as of one moment."""
         return _report.report(db, self.id, self._name)
 
+    async def export(self, path: Path) -> int:
+        """Write the report recipient by recipient; return the number of lines.
+
+        Raises:
+            OSError: if the report can't be written.
+        """
+        written = await self._export(path)
+        if isinstance(written, OSError):
+            raise written
+        return written
+
     @reads
-    def export(self, db: sqlite3.Connection, path: Path) -> int:
-        """Write the report recipient by recipient; return the number of lines."""
-        return _report.write(db, self.id, path, self._name)
+    def _export(self, db: sqlite3.Connection, path: Path) -> int | OSError:
+        try:
+            return _report.write(db, self.id, path, self._name)
+        except OSError as error:
+            return error  # of the report's file; raised here, it would count as the ledger's
 
     @reads
     def people(self, db: sqlite3.Connection, state: str) -> list[tuple[str, dict[str, str]]]:

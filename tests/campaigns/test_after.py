@@ -63,7 +63,7 @@ def test_resolutions_are_audited(scene: Scene) -> None:
     """When, how many, and what was decided."""
     resolved(scene, "sent", batch=1)
     report = scene.play(lambda client: scene.campaign().report())
-    assert report.resolutions[0].endswith("UTC: 10 unknown, of batch 1: sent")
+    assert report.resolutions[0].endswith("UTC: 10 unknown, of batch 1: accepted")
 
 
 @pytest.mark.parametrize("scope", [{}, {"batch": 1, "everything": True}, {"phones": "+905551112233"}])
