@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from desk360_async.campaigns._cuts import Cut
-from desk360_async.campaigns._states import Result
 
 from desk360_async import AsyncDesk360, Sent, TemplateMessage, TokenBucket
 from desk360_async._phones import Reader
 from desk360_async._tables import Table
 from desk360_async.campaigns import Campaign
+from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._recipients import Intake
 from desk360_async.campaigns._storage import Storage
+from desk360_async.campaigns._values import Result
 
 BATCH = 1000
 
@@ -140,7 +140,7 @@ class Judged(Intake):
 
 async def ledger_speed(path: Path, folder: Path) -> tuple[float, float]:
     """Return rows inserted and rows updated a second: staged to cut, and intent plus result by batches."""
-    from desk360_async.campaigns._states import Settings
+    from desk360_async.campaigns._values import Settings
 
     pinned = Settings("b", "u", 1, 1, "t", 1, "l", ("body-1",), {}, None, "auto", BATCH, "unknown")
     async with Storage(folder / "speed.db", owner=True) as storage:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -29,7 +30,7 @@ from desk360_async._phones import Reader, parse_phone
 from desk360_async._tables import Table
 from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._ledger import STATUSES, Ledger
-from desk360_async.campaigns._recipients import Intake, OptOut, OptOutList, Recipient, Source, chunked
+from desk360_async.campaigns._recipients import CHUNK, Intake, OptOut, OptOutList, Recipient, Source, chunked
 from desk360_async.campaigns._run import Dispatch, Opening, Run, message_for
 from desk360_async.campaigns._storage import open_ledger
 from desk360_async.campaigns._values import (
@@ -590,14 +591,15 @@ async def _stage(
     rows = 0
     if table is not None:
         source = table.rows(mapping, intake.variables)
-        while number := await ledger.stage(source, intake):
-            rows += number
+        # Read outside the ledger's transaction: an error of this file is no error of the ledger.
+        while chunk := await _threads.run(list, islice(source, CHUNK)):
+            rows += await ledger.stage(chunk, intake)
             if progress is not None:
                 progress(rows, table.done)
         return
     async with aclosing(chunked(given, intake.variables)) as chunks:
-        async for chunk in chunks:
-            rows += await ledger.stage(iter(chunk), intake)
+        async for given_rows in chunks:
+            rows += await ledger.stage(given_rows, intake)
             if progress is not None:
                 progress(rows, None)
 

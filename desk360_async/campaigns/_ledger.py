@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from desk360_async._sqlite import reads, transaction, writes
 from desk360_async._tables import Row
 from desk360_async.campaigns import _batches, _report
 from desk360_async.campaigns._batches import Cut
-from desk360_async.campaigns._recipients import CHUNK, Intake
+from desk360_async.campaigns._recipients import Intake
 from desk360_async.campaigns._storage import STAGING, LedgerFile
 from desk360_async.campaigns._values import (
     Batch,
@@ -127,8 +126,8 @@ class Ledger:
 
     @writes
     def stage(self, db: sqlite3.Connection, rows: Iterable[Row], intake: Intake) -> int:
-        """Judge and stage the next chunk of rows; return their number."""
-        staged, skipped = intake.judge(islice(rows, CHUNK), self._set_for(db))
+        """Judge and stage rows; return their number."""
+        staged, skipped = intake.judge(rows, self._set_for(db))
         db.executemany("INSERT INTO staged VALUES (?, ?, ?)", staged)
         db.executemany("INSERT INTO left_out VALUES (?, ?, ?)", skipped)
         return len(staged) + len(skipped)
