@@ -114,7 +114,7 @@ async def p6(url: str) -> None:
     for _ in range(50):
         before = time.process_time()
         ours = client(url)
-        await ours._delivery.connected()
+        await ours._pipeline.connected()
         costs.append((time.process_time() - before) * 1000)
         await ours.aclose()
     stalls = [await longest_stall(make) for _ in range(9)]

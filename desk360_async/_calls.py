@@ -8,7 +8,7 @@ from attrs import field, frozen
 from ._redaction import masked_repr
 
 if TYPE_CHECKING:
-    from ._forms import Form
+    from ._uploads import Form
 
 
 class Answered(NamedTuple):

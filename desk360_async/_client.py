@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias, overload
 from urllib.parse import urlsplit
 
 import anyio
@@ -17,10 +17,7 @@ from attrs import evolve
 from . import _codec, _wire
 from ._arguments import one_of
 from ._attachments import Attachment
-from ._attempts import OnAttempt, Options, Patience, Progress
-from ._brake import Brake
 from ._calls import Call
-from ._delivery import Delivery
 from ._errors import ClientStateError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
 from ._http import Transport, check_proxy
 from ._inflate import ENCODINGS
@@ -41,8 +38,9 @@ from ._messages import (
     TemplateMessage,
     TextMessage,
 )
+from ._pipeline import CallState, OnAttempt, Options, Pipeline, Stop
 from ._replies import Answer, BulkSent, Media, Reply, SendResult, Sent, SentMedia
-from ._resources import Integrations, LookUp, TemplateCache, Templates
+from ._resources import Integrations, TemplateCache, Templates
 from ._settings import (
     RetryPolicy,
     Timeouts,
@@ -109,9 +107,6 @@ class AsyncDesk360:
         ConfigurationError: if a setting is missing or unusable; the message names it and the fix.
     """
 
-    integrations: Integrations
-    templates: Templates
-
     def __init__(
         self,
         api_key: str | None = None,
@@ -144,7 +139,7 @@ class AsyncDesk360:
             timeout=parse_timeouts(timeout),
             retry=parse_retry(retry),
         )
-        self._delivery = Delivery(
+        self._pipeline = Pipeline(
             base_url=url,
             host=urlsplit(url).netloc,
             headers=_headers(url, key, user_agent),
@@ -161,13 +156,44 @@ class AsyncDesk360:
         self._attach()
 
     def _attach(self) -> None:
-        self.integrations = Integrations(self)
-        self.templates = Templates(self)
+        self._integrations = Integrations(self._pipeline, self._options)
+        self._templates = Templates(self._pipeline, self._options, self._caches)
+
+    @property
+    def integrations(self) -> Integrations:
+        """Your WhatsApp numbers: `.list(page=1)`, `.iter_pages()` and `.iter()` ("Integrations")."""
+        return self._integrations
+
+    @property
+    def templates(self) -> Templates:
+        """The integration's templates: `.list()`, `.iter()`, `.get()` ("WhatsApp Message Templates")."""
+        return self._templates
+
+    @property
+    def base_url(self) -> str:
+        """The URL that requests go to; it ends in `/v1`."""
+        return self._pipeline.base_url
+
+    @property
+    def integration_id(self) -> int | None:
+        """The integration that this client or view sends from; None if none was given."""
+        return self._options.integration_id
+
+    @property
+    def timeout(self) -> Timeouts:
+        """The timeouts of one attempt, in seconds."""
+        return self._options.timeout
+
+    @property
+    def lane(self) -> Lane:
+        """The limiter's priority for calls of this client or view: "interactive" or "bulk"."""
+        return self._options.lane
 
     def __repr__(self) -> str:
-        options = self._options
-        host = urlsplit(self._delivery.base_url).netloc
-        return f"<AsyncDesk360 {host} integration_id={options.integration_id} lane={options.lane!r}>"
+        if "_options" not in self.__dict__:
+            return "<AsyncDesk360, not made: its constructor raised>"
+        host = urlsplit(self.base_url).netloc
+        return f"<AsyncDesk360 {host} integration_id={self.integration_id} lane={self.lane!r}>"
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -176,10 +202,16 @@ class AsyncDesk360:
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────────────
 
+    def __enter__(self) -> NoReturn:
+        raise TypeError("use 'async with AsyncDesk360(...) as client:', inside an async function")
+
+    def __exit__(self, *_: object) -> None:  # Python looks for it before it calls __enter__
+        """Do nothing: `__enter__` raised."""
+
     async def __aenter__(self) -> Self:
         if self._is_view:
             raise ClientStateError("a view is used without 'async with': it lives as long as its client")
-        self._delivery.check()
+        self._pipeline.check()
         return self
 
     async def __aexit__(
@@ -197,7 +229,7 @@ class AsyncDesk360:
         """
         if self._is_view:
             raise ClientStateError("a view can't be closed; close the client that it was made from")
-        await self._delivery.aclose(drain=self._options.timeout.total)
+        await self._pipeline.aclose(drain=self._options.timeout.total)
 
     def for_integration(self, integration_id: int) -> Self:
         """Return a light view for another integration: same pool, same bucket.
@@ -205,10 +237,8 @@ class AsyncDesk360:
         Raises:
             ConfigurationError: if it is no whole number of 1 or more.
         """
-        if not isinstance(integration_id, int):
-            raise ConfigurationError(
-                f"integration_id must be a whole number of 1 or more, got {integration_id!r}"
-            )
+        if integration_id is None:
+            raise ConfigurationError("integration_id must be a whole number of 1 or more, got None")
         return self.with_options(integration_id=integration_id)
 
     def with_options(
@@ -252,29 +282,9 @@ class AsyncDesk360:
         return view
 
     @property
-    def base_url(self) -> str:
-        """The URL that the client sends to, with "/v1"."""
-        return self._delivery.base_url
-
-    @property
-    def integration_id(self) -> int | None:
-        """The integration that the client sends from; None if it has none."""
-        return self._options.integration_id
-
-    @property
-    def timeout(self) -> Timeouts:
-        """The limits of one attempt, in seconds."""
-        return self._options.timeout
-
-    @property
-    def lane(self) -> Lane:
-        """The priority of the client's requests in the limiter."""
-        return self._options.lane
-
-    @property
     def limiter(self) -> RateLimiter:
         """The limiter that the client and its views take tokens from."""
-        return self._delivery.limiter
+        return self._pipeline.limiter
 
     @property
     def rate_limit(self) -> RateLimitStatus:
@@ -284,7 +294,7 @@ class AsyncDesk360:
             ClientStateError: outside an event loop, where the shared limiter isn't.
         """
         try:
-            return self._delivery.limiter.snapshot()
+            return self._pipeline.limiter.snapshot()
         except (anyio.NoEventLoopError, sniffio.AsyncLibraryNotFoundError):
             raise ClientStateError(
                 "rate_limit is read inside an event loop, where the limiter lives"
@@ -328,41 +338,32 @@ class AsyncDesk360:
         index: int,
         item: Any,
         message: Message,
-        brake: Brake | None,
+        stop: Stop | None,
         sink: "Sink | None",
         *,
         on_attempt: OnAttempt | None = None,
     ) -> Reply:
-        progress = Progress()
-        patience = Patience(self._options)
+        state = CallState(self._options, stop, on_attempt)
         try:
-            await self._delivery.connected()
+            await self._pipeline.connected()
             if isinstance(message, TemplateMessage | TemplateBatch):
-                resolved: Message = await self.templates.resolve(message, LookUp(patience, brake))
+                resolved: Message = await self.templates.resolve(message, state)
             else:
                 resolved = message
             if isinstance(resolved, TemplateBatch) and resolved.destinations_file is not None:
-                from ._uploads import (
-                    with_destinations,  # files' own module, loaded by programs that send files
-                )
+                from ._uploads import with_destinations  # loaded by programs that send files
 
                 resolved = await with_destinations(resolved)
-            call = _wire.call_for(resolved, self._integration("sending"), encoding=self._encoding)
-            reply: Reply = await self._delivery.deliver(
-                call,
-                self._options,
-                brake=brake,
-                progress=progress,
-                patience=patience,
-                on_attempt=on_attempt,
-            )
+            integration = self._options.integration("sending")
+            call = _wire.call_for(resolved, integration, encoding=self._encoding)
+            reply: Reply = await self._pipeline.perform(call, state)
         except BaseException as error:
-            if isinstance(error, Desk360Error) and error is not progress.veto:
+            if isinstance(error, Desk360Error) and error is not state.veto:
                 # A look-up of a template is a read, and has no outcome; the send that needed it has one.
                 error.outcome = error.outcome or Outcome.NOT_SENT
                 self._report(SendResult(index, item, message, error.outcome, None, error), sink)
                 raise
-            outcome = progress.outcome()
+            outcome = state.outcome()
             how = Desk360Error(f"ended by {type(error).__name__}", outcome=outcome)
             how.__cause__ = error
             self._report(SendResult(index, item, message, outcome, None, how), sink)
@@ -380,17 +381,8 @@ class AsyncDesk360:
                 # Whatever it raises: the send's outcome is what it is.
                 log.exception("on_result failed")
 
-    def _integration(self, purpose: str) -> int:
-        if self._options.integration_id is None:
-            raise ConfigurationError(
-                f"{purpose} needs an integration: pass AsyncDesk360(integration_id=...), set the environment "
-                "variable DESK360_INTEGRATION_ID, or use client.for_integration(...); "
-                "client.integrations lists them"
-            )
-        return self._options.integration_id
-
     async def _call(self, call: Call) -> Any:
-        return await self._delivery.deliver(call, self._options)
+        return await self._pipeline.perform(call, CallState(self._options))
 
     async def send_template(
         self,
@@ -530,7 +522,8 @@ class AsyncDesk360:
             Desk360Error: if it failed.
         """
         message = ReadMessage(to, message_ids)
-        call = _wire.call_for(message, self._integration("marking as read"), encoding=self._encoding)
+        integration = self._options.integration("marking as read")
+        call = _wire.call_for(message, integration, encoding=self._encoding)
         return await self._call(call)  # type: ignore[no-any-return]  # the call's reader makes it
 
     # ── many sends ─────────────────────────────────────────────────────────────────────────────────────
@@ -609,11 +602,11 @@ class AsyncDesk360:
             InvalidMessage: if the id is empty.
             Desk360Error: on entering, if the media can't be had.
         """
-        path = _wire.media_path(media_id, self._integration("downloading"))
+        path = _wire.media_path(media_id, self._options.integration("downloading"))
         from ._downloads import Download  # with what reads its headers, loaded by those who download
 
         call = Call("GET", path, _wire.read_answer, idempotent=True, has_outcome=False)
-        return Download(self._delivery, call, self._options)
+        return Download(self._pipeline, call, self._options)
 
     async def read_media(self, media_id: str, *, max_bytes: int = 100 * 1024 * 1024) -> Media:
         """Download a file into memory. Implements "Get WhatsApp Media".

@@ -6,25 +6,25 @@ Implements "Get WhatsApp Media"; rulings 14 and 27.
 import os
 import re
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from email.message import Message
+from io import FileIO
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import anyio
 
 from . import _threads
-from ._attempts import Options, Patience, connection_error
+from ._attachments import safe_name
 from ._calls import Answered, Call
-from ._delivery import Delivery
-from ._errors import ClientStateError, Desk360Error, InvalidMessage, UnexpectedResponse
-from ._http import Opened, Request
+from ._errors import ClientStateError, InvalidMessage, UnexpectedResponse
+from ._http import Http, Opened, Request
 from ._json import UnreadableJSON, as_object, decode
-from ._outcomes import Unanswered, verdict
-from ._places import Part, name_of, place_for, settled_name, spelled
+from ._outcomes import Evidence, Unanswered
+from ._pipeline import CallState, Options, Pipeline, connection_error
 from ._replies import Media
-from ._settings import is_loopback
+from ._settings import is_loopback, is_public
 from ._wire import error_from, says_error
 from ._wire import read as read_reply
 
@@ -128,46 +128,28 @@ def filename_of(disposition: str) -> str | None:
 
 
 class Download:
-    """The async context manager behind `client.open_media`; one attempt's connection is held inside it.
+    """The async context manager behind `client.open_media`; it holds at most one connection.
 
     Args:
-        delivery: the pipeline.
+        pipeline: the client's.
         call: the GET.
-        options: the client's.
+        options: the client's, or the view's.
     """
 
-    def __init__(self, delivery: Delivery, call: Call, options: Options) -> None:
-        self._delivery = delivery
+    def __init__(self, pipeline: Pipeline, call: Call, options: Options) -> None:
+        self._pipeline = pipeline
         self._call = call
         self._options = options
-        self._close: Callable[[], Awaitable[None]] | None = None
+        self._opened: Opened | None = None
         self._stream: MediaStream | None = None
 
     async def __aenter__(self) -> MediaStream:
-        self._delivery.check()
-        self._delivery.quota.earn()
         try:
             self._stream = await self._follow_to_the_file()
             return self._stream
         except BaseException:
             await self._release()  # what fails on entering is never exited
             raise
-
-    async def _follow_to_the_file(self) -> MediaStream:
-        url = self._delivery.base_url + self._call.path
-        status = 0
-        for _ in range(MOST_HOPS + 1):
-            opened = await self._open(url)
-            if not 300 <= opened.status < 400:
-                return await self._begin(opened)
-            status, location = opened.status, opened.headers.get("location", "")
-            await self._release()
-            answered = self._delivery.without_key(Answered(opened.status, opened.headers, b""))
-            url = follow(url, location, self._call, answered)
-        problem = f"more than {MOST_HOPS} redirects"
-        raise UnexpectedResponse(
-            f"the download can't be read: {problem}", status=status, body="", problems=(problem,)
-        )
 
     async def __aexit__(self, *_: object) -> None:
         assert self._stream is not None  # what fails on entering is never exited
@@ -176,32 +158,59 @@ class Download:
         finally:
             await self._release()
 
-    async def _release(self) -> None:
-        close, self._close = self._close, None
-        if close is not None:
-            await close()
+    async def _follow_to_the_file(self) -> MediaStream:
+        url = self._pipeline.base_url + self._call.path
+        status = 0
+        for _ in range(MOST_HOPS + 1):
+            opened = await self._open(url)
+            if not 300 <= opened.status < 400:
+                return await self._begin(opened)
+            status, location = opened.status, opened.headers.get("location", "")
+            await self._release()
+            answered = self._pipeline.without_key(Answered(opened.status, opened.headers, b""))
+            url = follow(url, location, self._call, answered, base_url=self._pipeline.base_url)
+        problem = f"more than {MOST_HOPS} redirects"
+        raise UnexpectedResponse(
+            f"the download can't be read: {problem}", status=status, body="", problems=(problem,)
+        )
 
     async def _open(self, url: str) -> Opened:
-        delivery, options = self._delivery, self._options
-        request = self._request(url)
-        patience = Patience(options)
-        while True:
+        """Return the answer to a GET, with its body to come.
+
+        Its slot is free once the status is here: with every slot held by a task that reads a file and wants
+        to send meanwhile, all of them would wait for each other.
+        """
+        pipeline, timeout = self._pipeline, self._options.timeout
+        request, state = self._request(url), CallState(self._options)
+
+        async def begin(http: Http, evidence: Evidence) -> Opened:
+            opened = await http.open(request, evidence, total=timeout.total, connect=timeout.connect)
+            # Before the attempt ends: closing the client waits for the file too.
+            pipeline.enter()
+            pipeline.expect(timeout.download)
+            self._opened = opened
+            return opened
+
+        async def once() -> Opened | Answered:
+            counted = url.startswith(pipeline.base_url)
+            opened = await pipeline.attempt(self._call, state, begin, total=timeout.total, counted=counted)
+            return opened if opened.status < 400 else await self._read_error(opened)
+
+        opened = await pipeline.repeat(self._call, state, once)
+        assert isinstance(opened, Opened)  # an error's answer was raised
+        return opened
+
+    async def _release(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
             try:
-                opened, self._close = await delivery.open(request, options, self._call, patience)
-            except Unanswered as lost:
-                judged = verdict(lost.reach, idempotent=True)
-                error: Desk360Error = connection_error(lost, None)
-                error.__cause__ = lost.__cause__
-            else:
-                if opened.status < 400:
-                    return opened
-                answered = await self._read_error(opened)
-                error, judged = delivery.setback(self._call, answered, patience)
-            await delivery.pause(options.retry, patience, error, judged)
+                await opened.aclose()
+            finally:
+                self._pipeline.leave()
 
     def _request(self, url: str) -> Request:
-        headers = tuple((k, v) for k, v in self._delivery.headers if k != "accept")
-        if urlsplit(url)[:2] != urlsplit(self._delivery.base_url)[:2]:
+        headers = tuple((k, v) for k, v in self._pipeline.headers if k != "accept")
+        if urlsplit(url)[:2] != urlsplit(self._pipeline.base_url)[:2]:
             headers = tuple((k, v) for k, v in headers if k not in ("authorization", "host"))
             headers = (("host", urlsplit(url).netloc), *headers)
         return Request("GET", url, (*headers, ("accept", "*/*")))
@@ -209,16 +218,16 @@ class Download:
     async def _read_error(self, opened: Opened) -> Answered:
         body = b""
         timeout = self._options.timeout
-        # The gap between two chunks is a file's measure; an error that drips would take half a day by it.
+        # `timeout.download` limits the gaps between chunks; a slow error body needs a total limit.
         with anyio.move_on_after(timeout.total), suppress(Unanswered):
             async with aclosing(opened.pieces(timeout.download)) as pieces:
                 async for piece in pieces:
                     body += piece
                     if len(body) > ERROR_BYTES:
                         break
-        # The status is known; what there is of the body will do.
+        # The status is known; a part of the body is enough.
         await self._release()
-        return self._delivery.without_key(Answered(opened.status, opened.headers, body))
+        return self._pipeline.without_key(Answered(opened.status, opened.headers, body))
 
     async def _begin(self, opened: Opened) -> MediaStream:
         """Look whether a JSON body is an error in disguise; anything else is the file."""
@@ -229,7 +238,7 @@ class Download:
         if not is_whole:
             return MediaStream(opened, head, pieces)
         if _is_error(head):
-            answered = self._delivery.without_key(Answered(opened.status, opened.headers, head))
+            answered = self._pipeline.without_key(Answered(opened.status, opened.headers, head))
             head = b""  # or a traceback that shows local variables would show it
             read_reply(self._call, answered)  # it raises
         return MediaStream(opened, head, None)
@@ -257,20 +266,25 @@ def _is_error(body: bytes) -> bool:
     return data is fields and list(fields) == ["error"] and says_error(fields)
 
 
-def follow(url: str, location: str, call: Call, answered: Answered) -> str:
-    """Return where a redirect leads: https only, plain http to loopback hosts alone (ruling 14).
+def follow(url: str, location: str, call: Call, answered: Answered, *, base_url: str) -> str:
+    """Return the URL that a redirect leads to (ruling 14).
+
+    Allowed are https to public hosts, and the host and port of `base_url` themselves if that is loopback.
 
     Raises:
-        RequestRefused: if it leads nowhere, or elsewhere.
+        RequestRefused: if the redirect leads nowhere, or elsewhere.
     """
     refused = error_from(call, answered)
+    if not location or answered.status in (300, 304) or re.search(r"[\x00-\x20\x7f]", location.strip(" ")):
+        raise refused  # urlsplit would drop a tab inside the port without a word
     try:
-        target = urlsplit(urljoin(url, location))
-        host = target.hostname or ""
-        allowed = target.scheme == "https" or (target.scheme == "http" and is_loopback(host))
+        target, base = urlsplit(urljoin(url, location.strip(" "))), urlsplit(base_url)
+        host, port = target.hostname or "", target.port
+        home = is_loopback(base.hostname or "") and (host, port) == (base.hostname, base.port)
     except ValueError:
         raise refused from None
-    if not location or not host or not allowed or target.username or answered.status in (300, 304):
+    allowed = target.scheme in ("http", "https") if home else target.scheme == "https" and is_public(host)
+    if not host or not allowed or "@" in target.netloc:
         raise refused
     return target._replace(fragment="").geturl()
 
@@ -314,3 +328,118 @@ async def save(download: Download, media_id: str, path: str | os.PathLike[str]) 
         finally:
             with anyio.CancelScope(shield=True):  # a cancelled download leaves nothing behind either
                 await _threads.run(part.remove)
+
+
+# ── where a file goes; all that touches the disk runs in worker threads ──────────────────────────────
+
+
+def settled_name(name: str) -> str:
+    """Return a name that is a plain file's in any folder: not hidden or long, no drive, no device."""
+    base = re.sub(r'[<>:|?*"]', "_", safe_name(name)).lstrip(". ").rstrip(". ")
+    stem, dot, suffix = base.rpartition(".")
+    suffix = suffix[-20:] if dot else ""
+    # File systems count bytes; room is left for a number.
+    kept = (stem if dot else base).encode()[:150].decode(errors="ignore")
+    if re.fullmatch(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", kept):
+        kept = f"_{kept}"
+    return (kept or "media") + dot + suffix
+
+
+def name_of(media_id: str) -> str:
+    """Return the name of a file that the server gave none: its id's, where that is one."""
+    try:
+        return settled_name(media_id)
+    except InvalidMessage:
+        return "media"
+
+
+def spelled(path: str | os.PathLike[str]) -> str:
+    """Return a path as its user wrote it: `pathlib` forgets a slash at the end."""
+    text: object = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if not isinstance(text, str):
+        raise InvalidMessage("path", f"must be text or a pathlib.Path, not {type(path).__name__}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise InvalidMessage("path", "is not valid Unicode") from None
+    if not text or "\0" in text:
+        raise InvalidMessage("path", "is empty, or holds a NUL; give a file's or a folder's path")
+    return text
+
+
+def place_for(text: str) -> tuple[Path, bool]:
+    """Return where to write, and whether that is a folder; for worker threads."""
+    path = Path(text)
+    if path.is_dir():
+        return path, True
+    # What ends in a slash or a dot can't be meant as a file's name.
+    folder = path if re.split(r"[/\\]" if os.altsep else "/", text)[-1] in ("", ".", "..") else path.parent
+    if not folder.is_dir():
+        problem = "is no folder" if folder.exists() else "does not exist; make that folder first"
+        raise InvalidMessage("path", f"{str(folder)!r} {problem}")
+    return path, False
+
+
+class Part:
+    """A file that isn't whole yet, beside its place; for worker threads.
+
+    Attributes:
+        place: where it is until then.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._file: FileIO | None = None
+
+    def open(self) -> None:
+        """Make the file; a cancellation after that finds it here."""
+        try:
+            self._file = FileIO(self.place, "xb")
+        except OSError as error:
+            error.filename = str(self.place.parent)  # not a name that nobody has heard of
+            raise
+
+    def write(self, piece: bytes) -> None:
+        """Write all of a piece: an unbuffered file may take less at a time."""
+        assert self._file is not None
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def become(self, path: Path) -> Path:
+        """Take the place of the file at `path`, at once and whole."""
+        self._close()
+        os.replace(self.place, path)  # noqa: PTH105  # said beside os.link
+        return path
+
+    def settle_in(self, folder: Path, name: str) -> Path:
+        """Take the server's name, or that name with a number: no file is ever overwritten."""
+        self._close()
+        stem, dot, suffix = name.rpartition(".")
+        number, free = 1, name
+        while True:
+            try:
+                return self._link(folder / free)
+            except FileExistsError:
+                number += 1
+                free = f"{stem} ({number}){dot}{suffix}" if dot else f"{name} ({number})"
+
+    def _link(self, target: Path) -> Path:
+        try:
+            os.link(self.place, target)  # unlike a rename, it refuses a name that is taken
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without hard links (FAT, some network shares): take the name, then its place.
+            target.open("xb").close()
+            os.replace(self.place, target)  # noqa: PTH105  # said beside os.link
+        return target
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        self._close()
+        self.place.unlink(missing_ok=True)

@@ -13,14 +13,14 @@ from typing import Any, Self
 
 import anyio
 
-from ._brake import Brake
 from ._errors import InvalidMessage, Outcome
 from ._messages import Message
+from ._pipeline import Stop
 from ._replies import SendResult
 
 Items = Iterable[Any] | AsyncIterable[Any]
 Sink = Callable[[SendResult], None]
-Transmit = Callable[[int, Any, Message, Brake, Sink], Awaitable[object]]
+Transmit = Callable[[int, Any, Message, Stop, Sink], Awaitable[object]]
 
 _END = object()
 
@@ -49,7 +49,7 @@ class Results:
         self._build = build
         self._report = report
         self._concurrency = concurrency
-        self._brake = Brake()
+        self._halt = Stop()
         self._ready: deque[SendResult] = deque()
         self._failure: BaseException | None = None
         self._index = 0
@@ -133,7 +133,7 @@ class Results:
 
     def _stop(self) -> None:
         """Start no more; what is on the wire goes on."""
-        self._brake.pull()
+        self._halt.request()
         self._make_room()
         for scope in self._pulling:
             # The source may never yield again: leaving the block must not wait for that.
@@ -154,9 +154,9 @@ class Results:
             self._tell()
 
     async def _work_on(self, scope: anyio.CancelScope) -> None:
-        while not self._brake.pulled:
+        while not self._halt.requested:
             # Nobody reads: don't go on sending into memory.
-            while len(self._ready) >= self._concurrency and not self._brake.pulled:
+            while len(self._ready) >= self._concurrency and not self._halt.requested:
                 self._room = self._room or anyio.Event()
                 await self._room.wait()
             pulled = await self._pull(scope)
@@ -165,7 +165,7 @@ class Results:
             await self._make(*pulled)
 
     async def _pull(self, scope: anyio.CancelScope) -> tuple[int, Any] | None:
-        if self._brake.pulled:
+        if self._halt.requested:
             return None
         self._pulling.add(scope)
         try:
@@ -196,7 +196,7 @@ class Results:
             return
         # The sink has it, whatever it is: one failed send never stops the others.
         with suppress(Exception):
-            await self._transmit(index, item, message, self._brake, self._sink)
+            await self._transmit(index, item, message, self._halt, self._sink)
 
 
 def _pull_from(items: Items) -> Callable[[], Awaitable[Any]]:

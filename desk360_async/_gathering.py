@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import anyio
 from attrs import define, field
 
-from ._background import start
+from ._threads import detach
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -78,7 +78,7 @@ class Gathering(Generic[T, R]):
         self._calls.append(call)
         if self._wake is None:
             self._wake, self._ended = anyio.Event(), anyio.Event()
-            start(self._run, self._wake, self._ended)
+            detach(self._run, self._wake, self._ended)
         else:
             self._wake.set()
         return call

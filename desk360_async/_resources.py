@@ -6,12 +6,10 @@ from copy import copy
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-from attrs import define, evolve, field, frozen
+from attrs import define, field
 
-from ._attempts import Patience
-from ._background import start
-from ._brake import Brake
-from ._calls import Call
+from . import _threads
+from ._bucket import Lane
 from ._errors import (
     APIError,
     ClientStateError,
@@ -23,11 +21,11 @@ from ._errors import (
 )
 from ._limiter import wait_too_long
 from ._messages import TemplateBatch, TemplateMessage, with_ids
+from ._pipeline import CallState, Options, Pipeline
 from ._replies import Page
 from ._wire import integrations_call, stuck, templates_call
 
 if TYPE_CHECKING:
-    from ._client import AsyncDesk360
     from ._templates import Integration, Template, Translation
 
 T = TypeVar("T")
@@ -64,8 +62,9 @@ async def pages(load: Callable[[int], Awaitable["Page[T]"]], start_page: int) ->
 class Integrations:
     """Your WhatsApp numbers. Implements "Integrations"; reached as `client.integrations`."""
 
-    def __init__(self, client: "AsyncDesk360") -> None:
-        self._client = client
+    def __init__(self, pipeline: Pipeline, options: Options) -> None:
+        self._pipeline = pipeline
+        self._options = options
 
     async def list(self, page: int = 1) -> "Page[Integration]":
         """Return one page of at most 20.
@@ -76,7 +75,10 @@ class Integrations:
         Raises:
             Desk360Error: if it can't be had.
         """
-        return await self._client._call(integrations_call(page))  # type: ignore[no-any-return]  # a part of the client
+        page_read: Page[Integration] = await self._pipeline.perform(
+            integrations_call(page), CallState(self._options)
+        )
+        return page_read
 
     def iter_pages(self, start_page: int = 1) -> AsyncIterator["Page[Integration]"]:
         """Yield page after page; each costs a request.
@@ -128,11 +130,10 @@ class Templates:
     Reached as `client.templates`. Look-ups by name, and the checks of sends, use a cached list.
     """
 
-    def __init__(self, client: "AsyncDesk360") -> None:
-        self._client = client
-
-    def _call(self, page: int) -> Call:
-        return templates_call(page, self._client._integration("templates"))  # a part of the client
+    def __init__(self, pipeline: Pipeline, options: Options, caches: "dict[int, TemplateCache]") -> None:
+        self._pipeline = pipeline
+        self._options = options
+        self._caches = caches
 
     async def list(self, page: int = 1) -> "Page[Template]":
         """Return one page of at most 20, fresh from the server.
@@ -143,7 +144,7 @@ class Templates:
         Raises:
             Desk360Error: if it can't be had.
         """
-        return await self._client._call(self._call(page))  # type: ignore[no-any-return]  # a part of the client
+        return await self._page(page, CallState(self._options), self._options.lane)
 
     def iter_pages(self, start_page: int = 1) -> AsyncIterator["Page[Template]"]:
         """Yield page after page, fresh from the server; each costs a request.
@@ -172,7 +173,7 @@ class Templates:
         Raises:
             Desk360Error: if it can't be had.
         """
-        await self._load(self._cache(), self._look_up(), younger_than=0.0)
+        await self._load(self._cache(), CallState(self._options), younger_than=0.0)
 
     async def get(self, id_or_name: int | str) -> "Template":
         """Return a template from the cached list.
@@ -187,10 +188,10 @@ class Templates:
         if isinstance(id_or_name, bool) or not isinstance(id_or_name, int | str):
             kind = type(id_or_name).__name__
             raise InvalidMessage("template", f"must be its id (int) or its name (str), not {kind}")
-        return await self._judged(self._look_up(), lambda known: _one(known, id_or_name))
+        return await self._judged(CallState(self._options), lambda known: _one(known, id_or_name))
 
     async def resolve(
-        self, message: TemplateMessage | TemplateBatch, look_up: "LookUp"
+        self, message: TemplateMessage | TemplateBatch, state: CallState
     ) -> TemplateMessage | TemplateBatch:
         """Return a message with ids for names, checked as far as the list is known.
 
@@ -198,7 +199,7 @@ class Templates:
 
         Args:
             message: the message.
-            look_up: what a look-up shares with the send that needs it.
+            state: of the send that needs the look-up; they share waits and stop.
 
         Raises:
             InvalidMessage: if the template or the language can't be sent, or parameters don't fit.
@@ -218,7 +219,7 @@ class Templates:
             return template, translation
 
         try:
-            template, translation = await self._judged(look_up, chosen)
+            template, translation = await self._judged(state, chosen)
         except (*_SHARED, RateLimitWaitTooLong) as error:
             what = f"while looking up the template: {error.args[0]}; the message was not sent"
             error.args = (what, *error.args[1:])
@@ -227,20 +228,17 @@ class Templates:
         assert translation.language_id is not None
         return with_ids(message, template.id, translation.language_id)
 
-    async def _judged(self, look_up: "LookUp", judge: "Callable[[tuple[Template, ...]], T]") -> T:
+    async def _judged(self, state: CallState, judge: "Callable[[tuple[Template, ...]], T]") -> T:
         """Judge by the list; what an older one refuses, by a new one: it may have been mended since."""
         cache = self._cache()
-        await self._refreshed(cache, look_up)
+        await self._refreshed(cache, state)
         try:
             return judge(cache.templates)
         except InvalidMessage:
             if cache.age() <= RETRIED:
                 raise
-        await self._load(cache, look_up, younger_than=RETRIED)
+        await self._load(cache, state, younger_than=RETRIED)
         return judge(cache.templates)
-
-    def _look_up(self) -> "LookUp":
-        return LookUp(Patience(self._client._options), None)  # a part of the client
 
     def _check_known(self, message: TemplateMessage | TemplateBatch) -> None:
         cache = self._cache()
@@ -254,39 +252,48 @@ class Templates:
                     translation.check(message.parameters, message.attachment)
 
     def _cache(self) -> TemplateCache:
-        integration = self._client._integration("templates")  # a part of the client
-        return self._client._caches.setdefault(integration, TemplateCache())  # a part of the client
+        return self._caches.setdefault(self._options.integration("templates"), TemplateCache())
 
-    async def _refreshed(self, cache: TemplateCache, look_up: "LookUp") -> None:
+    async def _page(self, number: int, state: CallState, lane: Lane) -> "Page[Template]":
+        call = templates_call(number, self._options.integration("templates"))
+        page: Page[Template] = await self._pipeline.perform(call, state, lane=lane)
+        return page
+
+    async def _refreshed(self, cache: TemplateCache, state: CallState) -> None:
         age = cache.age()
         if age > STALE:
-            await self._load(cache, look_up, younger_than=STALE)
+            await self._load(cache, state, younger_than=STALE)
         elif age > FRESH and not cache.refreshing:
             cache.refreshing = True
-            start(self._refresh, cache)
+            _threads.detach(self._refresh, cache)
 
     async def _refresh(self, cache: TemplateCache) -> None:
         try:
-            await self._load(cache, self._look_up(), younger_than=FRESH)
+            await self._load(cache, CallState(self._options), younger_than=FRESH)
         except Exception as error:  # noqa: BLE001  # nobody awaits this; under trio it would end the program
             # The list at hand goes on serving; when it is too old, a caller gets the error.
             log.info("templates not refreshed: %s", type(error).__name__)
         finally:
             cache.refreshing = False
 
-    async def _load(self, cache: TemplateCache, look_up: "LookUp", *, younger_than: float) -> None:
+    async def _load(self, cache: TemplateCache, state: CallState, *, younger_than: float) -> None:
         # All who wait share one answer, a failure too: a thousand callers must not ask a server that is
         # down one after the other.
         asked = anyio.current_time()
-        await self._turn(cache, look_up)
+        await self._turn(cache, state)
         try:
             if cache.at is not None and (cache.at >= asked or cache.age() < younger_than):
                 return
             if cache.failure is not None and cache.failed_at > asked:
                 raise copy(cache.failure)
             at = anyio.current_time()
+
+            async def load(number: int) -> "Page[Template]":
+                # Others may wait for this list: a bulk send's look-up must not let an interactive one wait.
+                return await self._page(number, state, "interactive")
+
             try:
-                rows = [t async for page in pages(look_up.loader(self), 1) for t in page]
+                rows = [t async for page in pages(load, 1) for t in page]
             except _SHARED as error:
                 cache.failure, cache.failed_at = copy(error), anyio.current_time()
                 raise
@@ -294,10 +301,9 @@ class Templates:
         finally:
             cache.lock.release()
 
-    async def _turn(self, cache: TemplateCache, look_up: "LookUp") -> None:
+    async def _turn(self, cache: TemplateCache, state: CallState) -> None:
         """Wait until nobody else loads the list: for as long as one request takes, and `max_wait`."""
-        delivery, most = self._client._delivery, look_up.patience.max_wait  # a part of the client
-        total = self._client._options.timeout.total  # a part of the client
+        most, total = state.max_wait, self._options.timeout.total
 
         async def turn() -> bool:
             await cache.lock.acquire()
@@ -305,34 +311,12 @@ class Templates:
 
         began = anyio.current_time()
         with anyio.move_on_after(None if most is None else most + total):
-            if await delivery.wait(look_up.brake or delivery.brake, turn):
-                look_up.patience.waited(max(0.0, anyio.current_time() - began - total))
+            if await self._pipeline.wait(state, turn):
+                state.waited(max(0.0, anyio.current_time() - began - total))
                 return
             raise ClientStateError("stopped while it waited for the list; nothing was sent")
         assert most is not None
-        raise wait_too_long(most, delivery.limiter.snapshot().next_token)
-
-
-@frozen
-class LookUp:
-    """What the look-up of a template shares with the call that needs it: its waits, and what ends them."""
-
-    patience: Patience
-    brake: Brake | None
-
-    def loader(self, templates: Templates) -> Callable[[int], Awaitable["Page[Template]"]]:
-        """Return what loads a page of the list."""
-        client = templates._client  # two parts of the client
-        # Others may wait for this list: a bulk send's look-up must not let an interactive one wait.
-        options = evolve(client._options, lane="interactive")  # a part of the client
-
-        async def load(page: int) -> "Page[Template]":
-            call = templates._call(page)
-            return await client._delivery.deliver(  # type: ignore[no-any-return]  # the call's reader makes it
-                call, options, patience=self.patience, brake=self.brake
-            )
-
-        return load
+        raise wait_too_long(most, self._pipeline.limiter.snapshot().next_token)
 
 
 def _one(known: "tuple[Template, ...]", id_or_name: int | str) -> "Template":

@@ -115,7 +115,9 @@ def parse_integration_id(value: object, environ: Mapping[str, str] = os.environ)
         text = environ.get("DESK360_INTEGRATION_ID", "").strip()
         if not text:
             return None
-        name, value = "DESK360_INTEGRATION_ID", int(text) if re.fullmatch(r"[0-9]{1,18}", text) else text
+        name, value = "DESK360_INTEGRATION_ID", text
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(f"{name} must be a whole number of 1 or more, got {value!r}")
     return value
@@ -166,6 +168,17 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_public(host: str) -> bool:
+    """Whether a host is a name, or an address of the public internet; names are not looked up."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        # inet_aton reads "0x7f.1", "2130706433" and "127.1" as addresses too.
+        parts = host.lower().rstrip(".").split(".")
+        numeric = all(re.fullmatch(r"0x[0-9a-f]*|[0-9]+", part) for part in parts)
+        return not numeric and not is_loopback(host)
 
 
 def check_settings(max_connections: object, user_agent: object) -> None:

@@ -1,28 +1,30 @@
-"""The one seam through which the package runs blocking code in worker threads.
+"""Worker threads for blocking code, and tasks that outlive their caller.
 
 Everything that would block the event loop (files, SQLite, name resolution) goes through `run`, for two
 reasons: what cancellation does to a thread is decided once, and tests in virtual time can keep the thread
 out of it (trio's `MockClock` jumps ahead while a thread works).
 """
 
+import contextvars
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
+import sniffio
 from anyio.lowlevel import checkpoint
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
-__all__ = ["Mutex", "boot", "inline", "monotonic", "run", "start"]
+__all__ = ["Mutex", "boot", "detach", "inline", "monotonic", "run", "start"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -159,3 +161,27 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
+
+
+# asyncio keeps only weak references to its tasks: without this set, one may be collected half-way.
+_running: set[object] = set()
+
+
+def detach(function: Callable[..., Awaitable[None]], *args: Any) -> None:
+    """Run an async function in the background of the current event loop; it must not raise.
+
+    anyio has no such task, since a task that is never awaited can't report its errors.
+    """
+    if sniffio.current_async_library() == "trio":
+        import trio
+
+        trio.lowlevel.spawn_system_task(function, *args, context=contextvars.copy_context())
+        return
+    import asyncio
+
+    async def run_it() -> None:
+        await function(*args)
+
+    task = asyncio.get_running_loop().create_task(run_it())
+    _running.add(task)
+    task.add_done_callback(_running.discard)

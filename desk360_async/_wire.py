@@ -43,7 +43,7 @@ from ._replies import Answer, BulkSent, Page, Sent, SentMedia
 from ._validators import check_unicode
 
 if TYPE_CHECKING:
-    from ._forms import Form
+    from ._uploads import Form
 
 
 Encoding = Literal["json", "form"]
@@ -89,14 +89,14 @@ def _files_of(message: Message | ReadMessage, phones: Sequence[str]) -> list[tup
     name = "attachments[]" if isinstance(message, MediaMessage) else "attachment"
     files = [(name, file) for file in attachments_of(message)]
     if isinstance(message, TemplateBatch) and message.destinations_file is not None:
-        from ._forms import destinations_file
+        from ._uploads import destinations_file
 
         files.append(("destinations_file", destinations_file(phones)))
     return files
 
 
 def _form_of(fields: Mapping[str, Any], files: Sequence[tuple[str, Attachment]]) -> "Form":
-    from ._forms import form_for  # files' own module, loaded by programs that send files
+    from ._uploads import form_for  # files' own module, loaded by programs that send files
 
     return form_for(fields, files)
 

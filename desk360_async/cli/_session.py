@@ -95,7 +95,7 @@ async def open_session(common: Common, on_result: Sink | None = None) -> AsyncGe
 
 
 def _host(client: "AsyncDesk360") -> str:
-    return repr(client).split()[1]
+    return urlsplit(client.base_url).netloc
 
 
 def read_key(path: Path | None) -> str | None:

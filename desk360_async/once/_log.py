@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import anyio
 
-from desk360_async import _arguments, _background
+from desk360_async import _arguments, _threads
 from desk360_async._errors import (
     ConfigurationError,
     Desk360Error,
@@ -340,7 +340,7 @@ class SendLog:
     def _retry(self) -> None:
         if not self._is_retrying:
             self._is_retrying = True
-            _background.start(self._retry_until_written)
+            _threads.detach(self._retry_until_written)
 
     async def _retry_until_written(self) -> None:
         pause = _FIRST_RETRY

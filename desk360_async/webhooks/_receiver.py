@@ -16,8 +16,8 @@ from attrs import define, field
 
 from desk360_async import _threads
 from desk360_async._arguments import seconds, whole
-from desk360_async._background import start
 from desk360_async._errors import ClientStateError, ConfigurationError, InvalidWebhook
+from desk360_async._threads import detach
 from desk360_async.webhooks import _asgi
 from desk360_async.webhooks._asgi import Answer, Receive, Scope, Send
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate, UnknownEvent
@@ -250,7 +250,7 @@ class WebhookReceiver:
                 "the receiver is open already; open it once, in the application's lifespan"
             )
         life = self._life = _Life()
-        start(self._live, life)
+        detach(self._live, life)
         await self._wait(life, life.opened)
         if life.error is not None:
             raise life.error

@@ -217,7 +217,7 @@ SETTINGS: list[tuple[dict[str, Any], list[str]]] = [
     ({"base_url": "https://good.example\\.evil.example"}, ["ASCII"]),
     ({"base_url": 7}, ["ASCII"]),
     ({"integration_id": 0}, ["integration_id", "1 or more"]),
-    ({"integration_id": "11"}, ["integration_id", "'11'"]),
+    ({"integration_id": "11th"}, ["integration_id", "'11th'"]),
     ({"integration_id": True}, ["integration_id"]),
     ({"timeout": 0}, ["Timeouts.total", "at least 0.001"]),
     ({"timeout": math.nan}, ["Timeouts.total", "finite"]),

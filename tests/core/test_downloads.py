@@ -10,7 +10,8 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -223,11 +224,52 @@ async def test_a_redirect_elsewhere_is_refused(location: str, status: int) -> No
     assert len(wire.seen) == 1
 
 
-async def test_plain_http_is_followed_to_loopback_hosts() -> None:
-    """Ruling 14: a sandbox's."""
-    wire = Wire(moved("http://127.0.0.1:8000/a"), file())
-    async with connect(wire) as client:
-        assert (await client.read_media("m")).content == PNG
+PRIVATE = [
+    "http://127.0.0.1:8000/a", "https://127.0.0.1/a", "https://localhost/a", "https://[::1]:6379/",
+    "https://169.254.169.254/", "https://10.0.0.5/", "https://192.168.1.1/", "https://[fd00::1]/", "https://0x7f.1/",
+    "https://2130706433/", "https://100.64.0.1/", "https://cdn.example:44\t3/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("location", PRIVATE)
+async def test_a_redirect_into_a_private_network_is_refused(location: str) -> None:
+    """Ruling 14: the server must not choose what is read behind the user's firewall."""
+    await test_a_redirect_elsewhere_is_refused(location, 302)
+
+
+@pytest.mark.parametrize(
+    ("location", "requests"),
+    [("http://127.0.0.1:8000/a", 2), ("http://127.0.0.1:8001/a", 1), ("http://localhost:8000/a", 1)],
+)
+async def test_plain_http_leads_only_to_the_loopback_server_itself(location: str, requests: int) -> None:
+    """Ruling 14: only to the host and port of a `base_url` that is loopback."""
+    wire = Wire(moved(location), file())
+    async with connect(wire, base_url="http://127.0.0.1:8000") as client:
+        with suppress(RequestRefused):
+            await client.read_media("m")
+    assert len(wire.seen) == requests
+
+
+@pytest.mark.parametrize("late", [0.0, 4.0])
+async def test_closing_waits_for_a_views_download_as_for_its_send(late: float) -> None:
+    """The view's timeout counts, before the headers and between two chunks."""
+
+    async def answer(_: Seen) -> httpx.Response:
+        await anyio.sleep(late)
+        return file(Drip(partial(anyio.sleep, 4.0), PNG))
+
+    ends: list[bytes] = []
+    client = connect(Wire(answer), timeout=0.3)
+    view = client.with_options(timeout=Timeouts(total=9.0, download=9.0))
+
+    async def read() -> None:
+        ends.append((await view.read_media("m")).content)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await anyio.sleep(0.1)
+        await client.aclose()
+        assert ends == [PNG]
 
 
 async def test_a_location_that_is_no_url_is_an_error_of_ours() -> None:
@@ -509,7 +551,7 @@ async def test_a_folder_that_cant_be_written_is_the_systems_error(
     def deny(path: Path, *_: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("desk360_async._places.FileIO", deny)
+    monkeypatch.setattr("desk360_async._downloads.FileIO", deny)
     async with connect(Wire(lambda _: file()), max_connections=1) as client:
         for _ in range(2):
             with pytest.raises(PermissionError) as caught:
@@ -523,7 +565,7 @@ async def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("desk360_async._places.FileIO", type("F", (io.FileIO,), {"write": full}))
+    monkeypatch.setattr("desk360_async._downloads.FileIO", type("F", (io.FileIO,), {"write": full}))
     async with connect(Wire(file())) as client:
         with pytest.raises(OSError, match="No space left"):
             await client.save_media("m", tmp_path)

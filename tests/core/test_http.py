@@ -97,7 +97,7 @@ async def test_the_cache_of_urls_is_bounded(wire: Wire) -> None:
     async with connect(wire) as client:
         for n in range(450):
             await client.request("GET", f"/x/{n}")
-        http = await client._delivery.connected()
+        http = await client._pipeline.connected()
         assert len(http._urls) <= 201
 
 
@@ -177,7 +177,7 @@ async def test_many_first_calls_make_one_pool(monkeypatch: pytest.MonkeyPatch) -
         made.append(Wire())
         return made[-1]
 
-    monkeypatch.setattr("desk360_async._delivery.own_transport", slowly)
+    monkeypatch.setattr("desk360_async._pipeline.own_transport", slowly)
     async with connect(None) as client, anyio.create_task_group() as tasks:
         for _ in range(5):
             tasks.start_soon(client.send_text, TO, "x")
@@ -256,4 +256,4 @@ def test_a_short_key_is_masked_whole() -> None:
 async def test_a_client_of_the_default_stack_can_be_made_and_closed() -> None:
     """Without a transport of one's own."""
     async with AsyncDesk360(KEY, integration_id=1) as client:
-        await client._delivery.connected()
+        await client._pipeline.connected()

@@ -252,7 +252,7 @@ async def test_looking_at_the_limit_binds_a_client_to_no_loop() -> None:
     """The limiter is the one of the loop in which the client is used."""
     client = connect(Wire(), limiter=None)
     assert client.rate_limit.limit == 60
-    assert client._delivery._limiter is None
+    assert client._pipeline._limiter is None
     await client.send_text(TO, "x")
     assert client.rate_limit.in_flight + client.rate_limit.free < 60
 
@@ -359,7 +359,7 @@ async def test_a_pool_is_made_once(monkeypatch: pytest.MonkeyPatch, closing: boo
         pools.append(Wire())
         return pools[-1]
 
-    monkeypatch.setattr("desk360_async._delivery.own_transport", slow)
+    monkeypatch.setattr("desk360_async._pipeline.own_transport", slow)
     client = connect(None)
     kinds: list[type | None] = []
 

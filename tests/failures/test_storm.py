@@ -96,7 +96,7 @@ async def test_storm(cancel: Any, scheme: str, sends: int) -> None:
             called_accepted = outcomes["accepted"]
             ends.clear()
             # Each one left here holds a connection for ever; nobody notices before the last slot.
-            pool: Any = client._delivery._http._transport._pool  # type: ignore[union-attr]  # ours
+            pool: Any = client._pipeline._http._transport._pool  # type: ignore[union-attr]  # ours
             left = [*pool._requests]
             with anyio.fail_after(10):
                 for _ in range(10):

@@ -1,0 +1,561 @@
+"""The pipeline of a call: a token, a slot, the wire, the verdict, and then the reply, a wait or an error.
+
+One loop, `Pipeline._repeat`, serves sends, reads and downloads. A client and its views share one `Pipeline`.
+Each call carries one `CallState`. Nothing below this module waits for the rate limit, and nothing above it
+decides about retries.
+"""
+
+import logging
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import anyio.lowlevel
+from attrs import frozen
+
+from ._bucket import Lane
+from ._calls import Answered, Call
+from ._errors import (
+    ClientStateError,
+    ConfigurationError,
+    ConnectionFailed,
+    Desk360Error,
+    Outcome,
+    TimedOut,
+)
+from ._headers import refusal_wait
+from ._http import Http, Opened, Request, Transport, own_transport
+from ._limiter import Permit, RateLimiter, default_limiter
+from ._outcomes import Again, Evidence, Reach, Unanswered, Verdict, verdict
+from ._redaction import key_pieces, mask_numbers, masked_headers, without
+from ._settings import RetryPolicy, Timeouts
+from ._wire import as_refusal, error_from, read
+
+if TYPE_CHECKING:
+    from ._uploads import Measures
+
+T = TypeVar("T")
+A = TypeVar("A", bound=Answered | Opened)
+
+OnAttempt = Callable[[], Awaitable[None]]
+
+log = logging.getLogger("desk360_async")
+
+# One object per event loop. Ids don't do: a new loop may get the id of a dead one.
+_loop_mark: anyio.lowlevel.RunVar[object] = anyio.lowlevel.RunVar("desk360_async.loop")
+
+
+def _current_loop() -> object:
+    try:
+        return _loop_mark.get()
+    except LookupError:
+        mark = object()
+        _loop_mark.set(mark)
+        return mark
+
+
+# ── what a call carries ───────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen(kw_only=True)
+class Options:
+    """The options that may differ between a client and its views."""
+
+    integration_id: int | None
+    lane: Lane
+    max_wait: float | None
+    timeout: Timeouts
+    retry: RetryPolicy
+
+    def integration(self, purpose: str) -> int:
+        """Return the integration's id.
+
+        Raises:
+            ConfigurationError: if there is none; the message names `purpose` and the ways to give one.
+        """
+        if self.integration_id is None:
+            raise ConfigurationError(
+                f"{purpose} needs an integration: pass AsyncDesk360(integration_id=...), set the environment "
+                "variable DESK360_INTEGRATION_ID, or use client.for_integration(...); "
+                "client.integrations lists them"
+            )
+        return self.integration_id
+
+
+class Stop:
+    """Ends waits for tokens and between attempts; a request on the wire goes on."""
+
+    def __init__(self) -> None:
+        self.requested: bool = False
+        self._waits: set[anyio.CancelScope] = set()
+
+    def request(self) -> None:
+        """End all waits, now and from now on."""
+        self.requested = True
+        for scope in self._waits:
+            scope.cancel()
+
+    async def wait(self, waiting: Callable[..., Awaitable[T]], *args: object) -> T | None:
+        """Await `waiting(*args)` and return its result; None if the stop came first."""
+        if self.requested:
+            return None
+        result: T | None = None
+        with anyio.CancelScope() as scope:
+            self._waits.add(scope)
+            try:
+                result = await waiting(*args)
+            finally:
+                self._waits.discard(scope)
+        return result
+
+
+class CallState:
+    """The state of one call: its options, the rest of its waits, its stop, and how far it got.
+
+    The look-up of a template runs on the state of the send that needs it, and so shares its waits and stop.
+
+    Attributes:
+        options: of the client or the view.
+        stop: what ends the call's waits, beside closing the client; None for closing only.
+        max_wait: seconds that are left for waits for tokens; None for no limit.
+        gates: seconds that are left for waits after a 429.
+        refused: seconds that the last 429 asked for.
+        attempts: attempts that are left; those after a 429 aren't counted.
+        evidence: how far the send's current attempt got; None before the first and between two.
+        veto: the exception that `on_attempt` raised.
+    """
+
+    def __init__(
+        self, options: Options, stop: Stop | None = None, on_attempt: OnAttempt | None = None
+    ) -> None:
+        self.options = options
+        self.stop = stop
+        self.on_attempt = on_attempt
+        self.max_wait = options.max_wait
+        self.gates: float = options.retry.max_retry_after
+        self.refused: float = 0.0
+        self.attempts: int = options.retry.attempts
+        self.evidence: Evidence | None = None
+        self.veto: Exception | None = None
+
+    def waited(self, seconds: float) -> None:
+        """Subtract a wait from `max_wait`."""
+        if self.max_wait is not None:
+            self.max_wait = max(0.0, self.max_wait - seconds)
+
+    async def ask(self) -> None:
+        """Await `on_attempt`. Its exceptions propagate unchanged, without an outcome of this call."""
+        if self.on_attempt is None:
+            return
+        try:
+            await self.on_attempt()
+        except Exception as error:
+            self.veto = error
+            raise
+
+    def outcome(self) -> Outcome:
+        """Return the outcome of a send that is cancelled now."""
+        if self.evidence is None:
+            return Outcome.NOT_SENT
+        return verdict(self.evidence.status or self.evidence.reach).outcome
+
+
+class RetryQuota:
+    """Retries that a client and its views may make together: in an outage they must not double the load.
+
+    Each call earns a part of a retry, so a total outage sees at most 1.2 attempts a call over time.
+    """
+
+    EARNED = 0.18
+    MOST = 10.0
+
+    def __init__(self) -> None:
+        self.balance: float = self.MOST
+
+    def earn(self) -> None:
+        """Count a call."""
+        self.balance = min(self.MOST, self.balance + self.EARNED)
+
+    def spend(self) -> bool:
+        """Take one retry; False if none is left."""
+        if self.balance < 1:
+            return False
+        self.balance -= 1
+        return True
+
+
+# ── the pipeline ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Pipeline:
+    """The pool, the limiter, the quota and the life that a client shares with its views.
+
+    Args:
+        base_url: ends in `/v1`.
+        host: the host and port of `base_url`; clients of one host and loop share the default limiter.
+        headers: of every request, with the key.
+        limiter: the user's own, or None for the shared one.
+        transport: the user's own, or None for a pool of ours.
+        proxy: a proxy's URL.
+        verify: an SSL context; True for certifi's list.
+        max_connections: maximum number of attempts on the wire at once (≥ 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        host: str,
+        headers: tuple[tuple[str, str], ...],
+        limiter: RateLimiter | None,
+        transport: Transport | None,
+        proxy: str | None,
+        verify: ssl.SSLContext | bool,
+        max_connections: int,
+    ) -> None:
+        self.base_url = base_url
+        self.headers = headers
+        self.closed: bool = False
+        self.quota: RetryQuota = RetryQuota()
+        self.stop: Stop = Stop()
+        self._key = key_pieces(dict(headers)["authorization"])
+        self._host = host
+        self._limiter = limiter
+        self._transport = transport
+        self._proxy = proxy
+        self._verify = verify
+        self._max_connections = max_connections
+        self._starting = anyio.Lock()
+        self._slots = anyio.Semaphore(max_connections, fast_acquire=True)
+        self._loop: object | None = None
+        self._pid = 0
+        self._http: Http | None = None
+        self._under_way = 0
+        self._until = float("-inf")
+        self._longest = 0.0
+        self._idle: anyio.Event | None = None
+
+    # ── life ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def check(self) -> None:
+        """Bind to the running event loop at the first call, and refuse any other loop from then on.
+
+        Raises:
+            ClientStateError: if the client is closed, or belongs to another loop or process.
+        """
+        if self.closed:
+            raise ClientStateError(
+                "this client is closed; make a new AsyncDesk360, or keep this one open for longer"
+            )
+        if self._loop is None:
+            self._loop = _current_loop()
+            self._pid = os.getpid()
+        elif self._pid != os.getpid():
+            raise ClientStateError(
+                "this client was used before the process forked; its connections belong to the parent: "
+                "make a new AsyncDesk360 in the child"
+            )
+        elif self._loop is not _current_loop():
+            raise ClientStateError(
+                "this client belongs to another event loop (a second asyncio.run?): "
+                "make one AsyncDesk360 for each loop"
+            )
+
+    @property
+    def limiter(self) -> RateLimiter:
+        """The limiter: the user's own, else the one that this loop's clients of the host share."""
+        if self._limiter is not None:
+            return self._limiter
+        limiter = default_limiter(self._host)
+        if self._loop is not None:  # reading the property binds the client to no loop
+            self._limiter = limiter
+        return limiter
+
+    async def connected(self) -> Http:
+        """Return the pool; the slow part of making it runs in a worker thread.
+
+        Raises:
+            ClientStateError: if the client is closed, or belongs to another loop or process.
+        """
+        self.check()
+        if self._http is None:
+            async with self._starting:
+                self._http = self._http or await self._new_pool()
+        return self._http
+
+    async def _new_pool(self) -> Http:
+        self.check()
+        transport = self._transport or await own_transport(
+            self._verify, proxy=self._proxy, keepalive=self._max_connections
+        )
+        pool = Http(transport, trusted=self._transport is None)
+        if self.closed:
+            await pool.aclose()
+            self.check()
+        return pool
+
+    def enter(self) -> None:
+        """Count a request or a download that closing waits for; `leave` is due afterwards."""
+        self._under_way += 1
+
+    def leave(self) -> None:
+        """End what `enter` began."""
+        self._under_way -= 1
+        if not self._under_way and self._idle is not None:
+            self._idle.set()
+
+    def expect(self, seconds: float) -> None:
+        """Let closing wait for at least this long from now, if something is under way."""
+        self._until = max(self._until, anyio.current_time() + seconds)
+
+    async def aclose(self, *, drain: float) -> None:
+        """Refuse new calls, end the waits of others, let those on the wire finish, close the pool.
+
+        Args:
+            drain: seconds that calls on the wire have to finish; a call with a longer timeout has longer.
+
+        Raises:
+            ClientStateError: if the client belongs to another loop or process.
+        """
+        if not self.closed and self._loop is not None:
+            self.check()
+        self.closed = True
+        self.stop.request()
+        try:
+            if self._under_way:
+                self._idle = self._idle or anyio.Event()  # two tasks may close at once
+                with anyio.move_on_after(max(drain, self._until - anyio.current_time())):
+                    await self._idle.wait()
+        finally:
+            http, self._http = self._http, None
+            # A transport that the user gave is closed with the client, used or not.
+            unused, self._transport = self._transport, None
+            if http is not None:
+                await http.aclose()
+            elif unused is not None:
+                await unused.aclose()
+
+    # ── the loop ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def perform(self, call: Call, state: CallState, *, lane: Lane | None = None) -> Any:
+        """Make a call, again where that is safe, and return its reply.
+
+        Args:
+            call: the call.
+            state: the call's own, or that of the send that needs this look-up.
+            lane: None for the lane of the options.
+
+        Raises:
+            Desk360Error: with the outcome, if the call is a send.
+        """
+        await self.connected()
+        measures: Measures = {}
+        if call.form is not None:
+            from ._uploads import measure  # reads files; not every program sends them
+
+            measures = await measure(call.form)
+        timeout = state.options.timeout
+        total = timeout.total if call.form is None else timeout.upload
+
+        async def exchange(http: Http, evidence: Evidence) -> Answered:
+            request = self._request_for(call, measures)
+            answered = await http.exchange(request, evidence, total=total, connect=timeout.connect)
+            return self.without_key(as_refusal(answered))
+
+        async def once() -> Answered:
+            return await self.attempt(call, state, exchange, total=total, lane=lane)
+
+        return read(call, await self.repeat(call, state, once))
+
+    async def repeat(self, call: Call, state: CallState, once: Callable[[], Awaitable[A]]) -> A:
+        """Repeat an attempt until it succeeds; raise if another one is unsafe, or over the budget.
+
+        Args:
+            call: the call.
+            state: the call's state.
+            once: one attempt; an answer below 400 whose body is still to come is a success too.
+
+        Raises:
+            Desk360Error: the last attempt's error.
+        """
+        state.attempts = state.options.retry.attempts
+        self.quota.earn()
+        while True:
+            try:
+                answer = await once()
+            except Unanswered as lost:
+                judged = verdict(lost.reach, idempotent=call.idempotent)
+                error: Desk360Error = connection_error(lost, judged.outcome if call.has_outcome else None)
+                error.__cause__ = lost.__cause__
+            else:
+                if not isinstance(answer, Answered):
+                    return answer
+                # A send's 2xx stands, whatever happened to its body; a read needs the body whole.
+                if 200 <= answer.status < 300 and (call.has_outcome or not answer.cut):
+                    return answer
+                error, judged = self._setback(call, answer, state)
+            state.evidence = None
+            await self._pause(state, error, judged)
+
+    async def attempt(
+        self,
+        call: Call,
+        state: CallState,
+        send: Callable[[Http, Evidence], Awaitable[A]],
+        *,
+        total: float,
+        lane: Lane | None = None,
+        counted: bool = True,
+    ) -> A:
+        """Take a token and a slot, send, and give the token back with the headers of the answer.
+
+        Args:
+            call: the call.
+            state: the call's state.
+            send: puts the request on the wire and returns the answer.
+            total: seconds that the attempt may take once the token and the slot are held.
+            lane: None for the lane of the options.
+            counted: whether the answer's headers are about our limit; another host's aren't.
+
+        Raises:
+            Unanswered: if no status came.
+        """
+        http = await self.connected()
+        if total > self._longest:
+            self._allow_for(total)
+        permit = await self._token(state, lane or state.options.lane)
+        evidence = Evidence(trusted=http.trusted)
+        if call.has_outcome:
+            state.evidence = evidence
+        self.enter()
+        began = anyio.current_time()
+        try:
+            async with self._slots:
+                if call.has_outcome:
+                    await state.ask()
+                if self.closed:
+                    raise ClientStateError("closed while it waited for a connection; nothing was sent")
+                self.expect(total)
+                answer = await send(http, evidence)
+        except BaseException as error:
+            settle(permit, error, evidence)
+            log_attempt(call, error, began)
+            raise
+        finally:
+            self.leave()
+        permit.done(answer.status, answer.headers if counted else {})
+        log_attempt(call, answer.status, began)
+        return answer
+
+    def _allow_for(self, total: float) -> None:
+        """Let our own limiters keep a token in use for as long as its attempt may take."""
+        self._longest = total
+        allow_for = getattr(self.limiter, "allow_for", None)  # a user's own limiter needn't have it
+        if allow_for is not None:
+            allow_for(total)
+
+    async def _token(self, state: CallState, lane: Lane) -> Permit:
+        before = anyio.current_time()
+        permit = await self.wait(state, self.limiter.acquire, lane, state.max_wait)
+        if permit is None:
+            raise ClientStateError("stopped while it waited for the rate limit; nothing was sent")
+        if self._is_stopped(state):
+            permit.unused()
+            raise ClientStateError("stopped before it began; nothing was sent")
+        state.waited(anyio.current_time() - before)
+        return permit
+
+    async def wait(self, state: CallState, waiting: Callable[..., Awaitable[T]], *args: object) -> T | None:
+        """Await `waiting(*args)`; None if the call was stopped, or the client closed, before its end."""
+        if state.stop is None:
+            return await self.stop.wait(waiting, *args)
+        return await self.stop.wait(state.stop.wait, waiting, *args)
+
+    def _is_stopped(self, state: CallState) -> bool:
+        return self.closed or (state.stop is not None and state.stop.requested)
+
+    def _setback(self, call: Call, answered: Answered, state: CallState) -> tuple[Desk360Error, Verdict]:
+        """Return the error and the verdict of an answer that is no success."""
+        if 200 <= answered.status < 300:
+            lost = Unanswered(Reach.STARTED, answered.damage)
+            return connection_error(lost, None), verdict(lost.reach, idempotent=call.idempotent)
+        judged = verdict(answered.status, idempotent=call.idempotent)
+        error = error_from(call, answered)
+        if judged.again is Again.WHEN_ALLOWED:
+            state.refused = refusal_wait(answered.headers, period=self.limiter.snapshot().period)
+            state.gates -= state.refused
+        return error, judged
+
+    async def _pause(self, state: CallState, error: Desk360Error, judged: Verdict) -> None:
+        """Return when the next attempt may begin; raise `error` if there is none."""
+        retry = state.options.retry
+        if judged.again is Again.WHEN_ALLOWED and state.gates >= 0:
+            # The gate of our limiters is closed for as long as the server asked; a user's own may have none.
+            if self.limiter.snapshot().paused_until is None:
+                await self.wait(state, anyio.sleep, state.refused)
+            if self._is_stopped(state):
+                raise error
+            return
+        state.attempts -= 1
+        if judged.again is not Again.BACKOFF or state.attempts < 1 or not self.quota.spend():
+            raise error
+        longest = min(retry.backoff_max, retry.backoff * 2.0 ** min(retry.attempts - state.attempts - 1, 30))
+        import random  # rarely needed: not worth its import time in every program
+
+        # Full jitter would often be no pause at all; half of it parts calls that failed together as well.
+        await self.wait(state, anyio.sleep, longest * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+        if self._is_stopped(state):
+            raise error
+
+    # ── values ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def without_key(self, answered: Answered) -> Answered:
+        """Return the answer with the key masked: a debug page may echo the request's headers."""
+        head = "\n".join(answered.headers.values())
+        if not any(piece in head or piece.encode() in answered.body for piece in self._key):
+            return answered
+        body = without(answered.body.decode("latin-1"), self._key).encode("latin-1")
+        return answered._replace(headers=masked_headers(answered.headers, self._key), body=body)
+
+    def _request_for(self, call: Call, measures: "Measures") -> Request:
+        url = self.base_url + call.path
+        if call.form is not None:
+            from ._uploads import Upload
+
+            upload = Upload(call.form, measures)
+            kind = (("content-type", upload.content_type), ("content-length", str(upload.length)))
+            return Request(call.method, url, self.headers + kind, upload=upload)
+        if call.content is not None:
+            return Request(
+                call.method, url, (*self.headers, ("content-type", "application/json")), call.content
+            )
+        return Request(call.method, url, self.headers)
+
+
+def settle(permit: Permit, error: BaseException, evidence: Evidence) -> None:
+    """Give a token back after an attempt without an answer: at once only if no byte left the process."""
+    reach = error.reach if isinstance(error, Unanswered) else evidence.reach
+    if reach is Reach.STARTED:
+        permit.lost()
+    else:
+        permit.unused()
+
+
+def connection_error(lost: Unanswered, outcome: Outcome | None) -> ConnectionFailed:
+    """Return the error for a call that got no answer."""
+    kind = TimedOut if lost.timed_out else ConnectionFailed
+    meaning = {
+        Outcome.NOT_SENT: "; nothing was sent",
+        Outcome.UNKNOWN: "; it may have gone out, so it is not sent again",
+    }
+    return kind(f"no answer: {lost.reason}{meaning.get(outcome, '') if outcome else ''}", outcome=outcome)
+
+
+def log_attempt(call: Call, ended: int | BaseException, began: float) -> None:
+    """Log an attempt's end: no error's text, and of a path no number that may be a phone."""
+    if log.isEnabledFor(logging.INFO):
+        how = str(ended) if isinstance(ended, int) else type(ended).__name__
+        path = call.path.partition("?")[0].partition("/medias/")[0]
+        log.info("%s %s: %s after %.3f s", call.method, mask_numbers(path), how, anyio.current_time() - began)
