@@ -256,7 +256,7 @@ async def test_closing_waits_for_a_views_download_as_for_its_send(late: float) -
 
     async def answer(_: Seen) -> httpx.Response:
         await anyio.sleep(late)
-        return file(Drip(partial(anyio.sleep, 4.0), PNG))
+        return file([partial(anyio.sleep, 4.0), PNG])
 
     ends: list[bytes] = []
     client = connect(Wire(answer), timeout=0.3)
