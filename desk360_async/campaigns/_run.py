@@ -17,7 +17,14 @@ from typing import Self
 import anyio
 from attrs import evolve, frozen
 
-from desk360_async import AsyncDesk360, Attachment, Desk360Error, TemplateBatch, TemplateMessage, _background
+from desk360_async import (
+    AsyncDesk360,
+    Attachment,
+    Desk360Error,
+    TemplateBatch,
+    TemplateMessage,
+    _threads,
+)
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._recipients import OptOutList
 from desk360_async.campaigns._values import (
@@ -278,7 +285,7 @@ class Run:
         self.counts = self._at_start = self._opening.counts
         self._requests_left = self._opening.requests_left
         self._started = anyio.current_time()
-        _background.start(self._live)
+        _threads.detach(self._live)
         return self
 
     @property
