@@ -557,3 +557,26 @@ def test_unusable_arguments(path, field, value):
 def test_repr(path):
     """The repr names the file."""
     assert repr(SQLiteInbox(path)) == f"SQLiteInbox({str(path)!r})"
+
+
+@VIRTUAL
+async def test_an_event_is_marked_after_it_was_fed_durably(path):
+    """A crash before that hands it out again."""
+    gate = anyio.Event()
+
+    class Shelf:
+        async def feed(self, *events):
+            await gate.wait()
+
+    receiver, seen = WebhookReceiver(SECRET, inbox=SQLiteInbox(path)), []
+    receiver.on_message(keeping(seen))
+    receiver.feed(Shelf())
+    async with receiver:
+        await receiver.receive(SECRET, {}, texts("a"))
+        await anyio.sleep(1)
+        assert seen == ["a"]
+        with sqlite3.connect(path) as db:
+            assert db.execute("SELECT handled_at FROM events").fetchall() == [(None,)]
+        db.close()
+        gate.set()
+    assert rows(path, "handled_at IS NULL") == [(0,)]

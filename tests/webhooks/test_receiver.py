@@ -657,3 +657,140 @@ def test_decorators_give_the_function_back():
         receiver.on_message("text"),
     ):
         assert register(handler) is handler
+
+
+async def test_any_task_may_open_and_close_it():
+    """Fixtures and frameworks open it in one task and close it in another."""
+    receiver, seen = WebhookReceiver(SECRET), []
+    receiver.on_message(keep(seen))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(receiver.__aenter__)
+    assert await post(receiver, body(message("a"))) == 200
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(receiver.__aexit__, None, None, None)
+    assert [event.id for event in seen] == ["a"]
+    assert await post(receiver, body(message("b"))) == 503
+
+
+async def test_two_receivers_close_in_the_order_of_opening():
+    """Neither holds a task group of the other's task."""
+    one, two = WebhookReceiver(SECRET), WebhookReceiver(SECRET)
+    for receiver in (one, two):
+        await receiver.__aenter__()
+    for receiver in (one, two):
+        await receiver.__aexit__(None, None, None)
+    assert (one.queued, two.queued) == (0, 0)
+
+
+async def test_a_reopened_receiver_has_forgotten_the_repeats():
+    """A receiver of the module serves one test after the other."""
+    receiver, seen = WebhookReceiver(SECRET), []
+    receiver.on_message(keep(seen))
+    for _ in range(2):
+        async with receiver:
+            await post(receiver, body(message("a")))
+    assert len(seen) == 2
+
+
+async def test_a_status_named_message_hides_no_message():
+    """Their keys are apart."""
+    receiver, seen = WebhookReceiver(SECRET), []
+    receiver.on_message(keep(seen))
+    receiver.on_status(keep(seen))
+    async with receiver:
+        await post(receiver, b'{"statuses": [{"id": "X1", "status": "message"}]}')
+        await post(receiver, body(message("X1")))
+    assert len(seen) == 2
+
+
+async def test_people_without_a_number_have_queues_of_their_own():
+    """Ruling 36a: one of them doesn't wait for another."""
+    receiver, gate, seen = WebhookReceiver(SECRET), anyio.Event(), []
+
+    @receiver.on_message
+    async def slow(event):
+        seen.append(event.user_id)
+        if event.user_id == "US.1":
+            await gate.wait()
+
+    async with receiver:
+        users = ("US.1", "US.1", "US.2")
+        await post(receiver, body(*(message(str(n), "", user_id=user) for n, user in enumerate(users))))
+        await anyio.wait_all_tasks_blocked()
+        assert seen == ["US.1", "US.2"]
+        gate.set()
+
+
+async def test_messages_pass_statuses():
+    """A campaign's statuses fill neither the queue nor the handlers that customers' messages need."""
+    receiver, gate, seen = WebhookReceiver(SECRET, queue_size=10, concurrency=4), anyio.Event(), []
+    receiver.on_message(keep(seen))
+
+    @receiver.on_status
+    async def slow(event):
+        await gate.wait()
+
+    async with receiver:
+        statuses = [{"id": str(n), "from": f"90555{n:07}", "status": "read"} for n in range(20)]
+        assert await post(receiver, json.dumps({"statuses": statuses}).encode()) == 200
+        assert await post(receiver, b'{"statuses": {"id": "x", "status": "read"}}') == 503
+        assert await post(receiver, body(message("a"))) == 200
+        await anyio.wait_all_tasks_blocked()
+        assert [event.id for event in seen] == ["a"]
+        gate.set()
+
+
+class Shelf:
+    """A store that takes events, or raises for so many calls."""
+
+    def __init__(self, failures=0):
+        self.calls, self.failures = [], failures
+
+    async def feed(self, *events):
+        if self.failures:
+            self.failures -= 1
+            raise OSError("the disk is full")
+        self.calls.append([event.id for event in events])
+        return len(events)
+
+
+@VIRTUAL
+async def test_stores_are_fed_in_groups():
+    """Messages and statuses, gathered for 0.3 s; other objects are not handed on."""
+    receiver, shelf = WebhookReceiver(SECRET), Shelf()
+    receiver.feed(shelf)
+    async with receiver:
+        await post(receiver, body(message("a")))
+        await anyio.sleep(0.1)
+        await post(receiver, b'{"statuses": {"id": "b", "status": "read"}, "ping": 1}')
+        await post(receiver, b'{"ping": 1}')
+        assert shelf.calls == []
+        await anyio.sleep(0.25)
+        assert shelf.calls == [["a", "b"]]
+        await post(receiver, body(message("c")))
+    assert shelf.calls == [["a", "b"], ["c"]]
+    assert receiver.stats.handled == 4
+
+
+@VIRTUAL
+async def test_a_store_that_fails_gets_the_events_again(caplog):
+    """The other store isn't fed twice, and the message's handler doesn't wait."""
+    receiver, failing, other, seen = WebhookReceiver(SECRET), Shelf(failures=2), Shelf(), []
+    receiver.feed(failing, other)
+    receiver.on_message(keep(seen))
+    async with receiver:
+        await post(receiver, body(message("a")))
+        await anyio.sleep(0.01)
+        assert len(seen) == 1
+        await anyio.sleep(3)
+    assert (failing.calls, other.calls) == ([["a"]], [["a"]])
+    assert "did not take 1 events; again in 0.5 s" in caplog.text
+
+
+async def test_feed_comes_before_the_opening():
+    """And takes stores only."""
+    with pytest.raises(ConfigurationError, match="has no `feed`"):
+        WebhookReceiver(SECRET).feed("campaign")
+    async with WebhookReceiver(SECRET) as receiver:
+        with pytest.raises(ClientStateError, match="before `async with receiver:`"):
+            receiver.feed(Shelf())
