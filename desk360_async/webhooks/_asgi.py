@@ -1,9 +1,18 @@
-"""ASGI in both directions, and reading a body with a limit and a deadline. Nothing about webhooks.
+"""ASGI in both directions, and reading a body with a limit and a deadline. No webhooks in here.
 
 No framework is imported: the three kinds of messages that are needed fit on a page.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, MutableMapping
+import inspect
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    MutableMapping,
+)
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
@@ -20,7 +29,7 @@ have sent everything, and see a reset connection instead of the 413 otherwise.""
 
 
 class Answer(NamedTuple):
-    """What to answer.
+    """An answer to a request.
 
     Attributes:
         status: the HTTP status.
@@ -32,26 +41,54 @@ class Answer(NamedTuple):
 
 
 class ClientGoneError(ConnectionError):
-    """The client went away before its body had ended; nobody waits for an answer."""
+    """The client went away before its body had ended, so that no answer is sent."""
 
 
 class BodyChunks:
     """A request's body as an async iterator of its pieces.
 
-    A class, since an async generator that is left half-way has to be closed by somebody.
+    A class, since an async generator that is left half-way has to be closed explicitly.
     """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        self._first: bytes | Awaitable[Message] | None = None
         self._more = True
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
+        first, self._first = self._first, None
+        if isinstance(first, bytes):
+            return first
         if not self._more:
             raise StopAsyncIteration
-        message = await self._receive()
+        return self._take(await (first or self._receive()))
+
+    def begin(self) -> bytes | None:
+        """Return the whole body if it is there already; else None, and the iteration returns the body.
+
+        uvicorn calls the application when it has read the head, and usually holds the body by then. A cancel
+        scope for the deadline costs 12 of a request's 29 µs, so it is opened only for a body that is still
+        to come. `receive` therefore takes its first step here, outside of the scope.
+        """
+        waiting = self._receive()
+        if not inspect.iscoroutine(waiting):
+            self._first = waiting
+            return None
+        try:
+            yielded = waiting.send(None)
+        except StopIteration as stop:
+            chunk = self._take(stop.value)
+            if self._more:
+                self._first = chunk
+                return None
+            return chunk
+        self._first = _Begun(waiting, yielded)
+        return None
+
+    def _take(self, message: Message) -> bytes:
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         self._more = message.get("more_body", False)
@@ -59,11 +96,36 @@ class BodyChunks:
         return body
 
 
+class _Begun:
+    """A coroutine whose first step has run: `yielded` goes to the event loop before the next step."""
+
+    def __init__(self, steps: Coroutine[Any, Any, Message], yielded: Any) -> None:
+        self._steps = steps
+        self._yielded = yielded
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        yielded = self._yielded
+        step: Callable[[Any], Any]
+        while True:
+            try:
+                argument = yield yielded
+                step = self._steps.send
+            except BaseException as error:  # noqa: BLE001 - the coroutine's to handle, a cancellation too
+                step, argument = self._steps.throw, error
+            try:
+                yielded = step(argument)
+            except StopIteration as stop:
+                message: Message = stop.value
+                return message
+
+
 async def read(body: bytes | AsyncIterable[bytes], *, limit: int, timeout: float) -> bytes | Answer:
-    """Return the whole body, or the answer to one that is too large (bytes) or too slow (seconds)."""
+    """Return the whole body, or the answer to a body that is too large (bytes) or too slow (seconds)."""
     too_large = Answer(413, b"the body is too large\n")
     if isinstance(body, bytes):
         return body if len(body) <= limit else too_large
+    if isinstance(body, BodyChunks) and (whole := body.begin()) is not None:
+        return whole if len(whole) <= limit else too_large
     size, content = 0, bytearray()
     with anyio.move_on_after(timeout) as scope:
         async for chunk in body:
