@@ -21,7 +21,18 @@ def sample():
 @pytest.fixture(scope="session")
 def hosts():
     """Return the module beside this one that serves applications; tests are no package to import it from."""
-    spec = importlib.util.spec_from_file_location("hosts", Path(__file__).parent / "hosts.py")
+    return beside("hosts")
+
+
+@pytest.fixture(scope="session")
+def storm():
+    """Return the module beside this one that sends a campaign's statuses to workers."""
+    return beside("storm")
+
+
+def beside(name):
+    """Load a module of this folder."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

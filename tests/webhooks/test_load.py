@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sqlite3
 import statistics
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from desk360_async.webhooks import WebhookReceiver
+from desk360_async.webhooks import SQLiteInbox, WebhookReceiver
 
 pytestmark = pytest.mark.real
 
@@ -188,3 +189,35 @@ def test_slow_loris(hosts, tmp_path, capsys):
     assert set(statuses) == {408}
     assert growth < 64
     assert p99 < 1
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="the workers share a port")
+def test_a_storm_of_statuses_on_workers_that_are_killed(storm, capsys):
+    """No event is lost, and messages don't wait behind statuses; `storm.py` runs it in full size."""
+    figures = storm.storm(workers=2, kills=3, statuses=4_000, messages=200)
+    with capsys.disabled():
+        print(f"\n2 workers, 3 killed, 4,000 statuses and 200 messages: {figures}")
+    assert figures["lost"] == 0
+    assert figures["messages p99"] < 1
+    assert figures["twice"] < 420
+
+
+def test_fifty_thousand_events_in_one_body(tmp_path, capsys):
+    """Their marks share commits, so that they take seconds."""
+    body = json.dumps({"messages": [{"id": str(n)} for n in range(50_000)]}).encode()
+    receiver = WebhookReceiver("secret", inbox=SQLiteInbox(tmp_path / "inbox.db"), max_body=2_000_000)
+
+    async def main():
+        async with receiver:
+            assert (await receiver.receive("secret", {}, body)).status == 200
+            answered = time.perf_counter() - started
+            while receiver.stats.handled < 50_000:
+                await asyncio.sleep(0.02)
+        return answered
+
+    started = time.perf_counter()
+    answered = asyncio.run(main())
+    spent = time.perf_counter() - started
+    with capsys.disabled():
+        print(f"\n50,000 events in one body: answered after {answered:.1f} s, all marked after {spent:.1f} s")
+    assert spent < 20

@@ -1,0 +1,132 @@
+"""A campaign's storm of statuses, with customers' messages in it, on workers that are killed.
+
+`python tests/webhooks/storm.py [STATUSES MESSAGES]` runs it with 1, 2 and 4 workers, three of which are
+killed, and prints lost events, events that were handled twice, and how long messages waited.
+"""
+
+import asyncio
+import collections
+import importlib.util
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+spec = importlib.util.spec_from_file_location("hosts", Path(__file__).parent / "hosts.py")
+hosts = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(hosts)
+
+CONNECTIONS = 24
+
+
+class Storm:
+    """Events in random order, a tenth of them sent twice, and what became of them."""
+
+    def __init__(self, folder, workers, statuses, messages):
+        chance = random.Random(7)
+        self.folder, self.number = Path(folder), workers
+        self.port, self.sent, self.taken = hosts.free_port(), {}, 0
+        keys = [f"status S{n}" for n in range(statuses)] + [f"message M{n}" for n in range(messages)]
+        self.keys = set(keys)
+        keys += chance.sample(keys, len(keys) // 10)
+        chance.shuffle(keys)
+        self.queue = collections.deque(keys)
+        self.total = len(keys)
+        self.processes = [self.start() for _ in range(workers)]
+
+    def start(self):
+        """Start a worker."""
+        script = Path(__file__).parent / "worker_to_kill.py"
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        return subprocess.Popen([sys.executable, script, str(self.port), self.folder], env=environment)
+
+    async def client(self):
+        """Post until the queue is empty, each event until its answer is 200."""
+        link = hosts.Connection(self.port)
+        while self.queue:
+            key = self.queue.popleft()
+            kind, event_id = key.split()
+            event = {"id": event_id, "from": f"90555{hash(key) % 5_000:07}"}
+            event |= {"type": "text", "text": "Hi"} if kind == "message" else {"status": "read"}
+            body = json.dumps({"messages" if kind == "message" else "statuses": event}).encode()
+            while True:
+                posted = time.time()
+                try:
+                    if await link.post(body) == 200:
+                        break
+                except OSError:
+                    await asyncio.sleep(0.02)
+            self.sent.setdefault(key, posted)
+            self.taken += 1
+        link.close()
+
+    async def killer(self, kills):
+        """Kill a worker at a quarter, a half and three quarters, and start another one."""
+        for kill in range(1, kills + 1):
+            while self.taken < self.total * kill / (kills + 1):
+                await asyncio.sleep(0.005)
+            dead = self.processes.pop(0)
+            dead.send_signal(signal.SIGKILL)
+            dead.wait()
+            self.processes.append(self.start())
+
+    def handled(self):
+        """Return when each event was handled, by the workers' log."""
+        found = collections.defaultdict(list)
+        for line in (self.folder / "handled").read_text().splitlines():
+            kind, key, *at = line.split()
+            found[f"{kind} {key}"].append(float(at[0]) if at else 0.0)
+        return found
+
+    async def run(self, kills):
+        """Return the figures: seconds, lost, twice, and the messages' 99th percentile in seconds."""
+        started = time.perf_counter()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(CONNECTIONS):
+                tasks.create_task(self.client())
+            tasks.create_task(self.killer(kills))
+        spent, until = time.perf_counter() - started, time.time() + 30
+        while self.keys - self.handled().keys() and time.time() < until:
+            await asyncio.sleep(0.2)
+        found = self.handled()
+        waits = [found[key][0] - at for key, at in self.sent.items() if key in found and "message" in key]
+        return {
+            "seconds": round(spent, 1),
+            "requests a second": round(self.total / spent),
+            "lost": len(self.keys - found.keys()),
+            "twice": sum(len(times) > 1 for times in found.values()),
+            "messages p50": round(statistics.median(waits), 4),
+            "messages p99": round(statistics.quantiles(waits, n=100)[98], 3),
+        }
+
+    def stop(self):
+        """End the workers."""
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
+
+def storm(workers, kills, statuses, messages):
+    """Run one storm, and return its figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        blowing = Storm(folder, workers, statuses, messages)
+        try:
+            hosts.wait_for(blowing.port)
+            return asyncio.run(blowing.run(kills))
+        finally:
+            blowing.stop()
+
+
+if __name__ == "__main__":
+    size = [int(number) for number in sys.argv[1:]] or [20_000, 500]
+    for workers in (1, 2, 4):
+        for kills in (0, 3):
+            figures = storm(workers, kills, *size)
+            print(f"{workers} workers, {kills} killed: {figures}", flush=True)
