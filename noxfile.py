@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -226,6 +227,22 @@ def sbom(session: nox.Session) -> None:
     target = HERE / "sbom" / f"{wheel.stem}.cdx.json"
     session.run("cyclonedx-py", "environment", "--output-reproducible", "-o", str(target), python)
     session.log(f"the bill of materials: {target}")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Drive the sandbox's page with Debian's Chromium; make the pictures in .github anew.
+
+    Without Chromium the tests are skipped, and so is the accessibility check without npm.
+    """
+    session.install("-e", EXTRAS, *group("test", "browser"))
+    if shutil.which("npm"):
+        here = str(HERE / "tests" / "browser")
+        session.run("npm", "--prefix", here, "ci", "--silent", "--no-audit", "--no-fund", external=True,
+                    success_codes=[0, 1])  # fmt: skip
+    session.run(
+        "python", "-m", "pytest", "-q", "tests/browser", *session.posargs, env={"DESK360_BROWSER": "1"}
+    )
 
 
 @nox.session

@@ -32,9 +32,9 @@ class FeedEvent:
     value: Any
 
     def as_json(self) -> dict[str, Any]:
-        """Return the event as an object of plain values: `number`, `kind`, and the value's own fields."""
+        """Return the event as an object of plain values: the value's own fields, `event` and `seq`."""
         value = asdict(self.value) if has(type(self.value)) else dict(self.value)
-        return {**value, "event": self.kind, "number": self.number}
+        return {**value, "event": self.kind, "seq": self.number}
 
 
 class Feed:

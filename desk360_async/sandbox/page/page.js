@@ -368,7 +368,7 @@ function work() {
   else { working = false; showTallies(); follow(); }
 }
 function take({ events, skipped }) {
-  for (const event of events) if (event.number > known.last) { known.last = event.number; queue.push(event); }
+  for (const event of events) if (event.seq > known.last) { known.last = event.seq; queue.push(event); }
   if (skipped) notice(t('skipped', skipped));
   if (!working && queue.length) { working = true; setTimeout(work, 0); }
 }
