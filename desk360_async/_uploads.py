@@ -58,6 +58,8 @@ def flatten(value: Any, name: str = "") -> Iterator[Part]:
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for index, inner in enumerate(value):
             yield from flatten(inner, f"{name}[{index}]")
+    elif isinstance(value, bool):
+        yield Part(name, "1" if value else "0")  # PHP takes the text "False" for true
     else:
         yield Part(name, str(value))
 

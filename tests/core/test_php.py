@@ -13,14 +13,17 @@ from desk360_async import (
     Attachment,
     ContactsMessage,
     InvalidMessage,
+    LocationMessage,
     MediaMessage,
+    ReadMessage,
     TemplateBatch,
     TemplateMessage,
+    TextMessage,
     _wire,
 )
 from desk360_async._uploads import BLOCK, Upload, measure
 from tests.core.stand_ins import TO
-from tests.core.vendor import CONTACT, TEMPLATE, request_sample
+from tests.core.vendor import CONTACT, LOCATION, TEMPLATE, request_sample
 from tests.php import Php, needs_php, serving
 
 pytestmark = [
@@ -60,9 +63,31 @@ async def _write(call: Any) -> tuple[bytes, str]:
     return body, upload.content_type
 
 
-def understood(php: Php, message: Any) -> dict[str, Any]:
+def understood(php: Php, message: Any, encoding: Any = "json") -> dict[str, Any]:
     """Return what PHP understands of a message."""
-    return php(*anyio.run(_write, _wire.call_for(message, 11)))
+    return php(*anyio.run(_write, _wire.call_for(message, 11, encoding=encoding)))
+
+
+EITHER_WAY = [
+    TextMessage(TO, "Merhaba 📦 <b>\n"),
+    ReadMessage(TO, ["a", "b"]),
+    LocationMessage(TO, LOCATION),
+    ContactsMessage(TO, [CONTACT]),
+    TemplateMessage(TO, **TEMPLATE),
+    TemplateBatch([TO, "+905555555555"], **TEMPLATE),
+]
+
+
+@pytest.mark.parametrize("message", EITHER_WAY, ids=lambda m: type(m).__name__)
+def test_php_reads_the_same_from_a_form_as_from_json(php: Php, message: Any) -> None:
+    """`encoding="form"`: numbers become text, and nothing else changes."""
+
+    def spelled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: spelled(item) for key, item in value.items()}
+        return [spelled(item) for item in value] if isinstance(value, list) else str(value)
+
+    assert understood(php, message, "form")["post"] == spelled(understood(php, message)["json"])
 
 
 @pytest.mark.parametrize(

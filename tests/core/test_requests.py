@@ -1,6 +1,8 @@
 """Rulings 2 to 21: what goes out is what the document shows, by its own samples."""
 
 import json
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,14 +11,17 @@ import pytest
 from desk360_async import (
     Attachment,
     Button,
+    ConfigurationError,
     Contact,
     ContactName,
     DocumentHeader,
     InvalidMessage,
     TemplateBatch,
     TextHeader,
+    ValidationFailed,
     VideoHeader,
 )
+from desk360_async._uploads import flatten
 from tests.core.stand_ins import KEY, TO, Seen, Wire, connect
 from tests.core.vendor import (
     BASE,
@@ -236,3 +241,124 @@ async def test_media_ids_are_one_segment(media_id: str, path: str) -> None:
 def test_buttons_are_the_vendors_words() -> None:
     """Positional, in the document's order."""
     assert Button("a", "b") == Button(id="a", title="b")
+
+
+# ── encoding="form" ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def form_of(name: str) -> list[tuple[str, str | None, bytes]]:
+    """Make one of the document's requests as a form, and return its parts as python-multipart reads them."""
+    wire = Wire(httpx.Response(200, content=answer_sample(name)))
+    async with connect(wire, encoding="form") as client:
+        await CALLS[name](client)
+    return parse_multipart(wire.seen[0].body, wire.seen[0].headers["content-type"])
+
+
+@pytest.mark.parametrize("name", ["send_text", "mark_read"])
+async def test_a_form_without_a_file_is_the_documents_own(name: str) -> None:
+    """Ruling 6: with explicit indices."""
+    parts = {key: text.decode() for key, _, text in await form_of(name)}
+    assert parts == {key.replace("[]", "[0]"): value for key, value in request_sample(name).fields.items()}
+
+
+@pytest.mark.parametrize("name", [n for n in CALLS if request_sample(n).json is not None])
+async def test_a_form_holds_what_the_json_holds(name: str) -> None:
+    parts = {key: text.decode() for key, _, text in await form_of(name)}
+    assert nested(parts) == spelled(request_sample(name).json)
+
+
+async def test_a_form_writes_booleans_as_php_reads_them() -> None:
+    """PHP takes the text "False" for true."""
+    assert [part.value for part in flatten({"yes": True, "no": False})] == ["1", "0"]
+
+
+@pytest.mark.parametrize("encoding", ["xml", None, True])
+def test_another_encoding_is_refused(encoding: Any) -> None:
+    with pytest.raises(ConfigurationError, match="encoding must be 'json' or 'form'"):
+        connect(Wire(), encoding=encoding)
+
+
+MISSED = {"message": "m", "errors": {"to": ["The to field is required."], "text": ["text is required"]}}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "hint"),
+    [
+        ("json", MISSED, "AsyncDesk360(encoding='form')"),
+        ("form", MISSED, "AsyncDesk360(encoding='json')"),
+        ("json", {"errors": {"to": ["The to field is required."]}}, None),
+        ("json", {"errors": {"to": ["bad"], "text": ["bad"]}}, None),
+    ],
+)
+async def test_a_server_that_misses_every_field_gets_a_hint_at_the_encoding(
+    encoding: Any, body: Any, hint: str | None
+) -> None:
+    async with connect(Wire(httpx.Response(400, json=body)), encoding=encoding) as client:
+        with pytest.raises(ValidationFailed) as caught:
+            await client.send_text(TO, "x")
+    assert (hint in str(caught.value)) if hint else ("encoding" not in str(caught.value))
+
+
+# ── a file of destinations ─────────────────────────────────────────────────────────────────────────────
+
+LINES = b'\xef\xbb\xbf+905555555555\r\n\n"+90 555 111 22 33"\n+905555555555\n'
+
+
+def a_file(kind: str, tmp_path: Path, content: bytes = LINES) -> Any:
+    """Return the same destinations as bytes, as a path, as text, and as a stream."""
+    path = tmp_path / "list.csv"
+    path.write_bytes(content)
+
+    async def blocks() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), 7):
+            yield content[start : start + 7]
+
+    return {
+        "bytes": Attachment.from_bytes("list.csv", content),
+        "path": path,
+        "text": str(path),
+        "stream": Attachment.from_stream("list.csv", len(content), blocks),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "path", "text", "stream"])
+async def test_a_destinations_file_travels_as_the_vendors_csv(kind: str, tmp_path: Path) -> None:
+    """Ruling 20: one column, no header, LF; a person who stands twice is sent to once."""
+    wire = Wire(httpx.Response(200, json={"phones": ["+905555555555"]}))
+    async with connect(wire) as client:
+        sent = await client.send_template_bulk(None, 75, language=1, destinations_file=a_file(kind, tmp_path))
+    parts = parse_multipart(wire.seen[0].body, wire.seen[0].headers["content-type"])
+    assert parts == [
+        ("template_id", None, b"75"),
+        ("language_id", None, b"1"),
+        ("destinations_file", "destinations.csv", b"+905555555555\n+905551112233\n"),
+    ]
+    assert sent.unlisted == ("+905551112233",)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "path", "stream"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"+905555555555\nphone\n", ["line 2"]),
+        (b"phone\n+905555555555\n", ["line 1"]),
+        (b"+905555555555,Ada\n", ["line 1"]),
+        (b"\n \n", ["no number", "without a header"]),
+        (b"+905555555555\n\xff\n", ["UTF-8 in line 2"]),
+    ],
+)
+async def test_a_wrong_line_costs_no_request(
+    kind: str, content: bytes, words: list[str], tmp_path: Path
+) -> None:
+    wire = Wire()
+    async with connect(wire) as client:
+        with pytest.raises(InvalidMessage) as caught:
+            file = a_file(kind, tmp_path, content)
+            await client.send_template_bulk((), 75, language=1, destinations_file=file)
+    assert (caught.value.field.startswith("destinations_file"), wire.seen) == (True, [])
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_phones_and_a_file_of_them_exclude_each_other() -> None:
+    with pytest.raises(InvalidMessage, match="takes the place of phones"):
+        TemplateBatch([TO], 75, language=1, destinations_file=Attachment.from_bytes("a.csv", LINES))

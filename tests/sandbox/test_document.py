@@ -2,48 +2,38 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from desk360_async._endpoints import ENDPOINTS
 from desk360_async.sandbox import Sandbox, phone_of
 from desk360_async.testing import answer_sample
+from tests.core.vendor import request_sample
 
 pytestmark = pytest.mark.anyio
 
-SAMPLES = Path(__file__).parent / "samples"
 TO = "+905057510467"
 BASE = "/integrations/11/conversations"
-PATHS = {
-    "send_template": f"{BASE}/templates/send",
-    "send_template_bulk": f"{BASE}/templates/send/bulk",
-    "send_text": f"{BASE}/messages",
-    "send_location": f"{BASE}/messages/locations",
-    "send_contacts": f"{BASE}/messages/contacts",
-    "send_media": f"{BASE}/messages/medias",
-    "send_interactive": f"{BASE}/messages/interactive",
-    "send_location_request": f"{BASE}/messages/interactive/location-request",
-    "mark_read": f"{BASE}/messages/reads",
-}
+PATHS = {endpoint.name: endpoint.path.format(integration_id=11, media_id="m") for endpoint in ENDPOINTS}
+JSON_SAMPLES = [name for name in PATHS if request_sample(name).json is not None]
+FORM_SAMPLES = [name for name in PATHS if request_sample(name).fields]
 
 
 def sample(name: str) -> Any:
-    """Read one sample; the answers come with the testing kit."""
-    if name.endswith(".answer.json"):
-        return json.loads(answer_sample(name.removesuffix(".answer.json")))
-    return json.loads((SAMPLES / name).read_text(encoding="utf-8"))
+    """Return an answer as the document shows it."""
+    return json.loads(answer_sample(name))
 
 
 def form_of(name: str) -> tuple[dict[str, str], list[tuple[str, tuple[str, bytes, str]]]]:
-    """Split a form sample into fields and files, with what the reader is to fill in."""
+    """Return a sample's fields and files, with this sandbox's ids and number."""
     ids = {"template_id": "75", "language_id": "2"}
-    rows = [
-        (key, ids.get(key, value).replace("+90xxxxxxxxxx", TO)) for key, value in sample(f"{name}.form.json")
-    ]
-    files = [(key, ("desk360.png", b"png", "image/png")) for key, value in rows if value.startswith("@")]
-    return {key: value for key, value in rows if not value.startswith("@")}, files
+    form = request_sample(name)
+    fields = {
+        key: TO if value.startswith("+90") else ids.get(key, value) for key, value in form.fields.items()
+    }
+    return fields, [(key, ("desk360.png", b"png", "image/png")) for key in form.files]
 
 
 def shape(value: Any) -> Any:
@@ -53,25 +43,21 @@ def shape(value: Any) -> Any:
     return [shape(item) for item in value[:1]] if isinstance(value, list) else type(value)
 
 
-@pytest.mark.parametrize(
-    "name", ["send_location", "send_contacts", "send_interactive", "send_location_request"]
-)
+@pytest.mark.parametrize("name", JSON_SAMPLES)
 async def test_json_samples_are_taken(client: httpx.AsyncClient, sandbox: Sandbox, name: str) -> None:
     """The cURL bodies of the document, word for word but for the number."""
-    body = sample(f"{name}.body.json") | {"to": TO}
+    body = request_sample(name).json | {"to": TO}
     answer = await client.post(PATHS[name], json=body)
-    assert (answer.status_code, shape(answer.json())) == (200, shape(sample(f"{name}.answer.json")))
+    assert (answer.status_code, shape(answer.json())) == (200, shape(sample(name)))
     assert [message.kind for message in sandbox.received] == [name.removeprefix("send_")]
 
 
-@pytest.mark.parametrize(
-    "name", ["send_template", "send_template_bulk", "send_text", "send_media", "mark_read"]
-)
+@pytest.mark.parametrize("name", FORM_SAMPLES)
 async def test_form_samples_are_taken(client: httpx.AsyncClient, name: str) -> None:
     """The cURL forms of the document; their answers have the documented keys."""
     data, files = form_of(name)
     answer = await client.post(PATHS[name], data=data, files=files or {"": ("", b"")})
-    assert (answer.status_code, shape(answer.json())) == (200, shape(sample(f"{name}.answer.json")))
+    assert (answer.status_code, shape(answer.json())) == (200, shape(sample(name)))
 
 
 async def test_python_samples_without_a_file_are_urlencoded_and_taken(client: httpx.AsyncClient) -> None:
@@ -82,13 +68,13 @@ async def test_python_samples_without_a_file_are_urlencoded_and_taken(client: ht
 
 async def test_integrations_are_the_documents(client: httpx.AsyncClient) -> None:
     """Both spellings: display_name and phone_number, name and logo."""
-    assert (await client.get("/integrations")).json() == sample("list_integrations.answer.json")
+    assert (await client.get("/integrations")).json() == sample("list_integrations")
 
 
 async def test_the_documents_template_is_listed_word_for_word(client: httpx.AsyncClient) -> None:
     """Template 75, with its translation in review."""
     rows = (await client.get(f"{BASE}/templates")).json()
-    assert [row for row in rows if row["id"] == 75] == sample("list_templates.answer.json")
+    assert [row for row in rows if row["id"] == 75] == sample("list_templates")
 
 
 @pytest.mark.parametrize("phone", ["+15551234567", "+905057510467", "+4912345678901", "+1234567"])
@@ -101,7 +87,7 @@ async def test_message_ids_hold_numbers_of_any_length(client: httpx.AsyncClient,
 async def test_message_ids_decode_to_the_phone(client: httpx.AsyncClient) -> None:
     """As the document's own do."""
     answer = await client.post(PATHS["send_text"], json={"to": TO, "text": "Hello!"})
-    documented = sample("send_text.answer.json")["message_id"]
+    documented = sample("send_text")["message_id"]
     assert answer.json()["message_id"][:14] == documented[:14]
     assert phone_of(documented) == phone_of(answer.json()["message_id"]) == TO
 

@@ -28,6 +28,7 @@ from desk360_async import (
     Permit,
     RateLimiter,
     RateLimitStatus,
+    ReadMessage,
     RetryPolicy,
     SendResult,
     Sent,
@@ -167,3 +168,15 @@ receiver = WebhookReceiver(secret="long-enough-a-secret")
 @receiver.on_message(TextReceived)
 async def answer(message: TextReceived) -> None:
     print(message.text)
+
+
+def refused_constructors() -> None:
+    """Each line is an error for both type checkers; the comment is one too if the error is gone."""
+    TextMessage(None, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a phone is text
+    TextMessage(5, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a phone is text
+    TextMessage(TO, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # so is a text
+    MediaMessage(TO, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # files are a list
+    ReadMessage(TO, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # and so are ids
+    TemplateBatch(5, 1, language=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # and phones
+    TemplateMessage(TO, 1, language=1, parameters=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a mapping
+    Location(29.0, 41.0, "Shop", "Quay")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # by keyword
