@@ -89,7 +89,7 @@ if TYPE_CHECKING:
         RetryPolicy,
         Timeouts,
     )
-    from ._shared_limiter import HostLimiter
+    from ._shared_limiter import HostLimiter, PostgresLimiter
     from ._templates import (
         Category,
         Choice,
@@ -145,6 +145,7 @@ __all__ = [
     "Page",
     "PermissionDenied",
     "Permit",
+    "PostgresLimiter",
     "RateLimitStatus",
     "RateLimitWaitTooLong",
     "RateLimited",
@@ -194,7 +195,7 @@ _HOMES = {
         "ValidationFailed"
     ),
     "_fanout": "Results",
-    "_shared_limiter": "HostLimiter",
+    "_shared_limiter": "HostLimiter PostgresLimiter",
     "_http": "Transport",
     "_limiter": "Lane Permit RateLimitStatus RateLimiter TokenBucket",
     "_messages": (

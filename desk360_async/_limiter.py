@@ -226,8 +226,9 @@ class TokenBucket:
 
     A token comes back one `period` (plus `margin`) after its request is complete; so the server, whichever
     way it counts, never sees more than `limit` requests in one period. Interactive requests take any free
-    token. Bulk spreads what is free until the next token is back, and leaves `reserve` tokens alone: 40
-    bulk sends on an idle account take 40 s, so give short lists `lane="interactive"`.
+    token. Bulk takes at once while more than three quarters of the limit are free, spreads the other
+    tokens until the next one is back, and leaves `reserve` tokens alone: 40 bulk sends on an idle account
+    take 35 s.
 
     A bucket may be used by one event loop at a time; what is away stays away when the next loop begins.
 

@@ -25,6 +25,9 @@ _BARE = re.compile(r"(?<![\w.\-])(?!1[0-9]{9}(?:[0-9]{3})?(?![0-9]))[0-9]{10,15}
 _E164 = re.compile(r"(?:\+|%2B)([1-9][0-9]{6,14})", re.IGNORECASE)
 _MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
 _BEARER = re.compile(r"\b(bearer|basic)(\s+|%20)[^\s'\",;)\]}]+", re.IGNORECASE)
+# A URL's user and password, up to the last "@" before the host's end; and a password as libpq writes it.
+_USERINFO = re.compile(r"(//[^\s/:@?#]*):[^\s/?#]*@")
+_PASSWORD = re.compile(r"\b(password|passfile)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
 
 # A filter works on the logger that it is added to, not on that logger's children.
 _LOGGERS = tuple(name + suffix for suffix in ("", "2") for name in ("httpx", "httpcore")) + tuple(
@@ -90,6 +93,11 @@ def _mask_if_long(found: re.Match[str]) -> str:
     return mask_phone(digits) if len(digits) >= 7 else found[0]
 
 
+def mask_dsn(text: str) -> str:
+    """Return the text with the passwords of URLs (`//user:…@`) and of `password=…` masked."""
+    return _PASSWORD.sub(r"\1\2[password]", _USERINFO.sub(r"\1:[password]@", text))
+
+
 class Redaction(logging.Filter):
     """Masks keys, anything after `Bearer`, phone numbers and message ids in what passes through it.
 
@@ -114,7 +122,7 @@ class Redaction(logging.Filter):
     def clean(self, text: str) -> str:
         """Return a text with all of it masked."""
         text = _BEARER.sub(lambda found: f"{found[1]} {_MASK}", without(text, self._pieces))
-        return mask_numbers(text)
+        return mask_numbers(mask_dsn(text))
 
 
 def redact_logs(*keys: str) -> None:

@@ -36,7 +36,7 @@ from desk360_async._errors import ConfigurationError, RateLimitWaitTooLong
 from desk360_async._limiter import Permit, TokenPermit, check_arguments, check_wish, wait_too_long
 from desk360_async._token_file import TokenFile
 
-__all__ = ["HostLimiter", "SharedLimiter", "TokenStore"]
+__all__ = ["HostLimiter", "PostgresLimiter", "SharedLimiter", "TokenStore"]
 
 log = logging.getLogger("desk360_async")
 
@@ -202,6 +202,7 @@ class SharedLimiter:
         self._process = 0
         self._key = ""
         self._ends: deque[_Ended] = deque()
+        self._writing = False  # whether a thread writes ends that it took from there
         self._writer: ThreadPoolExecutor | None = None
         self._check_at = -1e18
         self._spent = _Spending(model)
@@ -226,7 +227,7 @@ class SharedLimiter:
         others = self._waiting["interactive"] if lane == "bulk" else 0
         # Old knowledge is safe: only an end that is still to be written brings a token back sooner.
         eta = self._known.forecast(self._known_at, lane, others)(others + ahead) - since - self._ahead
-        if max_wait is not None and eta > max_wait and not (self._ends or self._spent.alone):
+        if max_wait is not None and eta > max_wait and not (self._ends or self._writing or self._spent.alone):
             raise wait_too_long(max_wait, eta)
         lock = self._locks()[lane]
         self._waiting[lane] += 1
@@ -333,6 +334,7 @@ class SharedLimiter:
         """Give the store the pending ends and run a transition, in one step; in a worker thread."""
         self._settle()
         spent = self._spent
+        self._writing = True
         ends: list[_Ended] = []
         with suppress(IndexError):  # another thread may be faster
             while True:
@@ -356,6 +358,8 @@ class SharedLimiter:
         except BaseException:
             self._ends.extendleft(reversed(ends))
             raise
+        finally:
+            self._writing = False
         spent.identity = self._store.identity
         if spent.rejoin():
             log.warning("The limiter is back at %s.", self._store.name)
@@ -496,3 +500,53 @@ class HostLimiter(SharedLimiter):
 
     def __repr__(self) -> str:
         return f"<HostLimiter {os.fspath(self.path)}>"
+
+
+class PostgresLimiter(SharedLimiter):
+    """The rate limiter for hosts behind one address, which share a PostgreSQL database ("Rate Limit").
+
+    Needs the extra `[postgres]`. While the database is away, a process goes on with nine tenths of the tokens
+    that it held, logs that once, and returns by itself.
+
+    Args:
+        dsn: `postgresql://user:password@host/database`.
+        egress: the name of the address from which the requests go out: the same on all hosts behind it, and
+            another one for another address.
+        limit: requests per period, 1 to 10,000; the server's own limit replaces it (see `learn`).
+        period: seconds.
+        reserve: tokens that bulk leaves alone, 0 to `limit - 1`; None is `limit // 60`.
+        margin: seconds on top of the period.
+        attempt_timeout: seconds that one request may take at most.
+        learn: whether `X-RateLimit-Limit` changes `limit`.
+        durable: whether each token waits for the database's disk. Without it, a crash of the database may
+            forget the tokens of its last second, which costs refusals and no message.
+        schema: the schema of the tables.
+
+    Raises:
+        ConfigurationError: an argument is out of bounds or the extra is missing; from `acquire`: the database
+            can't be used.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        egress: str = "default",
+        limit: int = 60,
+        period: float = 60.0,
+        reserve: int | None = None,
+        margin: float = 0.05,
+        attempt_timeout: float = 120.0,
+        learn: bool = True,
+        durable: bool = False,
+        schema: str = "desk360",
+    ) -> None:
+        from desk360_async._postgres import Database
+        from desk360_async._token_table import TokenTable
+
+        check_arguments(limit, period, reserve, margin, attempt_timeout)
+        if not egress or len(egress) > 200:
+            raise ConfigurationError(f"egress is {egress!r}; it must be a name of 1 to 200 characters")
+        hold = hold_of(attempt_timeout, period, margin)
+        store = TokenTable(Database(dsn, schema=schema, durable=durable), egress, durable=durable)
+        super().__init__(store, Bucket(limit, period, reserve, margin, hold, learn))

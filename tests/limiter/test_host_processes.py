@@ -43,7 +43,7 @@ def run(folder: Path, *, kill: bool) -> tuple[float, int]:
             return process
 
         workers = [start() for _ in range(4)]
-        patience = time.monotonic() + 20
+        patience = time.monotonic() + 90
         while not sandbox.counted:
             assert time.monotonic() < patience, "no worker came up"
             time.sleep(0.01)

@@ -16,30 +16,46 @@ def test_after_a_refusal_no_lane_takes_many_at_once() -> None:
     assert state.ready_at("interactive") == 66.0
 
 
+@pytest.mark.parametrize(
+    ("limit", "reserve", "at_once"), [(60, 0, 15), (60, 1, 15), (10, 0, 3), (10, 9, 1), (1, 0, 1)]
+)
+def test_bulk_takes_at_once_while_more_than_three_quarters_are_free(
+    limit: int, reserve: int, at_once: int
+) -> None:
+    """Only the reserve stays on an idle account."""
+    state = bucket(limit, reserve=reserve)
+    while state.ready_at("bulk") <= 0.0:
+        state.take(0.0, "bulk")
+    assert state.taken == at_once
+
+
 def test_bulk_spreads_what_is_free_until_the_next_token_is_back() -> None:
-    """Eleven free, so spread over ten parts of the time until the return, and one for the next."""
+    """Nine free tokens, spread a tenth wider than the time until the return."""
     state = bucket(12, 66.0)
-    state.done(0.0, state.take(0.0, "bulk"), 200, NOTHING)
-    assert state.ready_at("bulk") == pytest.approx(6.0)
+    for token in taken(state, 3):
+        state.done(0.0, token, 200, NOTHING)
+    assert state.ready_at("bulk") == pytest.approx(66 / (1 + 9 / 1.1))
     at = state.ready_at("bulk")
     assert state.turn(at - 0.01, interactive=False, bulk_since=0.0) is None
     assert state.turn(at, interactive=False, bulk_since=0.0) == "bulk"
 
 
 def test_bulk_spreads_no_more_than_what_the_reserve_leaves() -> None:
-    """Ten of eleven, from the last grant until the return."""
+    """Eight of nine, from the last grant until the return."""
     state = bucket(12, 66.0, reserve=1)
-    state.done(0.0, state.take(0.0, "bulk"), 200, NOTHING)
-    assert state.ready_at("bulk") == pytest.approx(66 / (1 + 10 / 1.1))
+    for token in taken(state, 3):
+        state.done(0.0, token, 200, NOTHING)
+    assert state.ready_at("bulk") == pytest.approx(66 / (1 + 8 / 1.1))
     state.unused(state.take(10.0, "interactive"))
     state.take(11.0, "interactive")
-    assert state.ready_at("bulk") == pytest.approx(11 + 55 / (1 + 9 / 1.1))
+    assert state.ready_at("bulk") == pytest.approx(11 + 55 / (1 + 7 / 1.1))
 
 
 def test_bulk_never_goes_faster_than_the_even_pace() -> None:
     """However near the next return is."""
     state = bucket(12, 60.0)
-    state.done(0.0, state.take(0.0, "bulk"), 200, NOTHING)
+    for token in taken(state, 3):
+        state.done(0.0, token, 200, NOTHING)
     state.take(58.0, "bulk")
     assert state.ready_at("bulk") == 63.0
 
@@ -47,8 +63,8 @@ def test_bulk_never_goes_faster_than_the_even_pace() -> None:
 def test_a_token_in_flight_is_back_in_a_period_at_the_soonest() -> None:
     """Its pessimistic return would stretch bulk's pace for nothing."""
     state = bucket(12, 60.0)
-    state.take(0.0, "bulk")
-    assert state.ready_at("bulk") == pytest.approx(6.0)
+    taken(state, 3)
+    assert state.ready_at("bulk") == pytest.approx(60 * 1.1 / 9)
 
 
 def test_bulk_leaves_the_reserve_and_interactive_takes_it() -> None:
@@ -109,7 +125,9 @@ def test_the_forecast_leaves_bulk_no_reserve() -> None:
 def test_the_forecast_knows_bulks_pace() -> None:
     """From the last grant or from now on; those in the other lane aren't bound to it."""
     state = bucket(10)
-    state.take(0.0, "bulk")
+    taken(state, 1)
+    assert [state.forecast(1.0, "bulk")(ahead) for ahead in range(4)] == [1.0, 1.0, 6.0, 12.0]
+    taken(state, 2)
     assert [state.forecast(1.0, "bulk")(ahead) for ahead in range(3)] == [6.0, 12.0, 18.0]
     assert [state.forecast(50.0, "bulk")(ahead) for ahead in range(3)] == [50.0, 56.0, 62.0]
     assert state.forecast(1.0, "bulk", 2)(3) == 12.0
@@ -126,7 +144,8 @@ def test_the_forecast_knows_the_gate() -> None:
 def test_bulk_is_due_its_tenth_token_when_one_is_free() -> None:
     """Nine interactive ones went before, and a period has passed: pace and reserve don't matter then."""
     state = bucket(12, reserve=11)
-    for token in taken(state, 8):
+    taken(state, 3)
+    for token in taken(state, 5):
         state.unused(token)
     assert state.ready_at("bulk", -60.0) > 0.0
     taken(state, 1)

@@ -1,0 +1,282 @@
+"""PostgreSQL for several machines (extra `[postgres]`): connections, transactions, checks, migrations.
+
+The limiter, the ledger, the send log, the inbox and the customers keep their rows in one schema. Their SQL
+belongs to them; this module is the one that imports psycopg. It is psycopg's blocking form: its users call
+it in a thread of `_threads.run`, so that it works on asyncio and trio. It needs no session: no `SET`, no
+advisory lock and no prepared statement outlives a transaction, so PgBouncer may stand in between.
+"""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from desk360_async import _threads
+from desk360_async._errors import ConfigurationError
+from desk360_async._redaction import mask_dsn
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+    from psycopg_pool import ConnectionPool
+
+__all__ = ["MIGRATIONS", "Database", "Facts", "connected", "is_busy", "is_dsn", "is_lost"]
+
+# A frozen worker holds up no other one for longer than this, in milliseconds.
+LOCK_TIMEOUT = 1500
+FIRST_CONNECT = 10.0  # seconds; a TLS handshake over the internet takes one
+CONNECT = 2.0
+_POOL = 4  # connections per process and DSN
+_MIGRATION_LOCK = 0x44333630  # "D360"
+
+MIGRATIONS = (
+    # Each token rewrites its egress's row, so the pages keep room for that (HOT updates).
+    """
+    CREATE TABLE {schema}.egress (
+        name text PRIMARY KEY,
+        state text NOT NULL,
+        version bigint NOT NULL DEFAULT 0
+    ) WITH (fillfactor = 20)
+    """,
+)
+"""The steps from an empty schema to this version's; a released step never changes."""
+
+
+class Facts(NamedTuple):
+    """The server's state, as far as it decides whether its commits last."""
+
+    version: int
+    fsync: bool
+    standby: bool
+    read_only: bool
+    synchronous_commit: str
+    sync_replicas: int
+    async_replicas: int
+
+
+def is_dsn(text: object) -> bool:
+    """Return whether text names a PostgreSQL database rather than a file."""
+    return isinstance(text, str) and text.startswith(("postgresql://", "postgres://"))
+
+
+def _psycopg() -> Any:
+    try:
+        import_module("psycopg_pool")
+        return import_module("psycopg")
+    except ImportError as error:
+        message = 'PostgreSQL needs the extra [postgres]: pip install "desk360-async[postgres]"'
+        raise ConfigurationError(message) from error
+
+
+def is_busy(error: BaseException) -> bool:
+    """Return whether another transaction was in the way, so that the same work may succeed later."""
+    errors = _psycopg().errors
+    return isinstance(error, errors.LockNotAvailable | errors.SerializationFailure | errors.DeadlockDetected)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Return whether the connection or the server went away, which passes by itself."""
+    psycopg = _psycopg()
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not is_busy(error)
+
+
+class Database:
+    """A PostgreSQL database, with one pool of connections for a process; opened at its first use.
+
+    Args:
+        dsn: `postgresql://user:password@host/database`; the password appears in no message or `repr`.
+        schema: the schema of the tables.
+        durable: refuse a server whose commits don't survive a crash.
+
+    Raises:
+        ConfigurationError: the DSN can't be read, the schema is no plain name, or the extra is missing.
+    """
+
+    def __init__(self, dsn: str, *, schema: str = "desk360", durable: bool = True) -> None:
+        if not is_dsn(dsn):
+            raise ConfigurationError(f"{mask_dsn(str(dsn))!r} is no DSN; it begins with postgresql://")
+        if not schema.isidentifier() or not schema.isascii():
+            raise ConfigurationError(f"schema is {schema!r}; it must be a plain name such as desk360")
+        self.name = mask_dsn(dsn)
+        self.schema = schema
+        self._dsn = dsn
+        self._durable = durable
+        self._mutex = _threads.Mutex()
+        self._process = 0
+        self._pool: ConnectionPool[Connection[Any]] | None = None
+        self.ready = False
+
+    def __repr__(self) -> str:
+        return f"<Database {self.name} {self.schema}>"
+
+    @contextmanager
+    def connection(self) -> "Generator[Connection[Any]]":
+        """Yield a connection that commits each statement; for a worker thread.
+
+        Raises:
+            ConfigurationError: the server refuses us, or its commits wouldn't last.
+            psycopg.Error: the statement failed, or the connection is lost.
+        """
+        pool = self._open()
+        if not self.ready:
+            with pool.connection(timeout=FIRST_CONNECT) as connection:
+                self._prepare(connection)
+        with pool.connection(timeout=CONNECT) as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self) -> "Generator[Connection[Any]]":
+        """Yield a connection in a transaction that commits durably, or not at all; for a worker thread."""
+        with self.connection() as connection, connection.transaction():
+            _bound(connection)
+            yield connection
+
+    def _open(self) -> "ConnectionPool[Connection[Any]]":
+        psycopg = _psycopg()
+        pools = import_module("psycopg_pool")
+        with self._mutex:
+            if self._pool is None or self._process != os.getpid():
+                try:
+                    psycopg.conninfo.conninfo_to_dict(self._dsn)
+                except psycopg.Error:
+                    # Without the cause: its text may quote the password.
+                    raise ConfigurationError(f"the DSN {self.name} can't be read; check its form") from None
+                self._process, self.ready = os.getpid(), False
+                self._pool = pools.ConnectionPool(
+                    self._dsn,
+                    min_size=0,
+                    max_size=_POOL,
+                    open=True,
+                    kwargs={"autocommit": True, "prepare_threshold": None},
+                    check=pools.ConnectionPool.check_connection if self._durable else None,
+                )
+            return self._pool
+
+    def _prepare(self, connection: "Connection[Any]") -> None:
+        facts = self.facts(connection)
+        self.refuse(facts)
+        if self.version(connection) < len(MIGRATIONS):
+            self.migrate(connection)
+        self.ready = True
+
+    def facts(self, connection: "Connection[Any]") -> Facts:
+        """Return the server's state; `synchronous_commit` as it is for our own transactions."""
+        with connection.transaction():
+            _bound(connection)
+            row = connection.execute(
+                "SELECT current_setting('server_version_num')::int, current_setting('fsync') = 'on',"
+                " pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',"
+                " current_setting('synchronous_commit'),"
+                " (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))::int,"
+                " (SELECT count(*) FROM pg_stat_replication WHERE sync_state NOT IN ('sync', 'quorum'))::int"
+            ).fetchone()
+        assert row is not None
+        return Facts(*row)
+
+    def refuse(self, facts: Facts) -> None:
+        """Refuse a server that can't be written, or whose commits don't last.
+
+        Raises:
+            ConfigurationError: it is a standby or read only; and where `durable`, if fsync or
+                synchronous_commit is off.
+        """
+        problem = None
+        if facts.standby:
+            problem = "it is a standby; give the primary's address"
+        elif facts.read_only:
+            problem = "it is read only; give a user and a database that may be written"
+        elif self._durable and not facts.fsync:
+            problem = "its fsync is off, so a crash loses commits; set fsync = on"
+        elif self._durable and facts.synchronous_commit in ("off", "local"):
+            problem = f"its synchronous_commit stays {facts.synchronous_commit}; let this user set it to on"
+        if problem is not None:
+            raise ConfigurationError(f"{self.name} can't be used: {problem}")
+
+    def version(self, connection: "Connection[Any]") -> int:
+        """Return the number of migrations that the schema has had.
+
+        Raises:
+            ConfigurationError: a later version of this package made it.
+        """
+        row = connection.execute("SELECT to_regclass(%s)", (f"{self.schema}.migration",)).fetchone()
+        if row is None or row[0] is None:
+            return 0
+        found = self.execute(
+            connection, "SELECT coalesce(max(version), 0) FROM {schema}.migration"
+        ).fetchone()
+        version = int(found[0])
+        if version > len(MIGRATIONS):
+            message = (
+                f"the schema {self.schema} of {self.name} has version {version}, newer than this desk360_async's "
+                f"{len(MIGRATIONS)}; upgrade it"
+            )
+            raise ConfigurationError(message)
+        return version
+
+    def migrate(self, connection: "Connection[Any]") -> int:
+        """Bring the schema to this version, all steps or none; return the number of steps.
+
+        Raises:
+            ConfigurationError: this user may not make tables there.
+        """
+        psycopg = _psycopg()
+        try:
+            with connection.transaction():
+                _bound(connection)
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+                if not self.version(connection):
+                    self.execute(connection, "CREATE SCHEMA IF NOT EXISTS {schema}")
+                    self.execute(
+                        connection,
+                        "CREATE TABLE IF NOT EXISTS {schema}.migration (version int PRIMARY KEY,"
+                        " at timestamptz NOT NULL DEFAULT now())",
+                    )
+                before = self.version(connection)
+                for number, step in enumerate(MIGRATIONS[before:], before + 1):
+                    self.execute(connection, step)
+                    self.execute(connection, f"INSERT INTO {{schema}}.migration VALUES ({number})")  # noqa: S608 - a number of our own
+        except psycopg.errors.InsufficientPrivilege as error:
+            message = (
+                f"this user may not make the tables of {self.name} ({str(error).strip()}); "
+                "let a user who may run `desk360 db init --ledger DSN`, and grant this one the use of the schema"
+            )
+            raise ConfigurationError(message) from error
+        return len(MIGRATIONS) - before
+
+    def execute(self, connection: "Connection[Any]", text: str, parameters: Any = None) -> Any:
+        """Run a statement whose `{schema}` is the schema's name, which is a plain word."""
+        statement: Any = text.replace("{schema}", self.schema)
+        return connection.execute(statement, parameters)
+
+    def close(self) -> None:
+        """Close the pool; the next use opens it again."""
+        with self._mutex:
+            pool, self._pool, self.ready = self._pool, None, False
+        if pool is not None and self._process == os.getpid():
+            with suppress(Exception):
+                pool.close()
+
+
+def _bound(connection: "Connection[Any]") -> None:
+    """Bound the transaction's waits, and make its commit wait for the disk; all of it ends with it."""
+    connection.execute(
+        "SELECT set_config('lock_timeout', %s, true),"
+        " set_config('idle_in_transaction_session_timeout', %s, true),"
+        " CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply', 'remote_write')"
+        " THEN '' ELSE set_config('synchronous_commit', 'on', true) END",
+        (str(LOCK_TIMEOUT), str(LOCK_TIMEOUT)),
+    )
+
+
+@contextmanager
+def connected(database: Database) -> "Generator[Connection[Any]]":
+    """Yield a connection before any check or migration, for `desk360 db`.
+
+    Raises:
+        ConfigurationError: the server can't be reached, or refuses the user.
+    """
+    try:
+        with database._open().connection(timeout=FIRST_CONNECT) as connection:
+            yield connection
+    except _psycopg().OperationalError as error:
+        raise ConfigurationError(f"{database.name} can't be reached ({str(error).strip()})") from error
