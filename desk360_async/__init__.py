@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ValidationFailed,
     )
     from ._fanout import Results
+    from ._headers import ServerLimit
     from ._http import Transport
     from ._limiter import (
         Lane,
@@ -161,6 +162,7 @@ __all__ = [
     "SentFile",
     "SentMedia",
     "ServerError",
+    "ServerLimit",
     "SupportedLanguage",
     "Template",
     "TemplateBatch",
@@ -197,6 +199,7 @@ _HOMES = {
     "_fanout": "Results",
     "_shared_limiter": "HostLimiter PostgresLimiter",
     "_http": "Transport",
+    "_headers": "ServerLimit",
     "_limiter": "Lane Permit RateLimitStatus RateLimiter TokenBucket",
     "_messages": (
         "Button Contact ContactAddress ContactEmail ContactName ContactOrganization ContactPhone ContactUrl "

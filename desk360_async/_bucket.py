@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from attrs import define, field, frozen
 
-from desk360_async._headers import parse_limit, parse_remaining, refusal_wait, retry_after
+from desk360_async._headers import ServerLimit, parse_limit, parse_remaining, refusal_wait, retry_after
 
 __all__ = [
     "LANES",
@@ -89,6 +89,7 @@ class RateLimitStatus:
         paused_until: the end of the pause after a refusal (429), on the clock of `as_of`, or None.
         next_token: seconds until an interactive request may take a token; 0.0 if it may now.
         as_of: the event loop's time (`anyio.current_time()`) of all this.
+        server: the server's own last Limit, Remaining and Reset; `client.rate_limit` fills it in.
     """
 
     limit: int
@@ -100,6 +101,7 @@ class RateLimitStatus:
     paused_until: float | None
     next_token: float
     as_of: float
+    server: ServerLimit | None = None
 
 
 class Token(NamedTuple):

@@ -294,7 +294,7 @@ class AsyncDesk360:
             ClientStateError: outside an event loop, where the shared limiter isn't.
         """
         try:
-            return self._pipeline.limiter.snapshot()
+            return evolve(self._pipeline.limiter.snapshot(), server=self._pipeline.server_limit)
         except (anyio.NoEventLoopError, sniffio.AsyncLibraryNotFoundError):
             raise ClientStateError(
                 "rate_limit is read inside an event loop, where the limiter lives"

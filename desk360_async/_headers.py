@@ -12,14 +12,25 @@ import time
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple, Self
 
-__all__ = ["parse_limit", "parse_remaining", "parse_reset", "refusal_wait", "retry_after"]
+__all__ = [
+    "ServerLimit",
+    "of_read",
+    "parse_limit",
+    "parse_remaining",
+    "parse_reset",
+    "refusal_wait",
+    "retry_after",
+]
 
 LARGEST_LIMIT = 10_000
 LONGEST_WAIT = 3600.0
 
 # `str.isdigit` and `\d` take other scripts' digits, and `int` takes "1_0", "+1" and blanks inside.
 _DIGITS = re.compile(r"[0-9]+")
+_EPOCH = re.compile(r"[0-9]{1,15}")
+_OF_THE_LIMIT = ("x-ratelimit-limit", "x-ratelimit-remaining")
 _SIGNED = re.compile(r"-?[0-9]{1,9}")
 # The standard library's reader is forgiving enough to find dates in prose; a time of day is the least.
 _TIME_OF_DAY = re.compile(r"[0-2][0-9]:[0-5][0-9]:[0-6][0-9]")
@@ -27,6 +38,47 @@ _TIME_OF_DAY = re.compile(r"[0-2][0-9]:[0-5][0-9]:[0-6][0-9]")
 _FOREVER = 1e9
 # A reset further off than that is no epoch in seconds, but milliseconds or a duration.
 _PLAUSIBLE_RESET = 86_400.0
+
+
+class ServerLimit(NamedTuple):
+    """The server's own words on the rate limit, from the last answer that had any ("Rate Limit").
+
+    Attributes:
+        limit: `X-RateLimit-Limit`, requests per period, or None.
+        remaining: `X-RateLimit-Remaining`, requests, or None.
+        reset: `X-RateLimit-Reset`, seconds since 1970, or None; the server sends it with a refusal.
+    """
+
+    limit: int | None
+    remaining: int | None
+    reset: int | None
+
+    @classmethod
+    def read(cls, headers: Mapping[str, str]) -> Self | None:
+        """Return the words of an answer's headers; None where there are none that can be read."""
+        reset = headers.get("x-ratelimit-reset", "").strip(" \t")
+        found = cls(
+            parse_limit(headers),
+            parse_remaining(headers),
+            int(reset) if _EPOCH.fullmatch(reset) else None,
+        )
+        return found if any(value is not None for value in found) else None
+
+
+def of_read(headers: Mapping[str, str], limit: int) -> Mapping[str, str]:
+    """Return the headers of a read's answer as far as they may speak of sends.
+
+    The server may give reads and sends limits of their own (ruling 29). So a read's limit above ours is the
+    reads' alone: it and what remains of it are left out.
+
+    Args:
+        headers: the answer's headers.
+        limit: requests per period that sends may make.
+    """
+    told = parse_limit(headers)
+    if told is None or told <= limit:
+        return headers
+    return {name: value for name, value in headers.items() if name not in _OF_THE_LIMIT}
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -8,7 +8,7 @@ decides about retries.
 import logging
 import os
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -25,7 +25,7 @@ from ._errors import (
     Outcome,
     TimedOut,
 )
-from ._headers import refusal_wait
+from ._headers import ServerLimit, of_read, refusal_wait
 from ._http import Http, Opened, Request, Transport, own_transport
 from ._limiter import Permit, RateLimiter, default_limiter
 from ._outcomes import Again, Evidence, Reach, Unanswered, Verdict, verdict
@@ -223,6 +223,7 @@ class Pipeline:
         self._key = key_pieces(dict(headers)["authorization"])
         self._host = host
         self._limiter = limiter
+        self.server_limit: ServerLimit | None = None
         self._transport = transport
         self._proxy = proxy
         self._verify = verify
@@ -445,9 +446,14 @@ class Pipeline:
             raise
         finally:
             self.leave()
-        permit.done(answer.status, answer.headers if counted else {})
+        permit.done(answer.status, self._about_limit(call, answer.headers) if counted else {})
         log_attempt(call, answer.status, began)
         return answer
+
+    def _about_limit(self, call: Call, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the headers from which the limiter may learn, and keep the server's own words."""
+        self.server_limit = ServerLimit.read(headers) or self.server_limit
+        return headers if call.has_outcome else of_read(headers, self.limiter.snapshot().limit)
 
     def _allow_for(self, total: float) -> None:
         """Let our own limiters keep a token in use for as long as its attempt may take."""

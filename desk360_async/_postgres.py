@@ -207,7 +207,7 @@ class Database:
         version = int(found[0])
         if version > len(MIGRATIONS):
             message = (
-                f"the schema {self.schema} of {self.name} has version {version}, newer than this desk360_async's "
+                f"the schema {self.schema} of {self.name} has version {version}, and this desk360_async has "
                 f"{len(MIGRATIONS)}; upgrade it"
             )
             raise ConfigurationError(message)
@@ -238,7 +238,7 @@ class Database:
         except psycopg.errors.InsufficientPrivilege as error:
             message = (
                 f"this user may not make the tables of {self.name} ({str(error).strip()}); "
-                "let a user who may run `desk360 db init --ledger DSN`, and grant this one the use of the schema"
+                "let a user who may run `desk360 db init --ledger DSN`, and grant this one the schema"
             )
             raise ConfigurationError(message) from error
         return len(MIGRATIONS) - before
