@@ -4,10 +4,11 @@ import inspect
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self, TypeAlias, overload
 from urllib.parse import urlsplit
 
 import anyio
@@ -37,8 +38,9 @@ from ._messages import (
     TemplateBatch,
     TemplateMessage,
     TextMessage,
+    attachments_of,
 )
-from ._pipeline import CallState, OnAttempt, Options, Pipeline, Stop
+from ._pipeline import CallState, OnAttempt, Options, Pipeline, Stop, Store
 from ._replies import Answer, BulkSent, Media, Reply, SendResult, Sent, SentMedia
 from ._resources import Integrations, TemplateCache, Templates
 from ._settings import (
@@ -63,6 +65,29 @@ if TYPE_CHECKING:
 File: TypeAlias = Attachment | str | os.PathLike[str]
 
 log = logging.getLogger("desk360_async")
+
+
+Intend: TypeAlias = Callable[[Message], Awaitable[None]]
+End: TypeAlias = Callable[[Outcome, Reply | None], None]
+
+
+class SendOnce(Store, Protocol):
+    """A log of sends by idempotency key: `desk360_async.once.SendLog`, which this module can't import."""
+
+    async def send(
+        self,
+        key: str,
+        message: Message,
+        *,
+        integration: int,
+        base_url: str,
+        timeout: float,
+        max_wait: float | None,
+        sleep: Callable[[float], Awaitable[None]],
+        transmit: Callable[[Intend, End], Awaitable[Reply]],
+    ) -> Reply:
+        """Send a message under a key, or return the stored reply of an earlier send."""
+        ...
 
 
 class _Same:
@@ -100,6 +125,7 @@ class AsyncDesk360:
         user_agent: appended to ours.
         max_connections: at most so many requests on the wire at once, from 1; a download counts until it
             has begun.
+        send_log: a `desk360_async.once.SendLog`, for sends under an idempotency key; clients may share it.
         on_result: called with the end of every send; it must not block. What can't be made into a message
             was never a send.
 
@@ -125,6 +151,7 @@ class AsyncDesk360:
         transport: Transport | None = None,
         user_agent: str | None = None,
         max_connections: int = 20,
+        send_log: SendOnce | None = None,
         on_result: Callable[[SendResult], None] | None = None,
     ) -> None:
         key = parse_api_key(api_key)
@@ -150,6 +177,7 @@ class AsyncDesk360:
             max_connections=max_connections,
         )
         self._encoding: _wire.Encoding = one_of("encoding", encoding, ("json", "form"))
+        self._send_log = send_log
         self._on_result = on_result
         self._is_view = False
         self._caches: dict[int, TemplateCache] = {}
@@ -303,9 +331,21 @@ class AsyncDesk360:
     # ── sending ────────────────────────────────────────────────────────────────────────────────────────
 
     @overload
-    async def send(self, message: MediaMessage, *, on_attempt: OnAttempt | None = None) -> SentMedia: ...
+    async def send(
+        self,
+        message: MediaMessage,
+        *,
+        idempotency_key: str | None = None,
+        on_attempt: OnAttempt | None = None,
+    ) -> SentMedia: ...
     @overload
-    async def send(self, message: TemplateBatch, *, on_attempt: OnAttempt | None = None) -> BulkSent: ...
+    async def send(
+        self,
+        message: TemplateBatch,
+        *,
+        idempotency_key: str | None = None,
+        on_attempt: OnAttempt | None = None,
+    ) -> BulkSent: ...
     @overload
     async def send(
         self,
@@ -316,22 +356,37 @@ class AsyncDesk360:
         | InteractiveMessage
         | LocationRequestMessage,
         *,
+        idempotency_key: str | None = None,
         on_attempt: OnAttempt | None = None,
     ) -> Sent: ...
     @overload
-    async def send(self, message: Message, *, on_attempt: OnAttempt | None = None) -> Reply: ...
-    async def send(self, message: Message, *, on_attempt: OnAttempt | None = None) -> Reply:
+    async def send(
+        self, message: Message, *, idempotency_key: str | None = None, on_attempt: OnAttempt | None = None
+    ) -> Reply: ...
+    async def send(
+        self, message: Message, *, idempotency_key: str | None = None, on_attempt: OnAttempt | None = None
+    ) -> Reply:
         """Send a message.
 
         Args:
             message: one of the message values.
+            idempotency_key: 1 to 255 characters that name this send; under a key that was accepted before,
+                the stored reply comes back and no request is made. Needs `AsyncDesk360(send_log=...)`.
             on_attempt: awaited with the token in hand, before a byte leaves, once an attempt; if it raises,
                 nothing was sent.
 
+        Returns:
+            The reply; `.replayed` is True if it is the stored one of an earlier send.
+
         Raises:
+            KeyConflict: the key was used for another message; nothing was sent.
+            SendInProgress: another send under the key didn't end within `max_wait`.
+            SendUnknown: an earlier send under the key may have gone out.
             Desk360Error: `.outcome` says whether the message went out.
         """
-        return await self._transmit(0, message, message, None, None, on_attempt=on_attempt)
+        return await self._transmit(
+            0, message, message, None, None, key=idempotency_key, on_attempt=on_attempt
+        )
 
     async def _transmit(
         self,
@@ -341,35 +396,77 @@ class AsyncDesk360:
         stop: Stop | None,
         sink: "Sink | None",
         *,
+        key: str | Callable[[], str] | None = None,
         on_attempt: OnAttempt | None = None,
     ) -> Reply:
+        """Send a message and report its end once, to the sink and to `on_result`, however it comes."""
         state = CallState(self._options, stop, on_attempt)
         try:
-            await self._pipeline.connected()
-            if isinstance(message, TemplateMessage | TemplateBatch):
-                resolved: Message = await self.templates.resolve(message, state)
+            if key is None:
+                reply = await self._deliver(message, state)
             else:
-                resolved = message
-            if isinstance(resolved, TemplateBatch) and resolved.destinations_file is not None:
-                from ._uploads import with_destinations  # loaded by programs that send files
-
-                resolved = await with_destinations(resolved)
-            integration = self._options.integration("sending")
-            call = _wire.call_for(resolved, integration, encoding=self._encoding)
-            reply: Reply = await self._pipeline.perform(call, state)
+                reply = await self._deliver_once(key if isinstance(key, str) else key(), message, state)
         except BaseException as error:
+            outcome = state.outcome(error)
             if isinstance(error, Desk360Error) and error is not state.veto:
-                # A look-up of a template is a read, and has no outcome; the send that needed it has one.
-                error.outcome = error.outcome or Outcome.NOT_SENT
-                self._report(SendResult(index, item, message, error.outcome, None, error), sink)
+                error.outcome = outcome
+                self._report(SendResult(index, item, message, outcome, None, error), sink)
                 raise
-            outcome = state.outcome()
             how = Desk360Error(f"ended by {type(error).__name__}", outcome=outcome)
             how.__cause__ = error
             self._report(SendResult(index, item, message, outcome, None, how), sink)
             raise
         self._report(SendResult(index, item, message, Outcome.ACCEPTED, reply, None), sink)
         return reply
+
+    async def _deliver(self, message: Message, state: CallState, intend: Intend | None = None) -> Reply:
+        """Resolve the template's names, and perform the call."""
+        await self._pipeline.connected()
+        if isinstance(message, TemplateMessage | TemplateBatch):
+            resolved: Message = await self.templates.resolve(message, state)
+        else:
+            resolved = message
+        if intend is not None:
+            state.intend = partial(intend, resolved)
+        if isinstance(resolved, TemplateBatch) and resolved.destinations_file is not None:
+            from ._uploads import with_destinations  # loaded by programs that send files
+
+            resolved = await with_destinations(resolved)
+        integration = self._options.integration("sending")
+        call = _wire.call_for(resolved, integration, encoding=self._encoding)
+        reply: Reply = await self._pipeline.perform(call, state)
+        return reply
+
+    async def _deliver_once(self, key: str, message: Message, state: CallState) -> Reply:
+        """Send under a key, or return the stored reply of an earlier send."""
+        if self._send_log is None:
+            raise ConfigurationError(
+                "idempotency_key needs a send log: pass AsyncDesk360(send_log=SendLog('sends.db')) from "
+                "desk360_async.once"
+            )
+        self._pipeline.check()
+        self._pipeline.hold(self._send_log)
+
+        async def transmit(intend: Intend, end: End) -> Reply:
+            try:
+                reply = await self._deliver(message, state, intend)
+            except BaseException as error:
+                end(state.outcome(error), None)
+                raise
+            end(Outcome.ACCEPTED, reply)
+            return reply
+
+        timeout = self._options.timeout
+        return await self._send_log.send(
+            key,
+            message,
+            integration=self._options.integration("sending"),
+            base_url=self.base_url,
+            timeout=timeout.upload if attachments_of(message) else timeout.total,
+            max_wait=state.max_wait,
+            sleep=partial(self._pipeline.sleep, state),
+            transmit=transmit,
+        )
 
     def _report(self, result: SendResult, sink: "Sink | None" = None) -> None:
         if sink is not None:
@@ -392,6 +489,7 @@ class AsyncDesk360:
         language: int | str,
         parameters: Mapping[str, str] | None = None,
         attachment: File | None = None,
+        idempotency_key: str | None = None,
     ) -> Sent:
         """Send a template to one phone. Implements "Send WhatsApp Message Template".
 
@@ -401,6 +499,7 @@ class AsyncDesk360:
             language: the id (int) or label (str) of one of its translations.
             parameters: variable → text, such as {"body-1": "Ada"}.
             attachment: the file for a media header, or its path.
+            idempotency_key: names this send, so that asking again sends nothing (see `send`).
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
@@ -408,7 +507,7 @@ class AsyncDesk360:
         message = TemplateMessage(
             to, template, language=language, parameters=parameters, attachment=attachment
         )
-        return await self.send(message)
+        return await self.send(message, idempotency_key=idempotency_key)
 
     async def send_template_bulk(
         self,
@@ -419,6 +518,7 @@ class AsyncDesk360:
         parameters: Mapping[str, str] | None = None,
         attachment: File | None = None,
         destinations_file: File | None = None,
+        idempotency_key: str | None = None,
     ) -> BulkSent:
         """Send a template with the same parameters to many phones, in one request.
 
@@ -432,6 +532,7 @@ class AsyncDesk360:
             attachment: the file for a media header, or its path.
             destinations_file: a file of phones, or its path: one column, no header, one number a line. Each
                 line is checked before a request is spent.
+            idempotency_key: names this send, so that asking again sends nothing (see `send`).
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
@@ -444,43 +545,63 @@ class AsyncDesk360:
             attachment=attachment,
             destinations_file=destinations_file,
         )
-        return await self.send(message)
+        return await self.send(message, idempotency_key=idempotency_key)
 
-    async def send_text(self, to: str, text: str) -> Sent:
+    async def send_text(self, to: str, text: str, *, idempotency_key: str | None = None) -> Sent:
         """Send text of 1 to 4,096 characters. Implements "Send WhatsApp Message".
 
+        Args:
+            to: the phone, E.164 with `+`.
+            text: the text; markup such as `<b>` is sent unchanged.
+            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
-        return await self.send(TextMessage(to, text))
+        return await self.send(TextMessage(to, text), idempotency_key=idempotency_key)
 
-    async def send_location(self, to: str, location: Location) -> Sent:
+    async def send_location(self, to: str, location: Location, *, idempotency_key: str | None = None) -> Sent:
         """Send a place on the map. Implements "Send WhatsApp Location Message".
 
+        Args:
+            to: the phone, E.164 with `+`.
+            location: the place, with its name and address.
+            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
-        return await self.send(LocationMessage(to, location))
+        return await self.send(LocationMessage(to, location), idempotency_key=idempotency_key)
 
-    async def send_contacts(self, to: str, contacts: Sequence[Contact]) -> Sent:
+    async def send_contacts(
+        self, to: str, contacts: Sequence[Contact], *, idempotency_key: str | None = None
+    ) -> Sent:
         """Send contact cards. Implements "Send WhatsApp Contact Message".
 
+        Args:
+            to: the phone, E.164 with `+`.
+            contacts: at least one card.
+            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
-        return await self.send(ContactsMessage(to, contacts))
+        return await self.send(ContactsMessage(to, contacts), idempotency_key=idempotency_key)
 
-    async def send_media(self, to: str, attachments: Sequence[File]) -> SentMedia:
+    async def send_media(
+        self, to: str, attachments: Sequence[File], *, idempotency_key: str | None = None
+    ) -> SentMedia:
         """Send 1 to 5 files of at most 20 MB each. Implements "Send WhatsApp Media Message".
 
         Args:
             to: the phone, E.164 with `+`.
             attachments: paths, or `Attachment` values.
+            idempotency_key: names this send, so that asking again sends nothing (see `send`).
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
-        return await self.send(MediaMessage(to, attachments))
+        return await self.send(MediaMessage(to, attachments), idempotency_key=idempotency_key)
 
     async def send_interactive(
         self,
@@ -490,23 +611,38 @@ class AsyncDesk360:
         *,
         header: Header | None = None,
         footer: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Sent:
         """Send text with 1 to 10 buttons. Implements "Send WhatsApp Interactive Message".
+
+        Args:
+            to: the phone, E.164 with `+`.
+            body: 1 to 1,024 characters.
+            buttons: 1 to 10, with unique ids and titles.
+            header: text, or an image, a video or a document by its link.
+            footer: 1 to 60 characters.
+            idempotency_key: names this send, so that asking again sends nothing (see `send`).
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
-        return await self.send(InteractiveMessage(to, body, buttons, header=header, footer=footer))
+        message = InteractiveMessage(to, body, buttons, header=header, footer=footer)
+        return await self.send(message, idempotency_key=idempotency_key)
 
-    async def send_location_request(self, to: str, body: str) -> Sent:
+    async def send_location_request(self, to: str, body: str, *, idempotency_key: str | None = None) -> Sent:
         """Ask for the customer's location.
 
         Implements "Send WhatsApp Location Request Interactive Message".
 
+        Args:
+            to: the phone, E.164 with `+`.
+            body: the question, 1 to 1,024 characters.
+            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
-        return await self.send(LocationRequestMessage(to, body))
+        return await self.send(LocationRequestMessage(to, body), idempotency_key=idempotency_key)
 
     async def mark_read(self, to: str, message_ids: Sequence[str]) -> tuple[str, ...]:
         """Mark a customer's messages as read; repeating it does no harm. Implements "Read WhatsApp Message".
@@ -533,6 +669,7 @@ class AsyncDesk360:
         messages: Iterable[Any] | AsyncIterable[Any],
         *,
         build: Callable[[Any], Message] | None = None,
+        key: Callable[[Any], str] | None = None,
         concurrency: int = 8,
         lane: Lane = "bulk",
     ) -> "Results":
@@ -545,6 +682,7 @@ class AsyncDesk360:
         Args:
             messages: any iterable or async iterable of messages, or of items for `build`.
             build: makes a message of an item, at once; an InvalidMessage from it is that item's result.
+            key: returns an item's idempotency key; it gets the item before `build`.
             concurrency: at most so many sends at once, 1 to 1,000; the rate limit decides the speed.
             lane: "bulk" stands back for interactive sends, and spreads what is free; short lists may use
                 "interactive".
@@ -563,13 +701,19 @@ class AsyncDesk360:
         from ._fanout import Results
 
         sender = self.with_options(lane=lane)
-        return Results(sender._transmit, messages, build, self._report, concurrency=concurrency)
+
+        async def transmit(index: int, item: Any, message: Message, stop: Stop, sink: "Sink") -> Reply:
+            named = None if key is None else partial(key, item)
+            return await sender._transmit(index, item, message, stop, sink, key=named)
+
+        return Results(transmit, messages, build, self._report, concurrency=concurrency)
 
     async def send_all(
         self,
         messages: Iterable[Any] | AsyncIterable[Any],
         *,
         build: Callable[[Any], Message] | None = None,
+        key: Callable[[Any], str] | None = None,
         concurrency: int = 8,
         lane: Lane = "bulk",
     ) -> list[SendResult]:
@@ -578,13 +722,16 @@ class AsyncDesk360:
         Args:
             messages: as for `send_each`.
             build: as for `send_each`.
+            key: as for `send_each`.
             concurrency: as for `send_each`.
             lane: as for `send_each`.
 
         Raises:
             ConfigurationError: if concurrency or lane is unusable.
         """
-        async with self.send_each(messages, build=build, concurrency=concurrency, lane=lane) as results:
+        async with self.send_each(
+            messages, build=build, key=key, concurrency=concurrency, lane=lane
+        ) as results:
             ended = [result async for result in results]
         return sorted(ended, key=lambda result: result.index)
 

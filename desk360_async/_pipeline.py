@@ -9,7 +9,7 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -125,6 +125,7 @@ class CallState:
         attempts: attempts that are left; those after a 429 aren't counted.
         evidence: how far the send's current attempt got; None before the first and between two.
         veto: the exception that `on_attempt` raised.
+        intend: awaited after `on_attempt`: it commits the intent of a send under a key.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class CallState:
         self.attempts: int = options.retry.attempts
         self.evidence: Evidence | None = None
         self.veto: Exception | None = None
+        self.intend: OnAttempt | None = None
 
     def waited(self, seconds: float) -> None:
         """Subtract a wait from `max_wait`."""
@@ -147,16 +149,20 @@ class CallState:
 
     async def ask(self) -> None:
         """Await `on_attempt`. Its exceptions propagate unchanged, without an outcome of this call."""
-        if self.on_attempt is None:
-            return
-        try:
-            await self.on_attempt()
-        except Exception as error:
-            self.veto = error
-            raise
+        if self.on_attempt is not None:
+            try:
+                await self.on_attempt()
+            except Exception as error:
+                self.veto = error
+                raise
+        if self.intend is not None:
+            await self.intend()
 
-    def outcome(self) -> Outcome:
-        """Return the outcome of a send that is cancelled now."""
+    def outcome(self, error: BaseException) -> Outcome:
+        """Return the outcome of a send that ends with this error, a cancellation included."""
+        if isinstance(error, Desk360Error) and error is not self.veto:
+            # A look-up of a template is a read and has no outcome; the send that needed it has one.
+            return error.outcome or Outcome.NOT_SENT
         if self.evidence is None:
             return Outcome.NOT_SENT
         return verdict(self.evidence.status or self.evidence.reach).outcome
@@ -187,6 +193,18 @@ class RetryQuota:
 
 
 # ── the pipeline ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Store(Protocol):
+    """A store that clients share, such as the send log; the last client that closes closes it too."""
+
+    def join(self) -> None:
+        """Count one more user."""
+        ...
+
+    async def leave(self) -> None:
+        """Count one user less."""
+        ...
 
 
 class Pipeline:
@@ -237,6 +255,7 @@ class Pipeline:
         self._until = float("-inf")
         self._longest = 0.0
         self._idle: anyio.Event | None = None
+        self._stores: list[Store] = []
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -297,6 +316,12 @@ class Pipeline:
             self.check()
         return pool
 
+    def hold(self, store: Store) -> None:
+        """Keep a store open until the client is closed."""
+        if store not in self._stores:
+            store.join()
+            self._stores.append(store)
+
     def enter(self) -> None:
         """Count a request or a download that closing waits for; `leave` is due afterwards."""
         self._under_way += 1
@@ -333,10 +358,13 @@ class Pipeline:
             http, self._http = self._http, None
             # A transport that the user gave is closed with the client, used or not.
             unused, self._transport = self._transport, None
+            stores, self._stores = self._stores, []
             if http is not None:
                 await http.aclose()
             elif unused is not None:
                 await unused.aclose()
+            for store in stores:
+                await store.leave()
 
     # ── the loop ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -472,6 +500,16 @@ class Pipeline:
             raise ClientStateError("stopped before it began; nothing was sent")
         state.waited(anyio.current_time() - before)
         return permit
+
+    async def sleep(self, state: CallState, seconds: float) -> None:
+        """Sleep, unless the client is closed or the call is stopped meanwhile.
+
+        Raises:
+            ClientStateError: the client was closed or the call was stopped.
+        """
+        await self.wait(state, anyio.sleep, seconds)
+        if self._is_stopped(state):
+            raise ClientStateError("stopped while it waited for another send; this one was not sent")
 
     async def wait(self, state: CallState, waiting: Callable[..., Awaitable[T]], *args: object) -> T | None:
         """Await `waiting(*args)`; None if the call was stopped, or the client closed, before its end."""

@@ -213,6 +213,7 @@ class SendLog:
         base_url: str,
         timeout: float,
         max_wait: float | None,
+        sleep: Callable[[float], Awaitable[None]],
         transmit: Transmit,
     ) -> Reply:
         """Send a message under a key, or return the stored reply of an earlier send.
@@ -224,6 +225,7 @@ class SendLog:
             base_url: the server.
             timeout: seconds that one attempt may take; a lease is at least that long.
             max_wait: seconds to wait for another task's send; None: until its end or its lease's.
+            sleep: sleeps for seconds; it raises if the client is closed meanwhile.
             transmit: sends the message; it awaits its first argument with the token in hand, and calls its
                 second one once with the outcome and the reply.
 
@@ -253,7 +255,7 @@ class SendLog:
             left = None if max_wait is None else max_wait - (anyio.current_time() - begun)
             if left is not None and left <= 0:
                 raise SendInProgress(key, since=_moment(claim.row.since))
-            await anyio.sleep(pause if left is None else min(pause, left))
+            await sleep(pause if left is None else min(pause, left))
             pause = min(_LONGEST_LOOK, pause * 2)
 
     async def _hash_key(self) -> bytes:

@@ -80,6 +80,7 @@ async def ask(
         base_url=base_url,
         timeout=30.0,
         max_wait=max_wait,
+        sleep=anyio.sleep,
         transmit=lambda intend, end: server.transmit(message, intend, end),
     )
 
