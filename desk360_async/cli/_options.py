@@ -25,6 +25,8 @@ class Common:
         key_file: A file that holds the API key [else env: DESK360_API_KEY].
         seed_file: The sandbox's integrations and templates, a JSON file.
         timeout: Seconds that one attempt may take [else: 30].
+        limiter: The file in which the commands and apps of this machine share the limit with --live, or off
+            [else: one in your state folder; `desk360 limits --path` prints it].
         json: Print JSON: one object, or a line for each; words and bars go to stderr.
         quiet: Say only what was asked for.
         verbose: Log every request to stderr, without the key and whole phone numbers.
@@ -36,6 +38,7 @@ class Common:
     key_file: Path | None = None
     seed_file: Path | None = None
     timeout: float = 30.0
+    limiter: str | None = None
     json: bool = False
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False

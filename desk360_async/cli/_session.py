@@ -21,10 +21,20 @@ from ._terminal import Terminal
 
 # The client and the sandbox are slow to load, and a command's help needs neither.
 if TYPE_CHECKING:
-    from desk360_async import AsyncDesk360, SendResult, TokenBucket
+    from desk360_async import AsyncDesk360, HostLimiter, RateLimiter, SendResult
     from desk360_async.sandbox import Account, Sandbox
 
-__all__ = ["MINUTE", "SAMPLE", "Session", "account_in", "confirm", "open_session", "run"]
+__all__ = [
+    "MINUTE",
+    "SAMPLE",
+    "Session",
+    "account_in",
+    "confirm",
+    "limiter_path",
+    "live_limiter",
+    "open_session",
+    "run",
+]
 
 Sink = Callable[["SendResult"], None]
 
@@ -78,7 +88,9 @@ async def open_session(common: Common, on_result: Sink | None = None) -> AsyncGe
         sandbox = None
         if common.live:
             key = parse_api_key(read_key(common.key_file))
-            client = _client(common, key, common.base_url, common.integration, on_result)
+            client = _client(
+                common, key, common.base_url, common.integration, on_result, live_limiter(common)
+            )
             terminal.note(f"Live: requests go to {_host(client)}.", "bold")
         elif url := _sandbox_url(common):
             client = _client(common, _SANDBOX_KEY, url, common.integration or _FIRST_INTEGRATION, on_result)
@@ -117,13 +129,62 @@ def read_key(path: Path | None) -> str | None:
     return None
 
 
+def limiter_path(common: Common) -> Path | None:
+    """Return the file in which live commands share the limit; None for `--limiter off`.
+
+    Without the option it is a file of the server's in the user's state folder: the limit belongs to this
+    machine's address and to one server.
+    """
+    if common.limiter == "off":
+        return None
+    if common.limiter is not None:
+        return Path(common.limiter).absolute()
+    from desk360_async._settings import parse_base_url
+
+    server = urlsplit(parse_base_url(common.base_url, allow_http=False)).netloc
+    name = "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in server)
+    return state_folder() / f"limit-{name}.db"
+
+
+def state_folder() -> Path:
+    """Return the folder in which this user's programs keep state, by the system's custom."""
+    if sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        folder = Path.home() / "Library" / "Application Support"
+    else:
+        folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return folder / "desk360"
+
+
+def live_limiter(common: Common) -> "HostLimiter | None":
+    """Return the limiter that live commands share; None for `--limiter off`.
+
+    Raises:
+        ConfigurationError: if the state folder can't be made.
+    """
+    from desk360_async import HostLimiter
+
+    path = limiter_path(common)
+    if path is None:
+        return None
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        message = (
+            f"the limiter's folder {path.parent} can't be made ({error.strerror}); use --limiter PATH or off"
+        )
+        raise ConfigurationError(message) from None
+    return HostLimiter(path)
+
+
 def _client(
     common: Common,
     key: str,
     base_url: str | None,
     integration: int | None,
     on_result: Sink | None,
-    limiter: "TokenBucket | None" = None,
+    limiter: "RateLimiter | None" = None,
 ) -> "AsyncDesk360":
     from desk360_async import AsyncDesk360
 

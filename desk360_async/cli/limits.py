@@ -1,19 +1,24 @@
 """`desk360 limits`: the rate limit, as both sides see it."""
 
 from ._options import DEFAULTS, Common
-from ._session import Session, run
+from ._session import Session, limiter_path, run
 
 __all__ = ["limits"]
 
 _HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "retry-after", "x-ratelimit-reset")
 
 
-def limits(*, common: Common = DEFAULTS) -> int:
-    """Show what the server says of the rate limit now, and what our own count is; costs one request.
+def limits(*, path: bool = False, common: Common = DEFAULTS) -> int:
+    """Show the rate limit as the server and as this machine counts it; costs one request.
 
     Args:
+        path: Only print the file in which live commands share the limit. An app on this machine shares it by
+            `HostLimiter(PATH)`. Costs no request.
         common: Shared.
     """
+    if path:
+        print(limiter_path(common) or "off")
+        return 0
 
     async def work(session: Session) -> int:
         answer = await session.client.request("GET", "integrations")

@@ -48,6 +48,13 @@ class Desk360(Protocol):
         ...
 
 
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the limiter's file of live commands out of the user's own folder."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "desk360"
+
+
 @pytest.fixture
 def desk360(capsys: pytest.CaptureFixture[str]) -> Desk360:
     """Run `desk360` in this process."""

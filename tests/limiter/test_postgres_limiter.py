@@ -220,7 +220,9 @@ def test_four_processes_of_one_egress_are_never_refused(server: Cluster) -> None
                     os.kill(workers[0].pid, signal.SIGSTOP)
                     for _ in range(5):
                         time.sleep(3)
-                        workers.pop().kill()
+                        victim = workers.pop()
+                        victim.kill()
+                        victim.wait()
                         workers.append(subprocess.Popen(command))
                 else:
                     time.sleep(24)
