@@ -228,7 +228,7 @@ class OwnerFile:
         assert self._file is not None
         body = (
             f"process {os.getpid():10d} request {self.request:20d} boot {self.boot:>36.36} "
-            f"wall {self.wall:20.6f} monotonic {self.monotonic:20.6f} closed {self.closed:>48.48}"
+            f"wall {self.wall!r:>24} monotonic {self.monotonic!r:>24} closed {self.closed:>48.48}"
         ).encode()
         record = b"%b %08x\n" % (body, zlib.crc32(body))
         self._file.seek(0)
