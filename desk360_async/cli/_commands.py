@@ -70,6 +70,15 @@ COMMANDS = (
         commands=(Command("save", "Save a file; it is there whole, or not at all.", "media:save"),),
     ),
     Command("limits", "Show the rate limit, as the server and we count it.", "limits:limits"),
+    Command(
+        "db",
+        "Make, check or upgrade the tables in PostgreSQL.",
+        commands=(
+            Command("init", "Make the tables in a new database.", "db:init"),
+            Command("check", "Check that commits last, and the tables' version.", "db:check"),
+            Command("migrate", "Bring the tables to this version's shape.", "db:migrate"),
+        ),
+    ),
     Command("sandbox", "Run a server that behaves like Desk360's, on this machine.", "sandbox:sandbox"),
     Command("listen", "Receive webhooks, show each as it comes, and record them.", "listen:listen"),
     Command("trigger", "Send one webhook to your web app, as Desk360 would.", "trigger:trigger"),
