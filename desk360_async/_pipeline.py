@@ -386,7 +386,7 @@ class Pipeline:
 
             measures = await measure(call.form)
         timeout = state.options.timeout
-        total = timeout.total if call.form is None else timeout.upload
+        total = timeout.upload if call.form is not None and call.form.files else timeout.total
 
         async def exchange(http: Http, evidence: Evidence) -> Answered:
             request = self._request_for(call, measures)
