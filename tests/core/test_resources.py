@@ -369,12 +369,31 @@ TEXT = Translation(
 
 
 def test_a_translation_renders_as_the_customer_reads_it() -> None:
-    """What isn't filled stays; what is filled in isn't filled in turn; a footer has no variables."""
+    """A text that is filled in isn't filled in turn; a footer has no variables."""
     filled = TEXT.render({"header-1": "Ada", "body-1": "{{2}}", "body-2": "x"})
     assert filled == "Hi Ada\n\n{{2}}, x and {{3}}\n\nBye {{1}}"
-    assert TEXT.render() == "Hi {{1}}\n\n{{1}}, {{ 2 }} and {{3}}\n\nBye {{1}}"
-    assert Translation(body="{{1}} {{ open").render({"body-1": "a"}) == "a {{ open"
+    assert Translation(body="{{1}} {{ open", variables=("body-1",)).render({"body-1": "a"}) == "a {{ open"
     assert Translation(header="x", header_type=_header(1, "IMAGE")).render() == ""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        (None, ["lacks header-1, body-1, body-2"]),
+        ({"header-1": "a", "body-1": "b"}, ["lacks body-2"]),
+        ({"header-1": "a", "body-1": "b", "body-2": "c", "body-9": "d"}, ["unknown body-9"]),
+    ],
+)
+def test_a_translation_renders_only_with_its_own_variables(parameters: Any, words: list[str]) -> None:
+    with pytest.raises(InvalidMessage) as caught:
+        TEXT.render(parameters)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_a_translation_without_a_list_of_variables_renders_any() -> None:
+    """Ruling 22: the server may leave the list out."""
+    assert Translation(body="{{1}}", raw={"body": "{{1}}"}).render({"body-1": "a"}) == "a"
+    assert Translation(body="{{1}}", raw={"body": "{{1}}"}).render() == "{{1}}"
 
 
 def _header(value: Any, label: Any) -> Any:
