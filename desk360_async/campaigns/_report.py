@@ -24,6 +24,8 @@ from desk360_async.campaigns._values import Counts, Plan, Report, unpack
 
 _FIELDS = {"intent": "on_the_wire"}
 
+_STEPS = 300  # of a timeline
+
 
 def counts(connection: sqlite3.Connection, campaign: int) -> Counts:
     """Count recipients by state: by batch, but for those that have one of their own."""
@@ -149,7 +151,24 @@ def report(connection: sqlite3.Connection, campaign: int, name: str) -> Report:
             f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC: {recipients} {scope}: {action}"
             for at, action, scope, recipients in resolutions
         ),
+        timeline=timeline(connection, campaign, started, ended),
     )
+
+
+def timeline(
+    connection: sqlite3.Connection, campaign: int, started: float | None, ended: float | None
+) -> tuple[tuple[float, int], ...]:
+    """Return the recipients of answered requests over time: (seconds since 1970, recipients) a step."""
+    if started is None or ended is None:
+        return ()
+    step = max(1.0, (ended - started) / _STEPS)
+    rows = connection.execute(
+        "SELECT CAST((r.ended - ?) / ? AS INTEGER) AS step, sum(b.size) FROM request r "
+        "JOIN batch b ON b.id = r.batch WHERE r.campaign = ? AND r.ended IS NOT NULL "
+        "GROUP BY step ORDER BY step",
+        (started, step, campaign),
+    )
+    return tuple((started + number * step, recipients) for number, recipients in rows)
 
 
 def _moment(at: float | None) -> datetime | None:

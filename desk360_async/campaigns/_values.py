@@ -186,6 +186,7 @@ class Report:
         read: of those, who read it.
         failed: recipients whom WhatsApp could not reach.
         resolutions: how unknowns were resolved, one line each, oldest first.
+        timeline: (seconds since 1970, recipients of answered requests) in at most 300 steps, oldest first.
     """
 
     name: str
@@ -199,6 +200,7 @@ class Report:
     read: int
     failed: int
     resolutions: tuple[str, ...]
+    timeline: tuple[tuple[float, int], ...] = ()
 
 
 # ── resolutions ────────────────────────────────────────────────────────────────────────────────────────

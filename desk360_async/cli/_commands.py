@@ -50,6 +50,7 @@ COMMANDS = (
             Command("run", "Send what is pending; Ctrl-C finishes what is on the wire.", "campaign:start"),
             Command("resume", "Go on after a stop, a crash or a power cut.", "campaign:start"),
             Command("status", "Show how far it is, also while it runs.", "campaign:status"),
+            Command("watch", "Show it in the browser while it runs.", "campaign:watch_page"),
             Command("report", "Show what became of it, and export everybody.", "campaign:report"),
             Command("resolve", "Say what unknown recipients are.", "campaign:resolve"),
         ),

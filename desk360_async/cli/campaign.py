@@ -18,7 +18,7 @@ from ._session import Session, confirm, run
 from ._terminal import Terminal
 from .lists import columns_of
 
-__all__ = ["plan", "report", "resolve", "start", "status"]
+__all__ = ["plan", "report", "resolve", "start", "status", "watch_page"]
 
 Ledger = Annotated[Path | None, Parameter(name="--ledger")]
 
@@ -197,12 +197,54 @@ def status(name: str, /, *, ledger: Ledger = None, common: Common = DEFAULTS) ->
     return _offline(common, work)
 
 
-def report(name: str, /, *, out: Path | None = None, ledger: Ledger = None, common: Common = DEFAULTS) -> int:
+def watch_page(
+    name: str,
+    /,
+    *,
+    ledger: Ledger = None,
+    port: int = 0,
+    open: bool = False,  # noqa: A002  # the option's name
+    common: Common = DEFAULTS,
+) -> int:
+    """Show a campaign in the browser, also while another process runs it, until Ctrl-C.
+
+    Args:
+        name: The campaign's name.
+        ledger: The ledger's file [else: NAME.db].
+        port: The page's port on this machine; 0 takes a free one [else: 0].
+        open: Open the page in the browser.
+        common: Shared.
+    """
+    from ._page import open_browser, serve_campaign
+
+    terminal = Terminal(json=common.json, quiet=common.quiet)
+
+    def started(url: str) -> None:
+        terminal.say(f"Campaign {name} at {url}; Ctrl-C ends the page, and not the campaign.", "bold")
+        terminal.out.file.flush()
+        if open:
+            open_browser(url)
+
+    file = _at(name, ledger)
+    serve_campaign(Campaign(name, ledger=file), name, file, port, started)
+    return 0
+
+
+def report(
+    name: str,
+    /,
+    *,
+    out: Path | None = None,
+    html: Path | None = None,
+    ledger: Ledger = None,
+    common: Common = DEFAULTS,
+) -> int:
     """Show what became of a campaign: exit code 0 all accepted, 3 some not sent (yet), 4 some unknown.
 
     Args:
         name: The campaign's.
         out: Write everybody to this file, .csv or .json.
+        html: Write the report with plots to this file, without a phone.
         ledger: The ledger's file [else: NAME.db].
         common: Shared.
     """
@@ -213,6 +255,11 @@ def report(name: str, /, *, out: Path | None = None, ledger: Ledger = None, comm
         show_report(terminal, made)
         if out is not None:
             terminal.remark(f"{await campaign.export(out):,} lines in {out}")
+        if html is not None:
+            from desk360_async.campaigns._html import render
+
+            await anyio.Path(html).write_text(render(made), encoding="utf-8")
+            terminal.remark(f"The report with plots: {html}")
         return code_of(made.counts)
 
     return _offline(common, work)

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
+import anyio
 from cyclopts import Parameter
 
 from desk360_async.campaigns import BatchResult, Campaign, Done, Recipient
@@ -30,6 +31,7 @@ def demo(
     count: int = 300,
     campaign: int = 3000,
     out: Path | None = None,
+    open: bool = False,  # noqa: A002  # the option's name
     json: bool = False,
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False,
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False,
@@ -43,16 +45,25 @@ def demo(
         count: How many rows the list has, 4 or more [else: 300].
         campaign: How many recipients the campaign has; 0 leaves it out [else: 3000].
         out: Write the list's results to this new CSV file.
+        open: Show the sandbox in the browser; the page stays until Ctrl-C.
         json: Print JSON lines; words and bars go to stderr.
         quiet: Say only what was asked for.
         verbose: Log every request to stderr.
     """
 
     async def work(session: Session) -> int:
+        if open and session.sandbox is not None:
+            from ._page import open_browser
+
+            open_browser(session.sandbox.page_url)
         with tempfile.TemporaryDirectory() as folder:
             if await _interrupted_list(session, Path(folder), count, out):
                 return 130
-            return await _run_campaign(session, Path(folder), campaign) if campaign else 0
+            code = await _run_campaign(session, Path(folder), campaign) if campaign else 0
+        if open:
+            session.terminal.remark("The page stays open; Ctrl-C ends it.")
+            await anyio.sleep_forever()
+        return code
 
     # Of the shared options only those that make sense: a demo is never live. Nor does it go to the sandbox
     # that the environment may name, whose minute is a long one.

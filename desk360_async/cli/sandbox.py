@@ -29,6 +29,9 @@ def sandbox(
     read_after: float = 2.0,
     allow_remote: bool = False,
     allow_remote_webhook: bool = False,
+    allow_host: tuple[str, ...] = (),
+    like: Path | None = None,
+    open: bool = False,  # noqa: A002  # the option's name
     json: bool = False,
 ) -> int:
     """Run a server that behaves like Desk360's, until Ctrl-C.
@@ -48,6 +51,9 @@ def sandbox(
         read_after: Seconds until a message is said to be read [else: 2].
         allow_remote: Listen on an address that other machines reach.
         allow_remote_webhook: Let the webhook's URL be another machine's.
+        allow_host: A name that requests may give in Host, besides this machine's; may be repeated.
+        like: Facts about the real server, as `desk360 doctor --live --save` writes them.
+        open: Open the page in the browser.
         json: Print where it listens as JSON; words go to stderr.
     """
     from desk360_async.sandbox import Sandbox
@@ -64,8 +70,17 @@ def sandbox(
             account=account_in(seed_file),
             webhook=webhook,
             allow_remote_webhook=allow_remote_webhook,
+            like=like,
         )
-        serve(made, host, port, allow_remote=allow_remote, on_start=lambda at: _tell(terminal, made, at))
+
+        def started(at: "RunningServer") -> None:
+            _tell(terminal, made, at)
+            if open:
+                from ._page import open_browser
+
+                open_browser(f"{at.url}/")
+
+        serve(made, host, port, allow_remote=allow_remote, allow_hosts=allow_host, on_start=started)
     except ValueError as error:
         raise ConfigurationError(
             str(error)
@@ -88,10 +103,14 @@ def _tell(terminal: Terminal, made: "Sandbox", server: "RunningServer") -> None:
     terminal.say(f"  API key         {made.api_key}")
     terminal.say(f"  integrations    {', '.join(map(str, ids))}")
     terminal.say(f"  rate limit      {made.throttle.limit} requests in {made.throttle.period:g} s")
+    terminal.say(f"  page            {server.url}/")
     terminal.say(f"  received        {server.url}/_sandbox/received")
     if made.webhooks.target:
         terminal.say(f"  webhooks to     {made.webhooks.target}")
         terminal.say(f"  customers write by POST {server.url}/_sandbox/reply, such as")
         terminal.say('                  {"phone": "+905551112233", "text": "Hello"}')
+    terminal.say(f"export DESK360_BASE_URL={server.url}")
+    terminal.say(f"export DESK360_API_KEY={made.api_key}")
+    terminal.say(f"export DESK360_INTEGRATION_ID={ids[0] if ids else ''}")
     terminal.say(f"Try: desk360 templates list --base-url {server.url}")
     terminal.out.file.flush()

@@ -44,7 +44,7 @@ RUNS: dict[str, tuple[tuple[str, ...], str, str]] = {
 # Not 0, since nobody was sent to yet.
 CODES = {"campaign report": 3}
 # What makes its own server, or is one; the tests below run them.
-OTHERS = {"demo", "docs", "listen", "sandbox", "trigger"}
+OTHERS = {"campaign watch", "demo", "docs", "listen", "sandbox", "trigger"}
 
 
 @pytest.fixture
@@ -93,6 +93,20 @@ def test_the_demo_as_json(desk360: Desk360) -> None:
     assert [row["line"] for row in rows if "line" in row] != []
     assert [row["recipients"] for row in rows if row.get("name") == "demo"] == [300]
     assert rows[-1]["accepted"] == 300
+
+
+@pytest.mark.usefixtures("scene")
+def test_a_campaign_is_watched_and_reported_as_a_page(desk360: Desk360, start: Start, tmp_path: Path) -> None:
+    """The page is on this machine; the file has the same numbers, and no phone."""
+    ledger = str(tmp_path / "spring.db")
+    command = start("campaign", "watch", "spring", "--ledger", ledger)
+    url = command.line().split(" at ")[1].split(";")[0]
+    assert httpx.get(url).text.startswith("<!doctype html>")
+    assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 421
+    assert command.stop()[0] == 0
+    assert desk360("campaign", "report", "spring", "--ledger", ledger, "--html", "r.html").code == 3
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert ("3 recipients" in text, TO in text) == (True, False)
 
 
 def test_the_sandbox_as_json(start: Start) -> None:
