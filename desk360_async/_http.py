@@ -7,14 +7,20 @@ cookies are dropped; each of these would let somebody else decide where the API 
 # pyright: basic
 # Since httpcore's pool and trace are Any here; mypy --strict checks the rest.
 
+import math
+import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self, TypeAlias
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeAlias
 
 import anyio
 import httpx
+import sniffio
 
 from . import _threads
 from ._calls import Answered
@@ -30,8 +36,16 @@ if TYPE_CHECKING:
 Transport: TypeAlias = httpx.AsyncBaseTransport
 """What carries requests: httpx's own type, so that a transport that was made for httpx fits."""
 
-# Shorter than what servers use: a connection closed just as we write leaves an unknown outcome.
-KEEPALIVE_EXPIRY = 15.0
+# Apache, Node and uvicorn close after 5 s. A connection that closes while we write leaves an unknown
+# outcome.
+KEEPALIVE_EXPIRY = 4.0
+
+# A timer that rings later than this was held up, most often by a stopped process (Ctrl-Z, a frozen machine).
+# The answer may lie in the socket, so the attempt gets as much again to read it.
+GRACE = 0.25
+
+SLICE = 64 * 1024  # bytes of an upload between two looks for an early answer
+LOOK = 0.02  # seconds between two looks while a write is blocked
 
 # The process's SSL contexts, by `verify`: loading the CA file takes 45 ms.
 _contexts: dict[bool, ssl.SSLContext] = {}
@@ -167,6 +181,127 @@ class _Outgoing(httpx.AsyncByteStream):
         return self._pieces
 
 
+class _Rising(httpx.AsyncByteStream):
+    """An upload's body in slices; it ends early where the server answers before it has all of it.
+
+    Args:
+        pieces: the body.
+        connection_of: returns httpcore's connection of the request, or None.
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes], connection_of: Callable[[], Any]) -> None:
+        self._pieces = pieces
+        self._connection_of = connection_of
+        self._rest = memoryview(b"")
+        self._stream: _Watched | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._stream is None:
+            self._stream = _Watched.on(self._connection_of())
+        elif self._stream.is_answered():
+            raise self._stream.stop()
+        if not self._rest:
+            self._rest = memoryview(await anext(self._pieces))
+        piece, self._rest = self._rest[:SLICE], self._rest[SLICE:]
+        return bytes(piece)
+
+
+class _Watched:
+    """A network stream whose writes end when the server has begun to answer.
+
+    httpcore reads the answer after a `WriteError`, and closes the connection behind it (1.0.9). A server that
+    refuses an upload with 413 and hangs up is heard so; if it resets at once, the answer may be lost.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._inner = stream
+        # httpcore, or the fork that the transport is made of.
+        self._library = sys.modules.get(type(stream).__module__.partition(".")[0])
+
+    @classmethod
+    def on(cls, connection: Any) -> Self:
+        """Put a watched stream under a connection, if it is one of httpcore's."""
+        watched = cls(getattr(connection, "_network_stream", None))
+        if hasattr(watched._library, "WriteError"):
+            connection._network_stream = watched
+        else:
+            watched._library = None
+        return watched
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def is_answered(self) -> bool:
+        """Return whether the server's answer, or its end, can be read."""
+        return self._library is not None and bool(self._inner.get_extra_info("is_readable"))
+
+    def stop(self) -> Exception:
+        """Return the error after which httpcore reads the answer."""
+        error: Exception = self._library.WriteError("answered before the body's end")  # type: ignore[union-attr]  # asked in is_answered
+        return error
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write, until the server answers."""
+        answered, failure = False, None
+        async with anyio.create_task_group() as beside:
+
+            async def look() -> None:
+                nonlocal answered
+                while not answered:
+                    await anyio.sleep(LOOK)
+                    answered = self.is_answered()
+                beside.cancel_scope.cancel()
+
+            beside.start_soon(look)
+            try:
+                await self._inner.write(buffer, timeout)
+            except Exception as error:  # noqa: BLE001  # raised below: a task group would wrap it
+                failure = error
+            beside.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if answered:
+            raise self.stop()
+
+
+class _Deadline:
+    """A cancel scope that ends after so many seconds, and a little later if its timer rang late.
+
+    Under trio it ends on time: trio reads the sockets before it looks at its deadlines.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._scope = anyio.CancelScope()
+        self._timer: Any = None
+
+    def __enter__(self) -> anyio.CancelScope:
+        if sniffio.current_async_library() == "asyncio":
+            import asyncio
+
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(loop.time() + self._seconds, self._ring, loop)
+        else:
+            self._scope.deadline = anyio.current_time() + self._seconds
+        return self._scope.__enter__()
+
+    def _ring(self, loop: Any) -> None:
+        if loop.time() - self._timer.when() > GRACE:
+            self._timer = loop.call_later(GRACE, self._scope.cancel)
+        else:
+            self._scope.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self._timer is not None:
+            self._timer.cancel()
+        return self._scope.__exit__(kind, error, trace)
+
+
 class Http:
     """One pool of connections, on one event loop.
 
@@ -221,7 +356,7 @@ class Http:
         response: httpx.Response | None = None
         body = _Body(total)
         try:
-            with anyio.move_on_after(total):
+            with _Deadline(total):
                 response = await self._send(request, evidence, connect=connect)
                 await body.read(response)
             if response is None:
@@ -265,9 +400,35 @@ class Http:
             content=request.content if request.upload is None else request.upload,
             extensions={"timeout": timeout, "trace": evidence},
         )
-        if request.content is not None or request.upload is not None:
-            built.stream = _Outgoing(request.upload or _Once(request.content or b""))
+        if request.upload is not None:
+            built.stream = _Rising(request.upload, partial(self._connection_of, evidence))
+        elif request.content is not None:
+            built.stream = _Outgoing(_Once(request.content))
+        evidence.before_close = self._check_connection
         return built
+
+    def _connection_of(self, evidence: Evidence) -> Any:
+        """Return httpcore's HTTP/1.1 connection of a request; None on another transport."""
+        for request in getattr(getattr(self._transport, "_pool", None), "_requests", ()):
+            if request.request.extensions.get("trace") is evidence:
+                connection = request.connection
+                while connection is not None and not hasattr(connection, "_h11_state"):
+                    connection = getattr(connection, "_connection", None)  # proxies wrap it
+                return connection
+        return None
+
+    def _check_connection(self, evidence: Evidence) -> None:
+        """Before a connection goes back to the pool: spoil it if bytes are left, or limit its idle time.
+
+        httpcore looks only at the socket before it uses a connection again (1.0.9). Bytes that were read
+        already would be taken for the next request's answer.
+        """
+        connection = self._connection_of(evidence)
+        if connection is None:
+            return
+        if connection._h11_state.trailing_data[0] or _unread(connection._network_stream):
+            connection._h11_state.send_failed()  # h11's own way to say that it can't go on
+        connection._keepalive_expiry = min(KEEPALIVE_EXPIRY, _announced(evidence.headers))
 
     async def open(self, request: Request, evidence: Evidence, *, total: float, connect: float) -> "Opened":
         """Send a request and return its answer with the body still to come.
@@ -277,7 +438,7 @@ class Http:
         """
         response: httpx.Response | None = None
         try:
-            with anyio.move_on_after(total):
+            with _Deadline(total):
                 response = await self._send(request, evidence, connect=connect)
         finally:
             if response is None:
@@ -305,6 +466,24 @@ class Http:
         """Close all connections."""
         with anyio.move_on_after(5, shield=True):
             await self._client.aclose()
+
+
+def _unread(stream: Any) -> bool:
+    """Return whether anyio holds bytes of a stream that httpcore hasn't asked for yet."""
+    inner = getattr(stream, "_stream", None)
+    tls = getattr(inner, "_read_bio", None)
+    if tls is not None and tls.pending:
+        return True
+    protocol = getattr(getattr(inner, "transport_stream", inner), "_protocol", None)
+    return bool(getattr(protocol, "read_queue", None))
+
+
+def _announced(headers: Sequence[tuple[bytes, bytes]]) -> float:
+    """Return the idle seconds that `Keep-Alive: timeout=N` allows, less one for the way; else infinity."""
+    for name, value in headers:
+        if name.lower() == b"keep-alive" and (found := re.search(rb"timeout *= *([0-9]{1,9})", value)):
+            return max(0.0, int(found[1]) - 1.0)
+    return math.inf
 
 
 def headers_of(response: httpx.Response) -> dict[str, str]:

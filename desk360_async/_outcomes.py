@@ -5,7 +5,7 @@ for what was certainly not sent, and for what may be repeated without harm.
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from ._errors import Outcome
@@ -99,10 +99,22 @@ class Evidence:
         starts: how often the headers were started; more than once if a user's transport tries again.
         refused: whether the library refused what it was given, before a byte left.
         status: the final status, once seen.
-        stream: the network stream while TLS begins on it; it belongs to nobody else then.
+        stream: the network stream while TLS begins on it; no connection owns it then.
+        headers: the raw header lines of the last answer.
+        before_close: called before the connection goes back to the pool.
     """
 
-    __slots__ = ("handed", "refused", "seen", "starts", "status", "stream", "trusted")
+    __slots__ = (
+        "before_close",
+        "handed",
+        "headers",
+        "refused",
+        "seen",
+        "starts",
+        "status",
+        "stream",
+        "trusted",
+    )
     handed: bool
     refused: bool
     seen: bool
@@ -115,6 +127,8 @@ class Evidence:
         self.starts = 0
         self.status: int | None = None
         self.stream: Any = None
+        self.headers: Sequence[tuple[bytes, bytes]] = ()
+        self.before_close: Callable[[Evidence], None] | None = None
 
     async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
         self.seen = True
@@ -132,6 +146,10 @@ class Evidence:
             self.stream = info["return_value"]
         elif name.endswith(".start_tls.complete"):
             self.stream = None
+        elif name.endswith(".receive_response_headers.complete"):
+            self.headers = info["return_value"][3]
+        elif name.endswith(".response_closed.started") and self.before_close is not None:
+            self.before_close(self)
 
     @property
     def reach(self) -> Reach:
