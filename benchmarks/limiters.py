@@ -7,6 +7,7 @@ interactive requests wait beside a campaign. Exits with 1 if ours refuses, or co
 
 import asyncio
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -99,19 +100,31 @@ async def refusals(name: str, period: float, periods: int) -> tuple[int, int]:
     return statuses.count(200), statuses.count(429)
 
 
-async def uncontended() -> dict[str, float]:
-    """Return the microseconds of an acquire that needn't wait, at best: in short runs, each in turn."""
-    best = dict.fromkeys(LIMITERS, float("inf"))
+ANSWER = {"content-type": "application/json", "x-ratelimit-limit": "10000", "x-ratelimit-remaining": "9990"}
+
+
+async def uncontended() -> dict[str, tuple[float, float]]:
+    """Return the microseconds of an acquire that needn't wait, and of it with its end: medians of short runs.
+
+    The end gets an answer's headers, as in a client.
+    """
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in LIMITERS}
     # Five short runs each before it's the next one's turn, or each would measure the other's cold caches.
-    for name, (make, _end) in list(LIMITERS.items()) * 50:
+    for name, (make, end) in list(LIMITERS.items()) * 50:
         for _ in range(5):
             acquire = make(10_000, 60.0)
             await acquire()
             start = time.perf_counter()
-            for _ in range(96):
-                await acquire()
-            best[name] = min(best[name], (time.perf_counter() - start) / 96 * 1e6)
-    return best
+            permits = [await acquire() for _ in range(96)]
+            middle = time.perf_counter()
+            for permit in permits:
+                end(permit, 200, ANSWER)
+            stop = time.perf_counter()
+            found[name].append(((middle - start) / 96 * 1e6, (stop - start) / 96 * 1e6))
+    return {
+        name: (statistics.median(one for one, _ in runs), statistics.median(both for _, both in runs))
+        for name, runs in found.items()
+    }
 
 
 async def crowd(name: str, waiters: int, seconds: float) -> tuple[float, float]:
@@ -194,10 +207,11 @@ async def all_refusals(period: float, periods: int) -> None:
 def main() -> None:
     """Print it all."""
     asyncio.run(all_refusals(6.0, 3))
-    print("\nan acquire that needn't wait, us; over aiolimiter's")
+    print("\nP14 an acquire that needn't wait, us; with its end; that over aiolimiter's acquire (goal: 4)")
     costs = asyncio.run(uncontended())
-    for name, cost in costs.items():
-        print(f"  {name:15} {cost:6.2f} {cost / costs['aiolimiter']:6.2f}")
+    peer = costs["aiolimiter"][0]
+    for name, (cost, both) in costs.items():
+        print(f"  {name:15} {cost:6.2f} {both:6.2f} {both / peer:6.2f}")
     print("\n100,000 waiting: bytes each with its task, CPU seconds in 5 s")
     for name in ("desk360_async", "aiolimiter"):
         size, cpu = asyncio.run(crowd(name, 100_000, 5.0))
@@ -211,7 +225,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         best = min(asyncio.run(host_limiter(Path(folder) / f"{n}.db")) for n in range(5))
     print(f"\nHostLimiter: {best:.2f} ms of CPU an acquire")
-    if costs["desk360_async"] > 2 * costs["aiolimiter"] or best > 1.0:
+    if costs["desk360_async"][1] > 4 * peer or best > 1.0:
         sys.exit("ours costs too much")
 
 

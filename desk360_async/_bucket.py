@@ -353,23 +353,22 @@ class Bucket:
         Returns:
             Whether those who wait may have to wait longer than could be foreseen before.
         """
-        self.sweep(now)
-        # Not only if it was still in flight: an end seen after all hope is an end all the same.
-        self.in_flight.pop(token.number, None)
-        heappush(self.away, now + self.period + self.margin)
-        # Each of the three is to learn its part, so no short circuit.
-        return any(
-            [
-                self._learn_limit(headers),
-                self._learn_others(now, token, headers),
-                self._close(now, status, headers),
-            ]
-        )
+        # The path of nearly all requests, so what it needs is written out, not called.
+        away, in_flight = self.away, self.in_flight
+        if (away and away[0] <= now) or (in_flight and next(iter(in_flight.values())) <= now):
+            self.sweep(now)
+        # Not only if it was still in flight: an end seen after its hold is an end all the same.
+        in_flight.pop(token.number, None)
+        heappush(away, now + self.period + self.margin)
+        limit = parse_limit(headers) if "x-ratelimit-limit" in headers else None
+        worse = limit is not None and self.learn and self._learn_limit(limit)
+        if "x-ratelimit-remaining" in headers:
+            worse = self._learn_others(now, token, headers, limit) or worse
+        if status == 429 or "retry-after" in headers:
+            worse = self._close(now, status, headers) or worse
+        return worse
 
-    def _learn_limit(self, headers: Mapping[str, str]) -> bool:
-        limit = parse_limit(headers)
-        if limit is None or not self.learn:
-            return False
+    def _learn_limit(self, limit: int) -> bool:
         # One answer may be another server's page, or a slip; two in a row are believed.
         believed, self.rumoured_limit = limit == self.rumoured_limit, limit
         shrinks = believed and limit < self.limit
@@ -377,7 +376,7 @@ class Bucket:
             self.limit = limit
         return shrinks
 
-    def _learn_others(self, now: float, token: Token, headers: Mapping[str, str]) -> bool:
+    def _learn_others(self, now: float, token: Token, headers: Mapping[str, str], limit: int | None) -> bool:
         """Count as taken by others what the server misses and we thought was free.
 
         The server counted at some moment since the token was taken, and a token that was away at that
@@ -389,7 +388,7 @@ class Bucket:
             return False
         self.newest_answer = token.number
         # Until a smaller limit is believed, what it lacks isn't taken by others.
-        lacking = max(0, self.limit - (parse_limit(headers) or self.limit))
+        lacking = max(0, self.limit - (limit or self.limit))
         others = self.free - lacking - (self.returned - token.returned) - remaining
         for _ in range(others):
             heappush(self.away, now + self.period + self.margin)

@@ -156,7 +156,9 @@ class TokenPermit:
 
     def done(self, status: int, headers: Mapping[str, str]) -> None:
         """As `Permit.done`."""
-        self._end("done", status, headers)
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(Token(self._number, self._returned), "done", status, headers)
 
     def lost(self) -> None:
         """As `Permit.lost`."""
@@ -403,7 +405,10 @@ class TokenBucket:
             # comes back at its pessimistic time.
             return
         self._see(now)
-        worse = self._bucket.end(now, token, how, status, headers)
+        if how == "done":
+            worse = self._bucket.done(now, token, status, headers)
+        else:
+            worse = self._bucket.end(now, token, how, status, headers)
         if self._interactive or self._bulk:
             if worse:
                 self._dismiss(now)
