@@ -6,6 +6,7 @@ A recipient whose request may have arrived is `unknown`, until you resolve it.
 """
 
 from desk360_async.campaigns._campaign import Campaign, campaigns_in
+from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._recipients import Recipient
 from desk360_async.campaigns._run import Run
 from desk360_async.campaigns._values import (
@@ -28,6 +29,7 @@ __all__ = [
     "Counts",
     "Done",
     "Event",
+    "Hours",
     "LedgerError",
     "Paused",
     "Plan",

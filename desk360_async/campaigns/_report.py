@@ -6,7 +6,6 @@ A file is streamed, and is there whole or not at all; its mode is 0600.
 import csv
 import json
 import os
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from attrs import asdict
 
 from desk360_async import RateLimitStatus
 from desk360_async._sqlite import create
+from desk360_async._tables import neutral
 from desk360_async.campaigns._values import Counts, Plan, Report, unpack
 
 # ── counts ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -261,8 +261,6 @@ def spell(seconds: float) -> str:
 
 COLUMNS = ("line", "phone", "state", "reason", "batch", "kind", "message_id", "whatsapp", "parameters")
 Line = tuple[int, str, str, str, int | None, str, str, str, str]
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
 _RANKS = ("deleted", "failed", "read", "delivered", "sent")
 
 
@@ -310,17 +308,6 @@ def _statuses_of(connection: sqlite3.Connection, campaign: int, phones: tuple[in
         if phone not in found or _RANKS.index(status) < _RANKS.index(found[phone]):
             found[phone] = status
     return found
-
-
-def neutral(cell: object) -> str:
-    """Return a cell that no spreadsheet takes for a formula; a phone in E.164 can't be one.
-
-    A leading apostrophe is what spreadsheets themselves use for it.
-    """
-    text = "" if cell is None else str(cell)
-    if text.startswith(_FORMULA) and not _E164.fullmatch(text):
-        return f"'{text}"
-    return text
 
 
 def summarise(report: Report) -> dict[str, object]:

@@ -11,15 +11,13 @@ from attrs import define, field, frozen
 
 from desk360_async import ConfigurationError, InvalidMessage, Outcome, SendResult, Sent
 from desk360_async._errors import mask_phone
+from desk360_async._tables import neutral
 
 from ._rows import Row
 
-__all__ = ["COLUMNS", "RowResult", "Tally", "Writer", "neutral"]
+__all__ = ["COLUMNS", "RowResult", "Tally", "Writer"]
 
 COLUMNS = ("line", "phone", "outcome", "message_id", "reason")
-# Cells that begin so are formulas to a spreadsheet; a phone in E.164 begins with '+' and is none.
-_FORMULA = re.compile(r"[=+\-@\t\r\n]")
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
 @frozen
@@ -61,14 +59,6 @@ class RowResult:
             "message_id": self.message_id,
             "reason": self.reason,
         }
-
-
-def neutral(cell: object) -> str:
-    """Return a cell that no spreadsheet takes for a formula."""
-    text = "" if cell is None else str(cell)
-    if _FORMULA.match(text) and not _E164.fullmatch(text):
-        return f"'{text}"
-    return text
 
 
 class Writer:

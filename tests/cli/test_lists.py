@@ -24,10 +24,11 @@ from attrs import evolve
 from rich.console import Console
 
 from desk360_async import ConfigurationError, InvalidMessage, Outcome
+from desk360_async._tables import neutral
 from desk360_async.cli import _progress, _session, docs
 from desk360_async.cli import sandbox as sandbox_command
 from desk360_async.cli._progress import Meter, duration
-from desk360_async.cli._results import RowResult, Tally, Writer, neutral
+from desk360_async.cli._results import RowResult, Tally, Writer
 from desk360_async.cli._rows import Letter, Recipients
 from desk360_async.cli._terminal import Terminal
 from desk360_async.sandbox import Fault, Sandbox
@@ -154,7 +155,7 @@ def test_letter_refuses_a_repeat_and_a_gap(tmp_path: Path) -> None:
 # ── results ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize("cell", ["=1+1", "+1+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "|cmd", "%0Aa"])
 def test_formulas_are_neutralised(cell: str) -> None:
     """A spreadsheet shows them instead of running them."""
     assert neutral(cell) == f"'{cell}"
