@@ -26,10 +26,11 @@ from desk360_async import (
 )
 from desk360_async._arguments import one_of, seconds, whole
 from desk360_async._attachments import as_attachment
+from desk360_async._gathering import Gathering
 from desk360_async._phones import Reader, parse_phone
 from desk360_async._tables import Table
 from desk360_async.campaigns._batches import Cut
-from desk360_async.campaigns._ledger import STATUSES, Ledger
+from desk360_async.campaigns._ledger import STATUSES, Ledger, Status
 from desk360_async.campaigns._recipients import CHUNK, Intake, OptOut, OptOutList, Recipient, Source, chunked
 from desk360_async.campaigns._run import Dispatch, Opening, Run, message_for
 from desk360_async.campaigns._storage import open_ledger
@@ -97,6 +98,8 @@ class Campaign:
             raise ConfigurationError("name must be text, such as 'black-friday'")
         if batch_size is not None:
             whole("batch_size", batch_size, least=1, most=100_000, meaning="recipients a bulk request")
+        self._feeding: Gathering[list[Status], int] = Gathering(self._feed, close=self._stop_feeding)
+        self._fed: tuple[Ledger, AsyncExitStack] | None = None
         self.name = name
         self.ledger: Path = Path(ledger)
         self._template = template
@@ -460,7 +463,9 @@ class Campaign:
             await anyio.sleep(every)
 
     async def feed(self, *events: "WebhookEvent") -> int:
-        """Take in webhook events; others than `StatusUpdate` are ignored, and repeats do no harm.
+        """Store the statuses among webhook events durably; repeats do no harm.
+
+        Calls side by side share a commit. The ledger stays open, and closes after 5 s without a call.
 
         Single sends are known by their message id. The vendor gives none for bulk, so a status of such a
         phone counts for the campaign, though it may be another message's.
@@ -478,9 +483,25 @@ class Campaign:
             for event in events
             if isinstance(event, StatusUpdate) and event.status in STATUSES
         ]
-        async with self._opened() as ledger:
-            await self._settings(ledger)
-            return await ledger.feed(statuses) if statuses else 0
+        return await self._feeding.add(statuses)
+
+    async def _feed(self, calls: list[list[Status]]) -> list[int]:
+        if self._fed is None:
+            async with AsyncExitStack() as stack:
+                ledger = await stack.enter_async_context(self._opened())
+                await self._settings(ledger)
+                self._fed = ledger, stack.pop_all()
+        ledger, _ = self._fed
+        try:
+            return await ledger.feed(calls)
+        except BaseException:
+            await self._stop_feeding()  # the next commit opens the ledger anew
+            raise
+
+    async def _stop_feeding(self) -> None:
+        fed, self._fed = self._fed, None
+        if fed is not None:
+            await fed[1].aclose()
 
     # ── the ledger ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -414,8 +414,14 @@ class Ledger:
     # ── statuses ───────────────────────────────────────────────────────────────────────────────────────
 
     @writes
-    def feed(self, db: sqlite3.Connection, statuses: Iterable[Status]) -> int:
-        """Store statuses; return the number of news of this campaign. Repeats and any order do no harm."""
+    def feed(self, db: sqlite3.Connection, calls: Iterable[Iterable[Status]]) -> list[int]:
+        """Store the statuses of several calls; return the number of news for each call.
+
+        Repeats and any order do no harm.
+        """
+        return [self._feed(db, statuses) for statuses in calls]
+
+    def _feed(self, db: sqlite3.Connection, statuses: Iterable[Status]) -> int:
         news = 0
         for message_id, phone, status in statuses:
             number, table = self._by_id(db, message_id), "delivery"
