@@ -1,15 +1,16 @@
 """The command line, `desk360`: parse, build a value, make one public call, print. Needs the extra `cli`.
 
-This module imports nothing but the standard library: it also runs where the extra is missing, and prints
-the overview of the commands, and the help of each, without loading what only a command needs.
+This module imports only the standard library: it also runs where the extra is missing, and prints
+the overview of the commands without loading the parser.
 """
 
 import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from io import TextIOWrapper
 
-from ._commands import overview
+from ._table import overview
 
 __all__ = ["main"]
 
@@ -24,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the command's name; `sys.argv`'s by default.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A pipe of Windows takes cp1254, say: a letter that it lacks must not end the command.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         return _refuse(
             f"the command line needs {', '.join(missing)}: python -m pip install 'desk360-async[cli]'"
@@ -48,14 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    if words in ([], ["--help"], ["-h"]):
+    if words in ([], ["--help"], ["-h"], ["help"]):
         print(overview())
         return 0
-    from ._help import help_for
-
-    if text := help_for(words):
-        print(text)
-        return 0
+    if words == ["-V"]:
+        words = ["--version"]
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     from ._app import run
 
     return run(words)

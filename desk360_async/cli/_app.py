@@ -7,7 +7,7 @@ from cyclopts import App, CycloptsError, Parameter
 from desk360_async import APIError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
 from desk360_async._version import __version__
 
-from ._commands import COMMANDS, Command, exit_codes
+from ._table import COMMANDS, EXAMPLES, Command, exit_codes
 from ._terminal import Terminal
 
 __all__ = ["app", "describe", "exit_code", "run"]
@@ -27,18 +27,33 @@ def app() -> App:
     # cyclopts leaves its keywords untyped
     made.register_install_completion_command()  # pyright: ignore[reportUnknownMemberType]
     for command in COMMANDS:
-        _add(made, command)
+        _add(made, command, f"desk360 {command.name}")
     return made
 
 
-def _add(parent: App, command: Command) -> None:
+def _add(parent: App, command: Command, words: str) -> None:
     if command.target:
-        parent.command(f"{__package__}.{command.target}", name=command.name, help=command.summary)
+        parent.command(
+            f"{__package__}.{command.target}",
+            name=command.name,
+            help=command.summary,
+            help_epilogue=_epilogue(words, command),
+        )
         return
-    group = App(name=command.name, help=command.summary)
+    group = App(name=command.name, help=command.summary, help_epilogue=_epilogue(words, command))
     for inner in command.commands:
-        _add(group, inner)
+        _add(group, inner, f"{words} {inner.name}")
     parent.command(group)
+
+
+def _epilogue(words: str, command: Command) -> str:
+    """Return the end of a help page: an example, and the exit codes."""
+    shown = command
+    if command.commands:
+        shown = command.commands[0]
+        words = f"{words} {shown.name}"
+    example = f"  {words} {EXAMPLES.get(shown.target, '')}".rstrip()
+    return f"Example:\n{example}\n\nExit codes:\n{exit_codes()}"
 
 
 def run(words: Sequence[str]) -> int:
@@ -66,6 +81,11 @@ def run(words: Sequence[str]) -> int:
 
 def fail(error: Desk360Error, terminal: Terminal) -> int:
     """Print an error, and return its exit code."""
+    if isinstance(error, ConfigurationError) and "integration_id=" in str(error):
+        error = ConfigurationError(
+            "no integration: add --integration ID, or set DESK360_INTEGRATION_ID; "
+            "`desk360 integrations --live` lists the ids"
+        )
     if terminal.json:
         terminal.data(describe(error))
     else:

@@ -1,5 +1,6 @@
 """Where a command's requests go: a sandbox made for it, one that runs on this machine, or Desk360 itself."""
 
+import logging
 import os
 import signal
 import sys
@@ -13,9 +14,9 @@ import anyio
 from attrs import frozen
 
 from desk360_async import ConfigurationError
+from desk360_async._redaction import Redaction
 from desk360_async._settings import is_loopback, parse_api_key
 
-from ._logs import show_logs
 from ._options import Common
 from ._terminal import Terminal
 
@@ -44,6 +45,7 @@ MINUTE = 3.0
 SAMPLE = "sample"
 _SANDBOX_KEY = "sandbox-key"
 _FIRST_INTEGRATION = 11
+_LOGGERS = ("desk360_async", "httpx", "httpcore", "httpx2", "httpcore2")
 
 
 @frozen
@@ -273,3 +275,20 @@ def _answer(terminal: Terminal, question: str) -> str:
         return ""
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def show_logs(key: str) -> None:
+    """Log to stderr what the package and its HTTP library do.
+
+    Args:
+        key: the API key, to be masked wherever it shows.
+    """
+    lines = logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s", "%H:%M:%S"))
+    # On the handler: a filter on a logger doesn't see what its children log.
+    lines.addFilter(Redaction(key))
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [lines]
+        logger.setLevel(logging.DEBUG if name == "desk360_async" else logging.INFO)
+        logger.propagate = False

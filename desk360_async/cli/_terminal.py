@@ -9,10 +9,11 @@ from typing import Any
 
 from attrs import field, frozen
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column, Table
 from rich.text import Text
 
-__all__ = ["Terminal", "harmless"]
+__all__ = ["Terminal", "bar", "duration", "harmless"]
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -93,3 +94,27 @@ class Terminal:
         for row in rows:
             table.add_row(*(Text("-" if cell is None else harmless(cell)) for cell in row))
         self.out.print(table)
+
+
+def bar(terminal: Terminal) -> Progress:
+    """Return a bar that gives way to the words behind it; on a terminal only, and not for the quiet."""
+    whole = Column(no_wrap=True)
+    return Progress(
+        TextColumn("{task.description}", table_column=whole),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}", table_column=whole),
+        TextColumn("{task.fields[words]}", table_column=whole),
+        console=terminal.err,
+        expand=True,
+        disable=not terminal.err.is_terminal or terminal.quiet,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people read them: `42 s`, `3:07 min`, `2:15 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"

@@ -10,10 +10,10 @@ from cyclopts import Parameter
 
 from desk360_async.campaigns import BatchResult, Campaign, Done, Recipient
 
-from ._campaigning import code_of, show_counts, show_plan, show_report, watch
 from ._options import Common
 from ._rows import Letter
 from ._session import MINUTE, Session, run
+from .campaign import code_of, show_counts, show_plan, show_report, watch
 from .lists import Mailing
 
 __all__ = ["demo", "write_list"]

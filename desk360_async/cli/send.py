@@ -1,31 +1,60 @@
-"""`desk360 send …`: one message; a whole list is in `lists`, and contact cards are in `contacts`."""
+"""`desk360 send …`: one message, or one template to several phones. A whole list is in `list`."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import cattrs
+from cattrs.errors import BaseValidationError
 from cyclopts import Parameter
 
 from desk360_async import (
+    BulkSent,
     Button,
     ConfigurationError,
+    Contact,
+    ContactEmail,
+    ContactName,
+    ContactOrganization,
+    ContactPhone,
+    ContactsMessage,
+    ContactUrl,
+    Desk360Error,
     DocumentHeader,
     ImageHeader,
     InteractiveMessage,
+    InvalidMessage,
     Location,
     LocationMessage,
     LocationRequestMessage,
     MediaMessage,
+    Message,
+    Outcome,
+    SendResult,
+    SentMedia,
     TemplateBatch,
     TemplateMessage,
     TextHeader,
     TextMessage,
     VideoHeader,
 )
+from desk360_async._errors import mask_phone
 
 from ._options import DEFAULTS, Common, id_or_name
-from ._single import send_one
+from ._session import Session, confirm, run
+from ._terminal import Terminal
 
-__all__ = ["interactive", "location", "location_request", "media", "template", "text"]
+__all__ = [
+    "contact",
+    "interactive",
+    "load_contacts",
+    "location",
+    "location_request",
+    "media",
+    "template",
+    "text",
+]
 
 
 def text(to: str, text: str, /, *, common: Common = DEFAULTS) -> int:
@@ -175,3 +204,125 @@ def _pair(word: str, option: str, example: str) -> tuple[str, str]:
     if not name or not equals:
         raise ConfigurationError(f"{option} {word}: must be like {option} {example}")
     return name, text
+
+
+def contact(
+    to: str,
+    /,
+    *,
+    name: str | None = None,
+    phone: tuple[str, ...] = (),
+    email: tuple[str, ...] = (),
+    url: tuple[str, ...] = (),
+    company: str | None = None,
+    birthday: str | None = None,
+    file: Path | None = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Send a contact card, or several from a file.
+
+    Args:
+        to: The phone.
+        name: The person's name, the family's name last.
+        phone: A number on the card, in any spelling; may be repeated.
+        email: An address; may be repeated.
+        url: A link; may be repeated.
+        company: Where the person works.
+        birthday: Such as 2012-08-18.
+        file: A JSON list of cards, in the shape of Desk360's document, in place of all that.
+        common: Shared.
+    """
+
+    def make() -> ContactsMessage:
+        if file is not None:
+            return ContactsMessage(to, load_contacts(file))
+        if name is None:
+            raise ConfigurationError("a card needs --name, or --file for cards from a file")
+        first, _, last = name.strip().rpartition(" ")
+        card = Contact(
+            # The vendor requires both; a person with one name has it twice.
+            ContactName(name, first or last, last),
+            phones=[ContactPhone(number) for number in phone],
+            emails=[ContactEmail(address) for address in email],
+            urls=[ContactUrl(link) for link in url],
+            org=ContactOrganization(company) if company else None,
+            birthday=birthday,
+        )
+        return ContactsMessage(to, [card])
+
+    return send_one(common, make)
+
+
+def load_contacts(file: Path) -> tuple[Contact, ...]:
+    """Read cards from a JSON file: a list of objects, or one.
+
+    Raises:
+        ConfigurationError: if it can't be read, or holds something else.
+        InvalidMessage: if a card breaks a limit.
+    """
+    try:
+        given: Any = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--file {file}: {getattr(error, 'strerror', None) or error}") from None
+    # Strict: an unknown word in a card would be dropped silently.
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    try:
+        return converter.structure(given if isinstance(given, list) else [given], tuple[Contact, ...])
+    except BaseValidationError as error:
+        raise InvalidMessage("contacts", "; ".join(cattrs.transform_error(error))) from None
+
+
+def send_one(common: Common, make: Callable[[], Message], *, recipients: int = 1, sure: bool = True) -> int:
+    """Make a message, send it, and print what became of it.
+
+    Args:
+        common: the shared options.
+        make: makes the message; it may raise InvalidMessage.
+        recipients: to how many it goes.
+        sure: whether nobody is to be asked, however many they are.
+
+    Raises:
+        Desk360Error: `.outcome` says whether it went out.
+    """
+    message = make()  # before a server is started, or a connection opened: a typo costs nothing
+
+    async def work(session: Session) -> int:
+        confirm(session, recipients, sure=sure)
+        reply = await session.client.send(message)
+        terminal = session.terminal
+        if terminal.json:
+            terminal.data({"outcome": "accepted", **reply.raw})
+        elif isinstance(reply, BulkSent):
+            return _tell_bulk(terminal, reply)
+        elif isinstance(reply, SentMedia):
+            _tell_files(terminal, reply)
+        else:
+            terminal.say(f"Accepted: {reply.message_id}", "green")
+        return 4 if isinstance(reply, BulkSent) and reply.unlisted else 0
+
+    ended: list[SendResult] = []
+    try:
+        return run(common, work, ended.append)
+    except KeyboardInterrupt:
+        if any(result.outcome is Outcome.UNKNOWN for result in ended):
+            # More than an interrupt: whoever only sees that would send it again.
+            raise Desk360Error("interrupted while it was on the wire", outcome=Outcome.UNKNOWN) from None
+        raise
+
+
+def _tell_files(terminal: Terminal, reply: SentMedia) -> None:
+    terminal.say(f"Accepted: {len(reply.files)} of the files are listed.", "green")
+    for file in reply.files:
+        terminal.say(f"  {file.name} ({file.type})")
+        terminal.say(f"    message {file.message_id}")
+        terminal.say(f"    media   {file.media_id}")
+
+
+def _tell_bulk(terminal: Terminal, reply: BulkSent) -> int:
+    terminal.say(f"Accepted for {len(reply.phones):,} phones.", "green")
+    if not reply.unlisted:
+        return 0
+    terminal.say(f"Unknown for {len(reply.unlisted):,}, which the server did not list:", "yellow")
+    for phone in reply.unlisted:
+        terminal.say(f"  {mask_phone(phone)}")
+    return 4

@@ -16,7 +16,7 @@ import pytest
 
 from desk360_async.campaigns import Counts, Done
 from desk360_async.cli import main
-from desk360_async.cli._campaigning import code_of
+from desk360_async.cli.campaign import code_of
 from desk360_async.sandbox import Fault, ReceivedRequest, Sandbox
 from tests.campaigns.killing import ROOT
 from tests.campaigns.scene import phone

@@ -15,7 +15,7 @@ import pytest
 from attrs import frozen
 
 from desk360_async.cli import main
-from desk360_async.cli._commands import COMMANDS
+from desk360_async.cli._table import COMMANDS
 from desk360_async.sandbox import Sandbox
 
 GROUPS = [command.name for command in COMMANDS if command.commands]

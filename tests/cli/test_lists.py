@@ -26,7 +26,7 @@ from rich.console import Console
 from desk360_async import ConfigurationError, InvalidMessage, Outcome
 from desk360_async._tables import neutral
 from desk360_async.cli import _progress, _session, docs
-from desk360_async.cli import sandbox as sandbox_command
+from desk360_async.cli import serve as sandbox_command
 from desk360_async.cli._progress import Meter, duration
 from desk360_async.cli._results import RowResult, Tally, Writer
 from desk360_async.cli._rows import Letter, Recipients
@@ -566,7 +566,7 @@ def test_docs(desk360: Desk360, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guide is the README that the package was built with."""
     described = SimpleNamespace(json={"description": "# desk360-async\n"})
     monkeypatch.setattr(docs, "metadata", lambda _: described)
-    assert desk360("docs").out == "# desk360-async\n"
+    assert desk360("docs").out.startswith("# desk360-async\n\nPages of the guide: ")
 
     with monkeypatch.context() as on_a_terminal:
         on_a_terminal.setattr(Console, "is_terminal", True)

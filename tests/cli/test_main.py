@@ -1,18 +1,16 @@
 """What `desk360` says before any command runs: overview, help, typos, what is missing."""
 
-import re
+import os
+import shlex
 import subprocess
 import sys
 from importlib import import_module
 
 import pytest
-from cyclopts.argument import Argument
 
 import desk360_async.cli as cli
-from desk360_async.cli import _help
 from desk360_async.cli._app import app
-from desk360_async.cli._commands import COMMANDS, EXIT_CODES
-from desk360_async.cli._help import help_for
+from desk360_async.cli._table import COMMANDS, EXIT_CODES
 
 from .conftest import GROUPS, LEAVES, Desk360
 
@@ -44,80 +42,6 @@ def test_each_command_has_help(desk360: Desk360, command: str, columns: int) -> 
     assert max(map(len, run.out.splitlines())) <= columns
 
 
-def parsed(command: str) -> list[Argument]:
-    """Return what the parser knows of a command."""
-    root = found = app()
-    for word in command.split():
-        found = found[word]
-    arguments = found.assemble_argument_collection(default_parameter=root.default_parameter)
-    return [argument for argument in arguments if argument.show]
-
-
-def listed(text: str, title: str) -> dict[str, str]:
-    """Return what a help's sections of that title say of each line's lead."""
-    sections = re.findall(rf"^{title}:\n((?:  .+\n)+)", text, re.MULTILINE)
-    rows = re.findall(r"^  (\S+(?: \S+)*)\s+(.+(?:\n {4,}.+)*)", "".join(sections), re.MULTILINE)
-    return {lead: " ".join(said.split()) for lead, said in rows}
-
-
-@pytest.mark.parametrize("command", LEAVES)
-def test_help_tells_of_each_option_that_there_is(desk360: Desk360, command: str) -> None:
-    """What the help says is what the parser takes: names, what is required, what may be left out."""
-    text = desk360(*command.split(), "--help").out
-    options = [a for a in parsed(command) if a.name.startswith("--")]
-    said = listed(text, "(?:Options|Shared options)")
-    assert {name for lead in said for name in re.findall(r"--?[a-z-]+", lead)} == {
-        name for argument in options for name in argument.names
-    }
-    required = {re.findall(r"--[a-z-]+", lead)[0] for lead, words in said.items() if "[required]" in words}
-    assert required == {argument.name for argument in options if argument.required}
-    assert all(len(words) > 8 for words in said.values())
-
-
-@pytest.mark.parametrize("command", LEAVES)
-def test_help_tells_of_each_argument_that_there_is(desk360: Desk360, command: str) -> None:
-    """Arguments stand in their order, and in brackets if they may be left out."""
-    said = listed(desk360(*command.split(), "--help").out, "Arguments")
-    arguments = [argument for argument in parsed(command) if not argument.name.startswith("--")]
-    assert [lead.strip("[]…") for lead in said] == [argument.name for argument in arguments]
-    optional = [lead.startswith("[") for lead in said if not lead.endswith("…")]
-    assert optional == [
-        not a.required for a in arguments if a.field_info.kind is not a.field_info.VAR_POSITIONAL
-    ]
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("send text --to -- --help", None),
-        ("send txt --help", None),
-        ("sned --help", None),
-        ("send", "Usage: desk360 send COMMAND"),
-        ("send -h", "Usage: desk360 send COMMAND"),
-        ("read +905551112233 -h", "Usage: desk360 read TO"),
-        ("campaign", "Usage: desk360 campaign COMMAND"),
-        ("templates list", None),
-    ],
-)
-def test_who_asks_for_help(words: str, expected: str | None) -> None:
-    """A group alone does; a typo doesn't, and gets the parser's answer."""
-    text = help_for(words.split())
-    assert text is None if expected is None else str(text).startswith(expected)
-
-
-def test_help_without_sources_is_the_parsers(desk360: Desk360, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only compiled modules were installed, there is help all the same."""
-
-    def missing(_: str) -> None:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(_help, "_tree", missing)
-    run = desk360("send", "template", "--help")
-    assert run.code == 0
-    assert "--language" in run.out
-    assert "Exit codes:" in run.out
-
-
 @pytest.mark.parametrize(
     "command", [c for c in LEAVES if c not in ("demo", "sandbox", "listen", "trigger", "docs")]
 )
@@ -137,7 +61,8 @@ def test_every_target_exists() -> None:
 
 def test_version(desk360: Desk360) -> None:
     """--version prints it and nothing else."""
-    assert desk360("--version").out.strip() == cli._commands.__version__
+    assert desk360("-V").out == desk360("--version").out
+    assert desk360("--version").out.strip() == cli._table.__version__
 
 
 def test_typo_is_answered_with_the_right_word(desk360: Desk360) -> None:
@@ -192,15 +117,62 @@ def test_leaving_reader_is_no_error() -> None:
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+@pytest.mark.parametrize("command", [*LEAVES, *GROUPS])
+def test_each_help_page_has_an_example(desk360: Desk360, command: str) -> None:
+    """The example begins with the command's own words."""
+    _, _, example = desk360(*command.split(), "--help").out.partition("Example:\n")
+    assert " ".join(example.split()).startswith(f"desk360 {command}")
+
+
+@pytest.mark.parametrize("command", [leaf for leaf in LEAVES if leaf != "templates list"])
+def test_an_example_parses(desk360: Desk360, command: str) -> None:
+    """An example that the parser refuses would mislead."""
+    _, _, rest = desk360(*command.split(), "--help").out.partition("Example:\n")
+    words = shlex.split(rest.partition("\n\n")[0])[1:]
+    app().parse_args(words, exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize("words", ["send text --help", "help send text"])
+def test_help_may_stand_before_a_command(desk360: Desk360, words: str) -> None:
+    """`desk360 help send text` is `desk360 send text --help`."""
+    run = desk360(*words.split())
+    assert (run.code, run.err) == (0, "")
+    assert run.out.startswith("Usage: desk360 send text")
+
+
+def test_a_group_alone_lists_its_commands(desk360: Desk360) -> None:
+    """Each command stands beside its summary."""
+    assert "Send text to a customer who wrote before." in desk360("send").out
+
+
 @pytest.mark.real
 @pytest.mark.smoke
-@pytest.mark.parametrize(
-    "words", [["--help"], ["send"], ["send", "text", "--help"], ["campaign", "plan", "-h"]]
-)
-def test_help_loads_neither_the_parser_nor_httpx(words: list[str]) -> None:
-    """The first thing that people type must be quick."""
+def test_the_overview_loads_neither_the_parser_nor_httpx() -> None:
+    """The first word that people type must be quick."""
     code = (
-        f"import sys; from desk360_async.cli import main; main({words});"
+        "import sys; from desk360_async.cli import main; main(['--help']);"
         "sys.exit(any(name in sys.modules for name in ('httpx', 'cyclopts', 'rich', 'attrs', 'anyio')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("encoding", ["cp1254", "cp857", "ascii"])
+def test_output_in_another_encoding_is_no_traceback(encoding: str) -> None:
+    """A letter that the encoding lacks is replaced."""
+    command = [sys.executable, "-m", "desk360_async.cli", "docs"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_missing_integration_is_named_by_its_option(
+    desk360: Desk360, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint is in the words of the terminal."""
+    monkeypatch.setenv("DESK360_API_KEY", "a-key-of-some-length")
+    monkeypatch.delenv("DESK360_INTEGRATION_ID", raising=False)
+    run = desk360("send", "text", "+905551112233", "hi", "--live")
+    assert run.code == 2
+    assert "--integration ID" in run.err
+    assert "AsyncDesk360" not in run.err

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from desk360_async.cli._terminal import Terminal
-from desk360_async.cli.listen import _showing
+from desk360_async.cli.serve import _showing
 from desk360_async.testing import WEBHOOKS, webhook_sample
 from desk360_async.webhooks import MessageReceived, StatusUpdate, UnknownEvent, parse
 

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from desk360_async import ConfigurationError
-from desk360_async.cli.listen import listen
+from desk360_async.cli.serve import listen
 
 
 @pytest.mark.parametrize("port", [-1, 65_536, 99_999])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from desk360_async._version import __version__
 
-__all__ = ["COMMANDS", "EXIT_CODES", "Command", "exit_codes", "overview", "table"]
+__all__ = ["COMMANDS", "EXAMPLES", "EXIT_CODES", "Command", "exit_codes", "overview", "table"]
 
 
 class Command(NamedTuple):
@@ -37,7 +37,7 @@ COMMANDS = (
             Command("list", "Send a template to everybody in a CSV file.", "lists:send_list"),
             Command("media", "Send 1 to 5 files.", "send:media"),
             Command("location", "Send a place on the map.", "send:location"),
-            Command("contact", "Send a contact card, or several from a file.", "contacts:contact"),
+            Command("contact", "Send a contact card, or several from a file.", "send:contact"),
             Command("interactive", "Send text with 1 to 10 buttons to press.", "send:interactive"),
             Command("location-request", "Ask for the customer's location.", "send:location_request"),
         ),
@@ -59,18 +59,18 @@ COMMANDS = (
         "templates",
         "List the message templates, or show one.",
         commands=(
-            Command("list", "List them, with the languages that can be sent.", "templates:list_"),
-            Command("show", "Show one: its texts, and the variables to fill.", "templates:show"),
+            Command("list", "List them, with the languages that can be sent.", "show:list_"),
+            Command("show", "Show one: its texts, and the variables to fill.", "show:show"),
         ),
     ),
-    Command("integrations", "List your WhatsApp numbers and their ids.", "integrations:integrations"),
-    Command("read", "Mark a customer's messages as read.", "read:read"),
+    Command("integrations", "List your WhatsApp numbers and their ids.", "show:integrations"),
+    Command("read", "Mark a customer's messages as read.", "show:read"),
     Command(
         "media",
         "Save a file that a customer sent.",
-        commands=(Command("save", "Save a file; it is there whole, or not at all.", "media:save"),),
+        commands=(Command("save", "Save a file; it is there whole, or not at all.", "show:save"),),
     ),
-    Command("limits", "Show the rate limit, as the server and we count it.", "limits:limits"),
+    Command("limits", "Show the rate limit, as the server and we count it.", "show:limits"),
     Command(
         "db",
         "Make, check or upgrade the tables in PostgreSQL.",
@@ -80,11 +80,42 @@ COMMANDS = (
             Command("migrate", "Bring the tables to this version's shape.", "db:migrate"),
         ),
     ),
-    Command("sandbox", "Run a server that behaves like Desk360's, on this machine.", "sandbox:sandbox"),
-    Command("listen", "Receive webhooks, show each as it comes, and record them.", "listen:listen"),
-    Command("trigger", "Send one webhook to your web app, as Desk360 would.", "trigger:trigger"),
-    Command("docs", "Print the guide.", "docs:docs"),
+    Command("sandbox", "Run a server that behaves like Desk360's, on this machine.", "serve:sandbox"),
+    Command("listen", "Receive webhooks, show each as it comes, and record them.", "serve:listen"),
+    Command("trigger", "Send one webhook to your web app, as Desk360 would.", "serve:trigger"),
+    Command("docs", "Show a page of the guide.", "docs:docs"),
 )
+
+# The words behind the command in the example of its help page, by target.
+EXAMPLES = {
+    "demo:demo": "--count 20 --campaign 500",
+    "send:text": "+905551112233 'Your order is ready.'",
+    "send:template": "+905551112233 birthday --language English --param body-1=Ada",
+    "lists:send_list": "people.csv --template birthday --language English --map body-1=name",
+    "send:media": "+905551112233 invoice.pdf",
+    "send:location": "+905551112233 --latitude 41.04 --longitude 29.02 --name Shop --address Beşiktaş",
+    "send:contact": "+905551112233 --name 'Ada Lovelace' --phone +905551110000",
+    "send:interactive": "+905551112233 'Shall we deliver today?' --button yes=Yes --button no=No",
+    "send:location_request": "+905551112233 'Where shall we deliver?'",
+    "campaign:plan": "spring people.csv --template birthday --language English --map body-1=name",
+    "campaign:start": "spring --base-url http://127.0.0.1:8360",
+    "campaign:status": "spring",
+    "campaign:watch_page": "spring",
+    "campaign:report": "spring --out report.csv",
+    "campaign:resolve": "spring --resend --all --state not_sent",
+    "show:show": "order_shipped --language English",
+    "show:integrations": "--live",
+    "show:read": "+905551112233 gBEGkYiEB1VXAglK1ZEqA1YKPrU",
+    "show:save": "sample downloads/",
+    "show:limits": "--live",
+    "serve:sandbox": "--port 8360 --limit 60 --period 3",
+    "serve:listen": "--record events.jsonl",
+    "serve:trigger": "text --to http://127.0.0.1:8361/SECRET --text Hello",
+    "db:check": "--ledger postgresql://desk360@localhost/desk360",
+    "db:init": "--ledger postgresql://desk360@localhost/desk360",
+    "db:migrate": "--ledger postgresql://desk360@localhost/desk360",
+    "docs:docs": "rulings",
+}
 
 EXIT_CODES = (
     (0, "all is well; of a send: everything was accepted"),
@@ -106,7 +137,8 @@ Commands:
 {table(COMMANDS)}
 
 `desk360 COMMAND --help` explains a command and its options.
-`desk360 --install-completion` teaches the shell to complete them.
+`desk360 --install-completion [--shell SHELL]` teaches the shell (bash, zsh
+or fish) to complete them.
 
 The API key comes from the environment variable DESK360_API_KEY, or from
 --key-file PATH. DESK360_INTEGRATION_ID and DESK360_BASE_URL stand for

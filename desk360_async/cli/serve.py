@@ -1,0 +1,322 @@
+"""Commands for webhooks and the sandbox: `desk360 sandbox`, `desk360 listen`, `desk360 trigger`."""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from desk360_async import ConfigurationError, _threads
+from desk360_async._errors import mask_phone
+from desk360_async._redaction import mask_numbers
+from desk360_async._settings import is_loopback
+
+from ._options import cant_listen, check_port
+from ._session import account_in
+from ._terminal import Terminal
+
+if TYPE_CHECKING:
+    from desk360_async.sandbox import RunningServer, Sandbox
+
+if TYPE_CHECKING:
+    from desk360_async.webhooks import Event, WebhookReceiver
+
+__all__ = ["listen", "sandbox", "trigger"]
+
+
+def sandbox(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8360,
+    limit: int = 60,
+    period: float = 60.0,
+    window: Literal["first_hit", "aligned", "sliding_log", "token_bucket"] = "first_hit",
+    other_traffic: float = 0.0,
+    seed_file: Path | None = None,
+    webhook: str | None = None,
+    delivered_after: float = 0.5,
+    read_after: float = 2.0,
+    allow_remote: bool = False,
+    allow_remote_webhook: bool = False,
+    allow_host: tuple[str, ...] = (),
+    like: Path | None = None,
+    open: bool = False,  # noqa: A002  # the option's name
+    json: bool = False,
+) -> int:
+    """Run a server that behaves like Desk360's, until Ctrl-C.
+
+    What it received can be asked for at /_sandbox/received, its settings changed at /_sandbox.
+
+    Args:
+        host: The address to listen on [else: 127.0.0.1].
+        port: The port; 0 takes a free one [else: 8360].
+        limit: Requests that it takes in a period [else: 60].
+        period: Length of a period in seconds [else: 60].
+        window: How it counts [else: first_hit, as Laravel does].
+        other_traffic: Requests a minute that others behind the same address make [else: 0].
+        seed_file: Integrations and templates, a JSON file.
+        webhook: The URL, on this machine, that hears what became of messages, and what customers write.
+        delivered_after: Seconds until a message is said to be delivered [else: 0.5].
+        read_after: Seconds until a message is said to be read [else: 2].
+        allow_remote: Listen on an address that other machines reach.
+        allow_remote_webhook: Let the webhook's URL be another machine's.
+        allow_host: A name that requests may give in Host, besides this machine's; may be repeated.
+        like: Facts about the real server, as `desk360 doctor --live --save` writes them.
+        open: Open the page in the browser.
+        json: Print where it listens as JSON; words go to stderr.
+    """
+    from desk360_async.sandbox import Sandbox
+    from desk360_async.sandbox import run as serve
+
+    terminal = Terminal(json=json)
+    check_port(port)
+    try:
+        limits: dict[str, Any] = {"limit": limit, "period": period, "window": window}
+        delays: dict[str, Any] = {"delivered_after": delivered_after, "read_after": read_after}
+        made = Sandbox(
+            **limits | delays,
+            other_traffic=other_traffic,
+            account=account_in(seed_file),
+            webhook=webhook,
+            allow_remote_webhook=allow_remote_webhook,
+            like=like,
+        )
+
+        def started(at: "RunningServer") -> None:
+            _tell(terminal, made, at)
+            if open:
+                from ._page import open_browser
+
+                open_browser(f"{at.url}/")
+
+        serve(made, host, port, allow_remote=allow_remote, allow_hosts=allow_host, on_start=started)
+    except ValueError as error:
+        raise ConfigurationError(
+            str(error)
+            .replace("allow_remote_webhook=True", "--allow-remote-webhook")
+            .replace("allow_remote=True", "--allow-remote")
+        ) from None
+    except OSError as error:
+        raise cant_listen(host, port, error) from None
+    terminal.note(f"\n{made.accepted:,} messages taken, {made.refusals:,} requests refused (429).")
+    return 0
+
+
+def _tell(terminal: Terminal, made: "Sandbox", server: "RunningServer") -> None:
+    ids = [row["id"] for row in made.account.integrations]
+    if terminal.json:
+        limits = {"limit": made.throttle.limit, "period": made.throttle.period}
+        terminal.data({"url": server.url, "api_key": made.api_key, "integrations": ids, **limits})
+        return
+    terminal.say(f"A sandbox for Desk360 listens at {server.url}; Ctrl-C stops it.", "bold")
+    terminal.say(f"  API key         {made.api_key}")
+    terminal.say(f"  integrations    {', '.join(map(str, ids))}")
+    terminal.say(f"  rate limit      {made.throttle.limit} requests in {made.throttle.period:g} s")
+    terminal.say(f"  page            {server.url}/")
+    terminal.say(f"  received        {server.url}/_sandbox/received")
+    if made.webhooks.target:
+        terminal.say(f"  webhooks to     {made.webhooks.target}")
+        terminal.say(f"  customers write by POST {server.url}/_sandbox/reply, such as")
+        terminal.say('                  {"phone": "+905551112233", "text": "Hello"}')
+    terminal.say(f"export DESK360_BASE_URL={server.url}")
+    terminal.say(f"export DESK360_API_KEY={made.api_key}")
+    terminal.say(f"export DESK360_INTEGRATION_ID={ids[0] if ids else ''}")
+    terminal.say(f"Try: desk360 templates list --base-url {server.url}")
+    terminal.out.file.flush()
+
+
+def listen(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8361,
+    secret: str | None = None,
+    record: Path | None = None,
+    allow_remote: bool = False,
+    json: bool = False,
+) -> int:
+    """Receive webhooks and show each event as it comes, until Ctrl-C.
+
+    Desk360 needs a public https address that leads here, such as a tunnel's; a sandbox does not.
+
+    Args:
+        host: The address to listen on [else: 127.0.0.1].
+        port: The port; 0 takes a free one [else: 8361].
+        secret: The URL's last segment; one is made up, if none is given.
+        record: A file that gets a line of JSON for each event, with whole numbers, after those it has; a
+            new one is readable by its owner only.
+        allow_remote: Listen on an address that other machines reach.
+        json: Print the same lines on stdout; words go to stderr.
+    """
+    terminal = Terminal(json=json)
+    if not allow_remote and not is_loopback(host):
+        raise ConfigurationError(f"--host {host} can be reached by others; add --allow-remote if you mean it")
+    check_port(port)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(_appending(record)) if record else None
+        listener = stack.enter_context(_bound(host, port))
+        chosen = secret or secrets.token_urlsafe(24)
+        receiver = _showing(terminal, chosen, file)
+        place = f"[{host}]" if ":" in host else host
+        terminal.say(
+            f"Webhooks for http://{place}:{listener.getsockname()[1]}/{chosen}; Ctrl-C stops it.", "bold"
+        )
+        terminal.out.file.flush()
+        _serve(receiver, listener)
+    terminal.note(f"\n{receiver.stats.received:,} events, {receiver.stats.duplicates:,} of them repeats.")
+    return 0
+
+
+def _appending(path: Path) -> IO[str]:
+    def private(name: str, flags: int) -> int:
+        # Only what is made here: a file that was there keeps the rights that it was given.
+        return os.open(name, flags, 0o600)
+
+    return open(path, "a", encoding="utf-8", opener=private)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise cant_listen(host, port, error) from None
+    # Accepted sockets inherit it; uvicorn sets it on no socket that it is given, and Nagle's algorithm
+    # delays an answer on a kept-open connection by 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _showing(terminal: Terminal, secret: str, file: IO[str] | None) -> "WebhookReceiver":
+    from desk360_async.webhooks import WebhookReceiver
+
+    receiver = WebhookReceiver(secret=secret)
+    show = _show(terminal, file)
+    for register in (receiver.on_message, receiver.on_status, receiver.on_unknown):
+        register(show)
+    return receiver
+
+
+def _show(terminal: Terminal, file: IO[str] | None) -> "Callable[[Event], Awaitable[None]]":
+    async def show(event: "Event") -> None:
+        at = datetime.now(UTC)
+        row = {"at": at.isoformat(timespec="milliseconds"), "kind": type(event).__name__, "event": event.raw}
+        if file is not None:
+            await _threads.run(_append, file, json.dumps(row, ensure_ascii=False) + "\n")
+        if terminal.json:
+            terminal.data(row)
+        else:
+            kind, words = _words(event)
+            terminal.item(f"{at.astimezone():%H:%M:%S}  {kind:10}", words)
+            terminal.out.file.flush()
+
+    return show
+
+
+def _append(file: IO[str], line: str) -> None:
+    file.write(line)
+    file.flush()  # so that `tail -f` sees it, and a kill loses nothing
+
+
+def _words(event: "Event") -> tuple[str, str]:
+    from desk360_async.webhooks import MessageReceived, StatusUpdate
+
+    if isinstance(event, StatusUpdate):
+        return "status", f"{event.status} to {_who(event.phone or event.sender)}, {event.id}"
+    if isinstance(event, MessageReceived):
+        said = f": {event.text}" if event.text else ""
+        return "message", f"{event.type} from {_who(event.phone or event.sender)}{said}"
+    # Nobody knows which of its fields is a phone; --record keeps them whole.
+    return "unknown", mask_numbers(json.dumps(event.raw, default=str, ensure_ascii=False))[:200]
+
+
+def _who(sender: str | None) -> str:
+    return mask_phone(sender) if sender else "somebody"
+
+
+def _serve(receiver: "WebhookReceiver", listener: socket.socket) -> None:
+    # uvicorn raises the signal again once it has shut down.
+    with contextlib.suppress(KeyboardInterrupt):
+        import uvicorn
+
+        options: dict[str, Any] = {"lifespan": "on", "ws": "none", "log_config": None, "server_header": False}
+        # Its access log would show the secret.
+        config = uvicorn.Config(receiver, access_log=False, timeout_graceful_shutdown=3, **options)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+Kind = Literal["text", "location", "contacts", "image", "referral", "status", "unknown"]
+
+
+# Documented by nobody: what an app does with it shows whether it is ready for what comes next.
+_UNKNOWN = {"calls": {"id": "", "from": "", "event": "missed"}}
+
+
+def trigger(
+    kind: Kind,
+    /,
+    *,
+    to: str,
+    phone: str = "+905551112233",
+    text: str | None = None,
+    status: str = "delivered",
+    verbatim: bool = False,
+    allow_remote: bool = False,
+    json: bool = False,
+) -> int:
+    """Send one webhook to your web app: an example of the document, or one of a kind that nobody knows.
+
+    It gets a new id, the phone and the time, so that it is no repeat and can be answered.
+
+    Args:
+        kind: Which example.
+        to: The webhook's URL with its secret, on this machine.
+        phone: The customer it is from [else: +905551112233].
+        text: What the customer writes, in place of the example's text.
+        status: Of kind status [else: delivered].
+        verbatim: Send the document's example as it is.
+        allow_remote: Let the URL be another machine's.
+        json: Print JSON; words go to stderr.
+    """
+    from desk360_async.sandbox.webhooks import check_target, post
+
+    try:
+        check_target(to, allow_remote=allow_remote)
+    except ValueError as error:
+        fix = str(error).replace("webhook:", "--to:").replace("allow_remote_webhook=True", "--allow-remote")
+        raise ConfigurationError(fix) from None
+    body = _example(kind) if verbatim else _fresh(kind, phone, text, status)
+    answer = post(to, body)
+    terminal = Terminal(json=json)
+    if json:
+        terminal.data({"kind": kind, "status": answer, "body": body.decode()})
+    elif answer is None:
+        terminal.note("no answer: is your web app running there?", "red")
+    else:
+        sender = "as in the document" if verbatim else f"from {mask_phone(phone)}"
+        terminal.say(f"{kind} {sender}: HTTP {answer}")
+    return 0 if answer is not None and 200 <= answer < 300 else 3
+
+
+def _example(kind: Kind) -> bytes:
+    from desk360_async.testing import webhook_sample
+
+    return json.dumps(_UNKNOWN).encode() if kind == "unknown" else webhook_sample(kind)
+
+
+def _fresh(kind: Kind, phone: str, text: str | None, status: str) -> bytes:
+    body: dict[str, Any] = json.loads(_example(kind))
+    (event,) = body.values()
+    event |= {"id": f"trigger-{uuid.uuid4()}", "from": phone.removeprefix("+")}
+    if "timestamp" in event:
+        event["timestamp"] = str(int(time.time()))
+    if "status" in event:
+        event["status"] = status
+    if text is not None:
+        event["text"] = text
+    return json.dumps(body, ensure_ascii=False).encode()
