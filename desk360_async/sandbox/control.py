@@ -19,7 +19,7 @@ from starlette.routing import Route
 from desk360_async.sandbox.access import refusal, seal
 from desk360_async.sandbox.delivery import ENDING
 from desk360_async.sandbox.faults import KINDS, PRESETS, Fault, Faults
-from desk360_async.sandbox.feed import Feed
+from desk360_async.sandbox.feed import Feed, fields_of
 from desk360_async.sandbox.forms import is_map
 from desk360_async.sandbox.openapi import openapi_document
 from desk360_async.sandbox.records import RequestLog, Store
@@ -27,7 +27,7 @@ from desk360_async.sandbox.throttle import Throttle
 from desk360_async.sandbox.webhooks import Webhooks
 
 _POLL = 0.1  # seconds between two looks at the feed; a person sees no delay
-_BATCH = 250  # events a look at most: a page lags behind a fast campaign, and the sandbox doesn't
+_BATCH = 100  # events a look at most: a page lags behind a fast campaign, and the sandbox doesn't
 _IDLE = 150  # looks without news until a comment keeps the connection open
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -264,7 +264,7 @@ def event_stream(looks: AsyncIterator[str], request: Request) -> Response:
 def frame(event: str, value: Any, number: int | None = None) -> str:
     """Write one server-sent event with JSON in it."""
     mark = "" if number is None else f"id: {number}\n"
-    return f"event: {event}\n{mark}data: {json.dumps(value, separators=(',', ':'))}\n\n"
+    return f"event: {event}\n{mark}data: {json.dumps(value, separators=(',', ':'), default=fields_of)}\n\n"
 
 
 async def _looks(panel: Panel, cursor: int) -> AsyncIterator[str]:

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-from attrs import asdict, frozen, has
+from attrs import fields as attrs_fields
+from attrs import frozen, has
 
 EventKind: TypeAlias = Literal[
     "message", "status", "reply", "read", "request", "webhook", "limit", "fault", "reset"
@@ -32,9 +33,14 @@ class FeedEvent:
     value: Any
 
     def as_json(self) -> dict[str, Any]:
-        """Return the event as an object of plain values: the value's own fields, `event` and `seq`."""
-        value = asdict(self.value) if has(type(self.value)) else dict(self.value)
+        """Return the event as an object of the value's own fields, `event` and `seq`."""
+        value = fields_of(self.value) if has(type(self.value)) else self.value
         return {**value, "event": self.kind, "seq": self.number}
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """Return an attrs value's own fields; values inside stay as they are, unlike in asdict."""
+    return {one.name: getattr(value, one.name) for one in attrs_fields(type(value))}
 
 
 class Feed:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from inspect import signature
 from typing import Any
 
@@ -31,7 +32,7 @@ class VirtualSandbox(Sandbox):
     delays take no time, and move `.clock` on.
 
     Attributes:
-        clock: the virtual time; `clock()` tells it in seconds, `clock.advance(60)` moves it.
+        clock: the virtual time; `clock()` returns it in seconds, `advance(minutes=1)` moves it.
         limiter: the rate limiter of its clients.
 
     Args:
@@ -44,6 +45,27 @@ class VirtualSandbox(Sandbox):
         clock = VirtualClock()
         super().__init__(**options, clock=clock, sleep=sleeping_on(clock))
         self.limiter: VirtualBucket = VirtualBucket(clock)
+
+    def advance(self, *, hours: float = 0.0, minutes: float = 0.0, seconds: float = 0.0) -> None:
+        """Move the sandbox's time forward, its wall clock `now` included.
+
+        Args:
+            hours: how many hours (≥ 0).
+            minutes: how many minutes (≥ 0).
+            seconds: how many seconds (≥ 0).
+
+        Raises:
+            ValueError: if one of them is negative.
+        """
+        if min(hours, minutes, seconds) < 0:
+            raise ValueError(
+                f"hours={hours!r}, minutes={minutes!r}, seconds={seconds!r}: 0 or more is needed"
+            )
+        self.clock.advance(hours * 3600 + minutes * 60 + seconds)
+
+    def now(self) -> datetime:
+        """Return the sandbox's wall clock, in UTC; it takes the place of `clock=` in stores under test."""
+        return datetime.fromtimestamp(self.throttle.wall_time(), UTC)
 
     def client(self, **options: Any) -> AsyncDesk360:
         """Make a client of this sandbox; it needn't be closed, since it holds no connection.

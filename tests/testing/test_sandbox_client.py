@@ -324,3 +324,18 @@ def test_one_sandbox_serves_several_event_loops(sandbox: VirtualSandbox, library
     client = anyio.run(send, backend=library)
     assert (sandbox.accepted, sandbox.refusals) == (80, 0)
     assert client.rate_limit.as_of == sandbox.clock() > 60
+
+
+def test_time_advances_by_hours_minutes_and_seconds_on_both_clocks() -> None:
+    """Statuses that are due come with it."""
+    sandbox = VirtualSandbox()
+    before = sandbox.now()
+    sandbox.advance(hours=1, minutes=2, seconds=3)
+    assert (sandbox.clock(), (sandbox.now() - before).total_seconds()) == (3723.0, 3723.0)
+
+
+@pytest.mark.parametrize("unit", ["hours", "minutes", "seconds"])
+def test_time_does_not_go_back(unit: str) -> None:
+    """Even where the sum would be positive."""
+    with pytest.raises(ValueError, match="0 or more is needed"):
+        VirtualSandbox().advance(**{"hours": 5.0, unit: -1.0})
