@@ -146,7 +146,7 @@ def _rate(timeline: Sequence[tuple[float, int]], per_minute: int | None) -> str:
 
 def _funnel(deliveries: Mapping[str, int]) -> str:
     top = max([*deliveries.values(), 1])
-    parts = []
+    parts: list[str] = []
     for row, (name, number) in enumerate(deliveries.items()):
         width = 400 * number / top
         parts.append(f'<text x="0" y="{row * 26 + 18}">{name}</text>')

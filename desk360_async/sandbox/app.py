@@ -112,11 +112,12 @@ class Facts:
                 document = json.loads(Path(source).read_text(encoding="utf-8"))
             except ValueError as error:
                 raise ValueError(f"{source}: not a JSON file in UTF-8: {error}") from error
-        facts = document.get("facts") if isinstance(document, Mapping) else None
-        if document.get("version", 1) != 1 if isinstance(facts, Mapping) else True:
+        facts: Any = document.get("facts") if is_map(document) else None
+        if not is_map(facts) or document.get("version", 1) != 1:
             raise ValueError('like: {"version": 1, "facts": {"24.status": 422, ...}} is needed')
-        assert facts is not None
-        given = {name: facts[key] for key, name in _FACTS.items() if facts.get(key) is not None}
+        given: dict[str, Any] = {
+            name: facts[key] for key, name in _FACTS.items() if facts.get(key) is not None
+        }
         try:
             return cls(**given)
         except TypeError as error:

@@ -34,13 +34,22 @@ class FeedEvent:
 
     def as_json(self) -> dict[str, Any]:
         """Return the event as an object of the value's own fields, `event` and `seq`."""
-        value = fields_of(self.value) if has(type(self.value)) else self.value
+        value = fields_of(self.value) if _is_attrs(self.value) else self.value
         return {**value, "event": self.kind, "seq": self.number}
 
 
 def fields_of(value: Any) -> dict[str, Any]:
     """Return an attrs value's own fields; values inside stay as they are, unlike in asdict."""
-    return {one.name: getattr(value, one.name) for one in attrs_fields(type(value))}
+    return {one.name: getattr(value, one.name) for one in attrs_fields(_class_of(value))}
+
+
+def _class_of(value: Any) -> type[Any]:
+    kind: type[Any] = value.__class__
+    return kind
+
+
+def _is_attrs(value: Any) -> bool:
+    return has(_class_of(value))
 
 
 class Feed:
