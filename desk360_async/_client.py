@@ -5,10 +5,11 @@ import logging
 import os
 import ssl
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self, TypeAlias, TypeVar, overload
 from urllib.parse import urlsplit
 
 import anyio
@@ -60,7 +61,10 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from ._downloads import Download
-    from ._fanout import Results, Sink
+    from ._fanout import Results, Sink, Transmit
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 File: TypeAlias = Attachment | str | os.PathLike[str]
 
@@ -664,6 +668,36 @@ class AsyncDesk360:
 
     # ── many sends ─────────────────────────────────────────────────────────────────────────────────────
 
+    @overload
+    def send_each(
+        self,
+        messages: Iterable[M] | AsyncIterable[M],
+        *,
+        build: None = None,
+        key: Callable[[M], str] | None = None,
+        concurrency: int = 8,
+        lane: Lane | None = None,
+    ) -> "Results[M]": ...
+    @overload
+    def send_each(  # type: ignore[overload-cannot-match]  # mypy finds it for lists of mixed messages
+        self,
+        messages: Iterable[Message] | AsyncIterable[Message],
+        *,
+        build: None = None,
+        key: Callable[[Message], str] | None = None,
+        concurrency: int = 8,
+        lane: Lane | None = None,
+    ) -> "Results[Message]": ...
+    @overload
+    def send_each(
+        self,
+        messages: Iterable[T] | AsyncIterable[T],
+        *,
+        build: Callable[[T], Message],
+        key: Callable[[T], str] | None = None,
+        concurrency: int = 8,
+        lane: Lane | None = None,
+    ) -> "Results[T]": ...
     def send_each(
         self,
         messages: Iterable[Any] | AsyncIterable[Any],
@@ -671,24 +705,30 @@ class AsyncDesk360:
         build: Callable[[Any], Message] | None = None,
         key: Callable[[Any], str] | None = None,
         concurrency: int = 8,
-        lane: Lane = "bulk",
-    ) -> "Results":
+        lane: Lane | None = None,
+    ) -> "Results[Any]":
         """Send many messages; results come as the sends end, and memory stays flat.
 
         Use it as `async with client.send_each(messages) as results: async for result in results: ...`.
-        Leaving the block stops starting, and lets what is on the wire finish. One failed send never stops
+        Leaving the block stops starting, and lets the sends on the wire finish. One failed send never stops
         the others.
 
         Args:
             messages: any iterable or async iterable of messages, or of items for `build`.
-            build: makes a message of an item, at once; an InvalidMessage from it is that item's result.
-            key: returns an item's idempotency key; it gets the item before `build`.
-            concurrency: at most so many sends at once, 1 to 1,000; the rate limit decides the speed.
-            lane: "bulk" stands back for interactive sends, and spreads what is free; short lists may use
-                "interactive".
+            build: makes a message of an item. An exception that it raises is that item's result, NOT_SENT.
+            key: returns an item's idempotency key; it gets the item before `build`. An exception that it
+                raises is that item's result, NOT_SENT.
+            concurrency: maximum number of sends at once, 1 to 1,000; the rate limit decides the speed.
+            lane: "interactive" or "bulk", which stands back for interactive sends. None: "interactive" for
+                a sized input of at most half the limit (30 of 60), "bulk" for every other input and for a
+                client or view of that lane.
+
+        Returns:
+            The results, to be entered with `async with` and read with `async for`.
 
         Raises:
-            ConfigurationError: if concurrency or lane is unusable.
+            InvalidMessage: if `messages` is a lone message, a text or a mapping.
+            ConfigurationError: if concurrency, build or lane is unusable.
         """
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 1000:
             raise ConfigurationError(f"concurrency must be 1 to 1,000, got {concurrency!r}")
@@ -698,16 +738,53 @@ class AsyncDesk360:
             )
         if build is not None and (not callable(build) or inspect.iscoroutinefunction(build)):
             raise ConfigurationError("build must be a plain function that makes a message of an item")
-        from ._fanout import Results
+        from ._fanout import Results, lane_for
 
-        sender = self.with_options(lane=lane)
+        given = None if lane is None else parse_lane(lane)
+        if given is None and self.lane == "bulk":
+            given = "bulk"
 
-        async def transmit(index: int, item: Any, message: Message, stop: Stop, sink: "Sink") -> Reply:
-            named = None if key is None else partial(key, item)
-            return await sender._transmit(index, item, message, stop, sink, key=named)
+        def begin() -> "Transmit":
+            sender = self.with_options(lane=given or lane_for(messages, self.limiter.snapshot().limit))
 
-        return Results(transmit, messages, build, self._report, concurrency=concurrency)
+            async def transmit(index: int, item: Any, message: Message, stop: Stop, sink: "Sink") -> Reply:
+                named = None if key is None else partial(key, item)
+                return await sender._transmit(index, item, message, stop, sink, key=named)
 
+            return transmit
+
+        return Results(begin, messages, build, self._report, concurrency=concurrency)
+
+    @overload
+    async def send_all(
+        self,
+        messages: Iterable[M] | AsyncIterable[M],
+        *,
+        build: None = None,
+        key: Callable[[M], str] | None = None,
+        concurrency: int = 8,
+        lane: Lane | None = None,
+    ) -> list[SendResult[M]]: ...
+    @overload
+    async def send_all(  # type: ignore[overload-cannot-match]  # mypy finds it for lists of mixed messages
+        self,
+        messages: Iterable[Message] | AsyncIterable[Message],
+        *,
+        build: None = None,
+        key: Callable[[Message], str] | None = None,
+        concurrency: int = 8,
+        lane: Lane | None = None,
+    ) -> list[SendResult[Message]]: ...
+    @overload
+    async def send_all(
+        self,
+        messages: Iterable[T] | AsyncIterable[T],
+        *,
+        build: Callable[[T], Message],
+        key: Callable[[T], str] | None = None,
+        concurrency: int = 8,
+        lane: Lane | None = None,
+    ) -> list[SendResult[T]]: ...
     async def send_all(
         self,
         messages: Iterable[Any] | AsyncIterable[Any],
@@ -715,9 +792,12 @@ class AsyncDesk360:
         build: Callable[[Any], Message] | None = None,
         key: Callable[[Any], str] | None = None,
         concurrency: int = 8,
-        lane: Lane = "bulk",
-    ) -> list[SendResult]:
+        lane: Lane | None = None,
+    ) -> list[SendResult[Any]]:
         """Send many messages and return all results, in the order of the input.
+
+        If the source raises in the middle, the items before are sent, and then its exception comes out
+        unchanged. Its attribute `results` lists their results in the order of the input.
 
         Args:
             messages: as for `send_each`.
@@ -726,14 +806,23 @@ class AsyncDesk360:
             concurrency: as for `send_each`.
             lane: as for `send_each`.
 
+        Returns:
+            One result for each item.
+
         Raises:
-            ConfigurationError: if concurrency or lane is unusable.
+            InvalidMessage: if `messages` is a lone message, a text or a mapping.
+            ConfigurationError: if concurrency, build or lane is unusable.
         """
-        async with self.send_each(
-            messages, build=build, key=key, concurrency=concurrency, lane=lane
-        ) as results:
-            ended = [result async for result in results]
-        return sorted(ended, key=lambda result: result.index)
+        many = self.send_each(messages, build=build, key=key, concurrency=concurrency, lane=lane)
+        ended: list[SendResult[Any]] = []
+        try:
+            async with many as results:
+                async for result in results:
+                    ended.append(result)  # noqa: PERF401  # kept if the source raises
+        except BaseException as error:
+            _attach_results(error, in_order([*ended, *many.rest]))
+            raise
+        return in_order(ended)
 
     # ── files down ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -827,6 +916,18 @@ class AsyncDesk360:
             path = path.removeprefix("/v1")
         call = _wire.free_call(method, path, content, params, idempotent=idempotent)
         return await self._call(call)  # type: ignore[no-any-return]  # the call's reader makes it
+
+
+def in_order(results: list[SendResult[T]]) -> list[SendResult[T]]:
+    """Return results in the order of their items in the input."""
+    return sorted(results, key=lambda result: result.index)
+
+
+def _attach_results(error: BaseException, results: list[SendResult[Any]]) -> None:
+    """Set `error.results`, and name it in a note, on an exception that takes attributes."""
+    with suppress(AttributeError):
+        error.results = results  # type: ignore[attr-defined]  # documented in send_all
+        error.add_note(f"{len(results)} items had a result before this error: read its attribute `results`")
 
 
 def _headers(url: str, key: str, user_agent: str | None) -> tuple[tuple[str, str], ...]:

@@ -1,22 +1,24 @@
-"""Many sends: K workers that pull from one iterator, and results as they come.
+"""Many sends: K workers that pull from one iterator, and results in the order in which the sends end.
 
-Workers pull; nothing is pushed through a stream, which would cost ten times as much a message. Sends share
-the client's limiter, so more workers don't send faster, they only cover the round trips.
+Workers pull. A stream between the source and the workers would cost ten times as much a message. All sends
+share the client's limiter: more workers cover longer round trips, and don't raise the rate.
 """
 
 import inspect
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 import anyio
 
-from ._errors import InvalidMessage, Outcome
+from ._bucket import Lane
+from ._errors import Desk360Error, InvalidMessage, Outcome
 from ._messages import Message
 from ._pipeline import Stop
-from ._replies import SendResult
+from ._redaction import mask_numbers
+from ._replies import Item, SendResult
 
 Items = Iterable[Any] | AsyncIterable[Any]
 Sink = Callable[[SendResult], None]
@@ -24,47 +26,65 @@ Transmit = Callable[[int, Any, Message, Stop, Sink], Awaitable[object]]
 
 _END = object()
 
+# Exceptions that asyncio raises out of its loop, past every task, if a task ends with one.
+_EXITS = (KeyboardInterrupt, SystemExit)
 
-class Results:
+
+def lane_for(items: object, limit: int) -> Lane:
+    """Return "interactive" for a sized input of at most half the limit, and "bulk" for every other input.
+
+    Args:
+        items: the caller's input.
+        limit: the limiter's requests per period.
+    """
+    return "interactive" if isinstance(items, Sized) and len(items) * 2 <= limit else "bulk"
+
+
+class Results(Generic[Item]):
     """The results of many sends, in the order in which they end; made by `client.send_each`.
 
     Use it as `async with … as results: async for result in results`. Leaving the block stops starting new
-    sends, lets those on the wire finish, and returns when they have.
+    sends, lets those on the wire finish, and returns when they have. Enter and leave it in the same task.
+
+    Exceptions of the source come out where results are read, after the results of the items before it. An
+    exception of the caller's own block leaves the block unchanged, SystemExit and KeyboardInterrupt too.
 
     Attributes:
-        rest: the results that nobody read, once the block is left.
+        rest: the results that were not read, once the block is left.
     """
 
     def __init__(
         self,
-        transmit: Transmit,
+        begin: Callable[[], Transmit],
         items: Items,
         build: Callable[[Any], Message] | None,
         report: Sink,
         *,
         concurrency: int,
     ) -> None:
-        self._transmit = transmit
+        self._begin = begin
         self._items = items
         self._build = build
         self._report = report
         self._concurrency = concurrency
         self._halt = Stop()
-        self._ready: deque[SendResult] = deque()
+        self._ready: deque[SendResult[Item]] = deque()
         self._failure: BaseException | None = None
         self._index = 0
         self._working = 0
         self._entered = False
-        # Made by whoever waits, taken away by whoever has something to tell, so that nobody is forgotten.
+        self._exhausted = False
+        # A waiter makes the event and whoever wakes it removes it, so every waiter is woken.
         self._pulling: set[anyio.CancelScope] = set()
         self._news: anyio.Event | None = None
         self._room: anyio.Event | None = None
-        self.rest: list[SendResult] = []
+        self.rest: list[SendResult[Item]] = []
 
     async def __aenter__(self) -> Self:
         if self._entered:
             raise RuntimeError("a fan-out can be entered once; call send_each again")
         self._entered = True
+        self._transmit = self._begin()
         self._next = _pull_from(self._items)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
@@ -78,65 +98,72 @@ class Results:
     ) -> bool | None:
         self._stop()
         try:
-            if error is not None and not isinstance(error, Exception):
-                return await self._tasks.__aexit__(kind, error, trace)  # cancelled: so are the workers
-            # An error of the caller's own must neither cancel what is on the wire nor be wrapped in a group.
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                return await self._tasks.__aexit__(kind, error, trace)  # the workers are cancelled too
+            # Any other exception must not cancel the sends on the wire, and must not come out in a group.
             await self._tasks.__aexit__(None, None, None)
         finally:
             await self._close_source()
             self.rest = list(self._ready)
             self._ready.clear()
-        if self._failure is not None and error is None:
-            failure, self._failure = self._failure, None
-            raise failure
+        if error is None:
+            self._raise_failure()
         return None
 
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
     async def _close_source(self) -> None:
-        """Close a generator of the caller's: nobody else will, and its `finally` may hold a file open."""
+        """Close the caller's generator: its `finally` may close a file."""
         if inspect.isasyncgen(self._items):
             try:
                 with anyio.CancelScope(shield=True):
                     await self._items.aclose()
-            except Exception as error:  # noqa: BLE001  # the caller's own; raised when the block is left
+            except (Exception, *_EXITS) as error:  # noqa: BLE001  # the caller's own; raised on leaving
                 self._failure = self._failure or error
 
-    def __aiter__(self) -> AsyncIterator[SendResult]:
+    def __aiter__(self) -> AsyncIterator[SendResult[Item]]:
         return self
 
-    async def __anext__(self) -> SendResult:
+    async def __anext__(self) -> SendResult[Item]:
         if not self._entered:
             raise RuntimeError(
                 "use it as: async with client.send_each(...) as results: async for result in results"
             )
         while not self._ready:
             if not self._working:
-                if self._failure is not None:
-                    failure, self._failure = self._failure, None
-                    raise failure
+                self._raise_failure()
                 raise StopAsyncIteration
             self._news = self._news or anyio.Event()
             await self._news.wait()
         result = self._ready.popleft()
         if not self._ready:
-            # Not after each: all workers would wake for one place, which costs more than the send's share.
+            # After the last one only: else all workers wake for one place, and that costs more than a send.
             self._make_room()
         return result
 
-    def _sink(self, result: SendResult) -> None:
+    def _sink(self, result: SendResult[Item]) -> None:
         self._ready.append(result)
-        self._tell()
+        self._wake_reader()
 
-    def _tell(self) -> None:
+    def _wake_reader(self) -> None:
         news, self._news = self._news, None
         if news is not None:
             news.set()
 
     def _stop(self) -> None:
-        """Start no more; what is on the wire goes on."""
+        """Start no more sends; those on the wire go on."""
         self._halt.request()
         self._make_room()
+        self._end_pulling()
+
+    def _end_pulling(self) -> None:
+        """Pull no more items; those that were pulled are sent."""
+        self._exhausted = True
         for scope in self._pulling:
-            # The source may never yield again: leaving the block must not wait for that.
+            # The source may never yield again, and leaving the block must not wait for it.
             scope.cancel()
 
     def _make_room(self) -> None:
@@ -146,16 +173,20 @@ class Results:
 
     async def _work(self) -> None:
         try:
-            # One scope a worker, since one an item would cost as much as all the rest.
+            # One scope a worker: a scope an item would cost as much as the rest of the fan-out.
             with anyio.CancelScope() as scope:
                 await self._work_on(scope)
+        except _EXITS as error:
+            # Raised in the reader's task: out of this one it would be wrapped in a group, or end the loop.
+            self._failure = self._failure or error
+            self._stop()
         finally:
             self._working -= 1
-            self._tell()
+            self._wake_reader()
 
     async def _work_on(self, scope: anyio.CancelScope) -> None:
         while not self._halt.requested:
-            # Nobody reads: don't go on sending into memory.
+            # If results aren't read, sending pauses: memory stays flat.
             while len(self._ready) >= self._concurrency and not self._halt.requested:
                 self._room = self._room or anyio.Event()
                 await self._room.wait()
@@ -165,14 +196,15 @@ class Results:
             await self._make(*pulled)
 
     async def _pull(self, scope: anyio.CancelScope) -> tuple[int, Any] | None:
-        if self._halt.requested:
+        if self._exhausted:
             return None
         self._pulling.add(scope)
         try:
             item = await self._next()
         except Exception as error:  # noqa: BLE001  # the caller's own iterator; raised where results are read
-            self._failure = error
-            self._stop()
+            self._failure = self._failure or error
+            self._pulling.discard(scope)
+            self._end_pulling()
             return None
         finally:
             self._pulling.discard(scope)
@@ -185,18 +217,25 @@ class Results:
     async def _make(self, index: int, item: Any) -> None:
         try:
             message = item if self._build is None else self._build(item)
-        except InvalidMessage as error:
-            refused = SendResult(index, item, None, Outcome.NOT_SENT, None, error)
+        except Exception as error:  # noqa: BLE001  # the caller's own function; it ends this item only
+            refused = SendResult(index, item, None, Outcome.NOT_SENT, None, _as_refusal(error))
             self._report(refused)
             self._sink(refused)
             return
-        except Exception as error:  # noqa: BLE001  # the caller's own function; raised where results are read
-            self._failure = error
-            self._stop()
-            return
-        # The sink has it, whatever it is: one failed send never stops the others.
+        # The sink has the error: one failed send never stops the others.
         with suppress(Exception):
             await self._transmit(index, item, message, self._halt, self._sink)
+
+
+def _as_refusal(error: Exception) -> Desk360Error:
+    """Return the error of an item whose `build` raised; no request was spent on it."""
+    if isinstance(error, Desk360Error):
+        error.outcome = Outcome.NOT_SENT
+        return error
+    problem = f"raised {type(error).__name__}: {mask_numbers(str(error))}; this item was not sent"
+    refusal = InvalidMessage("build", problem)
+    refusal.__cause__ = error
+    return refusal
 
 
 def _pull_from(items: Items) -> Callable[[], Awaitable[Any]]:

@@ -6,7 +6,7 @@ phone numbers and message ids, since an id decodes to the phone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from attrs import field, frozen
 
@@ -15,6 +15,13 @@ from ._messages import Message
 from ._redaction import masked_repr
 
 T = TypeVar("T")
+if TYPE_CHECKING:
+    import typing_extensions
+
+    # With a default, a bare `SendResult` stays a valid annotation. Python itself has defaults from 3.13 on.
+    Item = typing_extensions.TypeVar("Item", default=Any)
+else:
+    Item = TypeVar("Item")
 
 
 def tail(value: object) -> str:
@@ -177,20 +184,20 @@ Reply = Sent | BulkSent | SentMedia
 
 
 @frozen
-class SendResult:
-    """How one send ended.
+class SendResult(Generic[Item]):
+    """How one send ended; generic in the type of its item.
 
     Attributes:
         index: its place in the input, from 0.
-        item: what the input held there.
-        message: the message, or None where `build` refused the item.
-        outcome: whether it went out.
-        reply: what Desk360 answered, if it took the message and the answer could be read.
-        error: why there is no reply.
+        item: the input's item at that place.
+        message: the message, or None where `build` raised.
+        outcome: whether the message went out.
+        reply: Desk360's reply, if it took the message.
+        error: the reason why there is no reply.
     """
 
     index: int
-    item: Any = field(repr=False)
+    item: Item = field(repr=False)
     message: Message | None
     outcome: Outcome
     reply: Reply | None = None

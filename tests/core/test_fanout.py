@@ -12,12 +12,14 @@ import pytest
 from desk360_async import (
     ClientStateError,
     ConfigurationError,
+    Desk360Error,
     InvalidMessage,
     Outcome,
     Results,
     SendResult,
     ServerError,
     TextMessage,
+    TokenBucket,
 )
 from tests.core.stand_ins import TO, Seen, Tokens, Wire, connect, sent
 
@@ -27,6 +29,10 @@ pytestmark = pytest.mark.anyio
 def texts(count: int) -> list[TextMessage]:
     """Make so many messages, numbered."""
     return [TextMessage(TO, str(n)) for n in range(count)]
+
+
+class ServerErrorOfBuild(Desk360Error):
+    """One of ours, raised by the caller's `build`, such as by a read in it."""
 
 
 async def slow_first(seen: Seen) -> httpx.Response:
@@ -101,24 +107,69 @@ async def test_what_is_no_message_is_a_result_too(wire: Wire) -> None:
     assert [r.outcome for r in results] == [Outcome.NOT_SENT, Outcome.ACCEPTED]
 
 
-async def test_an_error_of_build_is_raised_where_results_are_read(wire: Wire) -> None:
-    """After the results before it."""
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("+905551112233"), KeyError("name"), ServerErrorOfBuild("gone")]
+)
+async def test_an_error_of_build_ends_its_own_row(wire: Wire, error: Exception) -> None:
+    """One row without a column must not stop the list."""
 
     def build(n: int) -> TextMessage:
-        return TextMessage(TO, str(1 / n))
+        if n == 1:
+            raise error
+        return TextMessage(TO, str(n))
 
-    async with connect(wire) as client, client.send_each([1, 0], build=build, concurrency=1) as results:
-        assert (await anext(results)).outcome is Outcome.ACCEPTED
-        with pytest.raises(ZeroDivisionError):
-            await anext(results)
-
-
-async def test_an_error_of_build_that_nobody_read_is_raised_on_leaving(wire: Wire) -> None:
-    """It isn't swallowed."""
     async with connect(wire) as client:
-        with pytest.raises(ZeroDivisionError):
-            async with client.send_each([0], build=lambda n: 1 / n):
-                await anyio.sleep(1)
+        first, refused, last = await client.send_all([0, 1, 2], build=build)
+    assert [first.outcome, refused.outcome, last.outcome] == ["accepted", "not_sent", "accepted"]
+    assert error in (refused.error, refused.error.__cause__ if refused.error else None)
+    assert TO not in str(refused.error)
+
+
+async def test_an_error_of_key_ends_its_own_row(wire: Wire) -> None:
+    """As one of build does."""
+    async with connect(wire) as client:
+        (refused,) = await client.send_all(texts(1), key=lambda message: str(message.text[9]))
+    assert (refused.outcome, wire.seen) == (Outcome.NOT_SENT, [])
+    assert refused.error
+    assert isinstance(refused.error.__cause__, IndexError)
+
+
+@pytest.mark.parametrize("error", [LookupError("row 3"), SystemExit(3), KeyboardInterrupt()])
+async def test_send_all_keeps_the_results_before_an_error_of_its_source(
+    wire: Wire, error: BaseException
+) -> None:
+    """Who was sent to is in the error's `results`."""
+
+    def rows() -> Iterator[TextMessage]:
+        yield from texts(2)
+        raise error
+
+    async with connect(wire) as client:
+        with pytest.raises(type(error)) as caught:
+            await client.send_all(rows())
+    assert caught.value is error
+    assert [r.index for r in error.results] == [0, 1]  # type: ignore[attr-defined]  # set by send_all
+    assert len(wire.seen) == (2 if isinstance(error, Exception) else 0)  # an exit stops waits as well
+    assert "2 items" in error.__notes__[0]
+
+
+class Slotted(Exception):  # a name of the test's own
+    """An exception that takes no further attribute."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(name)
+
+
+async def test_an_error_that_takes_no_attribute_comes_out_all_the_same(wire: Wire) -> None:
+    """It isn't replaced by an AttributeError."""
+
+    def rows() -> Iterator[TextMessage]:
+        yield from texts(1)
+        raise Slotted
+
+    async with connect(wire) as client:
+        with pytest.raises(Slotted):
+            await client.send_all(rows())
 
 
 async def test_an_error_of_the_iterator_is_raised_after_the_results_before_it(wire: Wire) -> None:
@@ -202,14 +253,15 @@ async def test_a_full_house_can_be_left(wire: Wire) -> None:
     assert len(results.rest) == len(wire.seen)
 
 
-async def fail_inside(results: Results) -> None:
+async def fail_inside(results: Results, error: BaseException) -> None:
     """Enter, let sends begin, fail."""
     async with results:
         await anyio.sleep(1)
-        raise KeyError
+        raise error
 
 
-async def test_the_callers_error_comes_out_as_it_is_and_cancels_nothing() -> None:
+@pytest.mark.parametrize("error", [KeyError(), SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+async def test_the_callers_error_comes_out_as_it_is_and_cancels_nothing(error: BaseException) -> None:
     """No exception group, and the sends on the wire finish."""
 
     async def slow(_: Seen) -> httpx.Response:
@@ -219,8 +271,9 @@ async def test_the_callers_error_comes_out_as_it_is_and_cancels_nothing() -> Non
     wire = Wire(slow)
     async with connect(wire) as client:
         results = client.send_each(texts(9), concurrency=3)
-        with pytest.raises(KeyError):
-            await fail_inside(results)
+        with pytest.raises(type(error)) as caught:
+            await fail_inside(results, error)
+    assert caught.value is error
     assert [r.outcome for r in results.rest] == [Outcome.ACCEPTED] * 3
 
 
@@ -275,13 +328,87 @@ async def test_memory_stays_flat() -> None:
     assert most < 20
 
 
-async def test_fan_outs_stand_back_in_the_bulk_lane(wire: Wire) -> None:
-    """Unless told otherwise."""
+async def iterated(count: int) -> AsyncIterator[TextMessage]:
+    """Yield so many messages, without a length."""
+    for message in texts(count):
+        yield message
+
+
+@pytest.mark.parametrize(
+    ("messages", "options", "lane"),
+    [
+        (lambda: texts(30), {}, "interactive"),
+        (lambda: texts(31), {}, "bulk"),
+        (lambda: iter(texts(1)), {}, "bulk"),
+        (lambda: iterated(1), {}, "bulk"),
+        (lambda: texts(1), {"lane": "bulk"}, "bulk"),
+        (lambda: texts(31), {"lane": "interactive"}, "interactive"),
+    ],
+)
+async def test_short_lists_are_interactive_and_the_rest_is_bulk(
+    wire: Wire, messages: Any, options: Any, lane: str
+) -> None:
+    """Half the limit of 60 goes at once; a longer list, or one of unknown length, stands back."""
     tokens = Tokens()
-    async with connect(wire, limiter=tokens) as client:
+    async with connect(wire, limiter=tokens) as client, client.send_each(messages(), **options) as results:
+        assert [r.outcome async for r in results]
+    assert {*tokens.lanes} == {lane}
+
+
+async def test_a_bulk_client_keeps_its_lane(wire: Wire) -> None:
+    """Its owner chose it for everything."""
+    tokens = Tokens()
+    async with connect(wire, limiter=tokens, lane="bulk") as client:
         await client.send_all(texts(1))
-        await client.send_all(texts(1), lane="interactive")
-    assert tokens.lanes == ["bulk", "interactive"]
+    assert tokens.lanes == ["bulk"]
+
+
+@pytest.mark.parametrize("count", [12, 30])
+async def test_a_short_list_on_an_idle_account_is_sent_concurrently(count: int) -> None:
+    """8 requests are on the wire at once, and 30 answers of 0.3 s take at most 2 s."""
+    on_the_wire: list[int] = [0]
+
+    async def slow(_: Seen) -> httpx.Response:
+        on_the_wire.append(on_the_wire[-1] + 1)
+        await anyio.sleep(0.3)
+        on_the_wire.append(on_the_wire[-1] - 1)
+        return sent()
+
+    async with connect(Wire(slow), limiter=TokenBucket()) as client:
+        began = anyio.current_time()
+        results = await client.send_all(texts(count))
+    assert [r.outcome for r in results] == [Outcome.ACCEPTED] * count
+    assert max(on_the_wire) == 8
+    assert anyio.current_time() - began <= 2.0
+
+
+@pytest.mark.parametrize("exit_", [SystemExit(3), KeyboardInterrupt()])
+async def test_an_exit_in_a_worker_is_raised_where_results_are_read(wire: Wire, exit_: BaseException) -> None:
+    """Out of a worker's task it would end the loop, or come in a group."""
+
+    def leave(_: SendResult) -> None:
+        raise exit_
+
+    async with connect(wire, on_result=leave) as client, client.send_each(texts(3), concurrency=1) as results:
+        assert (await anext(results)).outcome is Outcome.ACCEPTED
+        with pytest.raises(type(exit_)):
+            await anext(results)
+
+
+async def test_an_error_of_closing_the_source_is_raised_on_leaving(wire: Wire) -> None:
+    """Its `finally` is the caller's own code."""
+
+    async def rows() -> AsyncIterator[TextMessage]:
+        try:
+            for message in texts(9):
+                yield message
+        finally:
+            raise SystemExit(3)
+
+    async with connect(wire) as client:
+        with pytest.raises(SystemExit):
+            async with client.send_each(rows(), concurrency=1) as results:
+                await anext(results)
 
 
 @pytest.mark.parametrize("concurrency", [0, 1001, True, "8", None])

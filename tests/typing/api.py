@@ -29,6 +29,7 @@ from desk360_async import (
     RateLimiter,
     RateLimitStatus,
     ReadMessage,
+    Results,
     RetryPolicy,
     SendResult,
     Sent,
@@ -140,7 +141,21 @@ async def fan_out(client: AsyncDesk360) -> None:
         async for result in results:
             assert_type(result.outcome, Outcome)
             assert_type(result.error, Desk360Error | None)
-    assert_type(await client.send_all([TextMessage(TO, "hi")], lane="interactive"), list[SendResult])
+            assert_type(result.item, dict[str, str])
+    assert_type(results, Results[dict[str, str]])
+    texts = [TextMessage(TO, "hi")]
+    assert_type(await client.send_all(texts, lane="interactive"), list[SendResult[TextMessage]])
+    mixed: list[Message] = [*texts, MediaMessage(TO, ["a.pdf"])]
+    assert_type((await client.send_all(mixed))[0].message, Message | None)
+    await client.send_all([TextMessage(TO, "hi"), MediaMessage(TO, ["a.pdf"])])
+    await client.send_all([1, 2], build=lambda n: TextMessage(TO, str(n)), key=str)
+    await client.send_all([1, 2])  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]  # messages
+    client.send_each([1, 2])  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]  # messages
+    await client.send_all([1], build=str)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]  # makes no message
+
+
+def bare_annotations(result: SendResult, results: Results) -> tuple[SendResult[int], Outcome]:
+    return result, results.rest[0].outcome
 
 
 def failures(error: Desk360Error) -> bool:
