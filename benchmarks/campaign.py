@@ -28,7 +28,7 @@ from desk360_async.campaigns import Campaign
 from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._recipients import Intake
-from desk360_async.campaigns._storage import Storage
+from desk360_async.campaigns._storage import open_ledger
 from desk360_async.campaigns._values import Result
 
 BATCH = 1000
@@ -143,16 +143,15 @@ async def ledger_speed(path: Path, folder: Path) -> tuple[float, float]:
     from desk360_async.campaigns._values import Settings
 
     pinned = Settings("b", "u", 1, 1, "t", 1, "l", ("body-1",), {}, None, "auto", BATCH, "unknown")
-    async with Storage(folder / "speed.db", owner=True) as storage:
-        ledger = Ledger(storage, "b")
-        await ledger.pin(pinned)
-        judged = await storage.run(lambda connection: Judged(path, ledger._set_for(connection)))
+    async with open_ledger(folder / "speed.db", owner=True, must_exist=False) as file:
+        ledger = Ledger(file, "b")
+        await ledger.begin_load(pinned)
+        judged = await file.run(lambda connection: Judged(path, ledger._set_for(connection)))
         start = time.perf_counter()
-        await ledger.begin_load()
         source = iter(judged.rows)
-        while await ledger.stage(source, judged):
-            pass
-        await ledger.finish_load(Cut("auto", BATCH))
+        while chunk := list(islice(source, 5000)):
+            await ledger.stage(chunk, judged)
+        await ledger.finish_load(pinned, 0, Cut("auto", BATCH))
         inserted = time.perf_counter() - start
         count = (await ledger.counts()).total
         start, last = time.perf_counter(), 0

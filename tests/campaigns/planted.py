@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from desk360_async import Outcome
+from desk360_async import UnexpectedResponse
 from desk360_async._sqlite import writes
 from desk360_async.campaigns import _batches, _campaign, _recipients, _run, _verdicts
 from desk360_async.campaigns._ledger import Ledger
@@ -146,8 +146,8 @@ def an_unreadable_success_is_tried_again() -> Generator[None]:
 
     def make(judge: Any) -> Any:
         def wrong(error: Any, *given: Any) -> Result:
-            accepted = error.outcome is Outcome.ACCEPTED
-            return Result("pending", "again") if accepted else judge(error, *given)
+            unreadable = isinstance(error, UnexpectedResponse)
+            return Result("pending", "again") if unreadable else judge(error, *given)
 
         return wrong
 

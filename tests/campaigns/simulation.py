@@ -44,6 +44,10 @@ FAULTS: dict[str, tuple[bool, float]] = {
     "garbage": (False, 1.0),
     "empty": (False, 1.0),
     "error_on_200": (True, 0.0),
+    "fail_on_200": (False, 0.5),
+    "internal_on_200": (False, 0.5),
+    "too_many_on_200": (True, 0.0),
+    "rows_failed": (False, 0.0),
     "429": (True, 0.0),
     "302": (True, 0.0),
     "400": (True, 0.0),
@@ -66,6 +70,7 @@ FAULTS: dict[str, tuple[bool, float]] = {
     "disconnected": (False, 0.5),
     "partial": (False, 0.5),
 }
+BULK_ONLY = ("partial", "rows_failed")
 _RAISED: dict[str, type[httpx.TransportError]] = {
     "connect": httpx.ConnectError,
     "connect_timeout": httpx.ConnectTimeout,
@@ -94,6 +99,7 @@ class World:
     stuck: bool = False
     dead: bool = False
     processed: Counter[str] = field(factory=Counter)
+    confirmed: Counter[str] = field(factory=Counter)
     may_have: Counter[str] = field(factory=Counter)
     resends: Counter[str] = field(factory=Counter)
     arrivals: deque[float] = field(factory=deque)
@@ -136,7 +142,7 @@ class Server(httpx.AsyncBaseTransport):
         fields = json.loads(await request.aread())
         asked = [row["phone"] for row in fields["destinations"]]
         bulk = request.url.path.endswith("/bulk")
-        kinds = [*FAULTS, *["partial"] * 4] if bulk else [k for k in FAULTS if k != "partial"]
+        kinds = [*FAULTS, *["partial"] * 4] if bulk else [k for k in FAULTS if k not in BULK_ONLY]
         kind = world.rng.choice(kinds) if not world.calm and world.rng.random() < world.fault_share else "ok"
         world.note(f"POST {len(asked)} {kind}")
         answer = self.act(kind, asked, bulk=bulk)
@@ -181,9 +187,12 @@ class Server(httpx.AsyncBaseTransport):
             taken = []
         if not not_sent:
             world.processed.update(taken)
-        if world.trusting and bulk and kind in ("ok", "partial"):
+        listed = [] if kind == "rows_failed" else listed
+        if kind in ("ok", "partial"):
+            world.confirmed.update(set(listed) & set(taken))
+        if world.trusting and bulk and kind in ("ok", "partial", "rows_failed"):
             world.may_have.subtract(set(asked) - set(listed))  # so says the user
-        return self.answer(kind, listed, bulk=bulk)
+        return self.answer(kind, asked if kind == "rows_failed" else listed, bulk=bulk)
 
     def refused(self, asked: list[str], because: set[str]) -> httpx.Response:
         """Refuse numbers; a terse server doesn't say which field it was."""
@@ -205,6 +214,14 @@ class Server(httpx.AsyncBaseTransport):
             return httpx.Response(200, content=b"<html>fine")
         if kind == "empty":
             return httpx.Response(200)
+        if kind == "rows_failed":
+            return httpx.Response(200, json={"phones": [{"phone": p, "status": "failed"} for p in listed]})
+        if kind == "fail_on_200":
+            return httpx.Response(200, json={"status": "fail", "message": "Insufficient balance"})
+        if kind == "internal_on_200":
+            return self.refusal(200, "internal_server_error")
+        if kind == "too_many_on_200":
+            return self.refusal(200, "too_many_requests_exception")
         if kind == "429":
             return httpx.Response(429, headers={"retry-after": str(self.world.rng.randint(0, 20))})
         if kind == "error_on_200":
@@ -450,6 +467,8 @@ def _check_recipient(world: World, number: str, state: str) -> None:
         raise Violation(f"I1: {number} was sent to {world.processed[number]} times, {state}")
     if state == "accepted" and not 1 <= world.processed[number] <= allowed:
         raise Violation(f"I3: {number} is accepted, and the server never had it")
+    if state == "accepted" and not world.confirmed[number]:
+        raise Violation(f"I3: {number} is accepted, and the server never said so")
     if state == "not_sent" and not world.trusting and number not in world.bad | world.absent:
         raise Violation(f"I3: {number} was given up for what wasn't its fault")
     if state in ("not_sent", "skipped", "pending") and world.processed[number] and not world.resends[number]:
