@@ -9,22 +9,22 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import anyio
 
-from desk360_async import _arguments, _threads
-from desk360_async._errors import (
+from desk360_async import (
     ConfigurationError,
     Desk360Error,
     InvalidMessage,
     KeyConflict,
+    Message,
     Outcome,
     SendInProgress,
     SendUnknown,
+    _arguments,
+    _threads,
 )
-from desk360_async._messages import Message, phones_of
 from desk360_async._phones import person_of
-from desk360_async._replies import Reply
 from desk360_async.once import _records
 from desk360_async.once._file_store import Claim, FileStore, Row
-from desk360_async.once._records import SendRecord
+from desk360_async.once._records import Reply, SendRecord, phones_of
 
 log = logging.getLogger("desk360_async.once")
 
@@ -266,8 +266,8 @@ class SendLog:
     async def _claim(self, key: str, fields: dict[str, str], message: Message) -> Claim:
         if key in self._unwritten:
             await self._write_pending()
-        (first, *others) = phones_of(message)
-        phone = str(person_of(first)) if self._keep_phones and not others else None
+        phones = phones_of(message)
+        phone = str(person_of(phones[0])) if self._keep_phones and len(phones) == 1 else None
         now = self._now()
         claim = await self._store.claim(key, fields, phone, now, now + self._lease)
         pending = self._unwritten.get(key)

@@ -12,14 +12,24 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from desk360_async._attachments import Attachment
-from desk360_async._errors import InvalidMessage
-from desk360_async._messages import MediaMessage, Message, TemplateBatch, TemplateMessage
-from desk360_async._phones import digits_of
-from desk360_async._replies import BulkSent, Reply, Sent, SentFile, SentMedia
+from desk360_async import (
+    Attachment,
+    BulkSent,
+    InvalidMessage,
+    MediaMessage,
+    Message,
+    Sent,
+    SentFile,
+    SentMedia,
+    TemplateBatch,
+    TemplateMessage,
+)
+from desk360_async._phones import person_of
 
 SendState: TypeAlias = Literal["waiting", "in_flight", "accepted", "not_sent", "unknown"]
 """The state of a key's last send: waiting for the limit, on the wire, or ended with an outcome."""
+
+Reply: TypeAlias = Sent | BulkSent | SentMedia
 
 LONGEST_KEY = 255
 # A later status never gives way to an earlier one: they come in no guaranteed order (ruling 38).
@@ -148,6 +158,11 @@ def conflicts(stored: Mapping[str, str], asked: Mapping[str, str]) -> tuple[str,
     )
 
 
+def phones_of(message: Message) -> tuple[str, ...]:
+    """Return the phones that a message goes to."""
+    return message.phones if isinstance(message, TemplateBatch) else (message.to,)
+
+
 def message_ids(reply: Reply) -> tuple[str, ...]:
     """Return the ids by which webhooks name a send."""
     if isinstance(reply, Sent):
@@ -172,11 +187,10 @@ def pack(reply: Reply, message: Message) -> dict[str, Any]:
         ]
         return {"files": files, "missing": reply.missing}
     asked = message.phones if isinstance(message, TemplateBatch) else ()
-    unlisted = {digits_of(phone) for phone in reply.unlisted}
-    opted_out = {digits_of(phone) for phone in getattr(reply, "opted_out", ())}
+    unlisted, opted_out = ({*map(person_of, phones)} for phones in (reply.unlisted, reply.opted_out))
     return {
-        "unlisted": [n for n, phone in enumerate(asked) if digits_of(phone) in unlisted],
-        "opted_out": [n for n, phone in enumerate(asked) if digits_of(phone) in opted_out],
+        "unlisted": [n for n, phone in enumerate(asked) if person_of(phone) in unlisted],
+        "opted_out": [n for n, phone in enumerate(asked) if person_of(phone) in opted_out],
     }
 
 
