@@ -13,6 +13,7 @@ from operator import itemgetter
 
 from attrs import evolve, frozen
 
+from desk360_async._phones import person_of
 from desk360_async.campaigns._values import Batch, Kind, pack, unpack
 
 # From so many sets of parameters on, they are sorted rather than filled side by side: that bounds the memory.
@@ -61,6 +62,7 @@ def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut) 
     connection.execute("DELETE FROM skipped WHERE campaign = ?", (campaign,))  # an earlier input's
     connection.execute("INSERT INTO skipped SELECT ?, line, reason, phone FROM left_out", (campaign,))
     staged, lines = connection.execute("SELECT count(*), max(line) FROM staged").fetchone()
+    _unite_spellings(connection, campaign)
     added = connection.execute(
         "INSERT INTO recipient SELECT ?, phone, parameter_set, line, ? FROM staged WHERE true "
         "ORDER BY phone, line ON CONFLICT DO NOTHING",
@@ -70,6 +72,36 @@ def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut) 
     connection.executemany(_INSERT, _batch_rows(connection, campaign, load, cut, seen))
     if added < staged:
         _note_repeats(connection, campaign, load, seen)
+
+
+def _unite_spellings(connection: sqlite3.Connection, campaign: int) -> None:
+    """Give all staged rows of one person the same phone: the recipient's, else the first line's (ruling 19a).
+
+    The table `respelled` keeps the phones as given. Numbers of 12 and 13 digits from 52 to 55 are compared;
+    numbers of 53 have one spelling, so they don't matter.
+    """
+    connection.create_function("person_of", 1, person_of, deterministic=True)
+    connection.execute("DELETE FROM spelled")
+    connection.execute("DELETE FROM respelled")
+    connection.execute(
+        "INSERT INTO spelled SELECT person_of(phone), line, phone FROM staged "
+        "WHERE phone BETWEEN 520000000000 AND 559999999999 OR phone BETWEEN 5200000000000 AND 5599999999999"
+    )
+    connection.execute(
+        "INSERT INTO spelled SELECT person_of(phone), 0, phone FROM recipient WHERE campaign = ? AND ("
+        "phone BETWEEN 520000000000 AND 559999999999 OR phone BETWEEN 5200000000000 AND 5599999999999)",
+        (campaign,),
+    )
+    # SQLite takes a column beside min() from the row of the minimum: here a recipient, or the first line.
+    connection.execute(
+        "INSERT INTO respelled SELECT s.line, s.phone, t.phone FROM spelled s JOIN ("
+        "SELECT person, min(line), phone FROM spelled GROUP BY person HAVING count(DISTINCT phone) > 1) t "
+        "ON s.person = t.person WHERE s.line > 0 AND s.phone <> t.phone"
+    )
+    connection.execute(
+        "UPDATE staged SET phone = (SELECT phone FROM respelled r WHERE r.line = staged.line) "
+        "WHERE line IN (SELECT line FROM respelled)"
+    )
 
 
 def _batch_rows(
@@ -110,7 +142,8 @@ def _note_repeats(connection: sqlite3.Connection, campaign: int, load: int, seen
         # Who was there before this load isn't seen either, and is no duplicate.
         connection.execute(
             "INSERT INTO skipped SELECT r.campaign, s.line, "
-            "CASE WHEN s.phone = before THEN 'duplicate' ELSE 'parameters_changed' END, '+' || s.phone "
+            "CASE WHEN s.phone = before THEN 'duplicate' ELSE 'parameters_changed' END, "
+            "'+' || coalesce((SELECT given FROM respelled g WHERE g.line = s.line), s.phone) "
             "FROM (SELECT *, lag(phone) OVER (ORDER BY phone, line) AS before FROM staged) s "
             "JOIN recipient r ON r.campaign = ? AND r.phone = s.phone "
             "WHERE s.phone = before OR r.parameter_set <> s.parameter_set",
@@ -120,7 +153,9 @@ def _note_repeats(connection: sqlite3.Connection, campaign: int, load: int, seen
     line = seen.find(0, 1)
     while line != -1:
         connection.execute(
-            "INSERT INTO skipped SELECT ?, line, 'duplicate', '+' || phone FROM staged WHERE line = ?",
+            "INSERT INTO skipped SELECT ?, s.line, 'duplicate', "
+            "'+' || coalesce((SELECT given FROM respelled g WHERE g.line = s.line), s.phone) "
+            "FROM staged s WHERE s.line = ?",
             (campaign, line),
         )
         line = seen.find(0, line + 1)

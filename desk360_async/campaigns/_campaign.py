@@ -27,7 +27,7 @@ from desk360_async import (
 from desk360_async._arguments import one_of, seconds, whole
 from desk360_async._attachments import as_attachment
 from desk360_async._gathering import Gathering
-from desk360_async._phones import Reader, parse_phone
+from desk360_async._phones import Reader, parse_phone, spellings_of
 from desk360_async._tables import Table
 from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._ledger import STATUSES, Ledger, Status
@@ -389,7 +389,7 @@ class Campaign:
             decision: "accepted" (they have it; "sent" is an alias), "not_sent" (they don't have it, and shall
                 not get it), or "resend" (they are pending again). An unknown recipient who did get the
                 message gets a second one; a recipient who was not sent to did not.
-            phones: only these.
+            phones: only these, under any spelling (ruling 19a).
             batch: only the recipients of this batch.
             everything: all recipients of the campaign.
             state: only recipients in this state: "unknown", or to be resent "not_sent" and "failed"
@@ -412,7 +412,7 @@ class Campaign:
             )
         if isinstance(phones, str) or (phones is not None) + (batch is not None) + bool(everything) != 1:
             raise ConfigurationError("resolve takes one of phones=[...], batch=NUMBER, everything=True")
-        numbers = None if phones is None else frozenset(int(parse_phone(p, "phones")) for p in phones)
+        numbers = None if phones is None else _spellings(phones)
         async with self._opened(owner=True) as ledger:
             settings = await self._settings(ledger)
             await ledger.recover("crash")
@@ -656,6 +656,15 @@ def integration_of(client: AsyncDesk360) -> int:
             "variable DESK360_INTEGRATION_ID, or use client.for_integration(...)"
         )
     return client.integration_id
+
+
+def _spellings(phones: Iterable[str]) -> frozenset[int]:
+    """Return the numbers under which a campaign may have these persons.
+
+    Raises:
+        InvalidMessage: if one is no phone number.
+    """
+    return frozenset(number for phone in phones for number in spellings_of(parse_phone(phone, "phones")))
 
 
 def _check_share(max_failures: float | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from attrs import asdict, fields
 
 from desk360_async import RateLimitStatus
+from desk360_async._phones import spellings_of
 from desk360_async._sqlite import reads, transaction, writes
 from desk360_async._tables import Row
 from desk360_async.campaigns import _batches, _report
@@ -426,7 +427,7 @@ class Ledger:
         for message_id, phone, status in statuses:
             number, table = self._by_id(db, message_id), "delivery"
             if number is None and phone is not None:
-                number, table = int(phone), self._table_for(db, int(phone))
+                number, table = self._by_phone(db, phone)
             if table and number is not None:
                 row = (self.id, message_id if table == "early" else number, status)
                 query = f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?)"  # noqa: S608  # one of our two
@@ -438,6 +439,13 @@ class Ledger:
             "SELECT members FROM batch WHERE message_id = ? AND campaign = ?", (message_id, self.id)
         ).fetchone()
         return unpack(row[0])[0] if row else None
+
+    def _by_phone(self, db: sqlite3.Connection, phone: str) -> tuple[int | None, str]:
+        """Return the recipient's phone in the campaign's spelling, and the table for the status."""
+        for number in dict.fromkeys((int(phone), *spellings_of(phone))):
+            if table := self._table_for(db, number):
+                return number, table
+        return None, ""
 
     def _table_for(self, db: sqlite3.Connection, phone: int) -> str:
         """Return the table for a status of a phone with an unknown id; "" if the campaign has no such phone.

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from desk360_async import Attachment, ConfigurationError, TemplateBatch, TemplateMessage
 from desk360_async._calls import Call
-from desk360_async._phones import parse_phone
+from desk360_async._phones import parse_phone, person_of
 from desk360_async._wire import call_for
 from desk360_async.campaigns import (
     BatchResult,
@@ -464,7 +464,9 @@ def resolve(
         )
         terminal.remark(f"{number:,} resolved: {decision.replace('_', ' ')}")
         show_counts(terminal, await campaign.status())
-        return _missed(terminal, number, 1 if batch is not None else len({*map(parse_phone, phone)}))
+        return _missed(
+            terminal, number, 1 if batch is not None else len({person_of(parse_phone(p)) for p in phone})
+        )
 
     return _offline(common, work)
 

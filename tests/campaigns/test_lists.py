@@ -11,6 +11,8 @@ import pytest
 from desk360_async import AsyncDesk360, ConfigurationError
 from desk360_async._tables import Table
 from desk360_async.campaigns import Plan, Recipient
+from desk360_async.sandbox import Fault
+from desk360_async.webhooks import StatusUpdate
 from tests.campaigns.scene import Scene, finish
 
 TO = "+905551112233"
@@ -286,3 +288,38 @@ def run(scene: Scene, then: Callable[[AsyncDesk360], Any]) -> Any:
         return await then(client)
 
     return scene.play(main)
+
+
+@both_ways
+def test_a_person_under_two_spellings_is_sent_to_once_as_first_given(
+    scene: Scene, one: str, other: str
+) -> None:
+    plan = load(scene, f"{HEAD}{one},x\n{TO},x\n{other},x\n{one},x\n")
+    assert skipped(scene) == [(4, "duplicate", other), (5, "duplicate", one)]
+    assert plan.recipients == 2
+    scene.play(lambda client: finish(scene.campaign(), client))
+    assert sorted(scene.received()) == sorted([one, TO])
+
+
+@both_ways
+def test_a_further_list_knows_a_person_under_another_spelling(scene: Scene, one: str, other: str) -> None:
+    load(scene, f"{HEAD}{one},x\n")
+    assert load(scene, f"{HEAD}{other},x\n{TO},x\n").recipients == 2
+    assert skipped(scene) == []
+    load(scene, f"{HEAD}{other},y\n")
+    assert skipped(scene) == [(2, "parameters_changed", other)]
+
+
+@both_ways
+def test_a_status_counts_under_another_spelling(scene: Scene, one: str, other: str) -> None:
+    load(scene, f"{HEAD}{one},x\n{TO},x\n")
+    status = StatusUpdate(id="bulk", sender=other[1:], status="read")
+    assert run(scene, lambda client: scene.campaign().feed(status)) == 1
+    assert scene.play(lambda client: scene.campaign().report()).read == 1
+
+
+@both_ways
+def test_an_unknown_person_is_resolved_under_another_spelling(scene: Scene, one: str, other: str) -> None:
+    load(scene, f"{HEAD}{one},x\n{TO},x\n")
+    scene.sandbox.faults.add(Fault("status", status=502, times=1, accepted=True))
+    assert run(scene, lambda client: scene.campaign().resolve("accepted", phones=[other])) == 1
