@@ -270,7 +270,7 @@ class _Watched:
 class _Deadline:
     """A cancel scope that ends after so many seconds, and a little later if its timer rang late.
 
-    Under trio it ends on time: trio reads the sockets before it looks at its deadlines.
+    After SIGCONT, epoll returns no event once, so both loops look at their timers before the sockets.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -285,7 +285,11 @@ class _Deadline:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(loop.time() + self._seconds, self._ring, loop)
         else:
-            self._scope.deadline = anyio.current_time() + self._seconds
+            import trio
+
+            # A scope of its own, in a task of its own: a cancelled scope can't be given more time.
+            self._timer = trio.CancelScope(deadline=trio.current_time() + self._seconds)
+            trio.lowlevel.spawn_system_task(self._watch, self._timer)
         return self._scope.__enter__()
 
     def _ring(self, loop: Any) -> None:
@@ -294,11 +298,24 @@ class _Deadline:
         else:
             self._scope.cancel()
 
+    async def _watch(self, timer: Any) -> None:
+        """Await trio's deadline and end the scope; `__exit__` ends this task before."""
+        import trio
+
+        due = timer.deadline
+        with timer:
+            await trio.sleep_forever()
+        if self._timer is not None and trio.current_time() - due > GRACE:
+            with trio.CancelScope() as self._timer:
+                await trio.sleep(GRACE)
+        if self._timer is not None:
+            self._scope.cancel()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        if self._timer is not None:
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        timer.cancel()
         return self._scope.__exit__(kind, error, trace)
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import random
 import re
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,7 +20,6 @@ from desk360_async import (
     TextMessage,
     TokenBucket,
 )
-from desk360_async._errors import Desk360Error
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 TO = "+905551112233"
@@ -171,27 +172,44 @@ async def test_a_refused_upload_is_read_where_the_server_lingers() -> None:
     assert (caught.value.status, caught.value.outcome) == (413, Outcome.NOT_SENT)
 
 
-async def test_a_late_deadline_leaves_time_to_read_the_answer() -> None:
-    """A process that was stopped finds the answer in its socket when it goes on."""
+STOPPED = """
+import sys, anyio
+from desk360_async import AsyncDesk360, TextMessage
+port, backend = sys.argv[1:]
+async def main():
+    url = f"http://127.0.0.1:{port}"
+    async with AsyncDesk360("key", integration_id=1, base_url=url, timeout=1.0) as client:
+        (result,) = await client.send_all([TextMessage("+905551112233", "x")])
+        print(result.outcome.value)
+anyio.run(main, backend=backend)
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_a_stopped_process_reads_the_answer_when_it_goes_on(backend: str) -> None:
+    """The deadline rings late, and the answer lies in the socket (Ctrl-Z and fg, a frozen machine)."""
+    asked, stopped = asyncio.Event(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(http(b'{"message_id": "a"}'))
-        await writer.drain()
+        asked.set()
+        await stopped.wait()
+        writer.write(http(b'{"message_id": "a"}', extra=b"Connection: close\r\n"))
+        writer.close()
+        await writer.wait_closed()
 
-    loop = asyncio.get_running_loop()
-    async with serving(handle, timeout=0.5) as client:
-        now, ahead = loop.time, 0.0
-        loop.time = lambda: now() + ahead  # type: ignore[method-assign]  # a clock that jumps, as a stop does
-
-        def jump() -> None:
-            nonlocal ahead
-            ahead = 2.0
-
-        loop.call_later(0.0, jump)
-        try:
-            assert (await client.send_text(TO, "x")).message_id == "a"
-        except Desk360Error as error:
-            pytest.fail(f"{error!r}")
-        finally:
-            loop.time = now  # type: ignore[method-assign]  # as above
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = str(server.sockets[0].getsockname()[1])
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STOPPED, port, backend, stdout=asyncio.subprocess.PIPE
+    )
+    await asyncio.wait_for(asked.wait(), 20)
+    await asyncio.sleep(0.2)  # until the child sleeps in epoll
+    child.send_signal(signal.SIGSTOP)
+    stopped.set()
+    await asyncio.sleep(1.6)
+    child.send_signal(signal.SIGCONT)
+    said, _ = await asyncio.wait_for(child.communicate(), 20)
+    server.close()
+    assert said.decode().strip() == "accepted"
