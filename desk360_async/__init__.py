@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         TextMessage,
         VideoHeader,
     )
+    from ._observer import AttemptEnd, LogObserver, Observer, Operation, OperationEnd
     from ._phones import normalize_phone
     from ._redaction import redact_logs
     from ._replies import (
@@ -107,6 +108,7 @@ __all__ = [
     "Answer",
     "AsyncDesk360",
     "Attachment",
+    "AttemptEnd",
     "AuthenticationFailed",
     "BulkSent",
     "Button",
@@ -137,11 +139,15 @@ __all__ = [
     "Location",
     "LocationMessage",
     "LocationRequestMessage",
+    "LogObserver",
     "Media",
     "MediaMessage",
     "MediaStream",
     "Message",
     "NotFound",
+    "Observer",
+    "Operation",
+    "OperationEnd",
     "Outcome",
     "Page",
     "PermissionDenied",
@@ -207,6 +213,7 @@ _HOMES = {
         "LocationRequestMessage MediaMessage Message ReadMessage TemplateBatch TemplateMessage TextHeader "
         "TextMessage VideoHeader"
     ),
+    "_observer": "AttemptEnd LogObserver Observer Operation OperationEnd",
     "_phones": "normalize_phone",
     "_redaction": "redact_logs",
     "_replies": "Answer BulkSent Media Page SendResult Sent SentFile SentMedia",

@@ -50,6 +50,8 @@ class Call:
         files: the number of files that go up.
         phones: the digits of the phones in it, to be masked in what the server says.
         asked: what the request listed, to compare the answer with.
+        name: the client's method, for observers.
+        template: the path's template, for observers; empty for the user's own path.
     """
 
     method: str
@@ -62,3 +64,5 @@ class Call:
     files: int = 0
     phones: frozenset[str] = field(default=frozenset(), repr=False)
     asked: tuple[str, ...] = field(default=(), repr=False)
+    name: str = "request"
+    template: str = ""

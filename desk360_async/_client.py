@@ -20,6 +20,7 @@ from . import _codec, _wire
 from ._arguments import one_of
 from ._attachments import Attachment
 from ._calls import Call
+from ._endpoints import ENDPOINT_OF
 from ._errors import ClientStateError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
 from ._http import Transport, check_proxy
 from ._inflate import ENCODINGS
@@ -41,6 +42,7 @@ from ._messages import (
     TextMessage,
     attachments_of,
 )
+from ._observer import Observer, Operation, OperationEnd, parse_observers
 from ._pipeline import CallState, OnAttempt, Options, Pipeline, Stop, Store
 from ._replies import Answer, BulkSent, Media, Reply, SendResult, Sent, SentMedia
 from ._resources import Integrations, TemplateCache, Templates
@@ -130,6 +132,8 @@ class AsyncDesk360:
         max_connections: at most so many requests on the wire at once, from 1; a download counts until it
             has begun.
         send_log: a `desk360_async.once.SendLog`, for sends under an idempotency key; clients may share it.
+        observer: one `Observer` or a sequence; they get a report of each call, attempt and wait. None:
+            `LogObserver`, which writes to the logger `desk360_async`; (): no reports at all.
         on_result: called with the end of every send; it must not block. What can't be made into a message
             was never a send.
 
@@ -156,6 +160,7 @@ class AsyncDesk360:
         user_agent: str | None = None,
         max_connections: int = 20,
         send_log: SendOnce | None = None,
+        observer: Observer | Sequence[Observer] | None = None,
         on_result: Callable[[SendResult], None] | None = None,
     ) -> None:
         key = parse_api_key(api_key)
@@ -179,6 +184,7 @@ class AsyncDesk360:
             proxy=proxy,
             verify=verify,
             max_connections=max_connections,
+            observer=parse_observers(observer),
         )
         self._encoding: _wire.Encoding = one_of("encoding", encoding, ("json", "form"))
         self._send_log = send_log
@@ -220,6 +226,11 @@ class AsyncDesk360:
     def lane(self) -> Lane:
         """The limiter's priority for calls of this client or view: "interactive" or "bulk"."""
         return self._options.lane
+
+    @property
+    def observer(self) -> Observer:
+        """The client's observers as one; campaigns and workers report to it too."""
+        return self._pipeline.observer
 
     def __repr__(self) -> str:
         if "_options" not in self.__dict__:
@@ -405,29 +416,50 @@ class AsyncDesk360:
     ) -> Reply:
         """Send a message and report its end once, to the sink and to `on_result`, however it comes."""
         state = CallState(self._options, stop, on_attempt)
-        try:
-            if key is None:
-                reply = await self._deliver(message, state)
-            else:
-                reply = await self._deliver_once(key if isinstance(key, str) else key(), message, state)
-        except BaseException as error:
-            outcome = state.outcome(error)
-            if isinstance(error, Desk360Error) and error is not state.veto:
-                error.outcome = outcome
-                self._report(SendResult(index, item, message, outcome, None, error), sink)
+        with self._pipeline.observed(state, self._operation(message)) as end:
+            state.recipients = state.operation.recipients if state.operation else 0
+            try:
+                if key is None:
+                    reply = await self._deliver(message, state)
+                else:
+                    reply = await self._deliver_once(key if isinstance(key, str) else key(), message, state)
+            except BaseException as error:
+                outcome = end.outcome = state.outcome(error)
+                end.messages = {outcome: state.recipients}
+                if isinstance(error, Desk360Error) and error is not state.veto:
+                    error.outcome = outcome
+                    self._report(SendResult(index, item, message, outcome, None, error), sink)
+                    raise
+                how = Desk360Error(f"ended by {type(error).__name__}", outcome=outcome)
+                how.__cause__ = error
+                self._report(SendResult(index, item, message, outcome, None, how), sink)
                 raise
-            how = Desk360Error(f"ended by {type(error).__name__}", outcome=outcome)
-            how.__cause__ = error
-            self._report(SendResult(index, item, message, outcome, None, how), sink)
-            raise
-        self._report(SendResult(index, item, message, Outcome.ACCEPTED, reply, None), sink)
-        return reply
+            _note_reply(end, reply)
+            self._report(SendResult(index, item, message, Outcome.ACCEPTED, reply, None), sink)
+            return reply
+
+    def _operation(self, message: Message) -> Operation:
+        endpoint = ENDPOINT_OF.get(type(message))
+        template = getattr(message, "template", None)
+        return Operation(
+            endpoint.name if endpoint else "send",  # anything else is refused later
+            "send",
+            self._options.lane,
+            self._options.integration_id,
+            template if isinstance(template, int) else None,
+            len(message.phones) if isinstance(message, TemplateBatch) else 1,
+            method="POST",
+            path=endpoint.path if endpoint else "",
+            base_url=self.base_url,
+        )
 
     async def _deliver(self, message: Message, state: CallState, intend: Intend | None = None) -> Reply:
         """Resolve the template's names, and perform the call."""
         await self._pipeline.connected()
         if isinstance(message, TemplateMessage | TemplateBatch):
-            resolved: Message = await self.templates.resolve(message, state)
+            named = await self.templates.resolve(message, state)
+            state.end.template_id = named.template if isinstance(named.template, int) else None
+            resolved: Message = named
         else:
             resolved = message
         if intend is not None:
@@ -438,6 +470,7 @@ class AsyncDesk360:
             resolved = await with_destinations(resolved)
         integration = self._options.integration("sending")
         call = _wire.call_for(resolved, integration, encoding=self._encoding)
+        state.recipients = len(call.asked)
         reply: Reply = await self._pipeline.perform(call, state)
         return reply
 
@@ -838,10 +871,9 @@ class AsyncDesk360:
             InvalidMessage: if the id is empty.
             Desk360Error: on entering, if the media can't be had.
         """
-        path = _wire.media_path(media_id, self._options.integration("downloading"))
-        from ._downloads import Download  # with what reads its headers, loaded by those who download
+        call = _wire.media_call(media_id, self._options.integration("downloading"))
+        from ._downloads import Download  # its headers' readers are loaded by programs that download
 
-        call = Call("GET", path, _wire.read_answer, idempotent=True, has_outcome=False)
         return Download(self._pipeline, call, self._options)
 
     async def read_media(self, media_id: str, *, max_bytes: int = 100 * 1024 * 1024) -> Media:
@@ -928,6 +960,18 @@ def _attach_results(error: BaseException, results: list[SendResult[Any]]) -> Non
     with suppress(AttributeError):
         error.results = results  # type: ignore[attr-defined]  # documented in send_all
         error.add_note(f"{len(results)} items had a result before this error: read its attribute `results`")
+
+
+def _note_reply(end: OperationEnd, reply: Reply) -> None:
+    """Fill the end of a send that was accepted; the stored reply of an earlier one counts no messages."""
+    end.outcome = Outcome.ACCEPTED
+    if reply.replayed:
+        return
+    if isinstance(reply, BulkSent):
+        counts = {Outcome.ACCEPTED: len(reply.phones), Outcome.UNKNOWN: len(reply.unlisted)}
+        end.messages = {outcome: count for outcome, count in counts.items() if count}
+    else:
+        end.messages = {Outcome.ACCEPTED: 1}
 
 
 def _headers(url: str, key: str, user_agent: str | None) -> tuple[tuple[str, str], ...]:

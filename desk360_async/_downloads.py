@@ -144,8 +144,11 @@ class Download:
         self._stream: MediaStream | None = None
 
     async def __aenter__(self) -> MediaStream:
+        state = CallState(self._options)
+        operation = self._pipeline.operation_of(self._call, self._options)
         try:
-            self._stream = await self._follow_to_the_file()
+            with self._pipeline.observed(state, operation):
+                self._stream = await self._follow_to_the_file(state)
             return self._stream
         except BaseException:
             await self._release()  # what fails on entering is never exited
@@ -158,11 +161,11 @@ class Download:
         finally:
             await self._release()
 
-    async def _follow_to_the_file(self) -> MediaStream:
+    async def _follow_to_the_file(self, state: CallState) -> MediaStream:
         url = self._pipeline.base_url + self._call.path
         status = 0
         for _ in range(MOST_HOPS + 1):
-            opened = await self._open(url)
+            opened = await self._open(url, state)
             if not 300 <= opened.status < 400:
                 return await self._begin(opened)
             status, location = opened.status, opened.headers.get("location", "")
@@ -174,14 +177,14 @@ class Download:
             f"the download can't be read: {problem}", status=status, body="", problems=(problem,)
         )
 
-    async def _open(self, url: str) -> Opened:
+    async def _open(self, url: str, state: CallState) -> Opened:
         """Return the answer to a GET, with its body to come.
 
         Its slot is free once the status is here: with every slot held by a task that reads a file and wants
         to send meanwhile, all of them would wait for each other.
         """
         pipeline, timeout = self._pipeline, self._options.timeout
-        request, state = self._request(url), CallState(self._options)
+        request = self._request(url)
 
         async def begin(http: Http, evidence: Evidence) -> Opened:
             opened = await http.open(request, evidence, total=timeout.total, connect=timeout.connect)

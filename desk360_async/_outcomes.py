@@ -101,6 +101,7 @@ class Evidence:
         status: the final status, once seen.
         stream: the network stream while TLS begins on it; no connection owns it then.
         headers: the raw header lines of the last answer.
+        version: the HTTP version of the last answer, such as "1.1"; None where no trace gave it.
         before_close: called before the connection goes back to the pool.
     """
 
@@ -114,6 +115,7 @@ class Evidence:
         "status",
         "stream",
         "trusted",
+        "version",
     )
     handed: bool
     refused: bool
@@ -128,6 +130,7 @@ class Evidence:
         self.status: int | None = None
         self.stream: Any = None
         self.headers: Sequence[tuple[bytes, bytes]] = ()
+        self.version: str | None = None
         self.before_close: Callable[[Evidence], None] | None = None
 
     async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
@@ -147,7 +150,8 @@ class Evidence:
         elif name.endswith(".start_tls.complete"):
             self.stream = None
         elif name.endswith(".receive_response_headers.complete"):
-            self.headers = info["return_value"][3]
+            version, _, _, self.headers = info["return_value"][:4]
+            self.version = version.decode("ascii", "replace").removeprefix("HTTP/")
         elif name.endswith(".response_closed.started") and self.before_close is not None:
             self.before_close(self)
 

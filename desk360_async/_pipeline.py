@@ -5,10 +5,10 @@ Each call carries one `CallState`. Nothing below this module waits for the rate 
 decides about retries.
 """
 
-import logging
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
@@ -25,11 +25,12 @@ from ._errors import (
     Outcome,
     TimedOut,
 )
-from ._headers import ServerLimit, of_read, refusal_wait
+from ._headers import ServerLimit, of_read, refusal_wait, retry_after
 from ._http import Http, Opened, Request, Transport, own_transport
 from ._limiter import Permit, RateLimiter, default_limiter
+from ._observer import AttemptEnd, Observers, Operation, OperationEnd
 from ._outcomes import Again, Evidence, Reach, Unanswered, Verdict, verdict
-from ._redaction import key_pieces, mask_numbers, masked_headers, without
+from ._redaction import key_pieces, masked_headers, without
 from ._settings import RetryPolicy, Timeouts
 from ._wire import as_refusal, error_from, read
 
@@ -41,7 +42,8 @@ A = TypeVar("A", bound=Answered | Opened)
 
 OnAttempt = Callable[[], Awaitable[None]]
 
-log = logging.getLogger("desk360_async")
+# Seconds between two reports of the limiter's state.
+REPORTED = 1.0
 
 # One object per event loop. Ids don't do: a new loop may get the id of a dead one.
 _loop_mark: anyio.lowlevel.RunVar[object] = anyio.lowlevel.RunVar("desk360_async.loop")
@@ -126,6 +128,9 @@ class CallState:
         evidence: how far the send's current attempt got; None before the first and between two.
         veto: the exception that `on_attempt` raised.
         intend: awaited after `on_attempt`: it commits the intent of a send under a key.
+        operation: the operation that the call belongs to; a look-up on a send's state has its own.
+        end: the operation's end, filled as the call goes on.
+        recipients: number of people that a send addresses.
     """
 
     def __init__(
@@ -141,6 +146,9 @@ class CallState:
         self.evidence: Evidence | None = None
         self.veto: Exception | None = None
         self.intend: OnAttempt | None = None
+        self.operation: Operation | None = None
+        self.end: OperationEnd = OperationEnd()
+        self.recipients: int = 0
 
     def waited(self, seconds: float) -> None:
         """Subtract a wait from `max_wait`."""
@@ -219,6 +227,7 @@ class Pipeline:
         proxy: a proxy's URL.
         verify: an SSL context; True for certifi's list.
         max_connections: maximum number of attempts on the wire at once (≥ 1).
+        observer: gets the reports.
     """
 
     def __init__(
@@ -232,9 +241,11 @@ class Pipeline:
         proxy: str | None,
         verify: ssl.SSLContext | bool,
         max_connections: int,
+        observer: Observers,
     ) -> None:
         self.base_url = base_url
         self.headers = headers
+        self.observer = observer
         self.closed: bool = False
         self.quota: RetryQuota = RetryQuota()
         self.stop: Stop = Stop()
@@ -254,6 +265,7 @@ class Pipeline:
         self._under_way = 0
         self._until = float("-inf")
         self._longest = 0.0
+        self._report_at = float("-inf")
         self._idle: anyio.Event | None = None
         self._stores: list[Store] = []
 
@@ -379,6 +391,15 @@ class Pipeline:
         Raises:
             Desk360Error: with the outcome, if the call is a send.
         """
+        if state.operation is not None and call.has_outcome:  # a send, whose operation its method began
+            return await self._perform(call, state, lane)
+        with self.observed(state, self.operation_of(call, state.options, lane)) as end:
+            reply = await self._perform(call, state, lane)
+            if call.has_outcome:
+                end.outcome = Outcome.ACCEPTED
+            return reply
+
+    async def _perform(self, call: Call, state: CallState, lane: Lane | None) -> Any:
         await self.connected()
         measures: Measures = {}
         if call.form is not None:
@@ -454,29 +475,73 @@ class Pipeline:
         http = await self.connected()
         if total > self._longest:
             self._allow_for(total)
-        permit = await self._token(state, lane or state.options.lane)
+        permit, waited = await self._token(state, lane or state.options.lane)
         evidence = Evidence(trusted=http.trusted)
         if call.has_outcome:
             state.evidence = evidence
+        state.end.attempts += 1
         self.enter()
         began = anyio.current_time()
-        try:
-            async with self._slots:
-                if call.has_outcome:
-                    await state.ask()
-                if self.closed:
-                    raise ClientStateError("closed while it waited for a connection; nothing was sent")
-                self.expect(total)
-                answer = await send(http, evidence)
-        except BaseException as error:
-            settle(permit, error, evidence)
-            log_attempt(call, error, began)
-            raise
-        finally:
-            self.leave()
+        with self.observer.attempt(state.end.attempts, waited) as end:
+            end.elsewhere = not counted
+            try:
+                async with self._slots:
+                    if call.has_outcome:
+                        await state.ask()
+                    if self.closed:
+                        raise ClientStateError("closed while it waited for a connection; nothing was sent")
+                    self.expect(total)
+                    answer = await send(http, evidence)
+            except BaseException as error:
+                _note_loss(end, error, evidence, settle(permit, error, evidence))
+                raise
+            finally:
+                self.leave()
+                end.seconds = anyio.current_time() - began
+                end.http_version = evidence.version
+            end.status, end.evidence = answer.status, "status"
         permit.done(answer.status, self._about_limit(call, answer.headers) if counted else {})
-        log_attempt(call, answer.status, began)
+        self._report_limiter()
         return answer
+
+    # ── reports ────────────────────────────────────────────────────────────────────────────────────────
+
+    def operation_of(self, call: Call, options: Options, lane: Lane | None = None) -> Operation:
+        """Return the operation that a call is, where its method began none."""
+        return Operation(
+            call.name,
+            "send" if call.has_outcome and not call.idempotent else "read",
+            lane or options.lane,
+            options.integration_id if "{integration_id}" in call.template else None,
+            method=call.method,
+            path=call.template,
+            base_url=self.base_url,
+        )
+
+    @contextmanager
+    def observed(self, state: CallState, operation: Operation) -> Generator[OperationEnd]:
+        """Report an operation, and let the call's attempts belong to it."""
+        around = state.operation, state.end
+        with self.observer.operation(operation) as end:
+            state.operation, state.end = operation, end
+            try:
+                yield end
+            except BaseException as error:
+                end.error = error
+                end.outcome = end.outcome or getattr(error, "outcome", None)
+                raise
+            finally:
+                state.operation, state.end = around
+
+    def _report_limiter(self) -> None:
+        now = anyio.current_time()
+        if self.observer and now >= self._report_at:
+            self._report_at = now + REPORTED
+            self.observer.limiter(self.limiter.snapshot(), self._egress)
+
+    @property
+    def _egress(self) -> str:
+        return str(getattr(self.limiter, "egress", "default"))  # a user's own limiter needn't have one
 
     def _about_limit(self, call: Call, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Return the headers from which the limiter may learn, and keep the server's own words."""
@@ -490,7 +555,8 @@ class Pipeline:
         if allow_for is not None:
             allow_for(total)
 
-    async def _token(self, state: CallState, lane: Lane) -> Permit:
+    async def _token(self, state: CallState, lane: Lane) -> tuple[Permit, float]:
+        """Return a token, and the seconds that it took."""
         before = anyio.current_time()
         permit = await self.wait(state, self.limiter.acquire, lane, state.max_wait)
         if permit is None:
@@ -498,8 +564,10 @@ class Pipeline:
         if self._is_stopped(state):
             permit.unused()
             raise ClientStateError("stopped before it began; nothing was sent")
-        state.waited(anyio.current_time() - before)
-        return permit
+        waited = anyio.current_time() - before
+        state.waited(waited)
+        state.end.waited += waited
+        return permit, waited
 
     async def sleep(self, state: CallState, seconds: float) -> None:
         """Sleep, unless the client is closed or the call is stopped meanwhile.
@@ -530,6 +598,7 @@ class Pipeline:
         if judged.again is Again.WHEN_ALLOWED:
             state.refused = refusal_wait(answered.headers, period=self.limiter.snapshot().period)
             state.gates -= state.refused
+            self.observer.refused(retry_after(answered.headers), self._egress)
         return error, judged
 
     async def _pause(self, state: CallState, error: Desk360Error, judged: Verdict) -> None:
@@ -537,6 +606,7 @@ class Pipeline:
         retry = state.options.retry
         if judged.again is Again.WHEN_ALLOWED and state.gates >= 0:
             # The gate of our limiters is closed for as long as the server asked; a user's own may have none.
+            self._report_retry(state, error, state.refused)
             if self.limiter.snapshot().paused_until is None:
                 await self.wait(state, anyio.sleep, state.refused)
             if self._is_stopped(state):
@@ -549,9 +619,15 @@ class Pipeline:
         import random  # rarely needed: not worth its import time in every program
 
         # Full jitter would often be no pause at all; half of it parts calls that failed together as well.
-        await self.wait(state, anyio.sleep, longest * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+        seconds = longest * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
+        self._report_retry(state, error, seconds)
+        await self.wait(state, anyio.sleep, seconds)
         if self._is_stopped(state):
             raise error
+
+    def _report_retry(self, state: CallState, error: Desk360Error, seconds: float) -> None:
+        assert state.operation is not None  # every call is one's
+        self.observer.retry(state.operation, type(error).__name__, seconds)
 
     # ── values ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -578,13 +654,28 @@ class Pipeline:
         return Request(call.method, url, self.headers)
 
 
-def settle(permit: Permit, error: BaseException, evidence: Evidence) -> None:
-    """Give a token back after an attempt without an answer: at once only if no byte left the process."""
+def settle(permit: Permit, error: BaseException, evidence: Evidence) -> Reach:
+    """Give a token back after an attempt without an answer: at once only if no byte left the process.
+
+    Returns:
+        How far the request got.
+    """
     reach = error.reach if isinstance(error, Unanswered) else evidence.reach
     if reach is Reach.STARTED:
         permit.lost()
     else:
         permit.unused()
+    return reach
+
+
+def _note_loss(end: AttemptEnd, error: BaseException, evidence: Evidence, reach: Reach) -> None:
+    """Fill the end of an attempt without an answer."""
+    end.error = connection_error(error, None) if isinstance(error, Unanswered) else error
+    end.status = evidence.status
+    if evidence.status is not None:
+        end.evidence = "status"
+    elif reach is Reach.STARTED:
+        end.evidence = "started"
 
 
 def connection_error(lost: Unanswered, outcome: Outcome | None) -> ConnectionFailed:
@@ -595,11 +686,3 @@ def connection_error(lost: Unanswered, outcome: Outcome | None) -> ConnectionFai
         Outcome.UNKNOWN: "; it may have gone out, so it is not sent again",
     }
     return kind(f"no answer: {lost.reason}{meaning.get(outcome, '') if outcome else ''}", outcome=outcome)
-
-
-def log_attempt(call: Call, ended: int | BaseException, began: float) -> None:
-    """Log an attempt's end: no error's text, and of a path no number that may be a phone."""
-    if log.isEnabledFor(logging.INFO):
-        how = str(ended) if isinstance(ended, int) else type(ended).__name__
-        path = call.path.partition("?")[0].partition("/medias/")[0]
-        log.info("%s %s: %s after %.3f s", call.method, mask_numbers(path), how, anyio.current_time() - began)

@@ -17,7 +17,7 @@ from attrs import evolve
 from . import _codec
 from ._attachments import Attachment
 from ._calls import Answered, Call
-from ._endpoints import ENDPOINT_NAMED, ENDPOINT_OF
+from ._endpoints import ENDPOINT_NAMED, ENDPOINT_OF, Endpoint
 from ._errors import (
     APIError,
     AuthenticationFailed,
@@ -81,6 +81,8 @@ def call_for(message: Message | ReadMessage, integration_id: int, *, encoding: E
         idempotent=endpoint.idempotent,
         phones=frozenset(digits_of(phone) for phone in phones),
         asked=message.message_ids if isinstance(message, ReadMessage) else phones,
+        name=endpoint.name,
+        template=endpoint.path,
     )
 
 
@@ -105,18 +107,19 @@ def integrations_call(page: int) -> Call:
     """Return the call for one page of "Integrations"."""
     from ._templates import Integration  # a web app that only sends never needs it
 
-    return _list_call(ENDPOINT_NAMED["list_integrations"].path, page, Integration)
+    endpoint = ENDPOINT_NAMED["list_integrations"]
+    return _list_call(endpoint, endpoint.path, page, Integration)
 
 
 def templates_call(page: int, integration_id: int) -> Call:
     """Return the call for one page of "WhatsApp Message Templates"."""
     from ._templates import Template  # a web app that only sends never needs it
 
-    path = ENDPOINT_NAMED["list_templates"].path.format(integration_id=integration_id)
-    return _list_call(path, page, Template)
+    endpoint = ENDPOINT_NAMED["list_templates"]
+    return _list_call(endpoint, endpoint.path.format(integration_id=integration_id), page, Template)
 
 
-def _list_call(path: str, page: int, kind: type[Any]) -> Call:
+def _list_call(endpoint: Endpoint, path: str, page: int, kind: type[Any]) -> Call:
     if isinstance(page, bool) or not isinstance(page, int) or page < 1:
         raise InvalidMessage("page", f"must be a whole number of 1 or more, got {page!r}")
     return Call(
@@ -125,16 +128,26 @@ def _list_call(path: str, page: int, kind: type[Any]) -> Call:
         read=lambda call, answered: read_page(call, answered, kind, page),
         idempotent=True,
         has_outcome=False,
+        name=endpoint.name,
+        template=endpoint.path,
     )
 
 
-def media_path(media_id: str, integration_id: int) -> str:
-    """Return the path of "Get WhatsApp Media"; the id is opaque text, one path segment (ruling 15)."""
+def media_call(media_id: str, integration_id: int) -> Call:
+    """Return the call of "Get WhatsApp Media"; the id is opaque text, one path segment (ruling 15)."""
     if not isinstance(media_id, str) or not media_id.strip("."):
         raise InvalidMessage("media_id", "must be the id of a media, as a webhook or a send brought it")
     check_unicode(media_id, "media_id")
-    path = ENDPOINT_NAMED["get_media"].path
-    return path.format(integration_id=integration_id, media_id=quote(media_id, safe=""))
+    template = ENDPOINT_NAMED["get_media"].path
+    return Call(
+        method="GET",
+        path=template.format(integration_id=integration_id, media_id=quote(media_id, safe="")),
+        read=read_answer,
+        idempotent=True,
+        has_outcome=False,
+        name="open_media",
+        template=template,
+    )
 
 
 def free_call(

@@ -426,8 +426,9 @@ async def test_attempts_are_logged_without_secrets(wire: Wire, caplog: pytest.Lo
             await client.request("POST", f"/x/{TO[1:]}")
     lines = [r.getMessage() for r in caplog.records if r.name == "desk360_async"]
     assert lines == [
-        "POST /integrations/11/conversations/messages: 200 after 0.000 s",
-        "POST /x/…2233: Unanswered after 0.000 s",
+        "send_text: 200 after 0.000 s (attempt 1)",
+        "request: ConnectionFailed after 0.000 s (attempt 1)",
+        "request: it is unknown whether it went out: ConnectionFailed",
     ]
 
 

@@ -11,7 +11,7 @@ LAYERS = [
     "_errors _version _threads _inflate",
     "_gathering _attachments _headers _redaction _outcomes _arguments _json _tables _numbering",
     "_bucket _phones",
-    "_validators _settings _sqlite _postgres _limiter _presence",
+    "_validators _settings _sqlite _postgres _limiter _presence _observer",
     "_token_file _messages",
     "_token_table",
     "_shared_limiter _replies _endpoints",

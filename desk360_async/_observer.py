@@ -1,0 +1,471 @@
+"""Observers: the reports that the client makes of its calls, their dispatch, and the one that writes logs.
+
+The client reports to one `Observers`, which calls one or several observers. It fills the ends that they
+yield, and drops their exceptions: a broken observer changes no send. Reports hold no phone, text, key,
+message id or media id.
+"""
+
+import logging
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from attrs import define, field, fields, frozen
+
+from ._bucket import Lane, RateLimitStatus
+from ._errors import ConfigurationError, Outcome
+
+log = logging.getLogger("desk360_async")
+webhook_log = logging.getLogger("desk360_async.webhooks")
+
+
+# ── values ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class Operation:
+    """One call of a client's method, or one batch of a campaign.
+
+    Attributes:
+        name: the method's name, such as "send_template"; "send_batch" for a campaign's batch.
+        kind: "send" for messages, "read" for other calls.
+        lane: the limiter's priority.
+        integration_id: the integration's id; None if the call has none.
+        template_id: the template's id; None for a name (see `OperationEnd.template_id`) and other messages.
+        recipients: the number of people that a send addresses; 0 for a read, and for a file of phones.
+        method: the HTTP method; empty for a batch.
+        path: the path's template, such as "/integrations/{integration_id}/conversations/messages"; empty for
+            `client.request` and a batch.
+        base_url: the URL that requests go to.
+        campaign: the campaign's name; None outside a campaign's batch.
+    """
+
+    name: str
+    kind: Literal["send", "read"] = "send"
+    lane: Lane = "interactive"
+    integration_id: int | None = None
+    template_id: int | None = None
+    recipients: int = 0
+    method: str = ""
+    path: str = ""
+    base_url: str = ""
+    campaign: str | None = None
+
+
+@define
+class OperationEnd:
+    """The end of an operation; the client fills it before the block is left.
+
+    Attributes:
+        outcome: ACCEPTED, NOT_SENT or UNKNOWN; None for a read that failed or has no outcome.
+        attempts: number of requests on the wire, look-ups of a template aside.
+        waited: seconds of waits for tokens.
+        messages: recipients by outcome; empty for reads and for the stored reply of an earlier send.
+        error: the exception that the caller gets; None for a success.
+        template_id: the template's id, once its name is looked up.
+    """
+
+    outcome: Outcome | None = None
+    attempts: int = 0
+    waited: float = 0.0
+    messages: Mapping[Outcome, int] = field(factory=dict[Outcome, int])
+    error: BaseException | None = None
+    template_id: int | None = None
+
+
+@define
+class AttemptEnd:
+    """The end of one request on the wire; the client fills it before the block is left.
+
+    Attributes:
+        status: the HTTP status; None without an answer.
+        evidence: "status", "started" (bytes may have left) or "not_started".
+        seconds: from the token to the end.
+        error: the exception of an attempt without an answer.
+        http_version: such as "1.1"; None where the transport reports none.
+        elsewhere: whether a download's redirect led to another host.
+    """
+
+    status: int | None = None
+    evidence: Literal["not_started", "started", "status"] = "not_started"
+    seconds: float = 0.0
+    error: BaseException | None = None
+    http_version: str | None = None
+    elsewhere: bool = False
+
+
+class Observer(Protocol):
+    """Gets a report of each call, attempt, wait and webhook.
+
+    All methods are synchronous and must not block. Their exceptions are logged once and dropped. The values
+    that the two context managers yield are filled before the block is left; exceptions of the call are in
+    `.error`, and are never raised into the block.
+    """
+
+    def operation(self, op: Operation) -> AbstractContextManager[OperationEnd]:
+        """Return a block around a call: a send, a read, the opening of a download, a campaign's batch."""
+        ...
+
+    def attempt(self, number: int, waited: float) -> AbstractContextManager[AttemptEnd]:
+        """Return a block around one request, from its token to its verdict.
+
+        Args:
+            number: the attempt's number within its operation, from 1.
+            waited: seconds that it waited for the token.
+        """
+        ...
+
+    def retry(self, op: Operation, reason: str, wait: float) -> None:
+        """Take note of another attempt.
+
+        Args:
+            op: the operation.
+            reason: the name of the error's class, such as "RateLimited".
+            wait: seconds until the attempt may begin.
+        """
+        ...
+
+    def refused(self, retry_after: float | None, egress: str) -> None:
+        """Take note of a 429.
+
+        Args:
+            retry_after: seconds that the server asked for; None if it named no time.
+            egress: the name of the address that the requests leave from.
+        """
+        ...
+
+    def limiter(self, status: RateLimitStatus, egress: str) -> None:
+        """Take note of the limiter's state, at most once a second."""
+        ...
+
+    def campaign(self, name: str, event: object) -> None:
+        """Take note of a campaign's event, one of those that `campaign.run` yields."""
+        ...
+
+    def webhook(
+        self, kind: str, status: str | None, verdict: str, seconds: float, delay: float | None
+    ) -> None:
+        """Take note of an event that came in, or of a request that was refused.
+
+        Args:
+            kind: "message", "status", "unknown", or "request" for a refused request.
+            status: of a status update: "sent", "delivered", "read", "failed" or "other".
+            verdict: "accepted" or "repeat"; for a refused request the reason, such as "full" or "secret".
+            seconds: from the request's arrival to the verdict.
+            delay: seconds from `sent_at` to the arrival; None for events without a time.
+        """
+        ...
+
+    def webhook_queue(self, length: int) -> None:
+        """Take note of the number of events in memory."""
+        ...
+
+    def handler_failed(self, kind: str, error: BaseException) -> None:
+        """Take note of a handler's exception.
+
+        Args:
+            kind: "message", "status" or "unknown".
+            error: the exception; its text and traceback may hold a customer's data.
+        """
+        ...
+
+
+# ── dispatch ───────────────────────────────────────────────────────────────────────────────────────────────
+
+End = TypeVar("End", OperationEnd, AttemptEnd)
+
+_METHODS = [
+    "operation",
+    "attempt",
+    "retry",
+    "refused",
+    "limiter",
+    "campaign",
+    "webhook",
+    "webhook_queue",
+    "handler_failed",
+]
+_END_FIELDS = {kind: tuple(part.name for part in fields(kind)) for kind in (OperationEnd, AttemptEnd)}
+
+_current: ContextVar[Operation | None] = ContextVar("desk360_async.operation", default=None)
+
+
+def current_operation() -> Operation | None:
+    """Return the operation around the running code; `attempt` needs it for the operation's name."""
+    return _current.get()
+
+
+class Observers:
+    """One or several observers as one `Observer`; false if there are none.
+
+    Args:
+        observers: called in this order; a method that an observer lacks is left out.
+    """
+
+    def __init__(self, observers: Sequence[Any] = ()) -> None:
+        self._observers = tuple(observers)
+        self._calls = {
+            name: tuple(getattr(each, name) for each in observers if hasattr(each, name)) for name in _METHODS
+        }
+        self._logged: set[Any] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._observers)
+
+    def operation(self, op: Operation) -> AbstractContextManager[OperationEnd]:
+        """As `Observer.operation`."""
+        return _Block(self, self._calls["operation"], OperationEnd(), (op,), op)
+
+    def attempt(self, number: int, waited: float) -> AbstractContextManager[AttemptEnd]:
+        """As `Observer.attempt`."""
+        return _Block(self, self._calls["attempt"], AttemptEnd(), (number, waited))
+
+    def retry(self, op: Operation, reason: str, wait: float) -> None:
+        """As `Observer.retry`."""
+        self._call("retry", op, reason, wait)
+
+    def refused(self, retry_after: float | None, egress: str) -> None:
+        """As `Observer.refused`."""
+        self._call("refused", retry_after, egress)
+
+    def limiter(self, status: RateLimitStatus, egress: str) -> None:
+        """As `Observer.limiter`."""
+        self._call("limiter", status, egress)
+
+    def campaign(self, name: str, event: object) -> None:
+        """As `Observer.campaign`."""
+        self._call("campaign", name, event)
+
+    def webhook(
+        self, kind: str, status: str | None, verdict: str, seconds: float, delay: float | None
+    ) -> None:
+        """As `Observer.webhook`."""
+        self._call("webhook", kind, status, verdict, seconds, delay)
+
+    def webhook_queue(self, length: int) -> None:
+        """As `Observer.webhook_queue`."""
+        self._call("webhook_queue", length)
+
+    def handler_failed(self, kind: str, error: BaseException) -> None:
+        """As `Observer.handler_failed`."""
+        self._call("handler_failed", kind, error)
+
+    def _call(self, method: str, *args: object) -> None:
+        for call in self._calls[method]:
+            try:
+                call(*args)
+            except Exception as error:  # noqa: BLE001  # an observer's own; a send is more than its report
+                self.drop(call, error)
+
+    def drop(self, call: Any, error: Exception) -> None:
+        """Log the first exception of an observer's method."""
+        if call not in self._logged:
+            self._logged.add(call)
+            name = getattr(call, "__qualname__", type(call).__name__)
+            log.error("an observer failed, and is called again without this line: %s", name, exc_info=error)
+
+
+class _Block(Generic[End]):
+    """The blocks of all observers around one operation or attempt, with one end for the client to fill."""
+
+    __slots__ = ("_args", "_calls", "_end", "_left", "_observers", "_op", "_token")
+
+    def __init__(
+        self, observers: Observers, calls: tuple[Any, ...], end: End, args: Any, op: Operation | None = None
+    ) -> None:
+        self._observers = observers
+        self._calls = calls
+        self._end: End = end
+        self._args = args
+        self._op = op
+        self._left: list[tuple[Any, Any, Any]] = []
+        self._token: Any = None
+
+    def __enter__(self) -> End:
+        if self._op is not None and self._calls:
+            self._token = _current.set(self._op)
+        for call in self._calls:
+            try:
+                block = call(*self._args)
+                self._left.append((call, block, block.__enter__()))
+            except Exception as error:  # noqa: BLE001  # an observer's own; a send is more than its report
+                self._observers.drop(call, error)
+        return self._end
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._left:
+            call, block, theirs = self._left.pop()
+            try:
+                try:
+                    for name in _END_FIELDS[type(self._end)]:
+                        setattr(theirs, name, getattr(self._end, name))
+                finally:
+                    # Without the call's exception: it is in the end, and a plain `yield` gets past it.
+                    block.__exit__(None, None, None)
+            except Exception as failure:  # noqa: BLE001  # an observer's own; a send is more than its report
+                self._observers.drop(call, failure)
+        if self._token is not None:
+            _current.reset(self._token)
+
+
+# ── logs ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class LogObserver:
+    """Writes the log events; the default. Every record has `event`, such as "desk360.attempt".
+
+    The loggers are `desk360_async` and `desk360_async.webhooks`. The other facts of an event are attributes
+    of the record as well, as structlog and formatters for JSON take them.
+    """
+
+    def __init__(self) -> None:
+        self._limits: dict[str, int] = {}
+        self._full = False
+        self._queued = 0
+
+    @contextmanager
+    def operation(self, op: Operation) -> Generator[OperationEnd]:
+        """Log `desk360.outcome_unknown` at the end of a send that may have gone out."""
+        end = OperationEnd()
+        yield end
+        if end.outcome is Outcome.UNKNOWN and not op.campaign:
+            error = type(end.error).__name__
+            extra = {"event": "desk360.outcome_unknown", "operation": op.name, "error": error}
+            log.warning("%s: it is unknown whether it went out: %s", op.name, error, extra=extra)
+
+    def attempt(self, number: int, waited: float) -> AbstractContextManager[AttemptEnd]:
+        """Log `desk360.attempt`."""
+        return _LoggedAttempt(number)
+
+    def retry(self, op: Operation, reason: str, wait: float) -> None:
+        """Log `desk360.retry`."""
+        extra = {"event": "desk360.retry", "operation": op.name, "reason": reason, "wait": wait}
+        log.warning("%s: again after %s, in %.1f s", op.name, reason, wait, extra=extra)
+
+    def refused(self, retry_after: float | None, egress: str) -> None:
+        """Log `desk360.rate_limited`."""
+        extra = {"event": "desk360.rate_limited", "retry_after": retry_after, "egress": egress}
+        wait = "no time named" if retry_after is None else f"again in {retry_after:g} s"
+        log.warning("the server refused a request by its rate limit (429): %s", wait, extra=extra)
+
+    def limiter(self, status: RateLimitStatus, egress: str) -> None:
+        """Log `desk360.limit_changed` where the limit differs from the last one."""
+        before = self._limits.get(egress)
+        self._limits[egress] = status.limit
+        if before not in (None, status.limit):
+            extra = {
+                "event": "desk360.limit_changed",
+                "limit": status.limit,
+                "before": before,
+                "egress": egress,
+            }
+            log.warning("the limit is %d requests now; it was %d", status.limit, before, extra=extra)
+
+    def campaign(self, name: str, event: object) -> None:
+        """Log `desk360.campaign.ended` for the last event of a run."""
+        end = getattr(event, "end", None)
+        if end is not None:
+            extra = {"event": "desk360.campaign.ended", "campaign": name, "end": end}
+            log.info("a run of the campaign %r ended: %s", name, end, extra=extra)
+
+    def webhook(
+        self, kind: str, status: str | None, verdict: str, seconds: float, delay: float | None
+    ) -> None:
+        """Log `desk360.webhook.refused`, and `desk360.webhook.queue_full` once until there is room."""
+        if verdict in ("accepted", "repeat"):
+            self._full = False
+        elif verdict != "full":
+            extra = {"event": "desk360.webhook.refused", "reason": verdict}
+            webhook_log.warning("a webhook was refused: %s", REFUSALS.get(verdict, verdict), extra=extra)
+        elif not self._full:  # senders repeat themselves
+            self._full = True
+            full = {"event": "desk360.webhook.queue_full", "queued": self._queued}
+            webhook_log.error(
+                "the webhook queue is full (%d events); answering 503", self._queued, extra=full
+            )
+
+    def webhook_queue(self, length: int) -> None:
+        """Keep the length for `desk360.webhook.queue_full`."""
+        self._queued = length
+
+    def handler_failed(self, kind: str, error: BaseException) -> None:
+        """Log `desk360.handler_failed` with the exception's traceback."""
+        extra = {"event": "desk360.handler_failed", "kind": kind, "error": type(error).__name__}
+        webhook_log.error("a webhook handler failed on a %s event", kind, exc_info=error, extra=extra)
+
+
+class _LoggedAttempt:
+    """The block of an attempt. A generator's would cost more than the rest of it, on each request."""
+
+    __slots__ = ("_end", "_number")
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._end = AttemptEnd()
+
+    def __enter__(self) -> AttemptEnd:
+        return self._end
+
+    def __exit__(self, *_: object) -> None:
+        if log.isEnabledFor(logging.INFO):
+            end, op = self._end, current_operation()
+            name = op.name if op else "a request"
+            how = str(end.status) if end.error is None else type(end.error).__name__
+            extra = {
+                "event": "desk360.attempt",
+                "operation": name,
+                "status": end.status,
+                "seconds": end.seconds,
+                "attempt": self._number,
+            }
+            log.info("%s: %s after %.3f s (attempt %d)", name, how, end.seconds, self._number, extra=extra)
+
+
+REFUSALS: Mapping[str, str] = {
+    "secret": "the URL's secret, or the header's token, is wrong",
+    "closed": "the receiver is not open",
+    "method": "webhooks are sent with POST",
+    "body": "its body is too slow or too large",
+    "invalid": "its body is no JSON object with events",
+    "storage": "the events can't be stored",
+}
+"""The reasons for which a webhook's request is refused, beside "full"."""
+
+
+# ── the default ────────────────────────────────────────────────────────────────────────────────────────────
+
+_SEQUENCES: Any = (list, tuple)  # as Any: checkers would narrow to parts of unknown types
+_default: list[Any] = []
+"""The observers of clients and receivers that are given none; only the instrumentor sets them."""
+
+
+def set_default_observers(observers: Sequence[Observer]) -> None:
+    """Set the observers that `observer=None` stands for; none restores `LogObserver` alone."""
+    _default[:] = observers
+
+
+def parse_observers(given: Any) -> Observers:
+    """Return the observers that the argument `observer` stands for.
+
+    Args:
+        given: None for the default (`LogObserver`), one observer, or a sequence; an empty one for no reports.
+
+    Raises:
+        ConfigurationError: if something else is given.
+    """
+    if isinstance(given, Observers):
+        return given
+    if given is None:
+        return Observers(_default or [LogObserver()])
+    several: list[Any] = [*given] if isinstance(given, _SEQUENCES) else [given]
+    for each in several:
+        if isinstance(each, type) or not any(callable(getattr(each, name, None)) for name in _METHODS):
+            kind = each.__name__ if isinstance(each, type) else type(each).__name__
+            raise ConfigurationError(
+                f"observer must be an Observer such as LogObserver(), a list of them, or (), not {kind}"
+            )
+    return Observers(several)
