@@ -90,7 +90,8 @@ async def _run_campaign(session: Session, folder: Path, count: int) -> int:
     campaign = Campaign(
         "demo", template="back_in_stock", language="English", ledger=folder / "demo.db", batch_size=50
     )
-    people = (Recipient(f"+99955{n:07}", {"body-1": _GOODS[n % len(_GOODS)]}) for n in range(1, count + 1))
+    # Lists are checked against numbering plans, so these look real; the demo never leaves this machine.
+    people = (Recipient(f"+90555{n:07}", {"body-1": _GOODS[n % len(_GOODS)]}) for n in range(1, count + 1))
     made = await campaign.load(session.client, people)
     show_plan(terminal, "demo", made)
     taken = 0

@@ -7,6 +7,9 @@ may be copied from the real API's answer as it is, or be as short as
 
 The demo's account has the document's two integrations, with 25 templates (two pages) and 3. Template 75 of
 integration 11 is the document's own sample, word for word.
+
+A file with a template a line is a seed file as well; its templates belong to integration 11. The command
+`desk360 templates list --live --json > templates.json` writes such a file of your own templates.
 """
 
 import json
@@ -64,11 +67,24 @@ def load_account(path: str | PathLike[str]) -> Account:
         ValueError: it is not JSON of that shape; the message names the field.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        templates = _lines_of_templates(text)
+        document = json.loads(text) if templates is None else {"integrations": [{"id": 11} | templates]}
     except ValueError as error:
         msg = f"{path}: not a JSON file in UTF-8: {error}"
         raise ValueError(msg) from error
     return parse_account(document)
+
+
+def _lines_of_templates(text: str) -> dict[str, Any] | None:
+    """Return the templates of a file with a template a line, or None for any other file."""
+    try:
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except ValueError:
+        return None
+    if not rows or not all(is_map(row) and "translations" in row for row in rows):
+        return None
+    return {"display_name": "Shop", "templates": rows}
 
 
 def parse_account(document: Any) -> Account:

@@ -9,7 +9,15 @@ from typing import Any
 import httpx
 import pytest
 
-from desk360_async.sandbox import Fault, ReceivedRequest, Sandbox, StoredMedia, load_account, parse_account
+from desk360_async.sandbox import (
+    Fault,
+    ReceivedRequest,
+    Sandbox,
+    StoredMedia,
+    demo_account,
+    load_account,
+    parse_account,
+)
 from desk360_async.sandbox.records import MediaStore, RequestLog
 from desk360_async.testing import answer_sample
 
@@ -158,6 +166,14 @@ def test_a_seed_file_may_be_short(tmp_path: Path) -> None:
     assert row["translations"][0]["variables"] == ["header-1", "body-2", "body-1"]
     assert (row["sendable"], row["supported_languages"][0]["label"]) == (True, "Türkçe")
     assert (account.integrations, account.templates[8]) == (({"id": 7, "name": "Shop"}, {"id": 8}), ())
+
+
+def test_a_seed_file_may_have_a_template_a_line(tmp_path: Path) -> None:
+    """The output of `desk360 templates list --json` becomes integration 11 as it is."""
+    rows = demo_account().templates[11]
+    seed = tmp_path / "templates.json"
+    seed.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert load_account(seed).templates == {11: rows}
 
 
 def test_a_seed_file_may_be_what_the_api_answered() -> None:
