@@ -30,6 +30,7 @@ from desk360_async._gathering import Gathering
 from desk360_async._phones import Reader, parse_phone, spellings_of
 from desk360_async._tables import Table
 from desk360_async.campaigns._batches import Cut
+from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._ledger import STATUSES, Ledger, Status
 from desk360_async.campaigns._recipients import CHUNK, Intake, OptOut, OptOutList, Recipient, Source, chunked
 from desk360_async.campaigns._run import Dispatch, Opening, Run, message_for
@@ -201,15 +202,21 @@ class Campaign:
             not_listed=self._not_listed or (pinned.not_listed if pinned else "unknown"),
         )
 
-    async def plan(self, client: AsyncDesk360) -> Plan:
-        """Return what sending the rest takes, at the client's present limit; no request is made.
+    async def plan(self, client: AsyncDesk360, *, hours: Hours | None = None) -> Plan:
+        """Return the plan for the pending recipients, at the client's present limit; no request is made.
+
+        Args:
+            client: with the rate limit.
+            hours: the sending hours; `Plan.finish` includes the pauses outside them. None: all hours.
 
         Raises:
+            ConfigurationError: if `hours` is no `Hours`.
             CampaignError: if the campaign was never loaded.
         """
+        _check_hours(hours)
         async with self._opened() as ledger:
             await self._settings(ledger)
-            return await ledger.plan(client.rate_limit)
+            return await ledger.plan(client.rate_limit, hours)
 
     async def dry_run(self) -> AsyncIterator[TemplateBatch | TemplateMessage]:
         """Yield the very messages that a run would send, in its order; nothing is sent.
@@ -251,6 +258,7 @@ class Campaign:
         drain: float = 60.0,
         signals: bool | None = None,
         lane: Lane = "bulk",
+        hours: Hours | None = None,
     ) -> Run:
         """Send what is pending: `async with campaign.run(client) as events: async for event in events`.
 
@@ -266,6 +274,8 @@ class Campaign:
             signals: whether SIGINT and SIGTERM stop it; the second ends it at once, or the first if it was
                 stopping anyway. None: if no other handler of this process takes SIGTERM.
             lane: the priority of its requests in the limiter: "bulk" yields to "interactive".
+            hours: the sending hours, such as `Hours("09:00-20:00", zone="Europe/Istanbul")`. Outside them the
+                run pauses (event `Paused("hours", seconds)`), and goes on by itself. None: all hours.
 
         Raises:
             ConfigurationError: if an argument is unusable.
@@ -277,6 +287,7 @@ class Campaign:
         seconds("drain", drain)
         _check_share(max_failures)
         one_of("lane", lane, ("bulk", "interactive"))
+        _check_hours(hours)
         return Run(
             partial(self._open_run, client, lane),
             client,
@@ -284,6 +295,7 @@ class Campaign:
             max_failures=max_failures,
             drain=drain,
             signals=signals,
+            hours=hours,
         )
 
     resume = run
@@ -665,6 +677,13 @@ def _spellings(phones: Iterable[str]) -> frozenset[int]:
         InvalidMessage: if one is no phone number.
     """
     return frozenset(number for phone in phones for number in spellings_of(parse_phone(phone, "phones")))
+
+
+def _check_hours(hours: object) -> None:
+    if not (hours is None or isinstance(hours, Hours)):
+        raise ConfigurationError(
+            f"hours must be Hours('09:00-20:00', zone='Europe/Istanbul'), or None, got {hours!r}"
+        )
 
 
 def _check_share(max_failures: float | None) -> None:

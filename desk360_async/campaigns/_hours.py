@@ -46,7 +46,10 @@ class Hours:
 
     def is_open(self, at: datetime) -> bool:
         """Whether a campaign may send at an aware datetime."""
-        return any(begin <= at < end for begin, end in self._openings(at))
+        for begin, end in self._openings(at):
+            if at < end:
+                return begin <= at
+        return False
 
     def next_opening(self, at: datetime) -> datetime:
         """Return `at` itself in open hours, else the begin of the next range, in UTC.

@@ -20,6 +20,7 @@ from desk360_async._sqlite import reads, transaction, writes
 from desk360_async._tables import Row
 from desk360_async.campaigns import _batches, _report
 from desk360_async.campaigns._batches import Cut
+from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._recipients import Intake
 from desk360_async.campaigns._storage import STAGING, LedgerFile
 from desk360_async.campaigns._values import (
@@ -312,9 +313,9 @@ class Ledger:
         return _report.counts(db, self.id)
 
     @reads
-    def plan(self, db: sqlite3.Connection, rate: RateLimitStatus) -> Plan:
+    def plan(self, db: sqlite3.Connection, rate: RateLimitStatus, hours: Hours | None = None) -> Plan:
         """Return the plan for the pending recipients."""
-        return _report.plan(db, self.id, rate, now())
+        return _report.plan(db, self.id, rate, now(), hours)
 
     @reads
     def skipped(self, db: sqlite3.Connection) -> list[tuple[int, str, str]]:

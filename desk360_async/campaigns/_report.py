@@ -18,6 +18,7 @@ from attrs import asdict
 from desk360_async import RateLimitStatus
 from desk360_async._sqlite import create
 from desk360_async._tables import neutral
+from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._values import Counts, Plan, Report, unpack
 
 # ── counts ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -178,8 +179,10 @@ def _moment(at: float | None) -> datetime | None:
 # ── the plan ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def plan(connection: sqlite3.Connection, campaign: int, rate: RateLimitStatus, now: float) -> Plan:
-    """Return the plan of a campaign at a rate limit; `now` in the wall clock's seconds."""
+def plan(
+    connection: sqlite3.Connection, campaign: int, rate: RateLimitStatus, now: float, hours: Hours | None
+) -> Plan:
+    """Return the plan of a campaign at a rate limit, within hours; `now` in the wall clock's seconds."""
     return make_plan(
         counts(connection, campaign),
         requests_needed(connection, campaign),
@@ -187,6 +190,7 @@ def plan(connection: sqlite3.Connection, campaign: int, rate: RateLimitStatus, n
         left_out(connection, campaign),
         rate,
         now,
+        hours,
     )
 
 
@@ -197,6 +201,7 @@ def make_plan(
     left_out: Mapping[str, int],
     rate: RateLimitStatus,
     now: float,
+    hours: Hours | None = None,
 ) -> Plan:
     """Return the plan for what a ledger holds.
 
@@ -207,10 +212,12 @@ def make_plan(
         left_out: reason → rows.
         rate: the client's.
         now: the wall clock's seconds.
+        hours: the sending hours; None for all hours.
     """
     requests = {kind: number for kind, number, _ in needed}
     bulk, single = requests.get("bulk", 0), requests.get("single", 0)
-    seconds = (bulk + single) * rate.period / rate.limit
+    seconds = min((bulk + single) * rate.period / rate.limit, 1e9)
+    at = datetime.fromtimestamp(now, UTC)
     return Plan(
         recipients=counts.total,
         pending=counts.pending,
@@ -220,7 +227,7 @@ def make_plan(
         left_out=left_out,
         limit=rate.limit,
         period=rate.period,
-        finish=datetime.fromtimestamp(now, UTC) + timedelta(seconds=min(seconds, 1e9)),
+        finish=at + timedelta(seconds=seconds) if hours is None else hours.finish(at, seconds),
         warnings=tuple(_warnings(counts, bulk, single, seconds, left_out)),
     )
 

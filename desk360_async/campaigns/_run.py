@@ -11,6 +11,8 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +27,7 @@ from desk360_async import (
     TemplateMessage,
     _threads,
 )
+from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._recipients import OptOutList
 from desk360_async.campaigns._values import (
@@ -52,6 +55,12 @@ SILENT = 5
 OUTAGE = 300.0
 LONGEST_PAUSE = 30.0
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+# The longest sleep outside the sending hours: then the wall clock is read again, which may have been set, or
+# the machine was suspended.
+LONGEST_REST = 60.0
+
+# The wall clock: sending hours are of it.
+now = partial(datetime.now, UTC)
 
 
 class Signal:
@@ -236,8 +245,11 @@ class Run:
         max_failures: float | None,
         drain: float,
         signals: bool | None,
+        hours: Hours | None = None,
     ) -> None:
         self.counts = Counts()
+        self._hours = hours
+        self._opens: datetime | None = None  # the opening that the last event "hours" announced
         self._open = open_
         self._client = client
         self._concurrency = concurrency
@@ -478,6 +490,9 @@ class Run:
             if self._resumed is not None:
                 await self._resumed.wait()
                 continue
+            if self._hours is not None and not self._hours.is_open(now()):
+                await self._rest(self._hours)
+                continue
             if not self._queue and not self._exhausted:
                 await self._refill()
             if self._queue:
@@ -503,7 +518,8 @@ class Run:
         scope = anyio.CancelScope()
 
         def may_begin() -> bool:
-            if self._end is not None or self._resumed is not None:
+            closed = self._hours is not None and not self._hours.is_open(now())
+            if self._end is not None or self._resumed is not None or closed:
                 return False
             self._waiting.discard(scope)
             # From here on it is under way: cancelling the run lets it finish, `abort` doesn't.
@@ -548,7 +564,10 @@ class Run:
         elapsed = anyio.current_time() - self._started
         finished = self.counts.finished - self._at_start.finished
         status = self._client.rate_limit
-        eta = self._requests_left * status.period / status.limit + status.next_token
+        eta = max(0, self._requests_left) * status.period / status.limit + status.next_token
+        if self._hours is not None:
+            at = now()
+            eta = (self._hours.finish(at, eta) - at).total_seconds()
         rate = finished / elapsed if elapsed > 0 else 0.0
         return Progress(self.counts, max(0, self._requests_left), rate, eta)
 
@@ -589,13 +608,27 @@ class Run:
         return self.counts.failures - self._at_start.failures
 
     async def _back_off(self, reason: str) -> None:
-        now = anyio.current_time()
-        self._unreachable = since = now if self._unreachable is None else self._unreachable
-        if now - since >= OUTAGE:
-            self._stop("unreachable", f"no connection for {now - since:.0f} s: {reason}")
+        at = anyio.current_time()
+        self._unreachable = since = at if self._unreachable is None else self._unreachable
+        if at - since >= OUTAGE:
+            self._stop("unreachable", f"no connection for {at - since:.0f} s: {reason}")
             return
-        seconds = max(1.0, min(LONGEST_PAUSE, now - since))
+        seconds = max(1.0, min(LONGEST_PAUSE, at - since))
         self._put(Paused("unreachable", seconds))
+        await self._sleep(seconds)
+
+    async def _rest(self, hours: Hours) -> None:
+        """Wait for the sending hours, or for a while; the first worker that waits puts the event."""
+        at = now()
+        opens = hours.next_opening(at)
+        seconds = (opens - at).total_seconds()
+        if opens != self._opens:
+            self._opens = opens
+            self._put(Paused("hours", seconds))
+        await self._sleep(min(seconds, LONGEST_REST))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, unless the run is stopped or paused meanwhile."""
         with anyio.CancelScope() as scope:
             self._waiting.add(scope)
             try:

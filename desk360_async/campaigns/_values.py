@@ -256,7 +256,8 @@ class Plan:
         left_out: reason → rows that were skipped when loading; `skipped` lists them with their lines.
         limit: requests a period, as known now.
         period: seconds.
-        finish: when the last request would go out if it were started now, in UTC.
+        finish: when the last request would go out if it were started now, in UTC; `campaign.plan` takes the
+            sending hours into account.
         warnings: what one should know before; each a sentence or two.
     """
 
@@ -300,7 +301,8 @@ class Progress:
         counts: recipients by state.
         requests_left: how many are still needed, as far as can be told.
         rate: recipients a second, over this run.
-        eta: seconds until it is finished, at the pace of the rate limit; None before the first answer.
+        eta: seconds until it is finished, at the pace of the rate limit and with the pauses outside the
+            sending hours; None before the first answer.
     """
 
     counts: Counts
@@ -342,11 +344,12 @@ class Paused:
     """Nothing is sent for a while.
 
     Attributes:
-        reason: "rate_limit" (the server said 429), "unreachable" (no connection), or "asked" (`pause`).
-        seconds: for how many seconds, or None if nobody knows.
+        reason: "rate_limit" (the server answered 429), "unreachable" (no connection), "asked" (`pause`), or
+            "hours" (outside the sending hours).
+        seconds: the length of the pause in seconds; None if it isn't known.
     """
 
-    reason: Literal["rate_limit", "unreachable", "asked"]
+    reason: Literal["rate_limit", "unreachable", "asked", "hours"]
     seconds: float | None
 
 

@@ -1,11 +1,17 @@
 """Sending hours: open or not, the next opening, and when work ends, over both changes of the clock."""
 
-from datetime import UTC, date, datetime
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import TypeVar
 
+import anyio
 import pytest
 
-from desk360_async import ConfigurationError
-from desk360_async.campaigns import Hours
+from desk360_async import AsyncDesk360, ConfigurationError
+from desk360_async.campaigns import BatchResult, Campaign, Done, Event, Hours, Paused, _ledger, _run
+from tests.campaigns.scene import Scene, done, people
+
+T = TypeVar("T")
 
 
 def utc(text: str) -> datetime:
@@ -72,3 +78,123 @@ def test_hours_that_cannot_be_read_are_refused(ranges: str, options: dict[str, o
 def test_a_naive_moment_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="aware"):
         BERLIN.is_open(datetime(2026, 1, 1))  # noqa: DTZ001  # the mistake is the subject
+
+
+# ── a run within the hours ─────────────────────────────────────────────────────────────────────────────────
+
+DAY = Hours("09:00-20:00", zone="Europe/Berlin")
+
+
+class WallClock:
+    """A wall clock that begins at a moment, and goes with virtual time."""
+
+    def __init__(self, begins: str) -> None:
+        self.begins = utc(begins)
+        self.began = 0.0
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self.begins + timedelta(seconds=anyio.current_time() - self.began)
+
+
+@pytest.fixture
+def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    """The wall clock of campaigns, which begins on the day before a change of the clock, at 19:59:30."""
+    clock = WallClock(getattr(request, "param", "2026-03-28 18:59:30"))
+    monkeypatch.setattr(_run, "now", clock.now)
+    monkeypatch.setattr(_ledger, "now", lambda: clock.now().timestamp())
+    return clock
+
+
+def play(
+    scene: Scene, clock: WallClock, main: Callable[[AsyncDesk360, Campaign], Awaitable[T]], number: int = 200
+) -> T:
+    """Load single sends, and do something with the campaign."""
+
+    async def loaded(client: AsyncDesk360) -> T:
+        clock.began = anyio.current_time()
+        campaign = scene.campaign(strategy="single")
+        await campaign.load(client, people(number))
+        return await main(client, campaign)
+
+    return scene.play(loaded)
+
+
+@pytest.mark.parametrize(
+    ("clock", "seconds", "finish"),
+    [
+        pytest.param("2026-03-28 18:59:30", 12 * 3600, "2026-03-29 07:02:50", id="spring"),
+        pytest.param("2026-10-24 17:59:30", 14 * 3600, "2026-10-25 08:02:50", id="autumn"),
+    ],
+    indirect=["clock"],
+)
+def test_a_run_pauses_outside_the_hours_and_goes_on_by_itself(
+    scene: Scene, clock: WallClock, seconds: float, finish: str
+) -> None:
+    """From 20:00 to 09:00 the zone's clock loses an hour in March, and gains one in October."""
+    times: list[tuple[Event, datetime]] = []
+
+    async def main(client: AsyncDesk360, campaign: Campaign) -> datetime:
+        plan = await campaign.plan(client, hours=DAY)
+        async with campaign.run(client, hours=DAY) as events:
+            times.extend([(event, clock.now()) async for event in events])
+        return plan.finish
+
+    assert play(scene, clock, main) == utc(finish)
+    (pause,) = [event for event, _ in times if isinstance(event, Paused)]
+    assert (pause.reason, pause.seconds) == ("hours", pytest.approx(seconds, abs=2))
+    assert done([event for event, _ in times]).counts.accepted == len(set(scene.received())) == 200
+    assert all(DAY.is_open(at) for event, at in times if isinstance(event, BatchResult))
+
+
+def test_a_plan_without_hours_takes_all_hours(scene: Scene, clock: WallClock) -> None:
+    plan = play(scene, clock, lambda client, campaign: campaign.plan(client))
+    assert plan.finish == utc("2026-03-28 19:02:50")
+
+
+def test_the_time_left_includes_the_pause(scene: Scene, clock: WallClock) -> None:
+    async def main(client: AsyncDesk360, campaign: Campaign) -> float | None:
+        async with campaign.run(client, hours=DAY) as events:
+            async for event in events:
+                if not isinstance(event, BatchResult):
+                    return getattr(event, "eta", None)
+        return None
+
+    assert play(scene, clock, main) == pytest.approx(12 * 3600 + 200, abs=40)
+
+
+@pytest.mark.parametrize("action", ["stop", "pause"])
+def test_a_run_outside_its_hours_stops_and_pauses_at_once(
+    scene: Scene, clock: WallClock, action: str
+) -> None:
+    async def main(client: AsyncDesk360, campaign: Campaign) -> tuple[Done, float]:
+        clock.begins = utc("2026-03-28 23:00:00")
+        async with campaign.run(client, hours=DAY) as events:
+            assert isinstance(await anext(events), Paused)
+            getattr(events, action)()
+            await anyio.sleep(1)
+            events.stop()
+            return await events.wait(), anyio.current_time() - clock.began
+
+    end, passed = play(scene, clock, main)
+    assert (end.end, end.counts.accepted, end.counts.pending) == ("stopped", 0, 200)
+    assert passed < 5
+
+
+def test_a_wall_clock_that_is_set_is_noticed_within_a_minute(scene: Scene, clock: WallClock) -> None:
+    async def main(client: AsyncDesk360, campaign: Campaign) -> float:
+        clock.begins = utc("2026-03-28 23:00:00")
+        async with campaign.run(client, hours=DAY) as events:
+            assert isinstance(await anext(events), Paused)
+            clock.begins += timedelta(hours=12)
+            await anext(events)
+        return anyio.current_time() - clock.began
+
+    assert play(scene, clock, main, number=1) <= 61
+
+
+@pytest.mark.parametrize("hours", ["09:00-20:00", 9])
+def test_hours_are_a_value_of_their_own(scene: Scene, hours: object) -> None:
+    campaign = scene.campaign()
+    with pytest.raises(ConfigurationError, match=r"hours must be Hours\("):
+        campaign.run(scene.client(), hours=hours)  # type: ignore[arg-type]  # the mistake is the subject
