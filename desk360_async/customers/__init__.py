@@ -1,0 +1,11 @@
+"""Customers: who may be written to by WhatsApp's rules, decided before a token is spent.
+
+Free messages arrive only within 24 hours of the customer's last message. People who opted out get no
+template. `Customers` stores both facts; clients and campaigns follow them.
+"""
+
+from ._book import Customers, OnOptOut, Window
+from ._file import OptOuts
+from ._words import DEFAULT_OPT_IN_WORDS, DEFAULT_OPT_OUT_WORDS
+
+__all__ = ["DEFAULT_OPT_IN_WORDS", "DEFAULT_OPT_OUT_WORDS", "Customers", "OnOptOut", "OptOuts", "Window"]

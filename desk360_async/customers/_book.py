@@ -1,0 +1,293 @@
+"""`Customers`: each person's service window and opt-out, fed by webhooks, read by clients and campaigns."""
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import anyio
+from attrs import frozen
+
+from desk360_async import ConfigurationError, _threads
+from desk360_async._gathering import Gathering
+from desk360_async._phones import parse_phone
+from desk360_async.customers._file import CustomersFile, Note, OptOuts
+from desk360_async.customers._lists import read_list, write_list
+from desk360_async.customers._words import (
+    DEFAULT_OPT_IN_WORDS,
+    DEFAULT_OPT_OUT_WORDS,
+    wish_of,
+    words_of,
+)
+from desk360_async.webhooks import MessageReceived
+
+log = logging.getLogger("desk360_async.customers")
+
+WINDOW = timedelta(hours=24)
+"""How long free messages arrive after a customer's last message (WhatsApp's customer service window)."""
+
+OnOptOut = Callable[[MessageReceived], Awaitable[None]]
+
+
+@frozen
+class Window:
+    """A person's customer service window.
+
+    Attributes:
+        state: "open"; "closed"; or "unknown" if no message of the person is stored.
+        ends: when it ends or ended, an aware datetime; None if unknown.
+    """
+
+    state: Literal["open", "closed", "unknown"]
+    ends: datetime | None = None
+
+
+class Customers:
+    """Stores when customers last wrote, and who opted out; WhatsApp's rules depend on both.
+
+    Feed it with webhooks, `receiver.feed(customers)`, and give it to clients, `AsyncDesk360(customers=...)`,
+    and campaigns. It opens its store at the first await. The last client or receiver that holds it closes
+    it, or leaving `async with customers`. Phones are compared by person, in all spellings (ruling 19a).
+
+    Args:
+        path_or_dsn: a file (made if missing, mode 0600; processes of one host may share it), or ":memory:".
+        opt_out_words: a message that is one of these words opts out; they replace the default list.
+        opt_in_words: a message that is one of these words undoes an opt-out.
+        on_opt_out: awaited once per opt-out by a message, after it is durable. Its error is logged.
+        clock: returns the current time as an aware datetime; None for the system's.
+
+    Raises:
+        ConfigurationError: if an argument is unusable.
+    """
+
+    def __init__(
+        self,
+        path_or_dsn: str | os.PathLike[str],
+        *,
+        opt_out_words: Iterable[str] = DEFAULT_OPT_OUT_WORDS,
+        opt_in_words: Iterable[str] = DEFAULT_OPT_IN_WORDS,
+        on_opt_out: OnOptOut | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        self._out = words_of("opt_out_words", opt_out_words)
+        self._back = words_of("opt_in_words", opt_in_words)
+        if both := sorted(self._out & self._back):
+            raise ConfigurationError(f"{both[0]!r} is an opt-out word and an opt-in word; take it out of one")
+        if on_opt_out is not None and not callable(on_opt_out):
+            raise ConfigurationError("on_opt_out must be an async function of a message")
+        self._on_opt_out = on_opt_out
+        self._clock = clock
+        self._file = CustomersFile(_path_of(path_or_dsn))
+        self._feeding: Gathering[list[Note], tuple[int, list[int]]] = Gathering(
+            self._file.note, close=self._close_unused
+        )
+        self._users = 0
+
+    def __repr__(self) -> str:
+        return f"<Customers {self._file!r}>"
+
+    # ── life ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def __aenter__(self) -> Self:
+        self.join()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.leave()
+
+    def join(self) -> None:
+        """Count one more user of the store; each calls `leave` once."""
+        self._users += 1
+
+    async def leave(self) -> None:
+        """Count one user less; the last one closes the store."""
+        self._users = max(0, self._users - 1)
+        if not self._users:
+            await self._feeding.aclose()
+            self._file.close()
+
+    async def _close_unused(self) -> None:
+        if not self._users and not self._file.file.in_memory:
+            self._file.close()
+
+    def use_clock(self, clock: Callable[[], datetime]) -> None:
+        """Take the time from another clock, unless the constructor got one; for tests in virtual time.
+
+        Args:
+            clock: returns the current time as an aware datetime.
+        """
+        if self._clock is None:
+            self._clock = clock
+
+    def now(self) -> datetime:
+        """Return the current time by this store's clock, an aware datetime."""
+        return self._clock() if self._clock is not None else datetime.now(UTC)
+
+    # ── reading ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def window(self, phone: str) -> Window:
+        """Return a person's customer service window.
+
+        Args:
+            phone: E.164 with `+`.
+
+        Raises:
+            InvalidMessage: if it is no phone number.
+            ConfigurationError: if the store can't be read.
+        """
+        row = await self._file.get(parse_phone(phone, "phone"))
+        if row.heard is None:
+            return Window("unknown")
+        ends = datetime.fromtimestamp(row.heard, UTC) + WINDOW
+        return Window("open" if self.now() < ends else "closed", ends)
+
+    async def opted_out(self, phone: str) -> bool:
+        """Return whether a person has opted out.
+
+        Args:
+            phone: E.164 with `+`.
+
+        Raises:
+            InvalidMessage: if it is no phone number.
+            ConfigurationError: if the store can't be read.
+        """
+        return (await self._file.get(parse_phone(phone, "phone"))).opted_out is not None
+
+    async def opt_outs(self) -> OptOuts:
+        """Return all people who have opted out now: `phone in opt_outs`, `opt_outs.since(phone)`.
+
+        Raises:
+            ConfigurationError: if the store can't be read.
+        """
+        return await self._file.opt_outs()
+
+    # ── writing ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def opt_out(self, phone: str, reason: str = "") -> None:
+        """Store durably that a person has opted out.
+
+        Args:
+            phone: E.164 with `+`.
+            reason: a note for people, such as "asked by phone".
+
+        Raises:
+            InvalidMessage: if it is no phone number.
+            ConfigurationError: if the store can't be written.
+        """
+        await self._file.opt_out(parse_phone(phone, "phone"), reason, self.now().timestamp())
+
+    async def opt_in(self, phone: str) -> None:
+        """Undo a person's opt-out durably.
+
+        Args:
+            phone: E.164 with `+`.
+
+        Raises:
+            InvalidMessage: if it is no phone number.
+            ConfigurationError: if the store can't be written.
+        """
+        await self._file.opt_in(parse_phone(phone, "phone"))
+
+    async def feed(self, *events: object) -> int:
+        """Store the messages among webhook events durably; repeats do no harm.
+
+        Calls side by side share a commit. A message of a person without a number changes nothing.
+
+        Args:
+            events: events from `desk360_async.webhooks`; all but messages are ignored.
+
+        Returns:
+            The number of messages that changed a window or an opt-out.
+
+        Raises:
+            ConfigurationError: if the store can't be written.
+        """
+        messages = [event for event in events if isinstance(event, MessageReceived) and event.phone]
+        if not messages:
+            return 0
+        now = self.now().timestamp()
+        with anyio.CancelScope(shield=True):  # a commit takes milliseconds, and it decides who is answered
+            news, opt_outs = await self._feeding.add([self._note(message, now) for message in messages])
+        if self._on_opt_out is not None:
+            for place in opt_outs:
+                await self._answer(self._on_opt_out, messages[place])
+        return news
+
+    def _note(self, message: MessageReceived, now: float) -> Note:
+        # A time in the future is a wrong clock; it must not keep a window open for longer.
+        at = now if message.sent_at is None else min(now, message.sent_at.timestamp())
+        return Note(message.phone or "", at, wish_of(message, self._out, self._back), message.id)
+
+    async def _answer(self, on_opt_out: OnOptOut, message: MessageReceived) -> None:
+        try:
+            await on_opt_out(message)
+        except Exception:
+            # The opt-out is stored. A receiver that fed the event again would find no news in it.
+            log.exception("on_opt_out failed; the opt-out is stored")
+
+    # ── lists ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def export(self, path: str | os.PathLike[str]) -> int:
+        """Write people to a CSV file: phone, last_message, opted_out, reason. Forgotten people aren't in it.
+
+        Args:
+            path: the file, replaced if it exists; mode 0600, since it holds phone numbers.
+
+        Returns:
+            The number of rows, without the header.
+
+        Raises:
+            ConfigurationError: if the store can't be read.
+            OSError: if the file can't be written.
+        """
+        people = await self._file.people()
+        await _threads.run(write_list, Path(path), people)
+        return len(people)
+
+    async def load(self, path: str | os.PathLike[str]) -> int:
+        """Add the people of a list to the store, all or none; opt-outs that are stored stay.
+
+        Args:
+            path: a CSV file or spreadsheet with a column of phones. Without a column "opted_out" each
+                person in it has opted out. Columns as `export` writes them: "last_message" and "opted_out"
+                are ISO times, "reason" is text.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            ConfigurationError: if the file can't be read, or a cell is no phone or time; it names the line.
+        """
+        now = self.now().timestamp()
+        rows = await _threads.run(read_list, Path(path), now)
+        return await self._file.merge(rows)
+
+    async def forget(self, phone: str) -> int:
+        """Remove a person's number and times; an opt-out is kept by a keyed hash of the number.
+
+        Args:
+            phone: E.164 with `+`.
+
+        Returns:
+            1 if the person was stored, else 0.
+
+        Raises:
+            InvalidMessage: if it is no phone number.
+            ConfigurationError: if the store can't be written.
+        """
+        number = await self._file.forget(parse_phone(phone, "phone"))
+        await self._file.file.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        return number
+
+
+def _path_of(given: object) -> str | os.PathLike[str]:
+    if isinstance(given, str) and given.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError("Customers needs a file's path or ':memory:'; it can't use PostgreSQL yet")
+    if not isinstance(given, str | os.PathLike):
+        raise ConfigurationError(f"Customers needs a file's path or ':memory:', not {type(given).__name__}")
+    return given
