@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         InvalidWebhook,
         KeyConflict,
         NotFound,
+        OptedOut,
         Outcome,
         PermissionDenied,
         RateLimited,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         TimedOut,
         UnexpectedResponse,
         ValidationFailed,
+        WindowClosed,
     )
     from ._fanout import Results
     from ._headers import ServerLimit
@@ -148,6 +150,7 @@ __all__ = [
     "Observer",
     "Operation",
     "OperationEnd",
+    "OptedOut",
     "Outcome",
     "Page",
     "PermissionDenied",
@@ -185,6 +188,7 @@ __all__ = [
     "UnexpectedResponse",
     "ValidationFailed",
     "VideoHeader",
+    "WindowClosed",
     "__version__",
     "normalize_phone",
     "redact_logs",
@@ -198,9 +202,9 @@ _HOMES = {
     "_downloads": "MediaStream",
     "_errors": (
         "APIError AuthenticationFailed ClientStateError ConfigurationError ConnectionFailed Desk360Error "
-        "InvalidMessage InvalidWebhook KeyConflict NotFound Outcome PermissionDenied RateLimitWaitTooLong "
-        "RateLimited RequestRefused SendInProgress SendUnknown ServerError TimedOut UnexpectedResponse "
-        "ValidationFailed"
+        "InvalidMessage InvalidWebhook KeyConflict NotFound OptedOut Outcome PermissionDenied "
+        "RateLimitWaitTooLong RateLimited RequestRefused SendInProgress SendUnknown ServerError TimedOut "
+        "UnexpectedResponse ValidationFailed WindowClosed"
     ),
     "_fanout": "Results",
     "_shared_limiter": "HostLimiter PostgresLimiter",

@@ -17,6 +17,7 @@ import sniffio
 from attrs import evolve
 
 from . import _codec, _wire
+from ._admission import Admission, CustomerBook, ServiceWindow, check_fallback
 from ._arguments import one_of
 from ._attachments import Attachment
 from ._calls import Call
@@ -134,6 +135,9 @@ class AsyncDesk360:
         send_log: a `desk360_async.once.SendLog`, for sends under an idempotency key; clients may share it.
         observer: one `Observer` or a sequence; they get a report of each call, attempt and wait. None:
             `LogObserver`, which writes to the logger `desk360_async`; (): no reports at all.
+        customers: a `desk360_async.customers.Customers`: templates to people who opted out raise OptedOut.
+        service_window: for free messages outside a customer's 24-hour window, with `customers`: "enforce"
+            raises WindowClosed, "warn" logs a line per phone and day, "off" sends.
         on_result: called with the end of every send; it must not block. What can't be made into a message
             was never a send.
 
@@ -161,6 +165,8 @@ class AsyncDesk360:
         max_connections: int = 20,
         send_log: SendOnce | None = None,
         observer: Observer | Sequence[Observer] | None = None,
+        customers: CustomerBook | None = None,
+        service_window: ServiceWindow = "warn",
         on_result: Callable[[SendResult], None] | None = None,
     ) -> None:
         key = parse_api_key(api_key)
@@ -188,6 +194,8 @@ class AsyncDesk360:
         )
         self._encoding: _wire.Encoding = one_of("encoding", encoding, ("json", "form"))
         self._send_log = send_log
+        one_of("service_window", service_window, ("enforce", "warn", "off"))
+        self._admission = None if customers is None else Admission(customers, service_window)
         self._on_result = on_result
         self._is_view = False
         self._caches: dict[int, TemplateCache] = {}
@@ -221,6 +229,11 @@ class AsyncDesk360:
     def timeout(self) -> Timeouts:
         """The timeouts of one attempt, in seconds."""
         return self._options.timeout
+
+    @property
+    def customers(self) -> CustomerBook | None:
+        """The customers' store whose rules this client or view keeps; None if it keeps none."""
+        return None if self._admission is None else self._admission.book
 
     @property
     def lane(self) -> Lane:
@@ -292,6 +305,7 @@ class AsyncDesk360:
         timeout: Timeouts | float | _Same = _SAME,
         retry: RetryPolicy | _Same = _SAME,
         max_wait: float | _Same | None = _SAME,
+        customers: _Same | None = _SAME,
     ) -> Self:
         """Return a light view with other options: same pool, same bucket.
 
@@ -301,6 +315,7 @@ class AsyncDesk360:
             timeout: `Timeouts`, or the total seconds of one attempt.
             retry: when an attempt is repeated.
             max_wait: seconds that one call may wait for the rate limit.
+            customers: None for a view that doesn't check windows and opt-outs.
 
         Raises:
             ConfigurationError: if one is unusable.
@@ -321,6 +336,8 @@ class AsyncDesk360:
         view.__dict__.update(self.__dict__)
         view._options = evolve(self._options, **changes)
         view._is_view = True
+        if customers is None:
+            view._admission = None
         view._attach()
         return view
 
@@ -351,14 +368,25 @@ class AsyncDesk360:
         message: MediaMessage,
         *,
         idempotency_key: str | None = None,
+        fallback: None = None,
         on_attempt: OnAttempt | None = None,
     ) -> SentMedia: ...
+    @overload
+    async def send(
+        self,
+        message: MediaMessage,
+        *,
+        idempotency_key: str | None = None,
+        fallback: TemplateMessage | None,
+        on_attempt: OnAttempt | None = None,
+    ) -> SentMedia | Sent: ...
     @overload
     async def send(
         self,
         message: TemplateBatch,
         *,
         idempotency_key: str | None = None,
+        fallback: None = None,
         on_attempt: OnAttempt | None = None,
     ) -> BulkSent: ...
     @overload
@@ -372,14 +400,25 @@ class AsyncDesk360:
         | LocationRequestMessage,
         *,
         idempotency_key: str | None = None,
+        fallback: TemplateMessage | None = None,
         on_attempt: OnAttempt | None = None,
     ) -> Sent: ...
     @overload
     async def send(
-        self, message: Message, *, idempotency_key: str | None = None, on_attempt: OnAttempt | None = None
+        self,
+        message: Message,
+        *,
+        idempotency_key: str | None = None,
+        fallback: TemplateMessage | None = None,
+        on_attempt: OnAttempt | None = None,
     ) -> Reply: ...
     async def send(
-        self, message: Message, *, idempotency_key: str | None = None, on_attempt: OnAttempt | None = None
+        self,
+        message: Message,
+        *,
+        idempotency_key: str | None = None,
+        fallback: TemplateMessage | None = None,
+        on_attempt: OnAttempt | None = None,
     ) -> Reply:
         """Send a message.
 
@@ -387,6 +426,8 @@ class AsyncDesk360:
             message: one of the message values.
             idempotency_key: 1 to 255 characters that name this send; under a key that was accepted before,
                 the stored reply comes back and no request is made. Needs `AsyncDesk360(send_log=...)`.
+            fallback: a template to the same person, which goes out in place of a free message that
+                `service_window="enforce"` refuses, under the same key.
             on_attempt: awaited with the token in hand, before a byte leaves, once an attempt; if it raises,
                 nothing was sent.
 
@@ -397,10 +438,13 @@ class AsyncDesk360:
             KeyConflict: the key was used for another message; nothing was sent.
             SendInProgress: another send under the key didn't end within `max_wait`.
             SendUnknown: an earlier send under the key may have gone out.
+            WindowClosed: the customer's window is closed, and there is no fallback; nothing was sent.
+            OptedOut: the person, or each person of a batch, has opted out; nothing was sent.
             Desk360Error: `.outcome` says whether the message went out.
         """
+        check_fallback(message, fallback)
         return await self._transmit(
-            0, message, message, None, None, key=idempotency_key, on_attempt=on_attempt
+            0, message, message, None, None, key=idempotency_key, fallback=fallback, on_attempt=on_attempt
         )
 
     async def _transmit(
@@ -412,17 +456,20 @@ class AsyncDesk360:
         sink: "Sink | None",
         *,
         key: str | Callable[[], str] | None = None,
+        fallback: TemplateMessage | None = None,
         on_attempt: OnAttempt | None = None,
     ) -> Reply:
         """Send a message and report its end once, to the sink and to `on_result`, however it comes."""
         state = CallState(self._options, stop, on_attempt)
+        deliver = partial(self._deliver, message, state, fallback)
         with self._pipeline.observed(state, self._operation(message)) as end:
             state.recipients = state.operation.recipients if state.operation else 0
             try:
                 if key is None:
-                    reply = await self._deliver(message, state)
+                    reply = await deliver()
                 else:
-                    reply = await self._deliver_once(key if isinstance(key, str) else key(), message, state)
+                    name = key if isinstance(key, str) else key()
+                    reply = await self._deliver_once(name, message, state, deliver)
             except BaseException as error:
                 outcome = end.outcome = state.outcome(error)
                 end.messages = {outcome: state.recipients}
@@ -453,9 +500,27 @@ class AsyncDesk360:
             base_url=self.base_url,
         )
 
-    async def _deliver(self, message: Message, state: CallState, intend: Intend | None = None) -> Reply:
-        """Resolve the template's names, and perform the call."""
+    async def _deliver(
+        self,
+        message: Message,
+        state: CallState,
+        fallback: TemplateMessage | None = None,
+        intend: Intend | None = None,
+    ) -> Reply:
+        """Send a message as far as WhatsApp's rules let it out."""
         await self._pipeline.connected()
+        if self._admission is None:
+            return await self._resolve_and_perform(message, state, intend)
+        self._pipeline.hold(self._admission.book)
+
+        async def send(admitted: Message, recheck: OnAttempt) -> Reply:
+            state.recheck = recheck
+            return await self._resolve_and_perform(admitted, state, intend)
+
+        return await self._admission.deliver(await _with_destinations(message), fallback, send)
+
+    async def _resolve_and_perform(self, message: Message, state: CallState, intend: Intend | None) -> Reply:
+        """Resolve the template's names, and perform the call."""
         if isinstance(message, TemplateMessage | TemplateBatch):
             named = await self.templates.resolve(message, state)
             state.end.template_id = named.template if isinstance(named.template, int) else None
@@ -464,17 +529,16 @@ class AsyncDesk360:
             resolved = message
         if intend is not None:
             state.intend = partial(intend, resolved)
-        if isinstance(resolved, TemplateBatch) and resolved.destinations_file is not None:
-            from ._uploads import with_destinations  # loaded by programs that send files
-
-            resolved = await with_destinations(resolved)
+        resolved = await _with_destinations(resolved)
         integration = self._options.integration("sending")
         call = _wire.call_for(resolved, integration, encoding=self._encoding)
         state.recipients = len(call.asked)
         reply: Reply = await self._pipeline.perform(call, state)
         return reply
 
-    async def _deliver_once(self, key: str, message: Message, state: CallState) -> Reply:
+    async def _deliver_once(
+        self, key: str, message: Message, state: CallState, deliver: Callable[..., Awaitable[Reply]]
+    ) -> Reply:
         """Send under a key, or return the stored reply of an earlier send."""
         if self._send_log is None:
             raise ConfigurationError(
@@ -486,7 +550,7 @@ class AsyncDesk360:
 
         async def transmit(intend: Intend, end: End) -> Reply:
             try:
-                reply = await self._deliver(message, state, intend)
+                reply = await deliver(intend)
             except BaseException as error:
                 end(state.outcome(error), None)
                 raise
@@ -584,34 +648,57 @@ class AsyncDesk360:
         )
         return await self.send(message, idempotency_key=idempotency_key)
 
-    async def send_text(self, to: str, text: str, *, idempotency_key: str | None = None) -> Sent:
+    async def send_text(
+        self,
+        to: str,
+        text: str,
+        *,
+        idempotency_key: str | None = None,
+        fallback: TemplateMessage | None = None,
+    ) -> Sent:
         """Send text of 1 to 4,096 characters. Implements "Send WhatsApp Message".
 
         Args:
             to: the phone, E.164 with `+`.
             text: the text; markup such as `<b>` is sent unchanged.
             idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
-        return await self.send(TextMessage(to, text), idempotency_key=idempotency_key)
+        return await self.send(TextMessage(to, text), idempotency_key=idempotency_key, fallback=fallback)
 
-    async def send_location(self, to: str, location: Location, *, idempotency_key: str | None = None) -> Sent:
+    async def send_location(
+        self,
+        to: str,
+        location: Location,
+        *,
+        idempotency_key: str | None = None,
+        fallback: TemplateMessage | None = None,
+    ) -> Sent:
         """Send a place on the map. Implements "Send WhatsApp Location Message".
 
         Args:
             to: the phone, E.164 with `+`.
             location: the place, with its name and address.
             idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
-        return await self.send(LocationMessage(to, location), idempotency_key=idempotency_key)
+        return await self.send(
+            LocationMessage(to, location), idempotency_key=idempotency_key, fallback=fallback
+        )
 
     async def send_contacts(
-        self, to: str, contacts: Sequence[Contact], *, idempotency_key: str | None = None
+        self,
+        to: str,
+        contacts: Sequence[Contact],
+        *,
+        idempotency_key: str | None = None,
+        fallback: TemplateMessage | None = None,
     ) -> Sent:
         """Send contact cards. Implements "Send WhatsApp Contact Message".
 
@@ -619,26 +706,55 @@ class AsyncDesk360:
             to: the phone, E.164 with `+`.
             contacts: at least one card.
             idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
-        return await self.send(ContactsMessage(to, contacts), idempotency_key=idempotency_key)
+        return await self.send(
+            ContactsMessage(to, contacts), idempotency_key=idempotency_key, fallback=fallback
+        )
 
+    @overload
     async def send_media(
-        self, to: str, attachments: Sequence[File], *, idempotency_key: str | None = None
-    ) -> SentMedia:
+        self,
+        to: str,
+        attachments: Sequence[File],
+        *,
+        idempotency_key: str | None = None,
+        fallback: None = None,
+    ) -> SentMedia: ...
+    @overload
+    async def send_media(
+        self,
+        to: str,
+        attachments: Sequence[File],
+        *,
+        idempotency_key: str | None = None,
+        fallback: TemplateMessage | None,
+    ) -> SentMedia | Sent: ...
+    async def send_media(
+        self,
+        to: str,
+        attachments: Sequence[File],
+        *,
+        idempotency_key: str | None = None,
+        fallback: TemplateMessage | None = None,
+    ) -> SentMedia | Sent:
         """Send 1 to 5 files of at most 20 MB each. Implements "Send WhatsApp Media Message".
 
         Args:
             to: the phone, E.164 with `+`.
             attachments: paths, or `Attachment` values.
             idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
-        return await self.send(MediaMessage(to, attachments), idempotency_key=idempotency_key)
+        return await self.send(
+            MediaMessage(to, attachments), idempotency_key=idempotency_key, fallback=fallback
+        )
 
     async def send_interactive(
         self,
@@ -649,6 +765,7 @@ class AsyncDesk360:
         header: Header | None = None,
         footer: str | None = None,
         idempotency_key: str | None = None,
+        fallback: TemplateMessage | None = None,
     ) -> Sent:
         """Send text with 1 to 10 buttons. Implements "Send WhatsApp Interactive Message".
 
@@ -659,14 +776,22 @@ class AsyncDesk360:
             header: text, or an image, a video or a document by its link.
             footer: 1 to 60 characters.
             idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
         message = InteractiveMessage(to, body, buttons, header=header, footer=footer)
-        return await self.send(message, idempotency_key=idempotency_key)
+        return await self.send(message, idempotency_key=idempotency_key, fallback=fallback)
 
-    async def send_location_request(self, to: str, body: str, *, idempotency_key: str | None = None) -> Sent:
+    async def send_location_request(
+        self,
+        to: str,
+        body: str,
+        *,
+        idempotency_key: str | None = None,
+        fallback: TemplateMessage | None = None,
+    ) -> Sent:
         """Ask for the customer's location.
 
         Implements "Send WhatsApp Location Request Interactive Message".
@@ -675,11 +800,14 @@ class AsyncDesk360:
             to: the phone, E.164 with `+`.
             body: the question, 1 to 1,024 characters.
             idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
-        return await self.send(LocationRequestMessage(to, body), idempotency_key=idempotency_key)
+        return await self.send(
+            LocationRequestMessage(to, body), idempotency_key=idempotency_key, fallback=fallback
+        )
 
     async def mark_read(self, to: str, message_ids: Sequence[str]) -> tuple[str, ...]:
         """Mark a customer's messages as read; repeating it does no harm. Implements "Read WhatsApp Message".
@@ -972,6 +1100,15 @@ def _note_reply(end: OperationEnd, reply: Reply) -> None:
         end.messages = {outcome: count for outcome, count in counts.items() if count}
     else:
         end.messages = {Outcome.ACCEPTED: 1}
+
+
+async def _with_destinations(message: Message) -> Message:
+    """Return the message; of a batch, the destinations file is loaded and checked."""
+    if not isinstance(message, TemplateBatch) or message.destinations_file is None:
+        return message
+    from ._uploads import with_destinations  # loaded by programs that send files
+
+    return await with_destinations(message)
 
 
 def _headers(url: str, key: str, user_agent: str | None) -> tuple[tuple[str, str], ...]:

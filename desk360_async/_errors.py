@@ -8,6 +8,8 @@ Desk360Error
 ├─ RateLimitWaitTooLong                no token within `max_wait`
 ├─ SendInProgress                      another task or process is sending under this key
 ├─ SendUnknown                         an earlier send under this key has no known outcome
+├─ WindowClosed                        a free message outside the customer's 24-hour window
+├─ OptedOut                            a template to a person who opted out
 ├─ APIError                            the server answered with an error
 │   ├─ ValidationFailed                400, 422
 │   ├─ AuthenticationFailed            401
@@ -168,6 +170,46 @@ class SendUnknown(Desk360Error):
         self.key = key
         self.since = since
         self.seen = seen
+
+
+class WindowClosed(Desk360Error):
+    """A free message outside the customer's 24-hour window, which WhatsApp would drop; nothing was sent.
+
+    Attributes:
+        phone: the customer's phone, masked.
+        since: when the window closed, an aware datetime, or None.
+    """
+
+    def __init__(self, phone: str, *, since: datetime | None = None) -> None:
+        masked = mask_phone(phone)
+        when = f" closed at {since:%Y-%m-%d %H:%M:%S} UTC" if since else " is closed"
+        message = (
+            f"the 24-hour window of {masked}{when}, and WhatsApp drops free messages outside it; send a "
+            "template, or pass fallback=TemplateMessage(...)"
+        )
+        super().__init__(message, outcome=Outcome.NOT_SENT)
+        self.phone = masked
+        self.since = since
+
+
+class OptedOut(Desk360Error):
+    """A template to a person who opted out; nothing was sent.
+
+    Attributes:
+        phone: the person's phone, masked.
+        since: when the person opted out, an aware datetime, or None.
+    """
+
+    def __init__(self, phone: str, *, since: datetime | None = None) -> None:
+        masked = mask_phone(phone)
+        when = f" at {since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
+        message = (
+            f"{masked} opted out{when} and gets no templates; `Customers.opt_in` undoes it when the person "
+            "asks for it"
+        )
+        super().__init__(message, outcome=Outcome.NOT_SENT)
+        self.phone = masked
+        self.since = since
 
 
 class APIError(Desk360Error):

@@ -127,6 +127,7 @@ class CallState:
         attempts: attempts that are left; those after a 429 aren't counted.
         evidence: how far the send's current attempt got; None before the first and between two.
         veto: the exception that `on_attempt` raised.
+        recheck: awaited before `on_attempt`: it raises if WhatsApp's rules no longer let the message out.
         intend: awaited after `on_attempt`: it commits the intent of a send under a key.
         operation: the operation that the call belongs to; a look-up on a send's state has its own.
         end: the operation's end, filled as the call goes on.
@@ -149,6 +150,7 @@ class CallState:
         self.operation: Operation | None = None
         self.end: OperationEnd = OperationEnd()
         self.recipients: int = 0
+        self.recheck: OnAttempt | None = None
 
     def waited(self, seconds: float) -> None:
         """Subtract a wait from `max_wait`."""
@@ -157,6 +159,8 @@ class CallState:
 
     async def ask(self) -> None:
         """Await `on_attempt`. Its exceptions propagate unchanged, without an outcome of this call."""
+        if self.recheck is not None:
+            await self.recheck()
         if self.on_attempt is not None:
             try:
                 await self.on_attempt()

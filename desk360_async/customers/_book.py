@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 import anyio
 from attrs import frozen
@@ -29,7 +29,8 @@ log = logging.getLogger("desk360_async.customers")
 WINDOW = timedelta(hours=24)
 """How long free messages arrive after a customer's last message (WhatsApp's customer service window)."""
 
-OnOptOut = Callable[[MessageReceived], Awaitable[None]]
+OnOptOut: TypeAlias = Callable[[MessageReceived], Awaitable[None]]
+"""A function that is awaited with the message of each new opt-out."""
 
 
 @frozen

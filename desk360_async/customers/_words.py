@@ -27,6 +27,7 @@ OPT_OUT_BUTTON = "opt_out"
 # Turkish has two letters i. Capitals and small letters of both are one letter here, since a phone's
 # keyboard decides which one a customer types.
 _TURKISH = str.maketrans({"İ": "i", "I": "i", "\u0131": "i"})
+_DOT = "\u0307"  # of a small i with its dot apart
 # Arabic: vowel marks and the hamza of alef are often left out, and a tatweel only stretches a word.
 _ARABIC_MARKS = {*map(chr, range(0x0610, 0x061B)), *map(chr, range(0x064B, 0x0660)), "\u0670", "\u0640"}
 _VARIATION = "\ufe0e\ufe0f"  # they choose an emoji's colours
@@ -40,7 +41,7 @@ def fold(text: str) -> str:
         text: a customer's message, or a word of a list.
     """
     plain = unicodedata.normalize("NFKC", text.translate(_TURKISH)).casefold()
-    bare = "".join(c for c in unicodedata.normalize("NFD", plain) if c not in _ARABIC_MARKS)
+    bare = "".join(c for c in unicodedata.normalize("NFD", plain) if c != _DOT and c not in _ARABIC_MARKS)
     composed = unicodedata.normalize("NFC", bare)
     first = next((n for n, c in enumerate(composed) if not _is_around(c)), len(composed))
     last = next((n for n in range(len(composed), first, -1) if not _is_around(composed[n - 1])), first)

@@ -116,6 +116,15 @@ class SendLog:
             await self._write_pending()
             await self._store.aclose()
 
+    def use_clock(self, clock: Callable[[], datetime]) -> None:
+        """Take the time from another clock, unless the constructor got one; for tests in virtual time.
+
+        Args:
+            clock: returns the current time as an aware datetime.
+        """
+        if self._clock is None:
+            self._clock = clock
+
     # ── reading and resolving ──────────────────────────────────────────────────────────────────────────
 
     async def get(self, key: str) -> SendRecord | None:

@@ -74,7 +74,8 @@ class VirtualSandbox(Sandbox):
         and FastAPI's TestClient write `with TestClient(app)`; without `with` each request gets another loop.
 
         Args:
-            options: those of `AsyncDesk360`. By default the key fits, and the integration is the first.
+            options: those of `AsyncDesk360`. By default the key fits, and the integration is the first. The
+                stores `customers` and `send_log` take the sandbox's clock, unless they have one.
 
         Raises:
             ConfigurationError: if an option is unusable.
@@ -88,6 +89,10 @@ class VirtualSandbox(Sandbox):
             "limiter": self.limiter,
             "transport": InProcess(self.app, self.clock),
         }
+        for store in (options.get("customers"), options.get("send_log")):
+            use_clock = getattr(store, "use_clock", None)  # a store of the test's own needn't have it
+            if use_clock is not None:
+                use_clock(self.now)
         return AsyncDesk360(**defaults | options, retry=retry)
 
     def assert_sent(

@@ -19,7 +19,7 @@ LAYERS = [
     "_templates _calls _uploads",
     "_wire _http",
     "_pipeline",
-    "_resources _downloads _fanout",
+    "_resources _downloads _fanout _admission",
     "_client",
 ]
 RANK = {

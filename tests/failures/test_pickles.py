@@ -22,6 +22,8 @@ ERRORS = [
     d.KeyConflict("order-1", ["text", "to"]),
     d.SendInProgress("order-1", since=datetime(2026, 11, 28, tzinfo=UTC)),
     d.SendUnknown("order-1", since=datetime(2026, 11, 28, tzinfo=UTC), seen="read"),
+    d.WindowClosed(PHONE, since=datetime(2026, 11, 28, tzinfo=UTC)),
+    d.OptedOut(PHONE, since=datetime(2026, 11, 28, tzinfo=UTC)),
     *(
         kind(
             422, code="1", message="m", doc_url="u", body="b", headers={"a": "b"}, errors={"to": ["x", "y"]},

@@ -1,0 +1,204 @@
+"""Whether WhatsApp's own rules let a message out: the 24-hour window of free messages, and opt-outs.
+
+The rules only; the facts come from `desk360_async.customers`, which stands on top of this module. A message
+is checked twice: before it waits for a token, and with the token in hand, since a wait may last for hours.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import date, datetime
+from typing import Literal, Protocol, TypeAlias, TypeVar
+
+from attrs import evolve
+
+from ._errors import InvalidMessage, OptedOut, WindowClosed, mask_phone
+from ._messages import Message, TemplateBatch, TemplateMessage, phones_of
+from ._phones import person_of
+from ._pipeline import Store
+from ._replies import BulkSent
+
+ServiceWindow: TypeAlias = Literal["enforce", "warn", "off"]
+
+R = TypeVar("R")
+
+log = logging.getLogger("desk360_async")
+
+
+class _Window(Protocol):
+    @property
+    def state(self) -> str: ...
+    @property
+    def ends(self) -> datetime | None: ...
+
+
+class _OptOuts(Protocol):
+    def since(self, phone: str | int, /) -> datetime | None: ...
+
+
+class CustomerBook(Store, Protocol):
+    """The customers' store: `desk360_async.customers.Customers`, which this module can't import."""
+
+    def now(self) -> datetime:
+        """Return the current time."""
+        ...
+
+    async def window(self, phone: str, /) -> _Window:
+        """Return a person's service window, with `state` and `ends`."""
+        ...
+
+    async def opt_outs(self) -> _OptOuts:
+        """Return the people who opted out, with `since(phone)`."""
+        ...
+
+
+def check_fallback(message: Message, fallback: object) -> None:
+    """Check that a fallback is a template to the person of a free message.
+
+    Raises:
+        InvalidMessage: if it is not.
+    """
+    if fallback is None:
+        return
+    if not isinstance(fallback, TemplateMessage):
+        raise InvalidMessage("fallback", f"must be a TemplateMessage, not {type(fallback).__name__}")
+    if isinstance(message, TemplateMessage | TemplateBatch):
+        raise InvalidMessage("fallback", "is for free messages; a template needs none")
+    if person_of(fallback.to) != person_of(message.to):
+        problem = f"goes to {mask_phone(fallback.to)}, the message to {mask_phone(message.to)}; use one phone"
+        raise InvalidMessage("fallback", problem)
+
+
+class Admission:
+    """Lets messages out, or refuses them, by the facts of a customers' store.
+
+    Args:
+        book: the store.
+        service_window: "enforce" refuses free messages outside the window, "warn" logs them, "off" lets all
+            out. Opt-outs are kept in each case.
+    """
+
+    def __init__(self, book: CustomerBook, service_window: ServiceWindow) -> None:
+        self.book = book
+        self._service_window = service_window
+        self._warned: set[int] = set()
+        self._warned_on: date | None = None
+
+    async def admit(self, message: Message) -> tuple[Message, tuple[str, ...]]:
+        """Return the message that may go out, and the phones of opted-out people that are left out of it.
+
+        Args:
+            message: with the content of a destinations file loaded.
+
+        Raises:
+            WindowClosed: the message is free and the person's window is closed, under "enforce".
+            OptedOut: the message is a template, and each of its people has opted out.
+        """
+        if not isinstance(message, TemplateMessage | TemplateBatch):
+            await self._check_window(message)
+            return message, ()
+        opt_outs = await self.book.opt_outs()
+        phones = phones_of(message)
+        left_out = tuple(phone for phone in phones if opt_outs.since(phone) is not None)
+        if not left_out:
+            return message, ()
+        if isinstance(message, TemplateMessage) or len(left_out) == len(phones):
+            since = opt_outs.since(left_out[0])
+            assert since is not None
+            raise OptedOut(left_out[0], since=since)
+        without = set(left_out)
+        kept = tuple(phone for phone in phones if phone not in without)
+        return _with_phones(message, kept), left_out
+
+    async def recheck(self, message: Message) -> None:
+        """Check an admitted message again, with the token in hand.
+
+        Raises:
+            WindowClosed: the window has closed meanwhile, under "enforce".
+            OptedOut: one of a template's people has opted out meanwhile.
+        """
+        if not isinstance(message, TemplateMessage | TemplateBatch):
+            if self._service_window == "enforce":
+                await self._check_window(message)
+            return
+        opt_outs = await self.book.opt_outs()
+        for phone in phones_of(message):
+            since = opt_outs.since(phone)
+            if since is not None:
+                raise OptedOut(phone, since=since)
+
+    async def deliver(
+        self,
+        message: Message,
+        fallback: TemplateMessage | None,
+        send: Callable[[Message, Callable[[], Awaitable[None]]], Awaitable[R]],
+    ) -> R:
+        """Send a message as far as the rules let it out, or its fallback.
+
+        Args:
+            message: with the content of a destinations file loaded.
+            fallback: the template that goes out in place of a free message outside the window.
+            send: sends a message; it awaits its second argument with the token in hand.
+
+        Raises:
+            WindowClosed: the message is free, its window is closed, and it has no fallback.
+            OptedOut: the message is a template, and each of its people has opted out.
+        """
+        while True:
+            try:
+                admitted, left_out = await self.admit(message)
+
+                async def recheck(admitted: Message = admitted) -> None:
+                    await self.recheck(admitted)
+
+                reply = await send(admitted, recheck)
+            except WindowClosed:
+                if fallback is None:
+                    raise
+                message, fallback = fallback, None
+            except OptedOut:
+                if not isinstance(message, TemplateBatch) or await self._all_opted_out(message):
+                    raise
+            else:
+                if left_out and isinstance(reply, BulkSent):
+                    return evolve(reply, opted_out=left_out)
+                return reply
+
+    async def _all_opted_out(self, message: TemplateBatch) -> bool:
+        opt_outs = await self.book.opt_outs()
+        return all(opt_outs.since(phone) is not None for phone in phones_of(message))
+
+    async def _check_window(self, message: Message) -> None:
+        if self._service_window == "off":
+            return
+        (phone,) = phones_of(message)
+        window = await self.book.window(phone)
+        if window.state == "open":
+            return
+        if window.state == "closed" and self._service_window == "enforce":
+            raise WindowClosed(phone, since=window.ends)
+        self._warn(phone, window.ends)
+
+    def _warn(self, phone: str, ended: datetime | None) -> None:
+        """Log that WhatsApp may drop a free message, once a phone and day."""
+        today, person = self.book.now().date(), person_of(phone)
+        if self._warned_on != today:
+            self._warned_on = today
+            self._warned.clear()
+        if person in self._warned:
+            return
+        self._warned.add(person)
+        why = f"the window closed at {ended:%Y-%m-%d %H:%M} UTC" if ended else "no message is stored"
+        log.warning(
+            "a free message to %s may not arrive: %s; WhatsApp takes templates only, until they write",
+            mask_phone(phone),
+            why,
+        )
+
+
+def _with_phones(message: TemplateBatch, phones: tuple[str, ...]) -> TemplateBatch:
+    """Return the batch to these phones, as a file if it came as one."""
+    if message.destinations_file is None:
+        return evolve(message, phones=phones)
+    from ._uploads import destinations_file
+
+    return evolve(message, destinations_file=destinations_file(phones))
