@@ -7,20 +7,37 @@ advisory lock and no prepared statement outlives a transaction, so PgBouncer may
 """
 
 import os
-from collections.abc import Generator
+import re
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+
+import anyio
 
 from desk360_async import _threads
-from desk360_async._errors import ConfigurationError
+from desk360_async._errors import ConfigurationError, Desk360Error
 from desk360_async._redaction import mask_dsn
 
 if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg_pool import ConnectionPool
 
-__all__ = ["MIGRATIONS", "Database", "Facts", "connected", "is_busy", "is_dsn", "is_lost"]
+__all__ = [
+    "MIGRATIONS",
+    "Database",
+    "Facts",
+    "Session",
+    "Tables",
+    "connected",
+    "is_busy",
+    "is_dsn",
+    "is_failure",
+    "is_lost",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # A frozen worker holds up no other one for longer than this, in milliseconds.
 LOCK_TIMEOUT = 1500
@@ -28,6 +45,8 @@ FIRST_CONNECT = 10.0  # seconds; a TLS handshake over the internet takes one
 CONNECT = 2.0
 _POOL = 4  # connections per process and DSN
 _MIGRATION_LOCK = 0x44333630  # "D360"
+_PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two tries of one transaction
+_PARAMETER = re.compile(r"\?|%")
 
 MIGRATIONS = (
     # Each token rewrites its egress's row, so the pages keep room for that (HOT updates).
@@ -37,6 +56,32 @@ MIGRATIONS = (
         state text NOT NULL,
         version bigint NOT NULL DEFAULT 0
     ) WITH (fillfactor = 20)
+    """,
+    # The send log. Its columns are those of its SQLite file (`once._store`).
+    """
+    CREATE TABLE {schema}.secret (value bytea NOT NULL, one boolean PRIMARY KEY DEFAULT true CHECK (one));
+    CREATE TABLE {schema}.send (
+        key text PRIMARY KEY,
+        state text NOT NULL,
+        attempt text NOT NULL,
+        owner text NOT NULL,
+        until float8 NOT NULL,
+        since float8 NOT NULL,
+        attempts integer NOT NULL,
+        fields text NOT NULL,
+        phone text,
+        reply text,
+        seen text,
+        resolved text
+    );
+    CREATE INDEX send_ended ON {schema}.send (since) WHERE state IN ('accepted', 'not_sent');
+    CREATE INDEX send_unknown ON {schema}.send (key) WHERE state = 'unknown';
+    CREATE INDEX send_phone ON {schema}.send (phone) WHERE phone IS NOT NULL AND state = 'unknown';
+    CREATE TABLE {schema}.message (
+        id text PRIMARY KEY,
+        key text NOT NULL REFERENCES {schema}.send (key) ON DELETE CASCADE
+    );
+    CREATE INDEX message_key ON {schema}.message (key);
     """,
 )
 """The steps from an empty schema to this version's; a released step never changes."""
@@ -78,6 +123,11 @@ def is_lost(error: BaseException) -> bool:
     """Return whether the connection or the server went away, which passes by itself."""
     psycopg = _psycopg()
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not is_busy(error)
+
+
+def is_failure(error: BaseException) -> bool:
+    """Return whether PostgreSQL or its pool raised the error."""
+    return isinstance(error, _psycopg().Error)
 
 
 class Database:
@@ -147,6 +197,8 @@ class Database:
                     min_size=0,
                     max_size=_POOL,
                     open=True,
+                    # The pool's pauses between two tries double. After an outage the next use begins anew.
+                    reconnect_timeout=CONNECT / 2,
                     kwargs={"autocommit": True, "prepare_threshold": None},
                     check=pools.ConnectionPool.check_connection if self._durable else None,
                 )
@@ -255,6 +307,129 @@ class Database:
         if pool is not None and self._process == os.getpid():
             with suppress(Exception):
                 pool.close()
+
+
+class Session:
+    """A transaction's connection with the methods of `sqlite3.Connection`, so that a store has one SQL.
+
+    `?` marks a parameter, and a table needs no schema.
+
+    Args:
+        connection: the connection, in a transaction whose `search_path` is the schema.
+    """
+
+    def __init__(self, connection: "Connection[Any]") -> None:
+        self.connection = connection
+
+    def execute(self, text: str, parameters: Sequence[object] = ()) -> Any:
+        """Run a statement, and return its cursor."""
+        return self.connection.execute(_translate(text), tuple(parameters))
+
+    def executemany(self, text: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement once for each row."""
+        self.connection.cursor().executemany(_translate(text), rows)
+
+
+def _translate(text: str) -> Any:
+    return _PARAMETER.sub(lambda found: "%s" if found[0] == "?" else "%%", text)
+
+
+class Tables:
+    """A store's tables: each operation is one transaction in a worker thread, as with `SQLiteFile`.
+
+    Args:
+        database: the database.
+        name: the store's name in messages, such as "the send log".
+        error: the class of the errors that the operations raise.
+        busy: seconds that an operation waits for another transaction's lock.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        name: str,
+        error: type[Desk360Error] = ConfigurationError,
+        busy: float = 10.0,
+    ) -> None:
+        self.database = database
+        self.name = name
+        self._error = error
+        self._busy = busy
+
+    def __repr__(self) -> str:
+        return f"<Tables {self.database.name} {self.database.schema}>"
+
+    async def read(self, work: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` with a session, on one snapshot of the database.
+
+        Raises:
+            Desk360Error: of the class `error`; the database failed, or the rows stayed locked.
+        """
+
+        def once() -> T:
+            with self.database.transaction() as connection:
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                return work(self._session(connection), *args, **kwargs)
+
+        return await self._patiently(once)
+
+    async def write(self, work: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` with a session, in one transaction that commits.
+
+        Raises:
+            Desk360Error: of the class `error`; the database failed, or the rows stayed locked.
+        """
+
+        def once() -> T:
+            with self.database.transaction() as connection:
+                return work(self._session(connection), *args, **kwargs)
+
+        return await self._patiently(once)
+
+    async def write_unsynced(
+        self, work: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work` as `write` does, without a sync: a crash may forget it until the next `write`.
+
+        Raises:
+            Desk360Error: of the class `error`; the database failed, or the rows stayed locked.
+        """
+
+        def once() -> T:
+            with self.database.transaction() as connection:
+                connection.execute("SELECT set_config('synchronous_commit', 'off', true)")
+                return work(self._session(connection), *args, **kwargs)
+
+        return await self._patiently(once)
+
+    def _session(self, connection: "Connection[Any]") -> Session:
+        connection.execute("SELECT set_config('search_path', %s, true)", (self.database.schema,))
+        return Session(connection)
+
+    async def _patiently(self, once: Callable[[], T]) -> T:
+        deadline, pause = anyio.current_time() + self._busy, _PAUSE
+        while True:
+            try:
+                return await _threads.run(once)
+            except Desk360Error:
+                raise
+            except Exception as error:
+                if not is_failure(error):
+                    raise
+                if not is_busy(error) or anyio.current_time() >= deadline:
+                    raise self._error(self.explain(error)) from error
+            await anyio.sleep(pause)
+            pause = min(_LONGEST_PAUSE, pause * 2)
+
+    def explain(self, error: Exception) -> str:
+        """Return a message that names the database and the cause, without the password."""
+        cause = str(error).strip().splitlines()
+        return f"{self.name} in {self.database.name} can't be used ({cause[0] if cause else 'no reason'})"
+
+    def close(self) -> None:
+        """Close the connections; the next use opens them again."""
+        self.database.close()
 
 
 def _bound(connection: "Connection[Any]") -> None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial, wraps
 from pathlib import Path
-from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import anyio
 from anyio.lowlevel import RunVar
@@ -25,6 +25,7 @@ __all__ = [
     "FileBusy",
     "HasFile",
     "SQLiteFile",
+    "Transactions",
     "create",
     "is_busy",
     "network_file_system",
@@ -152,6 +153,30 @@ class SQLiteFile:
             Desk360Error: of the class `error`; SQLite failed, or the file stayed locked for `busy` seconds.
         """
         return await self._patiently(self.transaction, work, *args, **kwargs)
+
+    async def write_unsynced(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `work` as `write` does, without a sync: a power cut may forget it until the next `write`.
+
+        Raises:
+            Desk360Error: of the class `error`; SQLite failed, or the file stayed locked for `busy` seconds.
+        """
+        return await self._patiently(self._unsynced, work, *args, **kwargs)
+
+    @contextmanager
+    def _unsynced(self) -> Generator[sqlite3.Connection]:
+        with self._mutex:
+            connection = self._open()
+            connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                with transaction(connection):
+                    yield connection
+            finally:
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     async def _patiently(
         self,
@@ -351,12 +376,32 @@ class SQLiteFile:
 _orphans: list[sqlite3.Connection] = []
 
 
+class Transactions(Protocol):
+    """A file, or the tables of a database, whose operations are transactions in a worker thread."""
+
+    async def read(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Run `work` with a connection, on one snapshot."""
+        ...
+
+    async def write(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Run `work` with a connection, in one transaction that commits."""
+        ...
+
+    async def write_unsynced(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Run `work` as `write` does; a crash may forget it until the next `write`."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections; the next use opens them again."""
+        ...
+
+
 class HasFile(Protocol):
-    """An object whose methods `reads` and `writes` move to the thread of its file."""
+    """An object whose methods `reads` and `writes` move to the thread of its store."""
 
     @property
-    def file(self) -> SQLiteFile:
-        """Return the file that the methods use."""
+    def file(self) -> Transactions:
+        """Return the file, or the tables, that the methods use."""
         ...
 
 

@@ -79,3 +79,21 @@ def cluster(*, fsync: bool = False) -> Generator[Cluster]:
             made.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[Cluster]:
+    """Return the cluster of this test session; its commits last, as our stores require."""
+    pytest.importorskip("psycopg_pool", reason="needs the extra [postgres]")
+    with cluster(fsync=True) as made:
+        yield made
+
+
+@pytest.fixture
+def dsn(postgres: Cluster) -> str:
+    """Return the DSN of a database without our schema."""
+    import psycopg
+
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS desk360 CASCADE")
+    return postgres.dsn

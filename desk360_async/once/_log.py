@@ -22,9 +22,10 @@ from desk360_async import (
     _threads,
 )
 from desk360_async._phones import person_of
+from desk360_async._postgres import is_dsn
 from desk360_async.once import _records
-from desk360_async.once._file_store import Claim, FileStore, Row
 from desk360_async.once._records import Reply, SendRecord, phones_of
+from desk360_async.once._store import Claim, Row, open_database, open_file
 
 log = logging.getLogger("desk360_async.once")
 
@@ -56,10 +57,13 @@ class SendLog:
     """Remembers sends by key, so that a message that is asked for twice is sent once.
 
     Give it to a client, `AsyncDesk360(send_log=log)`, and pass `idempotency_key=` to a send. Processes of one
-    host may share the file. The first client opens it, and the last one that closes closes it too.
+    host may share the file, and those of several hosts a database. The first client opens it, and the last
+    one that closes closes it too. The clocks of the hosts must agree within the lease. A clock that is
+    further off makes a send unknown too early, and sends no message twice.
 
     Args:
-        path_or_dsn: a file (made if missing, mode 0600), or ":memory:" for a store in memory.
+        path_or_dsn: a file (made if missing, mode 0600), ":memory:" for a store in memory, or
+            `postgresql://…` for several hosts (extra `[postgres]`).
         keep: seconds for which accepted and unsent records are kept; unknown ones stay until resolved.
         keep_phones: store phones in the clear, which `feed` needs for sends whose message id is not known.
         settle: let a status for the phone of an unknown send turn it into an accepted one. Only for accounts
@@ -84,7 +88,12 @@ class SendLog:
         self._keep_phones = keep_phones
         self._settle = settle
         self._lease = _arguments.seconds("lease", lease, positive=True)
-        self._store = FileStore(path_or_dsn, keep=_arguments.seconds("keep", keep))
+        _arguments.seconds("keep", keep)
+        self._store = (
+            open_database(str(path_or_dsn), keep=keep)
+            if is_dsn(path_or_dsn)
+            else open_file(path_or_dsn, keep=keep)
+        )
         self._clock = clock
         self._secret: bytes | None = None
         self._users = 0

@@ -24,10 +24,12 @@ from tests.once.harness import HELLO, TO, Server, accepted, ask, clock, failing
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "postgres"])
 async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SendLog]:
-    """A log in a file and one in memory."""
-    async with SendLog(tmp_path / "sends.db" if request.param == "file" else ":memory:", clock=clock) as made:
+    """A log in a file, in memory and in PostgreSQL."""
+    places = {"file": lambda: tmp_path / "sends.db", "memory": lambda: ":memory:"}
+    place = places.get(request.param, lambda: request.getfixturevalue("dsn"))()
+    async with SendLog(place, clock=clock) as made:
         yield made
 
 

@@ -1,4 +1,4 @@
-"""The send log's SQLite file: each operation is one transaction, durable when it returns.
+"""The send log's records, in a SQLite file or in PostgreSQL: each operation is one durable transaction.
 
 Order of a send: `claim` before the wait for a token, `intend` with the token in hand, `conclude` after the
 answer. Only the owner of an attempt may intend or conclude it: both compare the attempt's number.
@@ -8,11 +8,13 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
+from desk360_async import _threads
+from desk360_async._postgres import Database, Tables
 from desk360_async._presence import Presence
-from desk360_async._sqlite import SQLiteFile, reads, transaction, writes
+from desk360_async._sqlite import SQLiteFile, Transactions, reads, writes
 from desk360_async.once._records import conflicts, later_status
 
 APPLICATION_ID = 0x4433364F  # "D36O"
@@ -78,38 +80,80 @@ class Claim(NamedTuple):
     differing: tuple[str, ...] = ()
 
 
-class FileStore:
-    """Sends by key in one SQLite file, shared by the processes of a host.
+class Owners(Protocol):
+    """The processes that may own a claim."""
+
+    @property
+    def name(self) -> str:
+        """Return this process's name among them."""
+        ...
+
+    def has_ended(self, owner: str) -> bool:
+        """Return whether a process is certainly gone, before its lease runs out."""
+        ...
+
+    def leave(self) -> None:
+        """Remove this process's mark."""
+        ...
+
+
+class Leases:
+    """Owners that only their leases show: processes of other hosts, or of a store in memory."""
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(8)
+
+    def has_ended(self, owner: str) -> bool:
+        """Return False: only the lease's end shows it."""
+        return False
+
+    def leave(self) -> None:
+        """Do nothing: there is no mark."""
+
+
+class Store:
+    """Sends by key, shared by all processes that have the file or the database.
 
     Args:
-        path: the file, or ":memory:".
+        file: the SQLite file, or the tables of a database.
+        place: its name in a `repr`.
+        owners: the processes that share it.
+        lock: called with the connection and a key before a record is judged: until the transaction's end
+            no other one judges it.
         keep: seconds for which ended sends are kept.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, keep: float) -> None:
-        self.file = SQLiteFile(path, name="the send log", memory=True, prepare=_prepare)
-        self._presence = Presence(self.file.path)
+    def __init__(
+        self,
+        file: Transactions,
+        place: str,
+        owners: Owners,
+        *,
+        lock: Callable[[Any, str], None],
+        keep: float,
+    ) -> None:
+        self.file = file
+        self._place = place
+        self._owners = owners
+        self._lock = lock
         self._keep = keep
 
     def __repr__(self) -> str:
-        return str(self.file.path)
-
-    @property
-    def owner(self) -> str:
-        """This process's name among the owners of claims."""
-        return "memory" if self.file.in_memory else self._presence.name
-
-    def _has_ended(self, owner: str) -> bool:
-        return not self.file.in_memory and self._presence.has_ended(owner)
+        return self._place
 
     async def aclose(self) -> None:
-        """Close the file and remove this process's mark; a store in memory is gone then."""
-        self.file.close()
-        self._presence.leave()
+        """Close the store and remove this process's mark; a store in memory is gone then."""
+        await _threads.run(self.file.close)
+        self._owners.leave()
 
-    @reads
+    @writes
     def secret(self, db: sqlite3.Connection) -> bytes:
-        """Return the key of the hashes, which lies in the file."""
+        """Return the key of the hashes, which lies in the store."""
+        db.execute(
+            "INSERT INTO secret (value) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM secret) "
+            "ON CONFLICT DO NOTHING",  # another host may be faster
+            (secrets.token_bytes(32),),
+        )
         (value,) = db.execute("SELECT value FROM secret").fetchone()
         return bytes(value)
 
@@ -139,7 +183,9 @@ class FileStore:
             now: seconds since the epoch.
             until: the end of the lease, seconds since the epoch.
         """
-        return await self.file.run(self._claim, key, fields, phone, now, until)
+        # A claim has sent nothing, so a power cut may forget it. The intent's sync makes both durable, and
+        # a send under a key costs two syncs and not three.
+        return await self.file.write_unsynced(self._claim, key, fields, phone, now, until)
 
     def _claim(
         self,
@@ -150,46 +196,20 @@ class FileStore:
         now: float,
         until: float,
     ) -> Claim:
-        # A claim has sent nothing, so a power cut may forget it. The intent's sync makes both durable, and
-        # a send under a key costs two syncs and not three.
-        db.execute("PRAGMA synchronous = NORMAL")
-        try:
-            with transaction(db):
-                return self._take(db, key, fields, phone, now, until)
-        finally:
-            db.execute("PRAGMA synchronous = FULL")
-
-    def _take(
-        self,
-        db: sqlite3.Connection,
-        key: str,
-        fields: Mapping[str, str],
-        phone: str | None,
-        now: float,
-        until: float,
-    ) -> Claim:
+        self._lock(db, key)
         self._drop_old(db, now)
         self._expire(db, key, now)
         row = _row(db, key)
         if row is not None and row.state != "not_sent":
             return Claim(row, is_mine=False, differing=conflicts(row.fields, fields))
         attempts, said = (row.attempts, row.resolved) if row is not None else (0, None)
+        attempt, stored = secrets.token_hex(8), json.dumps(dict(fields))
         db.execute("DELETE FROM message WHERE key = ?", (key,))
-        stored = json.dumps(dict(fields))
+        db.execute("DELETE FROM send WHERE key = ?", (key,))
         db.execute(
-            "INSERT OR REPLACE INTO send (key, state, attempt, owner, until, since, attempts, fields, phone, "
-            "resolved) VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                key,
-                secrets.token_hex(8),
-                self.owner,
-                until,
-                now,
-                attempts,
-                stored,
-                phone,
-                said,
-            ),
+            "INSERT INTO send (key, state, attempt, owner, until, since, attempts, fields, phone, resolved) "
+            "VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)",
+            (key, attempt, self._owners.name, until, now, attempts, stored, phone, said),
         )
         mine = _row(db, key)
         assert mine is not None
@@ -200,7 +220,7 @@ class FileStore:
         row = _row(db, key)
         if row is None or row.state not in ("waiting", "in_flight"):
             return
-        if row.until < now or self._has_ended(row.owner):
+        if row.until < now or self._owners.has_ended(row.owner):
             # A claim without an intent sent nothing; after an intent the request may have gone out.
             state = "not_sent" if row.state == "waiting" else "unknown"
             db.execute("UPDATE send SET state = ? WHERE key = ?", (state, key))
@@ -216,9 +236,9 @@ class FileStore:
     def renew(self, db: sqlite3.Connection, key: str, attempt: str, until: float) -> bool:
         """Move the end of a claim's lease; return whether the claim still stands."""
         found = db.execute(
-            "UPDATE send SET until = max(until, ?) WHERE key = ? AND attempt = ? "
-            "AND state IN ('waiting', 'in_flight')",
-            (until, key, attempt),
+            "UPDATE send SET until = CASE WHEN until < ? THEN ? ELSE until END "
+            "WHERE key = ? AND attempt = ? AND state IN ('waiting', 'in_flight')",
+            (until, until, key, attempt),
         )
         return found.rowcount == 1
 
@@ -242,6 +262,7 @@ class FileStore:
             now: seconds since the epoch.
             until: the end of the lease, seconds since the epoch.
         """
+        self._lock(db, key)
         row = _row(db, key)
         if row is None or row.attempt != attempt or row.state not in ("waiting", "in_flight"):
             return False
@@ -279,6 +300,7 @@ class FileStore:
     @writes
     def resolve(self, db: sqlite3.Connection, key: str, how: str, message_id: str, now: float) -> Row | None:
         """Store a person's decision on an unknown send; return the row as it stood, or None."""
+        self._lock(db, key)
         self._expire(db, key, now)
         row = _row(db, key)
         if row is not None and row.state in ("unknown", "not_sent"):
@@ -323,6 +345,8 @@ class FileStore:
     ) -> bool:
         named = db.execute("SELECT key FROM message WHERE id = ?", (message_id,)).fetchone()
         found = named or (phone and self._nameless(db, phone))
+        if found:
+            self._lock(db, found[0])
         row = _row(db, found[0]) if found else None
         kept = later_status(row.seen, status) if row is not None else None
         if row is None or kept is None:
@@ -352,7 +376,10 @@ class FileStore:
 
 
 def _name(db: sqlite3.Connection, key: str, ids: tuple[str, ...]) -> None:
-    db.executemany("INSERT OR REPLACE INTO message (id, key) VALUES (?, ?)", [(name, key) for name in ids])
+    db.executemany(
+        "INSERT INTO message (id, key) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET key = excluded.key",
+        [(name, key) for name in ids],
+    )
 
 
 def _row(db: sqlite3.Connection, key: str) -> Row | None:
@@ -369,6 +396,27 @@ def _made(row: tuple[Any, ...]) -> Row:
     )
 
 
+# ── places ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def open_file(path: str | os.PathLike[str], *, keep: float) -> Store:
+    """Return a store in a SQLite file, or in memory; the processes of one host may share the file."""
+    file = SQLiteFile(path, name="the send log", memory=True, prepare=_prepare)
+    owners = Leases() if file.in_memory else Presence(file.path)
+    return Store(file, str(file.path), owners, lock=lambda _, __: None, keep=keep)  # BEGIN IMMEDIATE locks
+
+
+def open_database(dsn: str, *, keep: float) -> Store:
+    """Return a store in PostgreSQL, which processes of several hosts may share."""
+    tables = Tables(Database(dsn), name="the send log")
+    return Store(tables, tables.database.name, Leases(), lock=_lock_key, keep=keep)
+
+
+def _lock_key(db: Any, key: str) -> None:
+    # A row that is not there yet can't be locked. The lock ends with the transaction.
+    db.execute("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (key,))
+
+
 def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA foreign_keys = ON")
     (application,) = db.execute("PRAGMA application_id").fetchone()
@@ -383,7 +431,6 @@ def _prepare(db: sqlite3.Connection) -> None:
         if application != APPLICATION_ID:  # another process may have been faster
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
-            db.execute("INSERT INTO secret (value) VALUES (?)", (secrets.token_bytes(32),))
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute("COMMIT")
     except BaseException:
