@@ -380,7 +380,9 @@ class LogObserver:
             self._full = False
         elif verdict != "full":
             extra = {"event": "desk360.webhook.refused", "reason": verdict}
-            webhook_log.warning("a webhook was refused: %s", REFUSALS.get(verdict, verdict), extra=extra)
+            # Scanners of the internet find any URL, and a closed receiver logs its own line.
+            level = logging.INFO if verdict in ("secret", "method", "closed") else logging.WARNING
+            webhook_log.log(level, "a webhook was refused: %s", _REFUSALS.get(verdict, verdict), extra=extra)
         elif not self._full:  # senders repeat themselves
             self._full = True
             full = {"event": "desk360.webhook.queue_full", "queued": self._queued}
@@ -425,7 +427,7 @@ class _LoggedAttempt:
             log.info("%s: %s after %.3f s (attempt %d)", name, how, end.seconds, self._number, extra=extra)
 
 
-REFUSALS: Mapping[str, str] = {
+_REFUSALS: Mapping[str, str] = {
     "secret": "the URL's secret, or the header's token, is wrong",
     "closed": "the receiver is not open",
     "method": "webhooks are sent with POST",
@@ -433,7 +435,6 @@ REFUSALS: Mapping[str, str] = {
     "invalid": "its body is no JSON object with events",
     "storage": "the events can't be stored",
 }
-"""The reasons for which a webhook's request is refused, beside "full"."""
 
 
 # ── the default ────────────────────────────────────────────────────────────────────────────────────────────

@@ -24,6 +24,7 @@ SHARED = frozenset(
         "_phones",
         "_redaction",
         "_errors",
+        "_observer",
         "_version",
     ]
 )

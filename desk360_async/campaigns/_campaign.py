@@ -291,6 +291,7 @@ class Campaign:
         return Run(
             partial(self._open_run, client, lane),
             client,
+            self.name,
             concurrency=concurrency,
             max_failures=max_failures,
             drain=drain,

@@ -23,6 +23,8 @@ from desk360_async import (
     AsyncDesk360,
     Attachment,
     Desk360Error,
+    Operation,
+    Outcome,
     TemplateBatch,
     TemplateMessage,
     _threads,
@@ -91,6 +93,10 @@ class _Stopped(Exception):
     """Raised with the token in hand, before a byte left: the run has been stopped or paused."""
 
 
+# The outcome of a batch by its recipients' state; "pending" ones were certainly not sent.
+_OUTCOMES = {"accepted": Outcome.ACCEPTED, "unknown": Outcome.UNKNOWN}
+
+
 class Dispatch:
     """Delivers batches, one attempt each; several tasks may use it.
 
@@ -147,9 +153,33 @@ class Dispatch:
             if not members:
                 return Attempt(batch, 0, skipped, None)
             try:
-                return await self._attempt(batch, members, skipped, may_begin)
+                return await self._observed(batch, members, skipped, may_begin)
             except _OptedOutMeanwhile:
                 continue
+
+    async def _observed(
+        self, batch: Batch, members: tuple[int, ...], skipped: int, may_begin: Callable[[], bool]
+    ) -> Attempt | None:
+        settings = self._settings
+        operation = Operation(
+            "send_batch",
+            "send",
+            self._client.lane,
+            settings.integration,
+            settings.template,
+            len(members),
+            campaign=settings.name,
+        )
+        with self._client.observer.operation(operation) as end:
+            try:
+                attempt = await self._attempt(batch, members, skipped, may_begin)
+            except BaseException as error:
+                end.error = error
+                raise
+            if attempt is not None and attempt.result is not None:
+                end.attempts, end.error = 1, attempt.error
+                end.outcome = _OUTCOMES.get(attempt.result.state, Outcome.NOT_SENT)
+            return attempt
 
     async def _attempt(
         self, batch: Batch, members: tuple[int, ...], skipped: int, may_begin: Callable[[], bool]
@@ -240,6 +270,7 @@ class Run:
         self,
         open_: Callable[[AsyncExitStack], Awaitable[Opening]],
         client: AsyncDesk360,
+        name: str,
         *,
         concurrency: int,
         max_failures: float | None,
@@ -252,6 +283,7 @@ class Run:
         self._opens: datetime | None = None  # the opening that the last event "hours" announced
         self._open = open_
         self._client = client
+        self._name = name
         self._concurrency = concurrency
         self._max_failures = max_failures
         self._drain = drain
@@ -639,6 +671,7 @@ class Run:
     def _put(self, event: Event) -> None:
         self._events.append(event)
         self._news.set()
+        self._client.observer.campaign(self._name, event)
 
 
 def _alone(error: BaseException) -> BaseException:

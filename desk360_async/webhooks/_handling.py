@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 
 from desk360_async._errors import ConfigurationError
 from desk360_async._gathering import Gathering
+from desk360_async._observer import Observer
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate
 from desk360_async.webhooks._inbox import ON_DISK, Claimed, Ended, SQLiteInbox, key_of
 from desk360_async.webhooks._queues import Queues
@@ -101,6 +102,7 @@ class Handling:
         stores: the stores to feed.
         inbox: the inbox, opened, or None.
         stats: counts what happens.
+        observer: gets the failures of handlers, and the end of the queue.
         queue_size: messages, and other events, that may be in memory (≥ 1).
         concurrency: handlers that run at once (≥ 1).
         attempts: attempts for an event before it is a dead letter (≥ 1).
@@ -113,6 +115,7 @@ class Handling:
         stores: Sequence[Store],
         inbox: SQLiteInbox | None,
         stats: ReceiverStats,
+        observer: Observer,
         *,
         queue_size: int,
         concurrency: int,
@@ -122,6 +125,7 @@ class Handling:
         self._handlers = handlers
         self._inbox = inbox
         self._stats = stats
+        self._observer = observer
         self._queue_size = queue_size
         self._attempts = attempts
         self._recent = Recent(remember)
@@ -278,7 +282,7 @@ class Handling:
 
     async def _handle(self, waiting: _Waiting) -> None:
         for handler in waiting.handlers:
-            if failure := await failure_of(handler.function, waiting.event):
+            if failure := await failure_of(handler.function, waiting.event, self._observer):
                 waiting.failures.append((handler.name, failure))
         self._end_part(waiting)
 
@@ -299,6 +303,7 @@ class Handling:
                 self._room.set()
         if not self.unfinished:
             self._idle.set()
+            self._observer.webhook_queue(0)
 
     def _mark(self, row: int, waiting: _Waiting) -> Ended:
         if not waiting.failures:
@@ -406,7 +411,7 @@ def handler_for(function: object, matches: Callable[[Event], bool]) -> Handler:
     return Handler(function, matches, f"{named.__module__}.{named.__qualname__}")
 
 
-async def failure_of(handler: AsyncFunction[Any], event: Event) -> str | None:
+async def failure_of(handler: AsyncFunction[Any], event: Event, observer: Observer) -> str | None:
     """Run one handler; return the class of the error that it raised, or None."""
     try:
         await handler(event)
@@ -419,8 +424,40 @@ async def failure_of(handler: AsyncFunction[Any], event: Event) -> str | None:
         failure = error
     else:
         return None
-    _log.error("a webhook handler failed on %r", event, exc_info=failure)
+    observer.handler_failed(kind_of(event), failure)
     return type(failure).__name__
+
+
+def kind_of(event: Event) -> str:
+    """Return an event's kind for observers: "message", "status" or "unknown"."""
+    if isinstance(event, MessageReceived):
+        return "message"
+    return "status" if isinstance(event, StatusUpdate) else "unknown"
+
+
+_STATUSES = frozenset({"sent", "delivered", "read", "failed", "deleted"})
+
+
+def report_events(
+    observer: Observer, events: Sequence[Event], *, new: int, seconds: float, now: float
+) -> None:
+    """Report events that came in, without anything that a sender wrote.
+
+    Args:
+        observer: gets a report of each.
+        events: of one request.
+        new: number of events that aren't repeats; the inbox doesn't return which, so the last ones count as
+            repeats.
+        seconds: from the request's arrival to here.
+        now: seconds since 1970.
+    """
+    for index, event in enumerate(events):
+        status = delay = None
+        if isinstance(event, StatusUpdate):
+            status = event.status if event.status in _STATUSES else "other"
+        elif isinstance(event, MessageReceived) and event.sent_at is not None:
+            delay = max(0.0, now - event.sent_at.timestamp())
+        observer.webhook(kind_of(event), status, "accepted" if index < new else "repeat", seconds, delay)
 
 
 class Recent:

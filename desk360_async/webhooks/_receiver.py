@@ -7,6 +7,7 @@ the handlers run in a task of the receiver's own, so that any task may open and 
 import hmac
 import logging
 import re
+import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from types import NoneType, TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -17,6 +18,7 @@ from attrs import define, field
 from desk360_async import _threads
 from desk360_async._arguments import seconds, whole
 from desk360_async._errors import ClientStateError, ConfigurationError, InvalidWebhook
+from desk360_async._observer import Observer, parse_observers
 from desk360_async._threads import detach
 from desk360_async.webhooks import _asgi
 from desk360_async.webhooks._asgi import Answer, Receive, Scope, Send
@@ -30,6 +32,7 @@ from desk360_async.webhooks._handling import (
     ReceiverStats,
     Store,
     handler_for,
+    report_events,
 )
 from desk360_async.webhooks._inbox import SQLiteInbox
 from desk360_async.webhooks._parsing import parse
@@ -41,6 +44,19 @@ M = TypeVar("M", bound=MessageReceived)
 _NOT_FOUND = Answer(404, b"not found\n")
 _CLOSED = Answer(503, b"the receiver is not open\n")
 _OK = Answer(200, b"ok\n")
+_NOT_POST = Answer(405, b"webhooks are sent with POST\n")
+_INVALID = Answer(400, b"the body is no JSON object with events\n")
+_UNSTORED = Answer(503, b"the events can't be stored\n")
+_FULL = Answer(503, b"the queue is full\n")
+_REASONS = {
+    _NOT_FOUND: "secret",
+    _CLOSED: "closed",
+    _NOT_POST: "method",
+    _INVALID: "invalid",
+    _UNSTORED: "storage",
+    _FULL: "full",
+}
+"""For observers; the other refusals are those of a body too slow or too large."""
 _MEBIBYTE = 1024 * 1024
 _PARSED_AT_ONCE = 32 * 1024
 """Bytes that are parsed on the loop; a megabyte of small events would hold it up for tenths of a second."""
@@ -88,6 +104,7 @@ class WebhookReceiver:
         drain_timeout: float = 20.0,
         remember: int = 50_000,
         attempts: int = 5,
+        observer: Observer | Sequence[Observer] | None = None,
     ) -> None:
         """Set up; the receiver takes no request before `async with receiver:`.
 
@@ -107,6 +124,8 @@ class WebhookReceiver:
                 `SQLiteInbox(keep=…)` counts.
             attempts: maximum number of attempts for an event whose handler fails, including the first (≥ 1);
                 1, 4, 16 and 64 s apart. Only with an inbox.
+            observer: gets a report of each event, refused request and failure of a handler, as for
+                `AsyncDesk360`.
 
         Raises:
             ConfigurationError: a secret is empty or no path segment, or another argument is out of bounds;
@@ -117,6 +136,7 @@ class WebhookReceiver:
         if not isinstance(inbox, SQLiteInbox | NoneType):
             raise ConfigurationError(f"inbox must be SQLiteInbox(path), or None, not {type(inbox).__name__}")
         self._inbox = inbox
+        self._observer = parse_observers(observer)
         self._max_body = whole("max_body", max_body, least=1, meaning="bytes of a request's body")
         self._read_timeout = seconds("read_timeout", read_timeout, positive=True, meaning="for a whole body")
         self._drain_timeout = seconds("drain_timeout", drain_timeout, meaning="that a stop waits")
@@ -133,7 +153,7 @@ class WebhookReceiver:
         self._handling: Handling | None = None  # while requests are taken
         self._ending: Handling | None = None
         self._arriving = 0
-        self._complained = self._said_full = False
+        self._complained = False
 
     def __repr__(self) -> str:
         state = "closed" if self._life is None else f"{self.queued} queued"
@@ -299,7 +319,9 @@ class WebhookReceiver:
     async def _open(self, life: _Life) -> None:
         if self._inbox is not None:
             await self._inbox.enter()
-        handling = Handling(self._handlers, self._stores, self._inbox, self.stats, **self._limits)
+        handling = Handling(
+            self._handlers, self._stores, self._inbox, self.stats, self._observer, **self._limits
+        )
         try:
             async with anyio.create_task_group() as tasks:
                 await handling.start(tasks)
@@ -369,12 +391,23 @@ class WebhookReceiver:
             body: the whole body, or its pieces as they come: only those are limited while being read.
             method: the HTTP method; GET and HEAD are a probe's (ruling 40).
         """
-        given = await self._answer(path_secret, headers, body, method)
-        self.stats.refused += given.status != 200
+        began = time.monotonic()
+        given = await self._answer(path_secret, headers, body, method, began)
+        if given.status != 200:
+            self.stats.refused += 1
+            reason = _REASONS.get(given, "body")
+            if reason == "full":
+                self._observer.webhook_queue(self.queued)
+            self._observer.webhook("request", None, reason, time.monotonic() - began, None)
         return given
 
     async def _answer(
-        self, path_secret: str, headers: Mapping[str, str], body: bytes | AsyncIterable[bytes], method: str
+        self,
+        path_secret: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterable[bytes],
+        method: str,
+        began: float,
     ) -> Answer:
         if not same(path_secret, self._secrets):
             return _NOT_FOUND
@@ -383,7 +416,7 @@ class WebhookReceiver:
         if method in ("GET", "HEAD"):
             return _OK
         if method != "POST":
-            return Answer(405, b"webhooks are sent with POST\n")
+            return _NOT_POST
         if not self._has_token(headers):
             return _NOT_FOUND
         content = await _asgi.read(body, limit=self._max_body, timeout=self._read_timeout)
@@ -393,9 +426,9 @@ class WebhookReceiver:
             large = len(content) > _PARSED_AT_ONCE
             events = await _threads.run(parse, content) if large else parse(content)
         except InvalidWebhook as error:
-            _log.warning("%s", error)
-            return Answer(400, b"the body is no JSON object with events\n")
-        return await self._take(events)
+            _log.debug("%s", error)
+            return _INVALID
+        return await self._take(events, began)
 
     def _not_open(self) -> Answer:
         if not self._complained and self._life is None:
@@ -413,14 +446,13 @@ class WebhookReceiver:
         found = next((value for key, value in headers.items() if key.lower() == name), "")
         return same(found, [token])
 
-    async def _take(self, events: Sequence[Event]) -> Answer:
+    async def _take(self, events: Sequence[Event], began: float) -> Answer:
         handling = self._handling
         if handling is None:  # it was closed while the body came
             return _CLOSED
         fresh = handling.without_repeats(events)
         if not handling.has_room(fresh):
-            return self._refuse_full()
-        self._said_full = False
+            return _FULL
         handling.remember(fresh)
         self._arriving += len(fresh)
         try:
@@ -428,18 +460,16 @@ class WebhookReceiver:
         finally:
             self._arriving -= len(fresh)
         if new is None:
-            return Answer(503, b"the events can't be stored\n")
+            return _UNSTORED
         self.stats.received += len(events)
+        if self._observer:
+            seconds = time.monotonic() - began
+            report_events(self._observer, events, new=new, seconds=seconds, now=time.time())
+            self._observer.webhook_queue(self.queued)
         if repeats := len(events) - new:
             self.stats.duplicates += repeats
             _log.debug("%d of %d events are repeats; they are not handled again", repeats, len(events))
         return _OK
-
-    def _refuse_full(self) -> Answer:
-        if not self._said_full:  # once, and again only after there was room: senders repeat themselves
-            self._said_full = True
-            _log.error("the webhook queue is full (%d events); answering 503", self.queued)
-        return Answer(503, b"the queue is full\n")
 
 
 # secrets -----------------------------------------------------------------------------------------------
