@@ -76,7 +76,8 @@ class Campaign:
         not_listed: what a number becomes that the answer to a bulk request doesn't list: "unknown" or
             "not_sent". None: what the ledger pins, else "unknown".
         opt_out: who is never written to: a file with a number a line, an iterable, or a function, also an
-            async one, that returns one; read before each batch.
+            async one, that returns one; or a `Customers`. Read before each request, as are the client's
+            own `customers`.
 
     Raises:
         ConfigurationError: if an argument is unusable; the message names it.
@@ -162,6 +163,7 @@ class Campaign:
             warnings.warn("default_region is now called region", DeprecationWarning, stacklevel=2)
         phones = await _threads.run(Reader, region if region is not None else default_region)
         table = await table_of(recipients, encoding, sheet)
+        opt_out = self._opt_out.beside(client.customers)
         async with self._opened(owner=True, must_exist=False) as ledger:
             await self._seed(client, ledger)
             request = await ledger.intend_look_up()
@@ -171,7 +173,7 @@ class Campaign:
             pinned = await ledger.settings()
             settings = self._merge(found, client, columns, await label_of(self._attachment), pinned)
             await ledger.begin_load(settings)
-            intake = Intake(found.variables, await self._opt_out.read(), phones, clean=clean)
+            intake = Intake(found.variables, await opt_out.read(), phones, clean=clean)
             await _stage(ledger, recipients, table, columns, intake, progress)
             await ledger.finish_load(settings, request, Cut(settings.strategy, settings.batch_size))
             plan = await ledger.plan(client.rate_limit)
@@ -232,8 +234,8 @@ class Campaign:
             while batches := await ledger.pending(last, upto):
                 last = batches[-1].id
                 for batch in batches:
-                    leave = opted_out | await ledger.excepted(batch)
-                    members = tuple(phone for phone in batch.members if phone not in leave)
+                    left = set(batch.members) - await ledger.excepted(batch)
+                    members = tuple(p for p in batch.members if p in left and p not in opted_out)
                     if members:
                         yield message_for(batch, members, settings, self._attachment)
 
@@ -308,11 +310,15 @@ class Campaign:
         await ledger.recover("crash")
         # Single attempts: the end of one must be in the ledger before the next begins.
         sender = client.with_options(
-            lane=lane, max_wait=None, retry=RetryPolicy(attempts=1, max_retry_after=0.0)
+            lane=lane, max_wait=None, retry=RetryPolicy(attempts=1, max_retry_after=0.0), customers=None
         )
         await self._seed(client, ledger)
         counts, requests_left, upto = await ledger.outlook()
-        dispatch = Dispatch(sender, ledger, settings, self._attachment, self._opt_out)
+        opt_out = self._opt_out.beside(client.customers)
+        for book in opt_out.books:
+            book.join()
+            stack.push_async_callback(book.leave)
+        dispatch = Dispatch(sender, ledger, settings, self._attachment, opt_out)
         return Opening(dispatch, counts, requests_left, upto)
 
     def _compare(self, settings: Settings, client: AsyncDesk360, file: str | None) -> None:

@@ -4,10 +4,20 @@ A row is (line, phone, values). `Intake` sorts rows into staged recipients and s
 """
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Container,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from copy import copy
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, TypeGuard, cast
 
 from attrs import define, field, frozen
 
@@ -134,7 +144,7 @@ class Intake:
     """
 
     def __init__(
-        self, variables: Sequence[str], opted_out: frozenset[int], phones: Reader, *, clean: bool = False
+        self, variables: Sequence[str], opted_out: Container[int], phones: Reader, *, clean: bool = False
     ) -> None:
         self.variables = tuple(variables)
         self._opted_out = opted_out
@@ -242,7 +252,25 @@ def _unsendable(text: str) -> bool:
 # ── the opt-out list ───────────────────────────────────────────────────────────────────────────────────
 
 _Function = Callable[[], Iterable[str] | Awaitable[Iterable[str]]]
-OptOut = str | os.PathLike[str] | Iterable[str] | _Function | None
+
+
+class OptOutBook(Protocol):
+    """A store of opt-outs: `desk360_async.customers.Customers`."""
+
+    def join(self) -> None:
+        """Count one more user."""
+        ...
+
+    async def leave(self) -> None:
+        """Count one user less; the last one closes the store."""
+        ...
+
+    async def opt_outs(self) -> Container[int]:
+        """Return the people who have opted out now."""
+        ...
+
+
+OptOut = str | os.PathLike[str] | Iterable[str] | _Function | OptOutBook | None
 _Stamp = tuple[int, int, int]
 
 
@@ -252,32 +280,44 @@ class OptOutList:
     Args:
         source: a file with one number a line (`#` starts a comment), an iterable, or a function that
             returns one, read before each batch. It may block, since it runs in a worker thread, or be async.
+            Or a `Customers`.
     """
 
     def __init__(self, source: OptOut) -> None:
+        self.books: tuple[OptOutBook, ...] = ()
         self._path: Path | None = None
         self._function: _Function | None = None
         self._stamp: _Stamp | None = None
         self._numbers: frozenset[int] = frozenset()
         if isinstance(source, str | os.PathLike):
             self._path = Path(source)  # pyright: ignore[reportUnknownArgumentType]  # PathLike's own argument
+        elif _is_book(source):
+            self.books = (source,)
         elif callable(source):
             self._function = source
         elif source is not None:
             self._numbers = _numbers(source, "opt_out")
 
-    async def read(self) -> frozenset[int]:
+    def beside(self, book: object) -> "OptOutList":
+        """Return a list that reads a store of opt-outs too; None or a store that it reads adds nothing.
+
+        Args:
+            book: the client's customers, or None.
+        """
+        more = copy(self)
+        if _is_book(book) and book not in self.books:
+            more.books = (*self.books, book)
+        return more
+
+    async def read(self) -> Container[int]:
         """Return the numbers as they are now.
 
         Raises:
             CampaignError: if the list can't be read: then nobody may be written to.
         """
         try:
-            if self._function is not None:
-                found = await _threads.run(_called, self._function)
-                return found if isinstance(found, frozenset) else _numbers(await found, "opt_out")
-            if self._path is not None:
-                return await _threads.run(self._read, self._path)
+            own = await self._read_own()
+            stored = [await book.opt_outs() for book in self.books]
         except ConfigurationError as error:
             raise CampaignError(
                 f"the opt-out list can't be used, so nobody is written to: {error}"
@@ -286,6 +326,14 @@ class OptOutList:
             raise CampaignError(
                 f"the opt-out list can't be read, so nobody is written to: {type(error).__name__}"
             ) from error
+        return _AnyOf([own, *stored]) if stored else own
+
+    async def _read_own(self) -> frozenset[int]:
+        if self._function is not None:
+            found = await _threads.run(_called, self._function)
+            return found if isinstance(found, frozenset) else _numbers(await found, "opt_out")
+        if self._path is not None:
+            return await _threads.run(self._read, self._path)
         return self._numbers
 
     def _read(self, path: Path) -> frozenset[int]:
@@ -297,6 +345,20 @@ class OptOutList:
             self._numbers = _numbers([line for line in bare if line], str(path))
             self._stamp = stamp
         return self._numbers
+
+
+class _AnyOf:
+    """The numbers that are in one of several containers."""
+
+    def __init__(self, containers: Sequence[Container[int]]) -> None:
+        self._containers = containers
+
+    def __contains__(self, number: object) -> bool:
+        return any(number in container for container in self._containers)
+
+
+def _is_book(source: object) -> TypeGuard[OptOutBook]:
+    return hasattr(source, "opt_outs")
 
 
 def _called(function: _Function) -> frozenset[int] | Awaitable[Iterable[str]]:

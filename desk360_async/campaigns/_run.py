@@ -188,7 +188,8 @@ class Dispatch:
 
         async def intend() -> None:
             nonlocal request
-            if not (await self._opt_out.read()).isdisjoint(members):
+            opted_out = await self._opt_out.read()
+            if any(phone in opted_out for phone in members):
                 raise _OptedOutMeanwhile
             if not may_begin():
                 raise _Stopped
