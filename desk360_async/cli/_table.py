@@ -70,6 +70,7 @@ COMMANDS = (
         "Save a file that a customer sent.",
         commands=(Command("save", "Save a file; it is there whole, or not at all.", "show:save"),),
     ),
+    Command("doctor", "Look at this machine; with --live, learn how the server behaves.", "doctor:doctor"),
     Command("limits", "Show the rate limit, as the server and we count it.", "show:limits"),
     Command(
         "db",
@@ -89,6 +90,7 @@ COMMANDS = (
 # The words behind the command in the example of its help page, by target.
 EXAMPLES = {
     "demo:demo": "--count 20 --campaign 500",
+    "doctor:doctor": "--live --save facts.json",
     "send:text": "+905551112233 'Your order is ready.'",
     "send:template": "+905551112233 birthday --language English --param body-1=Ada",
     "lists:send_list": "people.csv --template birthday --language English --map body-1=name",

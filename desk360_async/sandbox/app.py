@@ -6,21 +6,18 @@ limit is not counted and carries no rate headers (measured); the rest is counted
 """
 
 import hmac
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import aclosing
 from email.utils import formatdate
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from attrs import define, evolve, field, frozen
-from attrs.validators import ge, gt, in_, instance_of, optional
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from desk360_async.sandbox.delivery import Line, Sleep, deliver
 from desk360_async.sandbox.endpoints import Call, Invalid, Match, file_answer, find, without_prefix
+from desk360_async.sandbox.facts import Facts, follow, refusal
 from desk360_async.sandbox.faults import Fault, Faults, is_processed, replacement, spoil
 from desk360_async.sandbox.feed import Feed
 from desk360_async.sandbox.forms import Body, TooLarge, is_map, read_body
@@ -31,11 +28,11 @@ from desk360_async.sandbox.records import (
     Store,
     Verdict,
     describe,
-    failed_validation,
     model_not_found,
 )
 from desk360_async.sandbox.rules import members
-from desk360_async.sandbox.throttle import WINDOWS, Throttle, WindowRule
+from desk360_async.sandbox.throttle import Throttle
+from desk360_async.sandbox.throttle import Verdict as Count
 
 _ACCEPTED = {"*/*", "application/*", "application/json"}
 
@@ -64,74 +61,14 @@ class Settings:
         max_body: bytes of the largest body.
         sleep: lets seconds of the sandbox's clock pass.
         keep_alive: seconds that `Keep-Alive: timeout=` announces; None announces nothing.
-        invalid_status: HTTP status of a failed validation.
-        rate_headers: whether counted answers carry the rate headers.
+        facts: facts about the vendor's real server.
     """
 
     api_key: str = field(repr=False)
     max_body: int
     sleep: Sleep
     keep_alive: int | None = None
-    invalid_status: int = 400
-    rate_headers: bool = True
-
-
-@frozen
-class Facts:
-    """What is known of the vendor's real server, as the doctor saves it; None and the defaults where unknown.
-
-    Attributes:
-        invalid_status: `24.status`, HTTP status of a failed validation: 400 or 422.
-        page_size: `28.page_size`, rows a page.
-        rate_headers: `29.headers`, whether counted answers carry the rate headers.
-        limit: `29.limit`, requests a window.
-        window: `32.window`, how requests are counted.
-        period: `32.period`, seconds of a window.
-    """
-
-    invalid_status: int = field(default=400, validator=in_((400, 422)))
-    page_size: int = field(default=20, validator=ge(1))
-    rate_headers: bool = field(default=True, validator=instance_of(bool))
-    limit: int | None = field(default=None, validator=optional(ge(1)))
-    window: WindowRule | None = field(default=None, validator=optional(in_(tuple(WINDOWS))))
-    period: float | None = field(default=None, validator=optional(gt(0)))
-
-    @classmethod
-    def of(cls, source: str | PathLike[str] | Mapping[str, Any] | None) -> "Facts":
-        """Read facts of a file or a mapping; keys that the sandbox has no use for are skipped.
-
-        Raises:
-            OSError: if the file can't be read.
-            ValueError: if it isn't JSON of that shape, or a fact is unusable.
-        """
-        if source is None:
-            return cls()
-        document: Any = source
-        if not isinstance(source, Mapping):
-            try:
-                document = json.loads(Path(source).read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ValueError(f"{source}: not a JSON file in UTF-8: {error}") from error
-        facts: Any = document.get("facts") if is_map(document) else None
-        if not is_map(facts) or document.get("version", 1) != 1:
-            raise ValueError('like: {"version": 1, "facts": {"24.status": 422, ...}} is needed')
-        given: dict[str, Any] = {
-            name: facts[key] for key, name in _FACTS.items() if facts.get(key) is not None
-        }
-        try:
-            return cls(**given)
-        except TypeError as error:
-            raise ValueError(f"like: {error}") from error
-
-
-_FACTS = {
-    "24.status": "invalid_status",
-    "28.page_size": "page_size",
-    "29.headers": "rate_headers",
-    "29.limit": "limit",
-    "32.window": "window",
-    "32.period": "period",
-}
+    facts: Facts = field(factory=Facts)
 
 
 class Api:
@@ -214,7 +151,11 @@ class Api:
             message = f"The route {path.lstrip('/')} could not be found."
             return Answer.of_error(404, "not_found_exception", message)
         match = next((match for match in matches if method in match.route.methods), None)
-        return self._count(visit, match) if match else _method_not_allowed(method, path, matches)
+        if match:
+            return self._count(visit, match)
+        if self._settings.facts.wrong_method_counts:
+            visit.headers = self._counted(visit).headers
+        return _method_not_allowed(method, path, matches)
 
     def _redirect(self, visit: Visit) -> Answer:
         """Redirect as Laravel's .htaccess does, which turns a POST that follows into a GET."""
@@ -231,9 +172,10 @@ class Api:
         return file_answer(media) if media and str(media.integration_id) == parts[2] else None
 
     def _count(self, visit: Visit, match: Match) -> Answer:
-        client = visit.request.client
-        verdict = self._throttle.count(client.host if client else "")
-        visit.headers = verdict.headers if self._settings.rate_headers else {}
+        if not self._settings.facts.invalid_key_counts and not self._has_key(visit):
+            return _unauthenticated()
+        verdict = self._counted(visit)
+        visit.headers = verdict.headers if self._settings.facts.rate_headers else {}
         visit.verdict = "counted" if verdict.counted else "refused"
         if not verdict.counted:
             return Answer.of_error(429, "too_many_requests_exception", "Too Many Attempts.")
@@ -246,10 +188,18 @@ class Api:
         answer = self._refusal(visit) or self._process(visit, match)
         return spoil(answer, visit.fault) if visit.fault else answer
 
+    def _counted(self, visit: Visit) -> Count:
+        client = visit.request.client
+        return self._throttle.count(client.host if client else "")
+
+    def _has_key(self, visit: Visit) -> bool:
+        given = visit.request.headers.get("authorization", "").encode()
+        return hmac.compare_digest(given, self._expected)
+
     def _refusal(self, visit: Visit) -> Answer | None:
         headers = visit.request.headers
-        if not hmac.compare_digest(headers.get("authorization", "").encode(), self._expected):
-            return Answer.of_error(401, "authentication_exception", "Unauthenticated.")
+        if not self._has_key(visit):
+            return _unauthenticated()
         ranges = {part.partition(";")[0].strip().lower() for part in headers.get("accept", "*/*").split(",")}
         if not ranges & _ACCEPTED:
             message = "Only application/json and */* are supported."
@@ -268,7 +218,7 @@ class Api:
         partial = fault is not None and fault.kind == "partial" and not fault.accepted
         call = Call(
             integration_id=known.get(integration, 0),
-            fields=visit.body.fields,
+            fields=visit.body.fields if self._reads(visit) else {},
             query=dict(visit.request.query_params),
             url=_origin(visit.request) + visit.path,
             origin=_origin(visit.request),
@@ -276,10 +226,18 @@ class Api:
             taken_share=fault.share if fault and partial else 1.0,
         )
         try:
-            return match.route.endpoint(self._store, call)
+            answer = match.route.endpoint(self._store, call)
+            return follow(
+                answer, self._settings.facts, visit.path, visit.request.query_params.get("page", "1")
+            )
         except Invalid as error:
             visit.problems = tuple(problem.message for problem in error.problems)
-            return failed_validation(visit.problems[0], self._settings.invalid_status)
+            return refusal(visit.problems[0], self._settings.facts)
+
+    def _reads(self, visit: Visit) -> bool:
+        """Return whether the server reads this body; one that ignores JSON sees no field of it."""
+        kind = visit.request.headers.get("content-type", "")
+        return self._settings.facts.json_read or not kind.startswith("application/json")
 
     def _note(self, visit: Visit, status: int | None) -> None:
         if not self._log.is_kept:
@@ -330,6 +288,10 @@ def _line(entry: ReceivedRequest, reason: str) -> dict[str, Any]:
 def _too_large(status: int) -> Answer:
     closing = {"connection": "close"}
     return Answer.of_error(status, "post_too_large_exception", "The POST data is too large.", closing)
+
+
+def _unauthenticated() -> Answer:
+    return Answer.of_error(401, "authentication_exception", "Unauthenticated.")
 
 
 def _method_not_allowed(method: str, path: str, matches: list[Match]) -> Answer:

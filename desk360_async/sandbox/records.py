@@ -58,15 +58,6 @@ def model_not_found(model: str, identity: object) -> Answer:
     )
 
 
-def failed_validation(message: str, status: int = 400) -> Answer:
-    """400 with the first problem, as in the document's sample; 422 as Laravel has it, in Laravel's shape."""
-    answer = Answer.of_error(status, "failed_validation", message)
-    if status != 422:
-        return answer
-    name = message.removeprefix("The ").partition(" field")[0].replace(" ", "_")
-    return evolve(answer, body=json.dumps({"message": message, "errors": {name: [message]}}).encode())
-
-
 def page_of(rows: tuple[Any, ...], query: dict[str, str], url: str, size: int = PAGE_SIZE) -> Answer:
     """List 20 rows, with the document's unquoted `Link` unless it is the last page."""
     asked = query.get("page", "1")

@@ -9,9 +9,10 @@ from typing import Any
 from starlette.routing import Mount, Router
 
 from desk360_async.sandbox.account import Account, demo_account
-from desk360_async.sandbox.app import Api, Facts, Settings
+from desk360_async.sandbox.app import Api, Settings
 from desk360_async.sandbox.control import Panel, control_routes
 from desk360_async.sandbox.delivery import Sleep, sleep
+from desk360_async.sandbox.facts import Facts
 from desk360_async.sandbox.faults import Faults
 from desk360_async.sandbox.feed import Feed
 from desk360_async.sandbox.forms import MAX_BODY
@@ -137,7 +138,7 @@ class Sandbox:
         )
         self._store.page_size = facts.page_size
         self._log = RequestLog(None if keep is None else keep // 10 + (keep > 0))
-        settings = Settings(api_key, max_body, sleep, keep_alive, facts.invalid_status, facts.rate_headers)
+        settings = Settings(api_key, max_body, sleep, keep_alive, facts)
         api = Api(self._store, self.throttle, self.faults, self._log, self.feed, settings)
         self._keep_alive = keep_alive
         self._running: RunningServer | None = None

@@ -218,3 +218,12 @@ async def test_two_logs_hash_the_same_message_differently(tmp_path: Path) -> Non
             assert row is not None
             stored.append(json.dumps(row.fields))
     assert stored[0] != stored[1]
+
+
+async def test_a_virtual_sandbox_hands_its_clock_to_the_log(tmp_path: Path) -> None:
+    log = SendLog(tmp_path / "sends.db", keep=60)
+    async with sandbox_client(send_log=log) as (client, sandbox):
+        await client.send_text(TO, "x", idempotency_key="a")
+        sandbox.advance(hours=1)
+        await client.send_text(TO, "x", idempotency_key="b")
+        assert await log.get("a") is None

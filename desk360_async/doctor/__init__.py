@@ -1,0 +1,25 @@
+"""Examine this installation, and learn how the vendor's real server behaves.
+
+`examine` looks at this machine and makes no request. `ask` makes ten requests that can't send a message, and
+returns a reading for each ruling of the guide. The command `desk360 doctor` prints both.
+"""
+
+from ._findings import Finding, Reading
+from ._live import Probe, ask, exhaust, send_to
+from ._offline import Subject, examine
+from ._readings import facts_of, read_exhaustion, read_probes, read_sends
+
+__all__ = [
+    "Finding",
+    "Probe",
+    "Reading",
+    "Subject",
+    "ask",
+    "examine",
+    "exhaust",
+    "facts_of",
+    "read_exhaustion",
+    "read_probes",
+    "read_sends",
+    "send_to",
+]

@@ -1,0 +1,224 @@
+"""The requests of `doctor --live`: ten that can't send a message, and those that a person allows beside them.
+
+None is repeated, and all pass the client's limiter. Of an answer only the parts that the readings need are
+kept: status, headers, and the JSON's shape.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import anyio
+from attrs import field, frozen
+
+from desk360_async import (
+    Answer,
+    APIError,
+    AsyncDesk360,
+    Desk360Error,
+    TemplateBatch,
+    TemplateMessage,
+    TextMessage,
+    UnexpectedResponse,
+    _json,
+)
+
+PAUSE = 2.0  # seconds between two requests, so that ten of them stay far below the limit
+INVALID_KEY = "doctor-invalid"
+_BEYOND = 9999  # a page that no account has
+
+
+@frozen
+class Probe:
+    """One request and its answer.
+
+    Attributes:
+        name: the request's short name.
+        status: the HTTP status; 0 where no answer came.
+        headers: the answer's headers, names in lower case.
+        data: the decoded JSON, or None.
+        error: the error's class, or "" for a 2xx.
+        sent_at: seconds since the epoch when the request began.
+    """
+
+    name: str
+    status: int = 0
+    headers: dict[str, str] = field(factory=dict[str, str], repr=False)
+    data: Any = field(default=None, repr=False)
+    error: str = ""
+    sent_at: float = 0.0
+
+    @property
+    def remaining(self) -> int | None:
+        """The value of `X-RateLimit-Remaining`, or None."""
+        text = self.headers.get("x-ratelimit-remaining", "")
+        return int(text) if text.isascii() and text.isdecimal() else None
+
+
+class MakeClient(Protocol):
+    """Makes a client of the same server with another key."""
+
+    def __call__(self, key: str) -> AsyncDesk360:
+        """Return the client."""
+        ...
+
+
+Ask = Callable[[AsyncDesk360], Awaitable[Answer]]
+
+
+async def ask(
+    client: AsyncDesk360,
+    *,
+    with_key: MakeClient,
+    wall: Callable[[], float],
+    integration: int | None = None,
+    pause: float = PAUSE,
+) -> AsyncIterator[Probe]:
+    """Make the ten requests and yield each answer; end after a 401 or 429 that was not asked for.
+
+    Args:
+        client: a client that never repeats a request.
+        with_key: makes a client with a wrong key, for request 4.
+        wall: returns seconds since the epoch.
+        integration: the integration's id; None for the first one that request 1 lists.
+        pause: seconds between two requests.
+    """
+    first = await _probe("integrations", _integrations, client, wall)
+    yield first
+    chosen, phone = _own_number(first, integration)
+    if first.status != 200 or chosen is None:
+        return
+    for name, request in _others(chosen, phone):
+        await anyio.sleep(pause)
+        if name == "invalid key":
+            async with with_key(INVALID_KEY) as other:
+                yield await _probe(name, request, other, wall)
+            continue
+        probe = await _probe(name, request, client, wall)
+        yield probe
+        if probe.status in (401, 429):
+            return
+
+
+def _integrations(client: AsyncDesk360) -> Awaitable[Answer]:
+    return client.request("GET", "integrations", params={"page": "1"})
+
+
+def _own_number(probe: Probe, integration: int | None) -> tuple[int | None, str]:
+    """Return the integration to ask about, and its own number; request 5 is addressed to no other person."""
+    for row in _json.as_rows(probe.data):
+        if isinstance(row, Mapping) and (integration is None or str(row.get("id")) == str(integration)):
+            number = str(row.get("phone_number") or "")
+            phone = number if number.startswith("+") or not number else f"+{number}"
+            return int(str(row.get("id", 0))), phone
+    return integration, ""
+
+
+def _others(integration: int, phone: str) -> list[tuple[str, Ask]]:
+    """Return requests 2 to 10 by name; without a number of one's own, request 5 is left out."""
+    base = f"integrations/{integration}/conversations"
+    empty = {"to": phone, "text": ""}
+    requests: list[tuple[str, Ask]] = [
+        ("templates", lambda c: c.request("GET", f"{base}/templates", params={"page": "1"})),
+        ("beyond", lambda c: c.request("GET", f"{base}/templates", params={"page": str(_BEYOND)})),
+        ("invalid key", _integrations),
+        ("empty text", lambda c: c.request("POST", f"{base}/messages", json=empty)),
+        ("no destinations", lambda c: c.request("POST", f"{base}/templates/send", json=_template([]))),
+        ("no phones", lambda c: c.request("POST", f"{base}/templates/send/bulk", json={"template_id": 0})),
+        ("wrong method", lambda c: c.request("DELETE", f"{base}/messages")),
+        ("no media", lambda c: _media(c.for_integration(integration), str(uuid.uuid4()))),
+        ("integrations again", _integrations),
+    ]
+    return [(name, request) for name, request in requests if phone or name != "empty text"]
+
+
+def _template(destinations: list[object]) -> dict[str, object]:
+    return {"template_id": 0, "language_id": 0, "destinations": destinations}
+
+
+async def _media(client: AsyncDesk360, media_id: str) -> Answer:
+    async with client.open_media(media_id) as media:
+        return Answer(200, {"content-type": media.content_type or ""}, None)
+
+
+async def _probe(name: str, request: Ask, client: AsyncDesk360, wall: Callable[[], float]) -> Probe:
+    began = wall()
+    try:
+        answer = await request(client)
+    except APIError as error:
+        return Probe(
+            name, error.status, dict(error.headers), _parsed(error.body), type(error).__name__, began
+        )
+    except UnexpectedResponse as error:
+        return Probe(name, error.status, {}, _parsed(error.body), type(error).__name__, began)
+    except Desk360Error as error:
+        return Probe(name, 0, {}, None, type(error).__name__, began)
+    return Probe(name, answer.status, dict(answer.headers), answer.data, "", began)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return _json.decode(text.encode())
+    except ValueError:
+        return None
+
+
+async def exhaust(
+    client: AsyncDesk360, *, wall: Callable[[], float], most: int = 200, patience: float = 150.0
+) -> AsyncIterator[Probe]:
+    """Use up one minute of the limit with GETs, then ask until the server accepts again; yield each answer.
+
+    Args:
+        client: a client whose own limiter doesn't wait, and that never repeats a request.
+        wall: returns seconds since the epoch.
+        most: the highest number of requests until a 429 comes.
+        patience: seconds after the first 429 within which the server should accept again.
+    """
+    for _ in range(most):
+        probe = await _probe("until refused", _integrations, client, wall)
+        yield probe
+        if probe.status != 200:
+            break
+    else:
+        return
+    first = wall()
+    while wall() - first < patience:
+        await anyio.sleep(1.0)
+        probe = await _probe("until accepted", _integrations, client, wall)
+        yield probe
+        if probe.status == 200:
+            return
+
+
+async def send_to(
+    client: AsyncDesk360,
+    phone: str,
+    template: TemplateMessage,
+    *,
+    wall: Callable[[], float],
+    pause: float = PAUSE,
+) -> AsyncIterator[Probe]:
+    """Send to one phone what a person allowed: a template, the same as a bulk of one, and a text.
+
+    Args:
+        client: a client that never repeats a request.
+        phone: the phone, E.164 with `+`.
+        template: the template that is sent; it costs money twice.
+        wall: returns seconds since the epoch.
+        pause: seconds between two requests.
+    """
+    batch = TemplateBatch(
+        [phone], template.template, language=template.language, parameters=template.parameters
+    )
+    for name, message in (
+        ("template", template),
+        ("bulk of one", batch),
+        ("text", TextMessage(phone, "desk360 doctor: a test of the 24-hour window")),
+    ):
+
+        async def send(c: AsyncDesk360, message: Any = message) -> Answer:
+            reply = await c.send(message)
+            return Answer(200, {}, dict(reply.raw) if isinstance(reply.raw, dict) else reply.raw)
+
+        yield await _probe(name, send, client, wall)
+        await anyio.sleep(pause)

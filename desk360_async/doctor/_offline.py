@@ -1,0 +1,308 @@
+"""Look at this machine: versions, extras, settings, key, TLS, clocks, files. No request is made."""
+
+import os
+import re
+import socket
+import sqlite3
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, distribution, entry_points, version
+from pathlib import Path
+
+from attrs import frozen
+
+from desk360_async import ConfigurationError
+from desk360_async._settings import DEFAULT_BASE_URL, parse_api_key, parse_base_url
+from desk360_async._sqlite import SQLiteFile, network_file_system
+from desk360_async.doctor._findings import Finding
+
+KNOWN = {
+    "DESK360_API_KEY": "the API key",
+    "DESK360_INTEGRATION_ID": "the integration",
+    "DESK360_BASE_URL": "the server",
+    "DESK360_LEDGER": "the campaigns' ledger",
+    "DESK360_SEND_LOG": "the log of sends by key",
+    "DESK360_CUSTOMERS": "the customers' store",
+}
+SANDBOX_KEY = "sandbox-key"
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+_SECRET_BYTES = 32
+_SOON = 30  # days before the end of a certificate that are worth a warning
+_REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?\s*([^;]*)(?:;.*extra\s*==\s*['\"]([\w-]+)['\"])?")
+
+
+@frozen(kw_only=True)
+class Subject:
+    """The things that the doctor looks at, beside this machine.
+
+    Attributes:
+        environ: the environment variables.
+        base_url: the server as given, or None.
+        ledger: the path of a ledger, or None.
+        limiter: the path of the shared limiter's file, or None.
+        secret: a webhook secret, or None; it is never shown.
+        port: a port that a receiver would use, or None.
+        max_connections: connections that a client opens at most.
+    """
+
+    environ: Mapping[str, str]
+    base_url: str | None = None
+    ledger: Path | None = None
+    limiter: Path | None = None
+    secret: str | None = None
+    port: int | None = None
+    max_connections: int = 20
+
+
+def examine(subject: Subject) -> Iterator[Finding]:
+    """Yield a finding for each thing that the doctor looks at; no request is made.
+
+    Args:
+        subject: settings and files.
+    """
+    yield _python()
+    yield from _packages()
+    yield from _environment(subject.environ)
+    yield _base_url(subject)
+    yield _key(subject)
+    yield _proxy(subject.environ)
+    yield _tls()
+    yield _clock()
+    if subject.ledger is not None:
+        yield from _ledger(subject.ledger)
+    if subject.limiter is not None:
+        yield _limiter(subject.limiter)
+    yield _open_files(subject.max_connections)
+    if subject.secret is not None:
+        yield _webhook_secret(subject.secret)
+    if subject.port is not None:
+        yield _port(subject.port)
+    yield _guard()
+
+
+def _python() -> Finding:
+    here = ".".join(map(str, sys.version_info[:3]))
+    return Finding("Python", "ok", f"{here}, SQLite {sqlite3.sqlite_version}, {ssl.OPENSSL_VERSION}")
+
+
+def _packages() -> Iterator[Finding]:
+    """Compare the installed versions with the package's own lower bounds, extra by extra."""
+    try:
+        wanted = distribution("desk360-async").requires or []
+    except PackageNotFoundError:
+        yield Finding("desk360-async", "warning", "it is not installed, only imported", "pip install it")
+        return
+    by_extra: dict[str, list[str]] = {}
+    for line in wanted:
+        if found := _REQUIREMENT.match(line):
+            by_extra.setdefault(found[3] or "", []).append(_lack(found[1], found[2]))
+    for extra, lacks in sorted(by_extra.items()):
+        missing = [lack for lack in lacks if lack]
+        if not extra:
+            yield _base_packages(missing)
+        elif missing:
+            mend = f"python -m pip install 'desk360-async[{extra}]'"
+            yield Finding(f"extra [{extra}]", "warning", f"lacks {', '.join(missing)}", mend)
+        else:
+            yield Finding(f"extra [{extra}]", "ok", "installed")
+
+
+def _base_packages(missing: list[str]) -> Finding:
+    if missing:
+        mend = "python -m pip install -U desk360-async"
+        return Finding("packages", "problem", f"too old or missing: {', '.join(missing)}", mend)
+    return Finding("packages", "ok", f"desk360-async {version('desk360-async')} and its packages fit")
+
+
+def _lack(name: str, bounds: str) -> str:
+    """Return why a requirement isn't met, or ""; only its lower bound is compared."""
+    try:
+        installed = version(name)
+    except PackageNotFoundError:
+        return name
+    least = re.search(r">=\s*([\d.]+)", bounds)
+    if least and _numbers(installed) < _numbers(least[1]):
+        return f"{name} {installed} (needs {least[1]})"
+    return ""
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:4])
+
+
+def _environment(environ: Mapping[str, str]) -> Iterator[Finding]:
+    given = sorted(name for name in environ if name.startswith("DESK360_"))
+    known = [f"{name} ({KNOWN[name]})" for name in given if name in KNOWN]
+    yield Finding("environment", "ok", ", ".join(known) or "no DESK360_ variable is set")
+    for name in given:
+        if name not in KNOWN:
+            close = get_close_matches(name, KNOWN, 1)
+            mend = f"did you mean {close[0]}?" if close else f"the names are {', '.join(KNOWN)}"
+            yield Finding("environment", "warning", f"{name} is set, and is never read", mend)
+
+
+def _base_url(subject: Subject) -> Finding:
+    try:
+        url = parse_base_url(subject.base_url, allow_http=False, environ=subject.environ)
+    except ConfigurationError as error:
+        return Finding("base URL", "problem", str(error), "correct --base-url or DESK360_BASE_URL")
+    source = "--base-url" if subject.base_url else "DESK360_BASE_URL"
+    is_vendor = url == DEFAULT_BASE_URL
+    origin = "the vendor's" if is_vendor else f"from {source}"
+    return Finding("base URL", "ok", f"{url} ({origin})")
+
+
+def _key(subject: Subject) -> Finding:
+    raw = subject.environ.get("DESK360_API_KEY", "")
+    if not raw.strip():
+        mend = "set DESK360_API_KEY; the panel's Public API page makes a key"
+        return Finding("API key", "warning", "not set; the sandbox needs none", mend)
+    try:
+        key = parse_api_key(None, subject.environ)
+    except ConfigurationError as error:
+        return Finding("API key", "problem", str(error), "copy the key again from the panel")
+    is_live = "desk360.com" in (
+        subject.base_url or subject.environ.get("DESK360_BASE_URL") or DEFAULT_BASE_URL
+    )
+    if key == SANDBOX_KEY and is_live:
+        mend = "set the account's own key, or point DESK360_BASE_URL at the sandbox"
+        return Finding(
+            "API key", "problem", "it is the sandbox's key, and the base URL is the vendor's", mend
+        )
+    notes = []
+    if raw.strip().lower().startswith("bearer"):
+        notes.append("a pasted 'Bearer ' is dropped")
+    if raw != raw.strip():
+        notes.append("blanks around it are dropped")
+    if len(key) < 20:
+        return Finding(
+            "API key", "warning", f"{len(key)} characters; the vendor's example has 64", "copy it whole"
+        )
+    return Finding("API key", "ok", "; ".join([f"{len(key)} characters", *notes]))
+
+
+def _proxy(environ: Mapping[str, str]) -> Finding:
+    given = [name for name in _PROXIES if environ.get(name)]
+    if not given:
+        return Finding("proxy", "ok", "none in the environment")
+    text = f"{', '.join(given)} is ignored on purpose: it would decide where the key goes"
+    return Finding("proxy", "warning", text, "pass AsyncDesk360(proxy=...) if requests need the proxy")
+
+
+def _tls() -> Finding:
+    import certifi
+
+    place = certifi.where()
+    try:
+        context = ssl.create_default_context(cafile=place)
+    except (OSError, ssl.SSLError) as error:
+        mend = "python -m pip install -U --force-reinstall certifi"
+        return Finding("TLS", "problem", f"the certificates {place} can't be loaded: {error}", mend)
+    ends = [ssl.cert_time_to_seconds(str(found["notAfter"])) for found in context.get_ca_certs()]
+    days = int((max(ends) - time.time()) / 86_400)
+    text = f"{len(ends)} authorities; the last one ends in {days} days"
+    if days > _SOON:
+        return Finding("TLS", "ok", text)
+    return Finding("TLS", "warning", text, "python -m pip install -U certifi")
+
+
+def _clock() -> Finding:
+    info = time.get_clock_info("monotonic")
+    with tempfile.NamedTemporaryFile() as file:
+        apart = abs(os.fstat(file.fileno()).st_mtime - time.time())
+    if not info.monotonic or apart > 2:
+        mend = "set the clock by NTP; leases and reset times depend on it"
+        return Finding("clock", "problem", f"file times differ from the wall clock by {apart:.0f} s", mend)
+    return Finding(
+        "clock", "ok", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, monotonic by {info.implementation}"
+    )
+
+
+def _ledger(path: Path) -> Iterator[Finding]:
+    if kind := network_file_system(path):
+        text = f"{path} lies on {kind}, whose locks and syncs can't be trusted"
+        yield Finding("ledger", "problem", text, "use a local disk, or PostgreSQL between hosts")
+    if not os.access(path.parent, os.W_OK):
+        yield Finding("ledger", "problem", f"the folder {path.parent} can't be written", "change its rights")
+        return
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        trial = SQLiteFile(Path(folder) / "trial.db", name="a trial file")
+        try:
+            trial.open()
+        except ConfigurationError as error:
+            yield Finding("ledger", "problem", str(error), "use a local disk")
+            return
+        finally:
+            trial.close()
+    yield Finding("ledger", "ok", f"{path.parent} keeps WAL and synchronous=FULL")
+    if path.exists():
+        yield _unknowns(path)
+
+
+def _unknowns(path: Path) -> Finding:
+    """Count recipients whose outcome is unknown, without taking the ledger from its owner."""
+    import anyio
+
+    from desk360_async.campaigns import LedgerError, campaigns_in
+
+    try:
+        names = anyio.run(campaigns_in, path)
+    except LedgerError as error:
+        return Finding("ledger", "problem", str(error), "see `desk360 docs ledgers`")
+    return Finding(
+        "ledger", "ok", f"{path.name} holds {len(names)} campaigns; `desk360 campaign status` shows each"
+    )
+
+
+def _limiter(path: Path) -> Finding:
+    if not path.exists():
+        return Finding("shared limiter", "ok", f"{path} is made at the first live command")
+    if not os.access(path, os.W_OK):
+        owner = path.stat()
+        mend = f"chgrp and chmod g+rw {path}* and its folder, so that all processes share it"
+        text = f"{path} belongs to uid {owner.st_uid}, mode {owner.st_mode & 0o777:04o}"
+        return Finding("shared limiter", "problem", text, mend)
+    return Finding("shared limiter", "ok", f"{path}; an app joins it with HostLimiter({str(path)!r})")
+
+
+def _open_files(max_connections: int) -> Finding:
+    try:
+        import resource
+    except ImportError:
+        return Finding("open files", "ok", "this system sets no limit that we can read")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < max_connections * 4:
+        mend = f"ulimit -n {max(1024, max_connections * 8)}"
+        return Finding("open files", "problem", f"{soft} allowed, for {max_connections} connections", mend)
+    return Finding("open files", "ok", f"{soft} allowed, for {max_connections} connections")
+
+
+def _webhook_secret(secret: str) -> Finding:
+    size = len(secret.encode())
+    if size < _SECRET_BYTES:
+        mend = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        return Finding(
+            "webhook secret", "problem", f"{size} bytes; it is the only protection of the URL", mend
+        )
+    return Finding("webhook secret", "ok", f"{size} bytes")
+
+
+def _port(port: int) -> Finding:
+    with socket.socket() as trial:
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError as error:
+            return Finding("port", "problem", f"{port} can't be used: {error.strerror}", "stop its owner")
+    return Finding("port", "ok", f"{port} is free")
+
+
+def _guard() -> Finding:
+    if entry_points(group="pytest11", name="desk360"):
+        return Finding("live guard", "ok", "pytest fails tests that try to reach Desk360")
+    mend = "python -m pip install 'desk360-async[testing]'"
+    return Finding("live guard", "warning", "the pytest plugin is not installed", mend)

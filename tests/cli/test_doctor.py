@@ -1,0 +1,75 @@
+"""`desk360 doctor`: exit codes, the question before the requests, JSON, and the saved facts."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from desk360_async.cli import main
+from desk360_async.doctor import _live
+from desk360_async.sandbox import RunningServer, Sandbox
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Sandbox, RunningServer]]:
+    """A sandbox over TCP, with the doctor's pause left out."""
+    monkeypatch.setenv("DESK360_API_KEY", "sandbox-key")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(_live.ask, "__kwdefaults__", {**_live.ask.__kwdefaults__, "pause": 0.0})
+    made = Sandbox()
+    with made.serve_in_thread() as running:
+        yield made, running
+
+
+def test_without_live_it_makes_no_request_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    assert "No request was made" in capsys.readouterr().out
+
+
+def test_a_problem_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DESK360_API_KEY", "two words in a key of some length")
+    assert main(["doctor", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [f["name"] for f in found if f["state"] == "problem"] == ["API key"]
+
+
+def test_live_asks_ten_times_and_saves_the_facts(
+    server: tuple[Sandbox, RunningServer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sandbox, running = server
+    words = ["doctor", "--live", "--yes", "--base-url", running.url, "--save", str(tmp_path / "facts.json")]
+    assert main(words) == 0
+    assert (len(sandbox.requests), sandbox.accepted) == (10, 0)
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert facts["version"] == 1
+    assert facts["facts"]["24.status"] == 400
+    assert Sandbox(like=facts).throttle.limit == 60
+    assert "ruling 4: confirmed" in capsys.readouterr().out
+
+
+def test_live_without_yes_and_without_a_terminal_ends_with_2(
+    server: tuple[Sandbox, RunningServer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sandbox, running = server
+    assert main(["doctor", "--live", "--base-url", running.url]) == 2
+    assert sandbox.requests == []
+    assert "add --yes" in capsys.readouterr().err
+
+
+def test_a_refused_key_ends_with_3(
+    server: tuple[Sandbox, RunningServer], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sandbox, running = server
+    monkeypatch.setenv("DESK360_API_KEY", "another-key-of-some-length")
+    assert main(["doctor", "--live", "--yes", "--json", "--base-url", running.url]) == 3
+    readings = {row["ruling"]: row for row in json.loads(capsys.readouterr().out)["readings"]}
+    assert readings["3"]["state"] == "differs"
+    assert len(sandbox.requests) == 1
+
+
+def test_send_to_needs_a_template(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--live", "--send-to", "+905551112233"]) == 2
+    assert "--template and --language" in capsys.readouterr().err
