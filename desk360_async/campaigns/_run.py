@@ -440,6 +440,8 @@ class Run:
     def _heard(self, number: signal.Signals) -> None:
         if self._end is not None:  # the second one, or the requests on the wire were finishing anyway
             self.abort()
+        else:
+            self._put(Paused("interrupted", None))
         self._stop("interrupted", number.name)
 
     # ── work ───────────────────────────────────────────────────────────────────────────────────────────

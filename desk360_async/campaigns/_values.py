@@ -344,12 +344,13 @@ class Paused:
     """Nothing is sent for a while.
 
     Attributes:
-        reason: "rate_limit" (the server answered 429), "unreachable" (no connection), "asked" (`pause`), or
-            "hours" (outside the sending hours).
+        reason: "rate_limit" (the server answered 429), "unreachable" (no connection), "asked" (`pause`),
+            "hours" (outside the sending hours), or "interrupted" (a signal stops the run; the requests on the
+            wire finish).
         seconds: the length of the pause in seconds; None if it isn't known.
     """
 
-    reason: Literal["rate_limit", "unreachable", "asked", "hours"]
+    reason: Literal["rate_limit", "unreachable", "asked", "hours", "interrupted"]
     seconds: float | None
 
 

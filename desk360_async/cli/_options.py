@@ -10,7 +10,18 @@ from cyclopts import Parameter
 
 from desk360_async import ConfigurationError
 
-__all__ = ["DEFAULTS", "Common", "cant_listen", "check_port", "id_or_name"]
+__all__ = [
+    "DEFAULTS",
+    "READING",
+    "Common",
+    "Reading",
+    "cant_listen",
+    "check_port",
+    "columns_of",
+    "id_or_name",
+]
+
+_Hidden = Annotated[str | None, Parameter(show=False)]
 
 
 @Parameter(name="*", group="Shared options")
@@ -45,6 +56,79 @@ class Common:
 
 
 DEFAULTS = Common()
+
+
+@Parameter(name="*", group="The list")
+@frozen(kw_only=True)
+class Reading:
+    """How a list is read.
+
+    Attributes:
+        map: VARIABLE=COLUMN, such as body-1=name, or phone=COLUMN; may be repeated. A column with the name of
+            a variable, or a usual name for phones, needs none.
+        region: Such as TR: numbers without + are read as dialled there.
+        encoding: Of a CSV file that is neither UTF-8 nor UTF-16, such as cp1254.
+        sheet: A spreadsheet's sheet, by its name or its number from 1 [else: the first].
+        clean: Fold line breaks, tabs and blanks in variables into single blanks.
+        phone_column: The former name of --map phone=COLUMN.
+        default_region: The former name of --region.
+    """
+
+    map: tuple[str, ...] = ()
+    region: str | None = None
+    encoding: str | None = None
+    sheet: str | None = None
+    clean: bool = False
+    phone_column: _Hidden = None
+    default_region: _Hidden = None
+
+    @property
+    def former(self) -> tuple[str, ...]:
+        """A sentence for each option that is given under its former name."""
+        said: list[str] = []
+        if self.phone_column is not None:
+            said.append(f"--phone-column is now --map phone={self.phone_column}")
+        if self.default_region is not None:
+            said.append(f"--default-region is now --region {self.default_region}")
+        return tuple(said)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Variable, or "phone" → column.
+
+        Raises:
+            ConfigurationError: for a `--map` that is no pair.
+        """
+        former = {} if self.phone_column is None else {"phone": self.phone_column}
+        return former | columns_of(self.map)
+
+    @property
+    def place(self) -> str | None:
+        """The region."""
+        return self.default_region if self.region is None else self.region
+
+    @property
+    def page(self) -> str | int | None:
+        """The sheet's name, or its number."""
+        return int(self.sheet) if self.sheet is not None and self.sheet.isdecimal() else self.sheet
+
+
+READING = Reading()
+
+
+def columns_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Return variable → column.
+
+    Raises:
+        ConfigurationError: for a pair that is none.
+    """
+    columns: dict[str, str] = {}
+    for pair in pairs:
+        variable, equals, column = pair.partition("=")
+        if not (variable and equals and column):
+            raise ConfigurationError(f"--map {pair}: must be VARIABLE=COLUMN, such as body-1=name")
+        columns[variable.strip()] = column.strip()
+    return columns
 
 
 def check_port(port: int) -> None:

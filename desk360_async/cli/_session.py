@@ -45,6 +45,7 @@ MINUTE = 3.0
 SAMPLE = "sample"
 _SANDBOX_KEY = "sandbox-key"
 _FIRST_INTEGRATION = 11
+_TRIES = 3  # answers to a confirmation
 _LOGGERS = ("desk360_async", "httpx", "httpcore", "httpx2", "httpcore2")
 
 
@@ -252,7 +253,7 @@ def confirm(session: Session, recipients: int, *, sure: bool) -> None:
         sure: `--yes`.
 
     Raises:
-        ConfigurationError: if the number is another, or nobody is there to be asked.
+        ConfigurationError: if the number is another three times, or there is no terminal.
     """
     if not session.common.live or recipients <= 1 or sure:
         return
@@ -260,9 +261,15 @@ def confirm(session: Session, recipients: int, *, sure: bool) -> None:
         raise ConfigurationError(
             f"a live send to {recipients:,} recipients must be confirmed: run it in a terminal, or add --yes"
         )
-    question = f"This sends to {recipients:,} people, and costs money. Type their number to go on:"
-    if _answer(session.terminal, question).replace(",", "") != str(recipients):
-        raise ConfigurationError("not confirmed; nothing was sent")
+    question = f"This sends to {recipients:,} people, and costs money. Type {recipients} to go on:"
+    for _ in range(_TRIES):
+        answer = _answer(session.terminal, question).replace(",", "")
+        if answer == str(recipients):
+            return
+        if not answer:
+            break
+        question = f"That isn't the number. Type {recipients} to go on, or press Enter to leave:"
+    raise ConfigurationError("not confirmed; nothing was sent")
 
 
 def _answer(terminal: Terminal, question: str) -> str:

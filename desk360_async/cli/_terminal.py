@@ -3,7 +3,8 @@
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-__all__ = ["Terminal", "bar", "duration", "harmless"]
+from desk360_async._phones import Reader
+
+__all__ = ["Terminal", "bar", "duration", "harmless", "reading_bar", "words_for"]
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -70,6 +73,14 @@ class Terminal:
         row.add_row(Text(harmless(lead)), Text(harmless(text)))
         to.print(row, soft_wrap=not to.is_terminal)
 
+    def quote(self, text: str, indent: str = "  ") -> None:
+        """Print a text behind a bar at the left, which its folded lines keep."""
+        to = self.err if self.json else self.out
+        width = (to.width if to.is_terminal else 1000) - len(indent) - 2
+        for line in text.splitlines():
+            for piece in Text(harmless(line)).wrap(to, max(width, 10)) or [Text("")]:
+                to.print(Text(f"{indent}│ ") + piece, soft_wrap=True)
+
     def data(self, value: Any) -> None:
         """Print one value as a line of JSON on stdout."""
         # ASCII only, so that no terminal and no pipe's encoding can spoil it.
@@ -96,18 +107,70 @@ class Terminal:
         self.out.print(table)
 
 
-def bar(terminal: Terminal) -> Progress:
+def bar(terminal: Terminal, *, figures: bool = True) -> Progress:
     """Return a bar that gives way to the words behind it; on a terminal only, and not for the quiet."""
     whole = Column(no_wrap=True)
+    numbers = [TextColumn("{task.completed:,.0f}/{task.total:,.0f}", table_column=whole)] if figures else []
     return Progress(
         TextColumn("{task.description}", table_column=whole),
         BarColumn(bar_width=None, table_column=Column(ratio=1)),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}", table_column=whole),
+        *numbers,
         TextColumn("{task.fields[words]}", table_column=whole),
         console=terminal.err,
         expand=True,
         disable=not terminal.err.is_terminal or terminal.quiet,
     )
+
+
+@contextmanager
+def reading_bar(terminal: Terminal) -> Generator[Callable[[int, float | None], None]]:
+    """Show how far a file is read: a function of the rows so far, and the share of the file."""
+    with bar(terminal, figures=False) as shown:
+        task = shown.add_task("Reading", total=1.0, words="")
+
+        def show(rows: int, share: float | None) -> None:
+            shown.update(task, completed=share or 0.0, words=f"{rows:,} rows")
+
+        yield show
+
+
+_WORDS = {
+    "invalid_phone": "no phone number",
+    "duplicate": "phone: the same as in an earlier line",
+    "parameters_changed": "is planned already, with other parameters",
+    "too_many_cells": "more cells than the header has",
+    "opted_out": "opted out",
+    "not_listed": "not listed in the answer",
+    "resolved": "resolved by hand",
+    "crash": "on the wire when the process ended",
+    "interrupted": "on the wire when it was interrupted",
+    "ConnectionFailed": "the connection failed before an answer came",
+}
+_REFUSAL = re.compile(r"[A-Z]\w+ (?P<status>[0-9]{3})(?: (?P<code>\w+))?")
+_WORDS_OF_VARIABLE = {
+    "missing_parameter": "the cell is empty; the customer would read a gap",
+    "invalid_parameter": "no text that can be sent",
+    "unknown_parameters": "the template has no such variable",
+}
+
+
+def words_for(reason: str, phone: str | None = None, region: str | None = None) -> str:
+    """Return a reason of a ledger in plain words.
+
+    Args:
+        reason: a slug such as "invalid_phone" or "missing_parameter: body-1", or words, which stay.
+        phone: the text that is no phone number, for the cause.
+        region: the region by which the text was read.
+    """
+    kind, _, variable = reason.partition(": ")
+    if kind in _WORDS_OF_VARIABLE and variable:
+        return f"{variable}: {_WORDS_OF_VARIABLE[kind]}"
+    if refusal := _REFUSAL.fullmatch(reason):
+        return f"HTTP {refusal['status']}" + (f" ({refusal['code']})" if refusal["code"] else "")
+    if reason == "invalid_phone" and phone is not None:
+        _, problem = Reader(region).judge(phone)
+        return f"no phone number: {problem}" if problem else _WORDS[reason]
+    return _WORDS.get(reason, reason)
 
 
 def duration(seconds: float) -> str:

@@ -24,15 +24,16 @@ from desk360_async.campaigns import (
     Progress,
     Report,
     Run,
+    campaigns_in,
 )
 
-from ._options import DEFAULTS, Common, id_or_name
-from ._session import Session, confirm, run
-from ._terminal import Terminal, bar, duration
-from .lists import columns_of
+from ._options import DEFAULTS, READING, Common, Reading, id_or_name
+from ._session import MINUTE, Session, confirm, run
+from ._terminal import Terminal, bar, duration, reading_bar, words_for
 
 __all__ = [
     "code_of",
+    "load",
     "plan",
     "report",
     "resolve",
@@ -93,8 +94,44 @@ def _shown(value: str | Attachment) -> object:
     return {"file": value.name} if value.content is None else {value.name: value.content.decode().split()}
 
 
-async def watch(session: Session, events: Run, pending: int) -> Done:
-    """Show a run's events until it has ended; return the end."""
+async def load(session: Session, campaign: Campaign, file: Path, reading: Reading) -> Plan:
+    """Load a list into a campaign's ledger, with a bar; a ledger that stays empty goes.
+
+    Raises:
+        Desk360Error: as `Campaign.load` does.
+    """
+    for sentence in reading.former:
+        session.terminal.note(f"{sentence}.", "yellow")
+    ledger, is_new = campaign.ledger, not campaign.ledger.exists()
+    try:
+        with reading_bar(session.terminal) as progress:
+            return await campaign.load(
+                session.client,
+                file,
+                mapping=reading.columns or None,
+                region=reading.place,
+                encoding=reading.encoding,
+                sheet=reading.page,
+                clean=reading.clean,
+                progress=progress,
+            )
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            if is_new and ledger.exists() and not await campaigns_in(ledger):
+                for suffix in ("", "-owner", "-wal", "-shm"):
+                    ledger.with_name(ledger.name + suffix).unlink(missing_ok=True)
+        raise
+
+
+async def watch(session: Session, events: Run, pending: int, *, batches: bool = True) -> Done:
+    """Show a run's events until it has ended; return the end.
+
+    Args:
+        session: where to.
+        events: the run.
+        pending: recipients that are to be sent to.
+        batches: whether the end of each request is shown.
+    """
     terminal = session.terminal
     done: Done | None = None
     told = anyio.current_time()
@@ -110,7 +147,7 @@ async def watch(session: Session, events: Run, pending: int) -> Done:
                     terminal.note(f"{pending - left:,} of {pending:,} · {words}")
             elif isinstance(event, Done):
                 done = event
-            else:
+            elif batches or isinstance(event, Paused):
                 _tell(terminal, event)
     assert done is not None
     return done
@@ -118,8 +155,15 @@ async def watch(session: Session, events: Run, pending: int) -> Done:
 
 def _words(session: Session, progress: Progress) -> str:
     counts, window = progress.counts, session.client.rate_limit
-    parts = [f"{progress.rate * 60:,.0f}/min", f"{counts.not_sent:,} not sent", f"{counts.unknown:,} unknown"]
-    if session.terminal.err.width >= 100:  # else nothing is left for the bar
+    width = session.terminal.err.width
+    parts = [f"{counts.not_sent:,} not sent", f"{counts.unknown:,} unknown"]
+    # Else nothing is left for the bar.
+    if width >= 80:
+        # A sandbox of the command's own has a short minute, which would look like a faster API.
+        minute = MINUTE if session.sandbox is not None else 60.0
+        unit = "min" if session.sandbox is None else f"minute of {MINUTE:g} s"
+        parts.insert(0, f"{progress.rate * minute:,.0f}/{unit}")
+    if width >= 100:
         parts.append(f"window {window.free}/{window.limit}")
     if progress.eta is not None:
         parts.append(f"{duration(progress.eta)} left")
@@ -133,6 +177,8 @@ def _tell(terminal: Terminal, event: Event) -> None:
             terminal.data({field: getattr(event, field) for field in fields})
         elif event.unknown or event.error:
             terminal.remark(f"batch {event.batch}: {event.error or f'{event.unknown} not listed'}")
+    elif isinstance(event, Paused) and event.reason == "interrupted":
+        terminal.note("Stopping: what is on the wire may finish. Ctrl-C again stops at once.")
     elif isinstance(event, Paused):
         wait = "" if event.seconds is None else f" for {duration(event.seconds)}"
         terminal.remark(f"Paused{wait}: {event.reason.replace('_', ' ')}")
@@ -166,9 +212,9 @@ def show_report(terminal: Terminal, made: Report) -> None:
     if terminal.json:
         return
     for (state, reason), number in made.reasons.items():
-        terminal.item(f"  {number:>9,} ", f"{state.replace('_', ' ')}: {reason}")
+        terminal.item(f"  {number:>9,} ", f"{state.replace('_', ' ')}: {words_for(reason)}")
     for reason, number in made.left_out.items():
-        terminal.item(f"  {number:>9,} ", f"left out when planned: {reason}")
+        terminal.item(f"  {number:>9,} ", f"left out when planned: {words_for(reason)}")
     if made.delivered or made.failed:
         webhooks = f"delivered, {made.read:,} read, {made.failed:,} failed (webhooks)"
         terminal.item(f"  {made.delivered:>9,} ", webhooks)
@@ -202,8 +248,7 @@ def plan(
     *,
     template: str,
     language: str,
-    map: tuple[str, ...] = (),  # noqa: A002  # the option's name
-    default_region: str | None = None,
+    reading: Reading = READING,
     strategy: Literal["auto", "bulk", "single"] | None = None,
     batch_size: int | None = None,
     not_listed: Literal["unknown", "not_sent"] | None = None,
@@ -213,15 +258,14 @@ def plan(
     dry_run: bool = False,
     common: Common = DEFAULTS,
 ) -> int:
-    """Load a CSV file into a campaign's ledger, and show what sending takes. Nothing is sent.
+    """Load a list into a campaign's ledger, and show what sending takes. Nothing is sent.
 
     Args:
         name: The campaign's; it comes again in the other commands.
-        file: The list: a header row, separated by ',' ';' or tab, UTF-8.
+        file: The list, .csv, .xlsx or .ods, with a header row.
         template: The template's id or name; name:75 for a name of digits.
         language: The language's id or label.
-        map: VARIABLE=COLUMN, such as body-1=name, or phone=COLUMN; may be repeated.
-        default_region: Such as TR: numbers without + are read as of there (extra "phone").
+        reading: Shared.
         strategy: "auto" lets equal parameters share bulk requests, "single" gives each a message id
             [else: auto].
         batch_size: Recipients a bulk request: what one crash makes unknown [else: 500].
@@ -246,13 +290,13 @@ def plan(
             not_listed=not_listed,
             opt_out=opt_out,
         )
-        made = await campaign.load(
-            session.client, file, mapping=columns_of(map) or None, region=default_region
-        )
+        made = await load(session, campaign, file, reading)
         show_plan(session.terminal, name, made)
         if made.left_out and not session.terminal.json:
-            for line, reason, _ in (await campaign.skipped())[:20]:
-                session.terminal.remark(f"  line {line:,}: {reason}")
+            for line, reason, phone in (await campaign.skipped())[:20]:
+                session.terminal.remark(f"  line {line:,}: {words_for(reason, phone, reading.place)}")
+        if not made.recipients:
+            session.terminal.note(f"{file} has no row that can be sent to.", "yellow")
         if dry_run:
             async for message in campaign.dry_run():
                 show_request(session.terminal, message, session.client.integration_id or 0)

@@ -2,16 +2,20 @@
 
 import csv
 import tempfile
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import anyio
 from cyclopts import Parameter
 
+from desk360_async import ConfigurationError
+from desk360_async._phones import Reader
 from desk360_async.campaigns import BatchResult, Campaign, Done, Recipient
+from desk360_async.sandbox import Fault
 
-from ._options import Common
-from ._rows import Letter
+from ._options import Common, Reading
 from ._session import MINUTE, Session, run
 from .campaign import code_of, show_counts, show_plan, show_report, watch
 from .lists import Mailing
@@ -23,6 +27,11 @@ _NAMES = (
     "ნინო", "נועה", "ليلى", "زهرا", "अनन्या", "বৃষ্টি", "தமிழ்", "สุดา", "美咲", "小明", "지우",
     "Nguyễn", "O'Neil, Jr.", "🌷 Lale",
 )  # fmt: skip
+_LOST = 4  # the row whose answer is lost
+_NEXT = """
+Next: `desk360 sandbox` keeps such a server running, and prints how your program reaches it.
+`desk360 docs` lists the guide. With your key in DESK360_API_KEY, `desk360 integrations --live` prints the ids
+of your numbers; `desk360 send text +90… Hello --live --integration ID` sends the first real message."""
 _GOODS = ("shoes", "the green coat", "çay")
 
 
@@ -38,11 +47,12 @@ def demo(
 ) -> int:
     """Send to a made-up list, then run a campaign, on a sandbox; nothing leaves this machine.
 
-    The list: names in many scripts, a number that is none, a number that comes twice, and one that isn't on
-    WhatsApp. The campaign: recipients who share parameters, planned, stopped in the middle, and resumed.
+    The list: names in many scripts, a number that is none, a number that comes twice, one that isn't on
+    WhatsApp, and one whose answer is lost. The campaign: recipients who share parameters, planned, stopped in
+    the middle, and resumed.
 
     Args:
-        count: How many rows the list has, 4 or more [else: 300].
+        count: How many rows the list has, 1 or more [else: 300].
         campaign: How many recipients the campaign has; 0 leaves it out [else: 3000].
         out: Write the list's results to this new CSV file.
         open: Show the sandbox in the browser; the page stays until Ctrl-C.
@@ -50,6 +60,8 @@ def demo(
         quiet: Say only what was asked for.
         verbose: Log every request to stderr.
     """
+    if count < 1 or campaign < 0:
+        raise ConfigurationError("--count must be 1 or more, and --campaign 0 or more")
 
     async def work(session: Session) -> int:
         if open and session.sandbox is not None:
@@ -59,7 +71,8 @@ def demo(
         with tempfile.TemporaryDirectory() as folder:
             if await _interrupted_list(session, Path(folder), count, out):
                 return 130
-            code = await _run_campaign(session, Path(folder), campaign) if campaign else 0
+            code = await _run_campaign(session, Path(folder), campaign, count) if campaign else 0
+        session.terminal.remark(_NEXT)
         if open:
             session.terminal.remark("The page stays open; Ctrl-C ends it.")
             await anyio.sleep_forever()
@@ -76,22 +89,27 @@ async def _interrupted_list(session: Session, folder: Path, count: int, out: Pat
     write_list(file, count)
     session.terminal.remark(
         f"Desk360 takes 60 requests a minute; this sandbox takes 60 in {MINUTE:g} s, to be quick. "
-        "What it refuses here is meant to be refused."
+        "It refuses one number, and loses one answer, on purpose."
     )
-    letter = Letter("order_shipped", "English", {"body-1": "name", "body-2": "order"})
-    dispatch = await Mailing(file, letter, out=out, lane="bulk").deliver(session)
+    lost = Fault("reset_after", method="POST", phone=next(islice(made_up_phones(), _LOST, None)), times=1)
+    if session.sandbox is not None and count > _LOST:
+        session.sandbox.faults.add(lost)
+    reading = Reading(map=("body-1=name", "body-2=order"))
+    ended = await Mailing(file, "order_shipped", "English", reading, out=out, lane="bulk").deliver(session)
     _account(session)
-    return dispatch.interrupted
+    return ended is not None and ended.interrupted
 
 
-async def _run_campaign(session: Session, folder: Path, count: int) -> int:
+async def _run_campaign(session: Session, folder: Path, count: int, spared: int) -> int:
     terminal = session.terminal
     terminal.remark(f"\nAnd now {count:,} who share their parameters: bulk requests, planned and durable.")
     campaign = Campaign(
         "demo", template="back_in_stock", language="English", ledger=folder / "demo.db", batch_size=50
     )
-    # Lists are checked against numbering plans, so these look real; the demo never leaves this machine.
-    people = (Recipient(f"+90555{n:07}", {"body-1": _GOODS[n % len(_GOODS)]}) for n in range(1, count + 1))
+    people = (
+        Recipient(phone, {"body-1": _GOODS[n % len(_GOODS)]})
+        for n, phone in enumerate(islice(made_up_phones(), spared, spared + count))
+    )
     made = await campaign.load(session.client, people)
     show_plan(terminal, "demo", made)
     taken = 0
@@ -122,18 +140,29 @@ def _account(session: Session) -> None:
     )
 
 
+def made_up_phones() -> Iterator[str]:
+    """Yield numbers that a numbering plan has, and that ring no phone.
+
+    North America reserves 555-0100 to 555-0199 of each area for fiction; that makes 45,000 numbers.
+    """
+    plain = Reader().is_plain
+    areas = [area for area in range(201, 990) if plain(f"+1{area}5550100")]
+    for n in range(100, 10_000):
+        yield from (f"+1{area}555{n:04}" for area in areas)
+
+
 def write_list(file: Path, count: int) -> None:
     """Write a list of made-up recipients; three of its rows can't be sent to.
 
     Args:
         file: where.
-        count: how many rows, 4 or more.
+        count: how many rows, 1 or more; a short list lacks the rows that can't be sent to.
     """
-    # +999 is no country's code: whatever goes wrong, nobody's phone rings.
-    people = [(_NAMES[n % len(_NAMES)], f"+9995550{n:05}", f"SP{1000 + n}") for n in range(count)]
-    people[1] = (people[1][0], "0532 not a number", people[1][2])
-    people[2] = (people[2][0], people[0][1], people[2][2])
-    people[3] = (people[3][0], "+99950000000", people[3][2])
+    phones = islice(made_up_phones(), count)
+    people = [(_NAMES[n % len(_NAMES)], phone, f"SP{1000 + n}") for n, phone in enumerate(phones)]
+    for n, phone in ((1, "0532 not a number"), (2, people[0][1]), (3, "+12010000000")):
+        if n < count:
+            people[n] = (people[n][0], phone, people[n][2])
     with file.open("w", encoding="utf-8", newline="") as lines:
         rows = csv.writer(lines)
         rows.writerow(["name", "phone", "order"])

@@ -1,25 +1,46 @@
-"""`desk360 send list`: a template to everybody in a CSV file."""
+"""`desk360 send list`: a template to each row of a list, as a campaign of single sends.
 
+The ledger lies beside the results file, and the same command goes on after a stop. Without a results file the
+ledger is temporary.
+"""
+
+import csv
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import IO, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import anyio
-from attrs import evolve, frozen
+from attrs import define, field, frozen
 from cyclopts import Parameter
 
-from desk360_async import ConfigurationError, InvalidMessage, Lane
+from desk360_async import ConfigurationError, Desk360Error, Lane, Outcome, TemplateMessage, _threads
+from desk360_async._errors import mask_phone
+from desk360_async._sqlite import create
+from desk360_async._tables import neutral
+from desk360_async.campaigns import Campaign, Counts, Done, Plan, campaigns_in
 
-from ._fanning import Dispatch
-from ._options import DEFAULTS, Common, id_or_name
-from ._progress import Meter, duration
-from ._results import Writer
-from ._rows import Letter, Recipients
+from ._options import DEFAULTS, READING, Common, Reading, id_or_name
 from ._session import Session, confirm, run
+from ._terminal import Terminal, duration, words_for
+from .campaign import load, show_plan, watch
 
-__all__ = ["Mailing", "send_list"]
+__all__ = ["COLUMNS", "Ended", "Mailing", "RowResult", "Tally", "send_list"]
+
+T = TypeVar("T")
 
 # Up to so many go out in the interactive lane, at once; the bulk lane spreads them, a second each.
 _SHORT = 30
+_CONCURRENCY = 8
+_BAD_ROWS_SHOWN = 20
+_PIECE = 1 << 20  # bytes that are hashed at a time
+COLUMNS = ("line", "phone", "outcome", "message_id", "reason")
 
 
 def send_list(
@@ -28,73 +49,210 @@ def send_list(
     *,
     template: str,
     language: str,
-    map: tuple[str, ...] = (),  # noqa: A002  # the option's name
-    phone_column: str | None = None,
+    reading: Reading = READING,
     attachment: Path | None = None,
     out: Path | None = None,
     lane: Literal["bulk", "interactive"] | None = None,
-    repeats: bool = False,
+    dry_run: bool = False,
     yes: Annotated[bool, Parameter(name=("--yes", "-y"))] = False,
     common: Common = DEFAULTS,
 ) -> int:
-    """Send a template to everybody in a CSV file.
+    """Send a template to everybody in a list.
 
-    The file has a header row, is separated by ',' ';' or tab, and is in UTF-8. Every row gets a result:
-    accepted, not_sent with the reason, or unknown. Rows that can't be sent to are reported and skipped.
-    A column that is named like one of the template's variables ("body-1") fills it.
+    The list is a .csv, .xlsx or .ods file with a header row. Each row gets a result: accepted, not_sent with
+    the reason, or unknown. A phone that comes again gets one message. Ctrl-C finishes the requests on the
+    wire; with --out, the same command goes on later.
 
     Args:
         file: The list.
         template: The template's id or name; name:75 for a name of digits.
         language: The language's id or label.
-        map: VARIABLE=COLUMN, such as body-1=name; may be repeated.
-        phone_column: The phone's column [else: phone, to, mobile or telephone].
+        reading: Shared.
         attachment: The file for a media header.
-        out: Write the results to this new CSV file.
+        out: Write the results to this CSV file. The ledger OUT.db beside it stores each row's state.
         lane: "interactive" sends at once, "bulk" stands back and spreads [else: interactive up to 30].
-        repeats: Send again to a phone that comes again.
+        dry_run: Show a sample, the requests, the minutes and the rows that are left out; send nothing.
         yes: Send live without asking for the number of recipients.
         common: Shared.
     """
-    if common.live and out is None and not common.json:
+    if common.live and not (out or common.json or dry_run):
         raise ConfigurationError("a live send needs a place for its results: add --out results.csv")
-    chosen = Letter(id_or_name(template), id_or_name(language), columns_of(map), attachment, repeats)
-    return run(common, Mailing(file, chosen, phone_column, out, lane, yes).send)
+    mailing = Mailing(
+        file, id_or_name(template), id_or_name(language), reading, attachment, out, lane, dry_run, yes
+    )
+    return run(common, mailing.send)
 
 
-def columns_of(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Return variable → column.
+# ── results ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    Raises:
-        ConfigurationError: for a pair that is none.
+
+@frozen
+class RowResult:
+    """What became of one row.
+
+    Attributes:
+        line: the row's line in the list.
+        phone: the phone in E.164, or as it was written where it is none.
+        outcome: accepted, not_sent or unknown.
+        message_id: Desk360's, if it was accepted.
+        reason: why it was not accepted, in words.
     """
-    columns: dict[str, str] = {}
-    for pair in pairs:
-        variable, equals, column = pair.partition("=")
-        if not (variable and equals and column):
-            raise ConfigurationError(f"--map {pair}: must be VARIABLE=COLUMN, such as body-1=name")
-        columns[variable.strip()] = column.strip()
-    return columns
+
+    line: int
+    phone: str = field(repr=lambda phone: repr(mask_phone(phone)))
+    outcome: Outcome
+    message_id: str | None = field(default=None, repr=False)
+    reason: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON shows it: without the whole phone, which the results file holds."""
+        return {
+            "line": self.line,
+            "phone": mask_phone(self.phone),
+            "outcome": self.outcome,
+            "message_id": self.message_id,
+            "reason": self.reason,
+        }
+
+    def as_cells(self) -> list[str]:
+        """Return it as cells of the results file."""
+        return [neutral(c) for c in (self.line, self.phone, self.outcome, self.message_id, self.reason)]
+
+
+@define
+class Tally:
+    """The counts, by outcome and by reason.
+
+    Attributes:
+        accepted: rows that Desk360 took.
+        not_sent: rows that certainly did not go out.
+        unknown: rows that may have gone out.
+        counts: rows by reason.
+        lines: the first lines of each reason.
+    """
+
+    accepted: int = 0
+    not_sent: int = 0
+    unknown: int = 0
+    counts: Counter[tuple[Outcome, str]] = field(factory=Counter[tuple[Outcome, str]])
+    lines: dict[tuple[Outcome, str], list[int]] = field(factory=dict[tuple[Outcome, str], list[int]])
+
+    SHOWN: ClassVar = 10
+
+    @property
+    def total(self) -> int:
+        """All rows."""
+        return self.accepted + self.not_sent + self.unknown
+
+    def add(self, result: RowResult) -> None:
+        """Count a result."""
+        name = result.outcome.value
+        setattr(self, name, getattr(self, name) + 1)
+        if result.reason:
+            # Phones are masked to their last digits, which would make a reason of each.
+            key = result.outcome, re.sub("'?…[0-9]{4}'?", "it", result.reason)
+            lines = self.lines.setdefault(key, [])
+            self.counts[key] += 1
+            if len(lines) < self.SHOWN:
+                lines.append(result.line)
+
+    def exit_code(self) -> int:
+        """Return the exit code that these counts stand for."""
+        if self.unknown:
+            return 4
+        return 3 if self.not_sent else 0
+
+
+def results_in(report: IO[str], region: str | None, waiting: str) -> Iterator[RowResult]:
+    """Yield the results of a campaign's report in CSV.
+
+    Args:
+        report: the file.
+        region: the region by which the list was read.
+        waiting: why a pending row was not sent.
+    """
+    firsts: dict[str, int] = {}
+    for row in csv.DictReader(report):
+        line, phone, state, reason = int(row["line"]), row["phone"], row["state"], row["reason"]
+        if state == "pending":
+            yield RowResult(line, phone, Outcome.NOT_SENT, None, waiting)
+        elif state in ("accepted", "unknown", "intent"):
+            outcome = Outcome.ACCEPTED if state == "accepted" else Outcome.UNKNOWN
+            yield RowResult(line, phone, outcome, row["message_id"] or None, words_for(reason) or None)
+        else:
+            words = words_for(reason, phone.removeprefix("'"), region)
+            if reason == "duplicate" and phone in firsts:
+                words = f"phone: the same as in line {firsts[phone]:,}, which gets the message"
+            yield RowResult(line, phone, Outcome.NOT_SENT, None, words)
+        firsts.setdefault(phone, line)
+
+
+# ── sending ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class Place:
+    """Where a list's ledger lies.
+
+    Attributes:
+        ledger: its path.
+        lasting: whether it stays, so that the same command goes on.
+    """
+
+    ledger: Path
+    lasting: bool
+
+
+@frozen
+class Ended:
+    """The end of a list.
+
+    Attributes:
+        tally: the rows.
+        done: the end of the run; None if nothing was to be sent.
+        written: whether the results are where they belong.
+    """
+
+    tally: Tally
+    done: Done | None
+    written: bool
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return self.done is not None and self.done.end == "interrupted"
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code."""
+        code = self.tally.exit_code()
+        return code or (130 if self.interrupted else 0 if self.written else 3)
 
 
 @frozen
 class Mailing:
-    """A list, what everybody on it gets, and how.
+    """A list, the template that each row gets, and how.
 
     Attributes:
         file: the list.
-        letter: what everybody gets.
-        phone_column: the phone's column, or None to find it.
+        template: its id or name.
+        language: its id or label.
+        reading: how the list is read.
+        attachment: the file for a media header.
         out: where the results go, or None.
         lane: "interactive", "bulk", or None to choose by the list's length.
-        sure: whether nobody is to be asked.
+        dry_run: whether a forecast is all.
+        sure: whether the user is not asked.
     """
 
     file: Path
-    letter: Letter
-    phone_column: str | None = None
+    template: int | str
+    language: int | str
+    reading: Reading = READING
+    attachment: Path | None = None
     out: Path | None = None
     lane: Lane | None = None
+    dry_run: bool = False
     sure: bool = False
 
     async def send(self, session: Session) -> int:
@@ -102,66 +260,176 @@ class Mailing:
 
         Raises:
             Desk360Error: as `deliver` does.
-            OSError: as `deliver` does.
         """
-        dispatch = await self.deliver(session)
-        return dispatch.tally.exit_code() or (130 if dispatch.interrupted else 0)
+        ended = await self.deliver(session)
+        return 0 if ended is None else ended.exit_code
 
-    async def deliver(self, session: Session) -> Dispatch:
-        """Check everything that can be checked, ask, send, and say what became of it.
+    async def deliver(self, session: Session) -> Ended | None:
+        """Load the list, ask, send, and show what became of it; None for a dry run.
 
         Raises:
-            ConfigurationError: if the file or the settings don't fit the template.
-            Desk360Error: if the templates can't be had.
-            OSError: if a result can't be written.
+            ConfigurationError: if the file or the settings don't fit the template, or `out` is another's.
+            Desk360Error: if the templates can't be had, or the ledger can't be used.
         """
-        recipients = Recipients.open(self.file, self.phone_column)
-        letter = await self._filled(session, recipients)
-        sendable, lane = self._surveyed(session, recipients, letter)
-        confirm(session, sendable, sure=self.sure)
         began = anyio.current_time()
-        with Writer(self.out) as writer, Meter(session.terminal, sendable) as meter:
-            dispatch = Dispatch(session.client, session.terminal, writer, meter)
-            await dispatch.send(recipients, evolve(letter), lane)
-        self._sum_up(session, dispatch, anyio.current_time() - began)
-        return dispatch
-
-    async def _filled(self, session: Session, recipients: Recipients) -> Letter:
-        """Check the template once, before the first send, instead of failing on every row."""
-        template = await session.client.templates.get(self.letter.template)
-        translation = template.translation(self.letter.language)
-        own = {column: column for column in recipients.columns if column in translation.variables}
-        columns = own | self.letter.columns
-        for variable, column in columns.items():
-            if column not in recipients.columns:
-                there_is = ", ".join(recipients.columns)
-                raise ConfigurationError(
-                    f"--map {variable}={column}: {self.file} has no column {column!r}; it has {there_is}"
-                )
-        if missing := [variable for variable in translation.variables if variable not in columns]:
-            raise ConfigurationError(
-                f"{template.name} takes {', '.join(translation.variables)}: "
-                + " ".join(f"add --map {variable}=COLUMN" for variable in missing)
+        async with self._placed(session) as place:
+            name = await _threads.run(_name_of, self.file)
+            await self._refuse_another(name, place)
+            campaign = Campaign(
+                name,
+                template=self.template,
+                language=self.language,
+                ledger=place.ledger,
+                strategy="single",
+                attachment=self.attachment,
             )
-        return evolve(self.letter, columns=columns)
+            plan = await load(session, campaign, self.file, self.reading)
+            lane: Lane = self.lane or ("interactive" if plan.pending <= _SHORT else "bulk")
+            await self._announce(session, campaign, plan, place, lane)
+            if self.dry_run:
+                return None
+            confirm(session, plan.pending, sure=self.sure)
+            done = await self._sent(session, campaign, plan.pending, lane) if plan.pending else None
+            tally, problem = await self._finish(session.terminal, campaign, place, done, plan)
+            ended = Ended(tally, done, problem is None)
+            self._sum_up(session.terminal, ended, place, problem, anyio.current_time() - began)
+            return ended
 
-    def _surveyed(self, session: Session, recipients: Recipients, letter: Letter) -> tuple[int, Lane]:
-        """Count those that can be sent to: the bar's end, and what the user is asked to type."""
-        check, rows, sendable = evolve(letter), 0, 0
-        for row in recipients:
-            rows += 1
-            try:
-                check(row)
-            except InvalidMessage:
-                continue  # said when its turn comes
-            sendable += 1
-        lane: Lane = "interactive" if sendable <= _SHORT else "bulk"
-        lane = self.lane or lane
-        session.terminal.remark(f"{self.file.name}: {rows:,} rows, {sendable:,} to send to, lane {lane}")
-        return sendable, lane
+    # ── before ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _sum_up(self, session: Session, dispatch: Dispatch, seconds: float) -> None:
-        terminal, tally = session.terminal, dispatch.tally
+    @asynccontextmanager
+    async def _placed(self, session: Session) -> AsyncGenerator[Place]:
+        """Find the ledger's place; a temporary one goes in the end."""
+        if self.out is not None and not (self.dry_run or session.sandbox is not None):
+            place = Place(self.out.with_name(f"{self.out.name}.db"), lasting=True)
+            if self.out.exists() and not place.ledger.exists():
+                raise ConfigurationError(f"--out {self.out}: exists; name another file")
+            _check_folder(self.out)
+            yield place
+            return
+        if self.out is not None and not self.dry_run:
+            if self.out.exists():
+                raise ConfigurationError(f"--out {self.out}: exists; name another file")
+            _check_folder(self.out)
+        folder = Path(tempfile.mkdtemp(prefix="desk360-list-"))
+        try:
+            yield Place(folder / "list.db", lasting=False)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _refuse_another(self, name: str, place: Place) -> None:
+        """Refuse a ledger of another list: the results of both would be one file."""
+        if not place.ledger.exists():
+            return
+        others = [other for other in await campaigns_in(place.ledger) if other != name]
+        if others:
+            raise ConfigurationError(
+                f"--out {self.out}: holds the results of another list ({others[0].rpartition(' ')[0]}), or "
+                f"{self.file} has changed since. Name another file; a phone of both lists gets two messages. "
+                "`desk360 campaign plan` takes in new rows of a list that was sent before"
+            )
+
+    async def _announce(
+        self, session: Session, campaign: Campaign, plan: Plan, place: Place, lane: Lane
+    ) -> None:
+        """Show the rows that are left out; before a live send or in a dry run, a sample and the forecast."""
+        terminal = session.terminal
+        left_out = sum(plan.left_out.values())
+        terminal.remark(
+            f"{self.file.name}: {plan.recipients + left_out:,} rows, {plan.pending:,} to send to, lane {lane}"
+        )
+        if plan.recipients > plan.pending:
+            terminal.remark(f"{plan.recipients - plan.pending:,} have their result already.")
+        if left_out:
+            await self._show_left_out(terminal, campaign, place)
+        for warning in plan.warnings:
+            # The forecast says the one, the lines above say the other.
+            if not warning.startswith(("Left out", f"{plan.tokens:,} requests")):
+                terminal.note(warning, "yellow")
+        if not plan.recipients:
+            terminal.note(f"{self.file} has no row that can be sent to.", "yellow")
+        if self.dry_run or session.common.live:
+            await self._forecast(session, campaign, plan)
+
+    async def _show_left_out(self, terminal: Terminal, campaign: Campaign, place: Place) -> None:
+        def bad_rows(results: Iterable[RowResult]) -> list[RowResult]:
+            return [row for row in results if row.outcome is Outcome.NOT_SENT and row.reason]
+
+        skipped = {line for line, _, _ in await campaign.skipped()}
+        rows = [row for row in await self._read(campaign, place, bad_rows) if row.line in skipped]
+        for row in rows[:_BAD_ROWS_SHOWN]:
+            terminal.remark(f"line {row.line:,}: {row.reason}")
+        if len(rows) > _BAD_ROWS_SHOWN:
+            terminal.remark(f"… and {len(rows) - _BAD_ROWS_SHOWN:,} more lines that can't be sent to.")
+
+    async def _forecast(self, session: Session, campaign: Campaign, plan: Plan) -> None:
+        terminal, sample = session.terminal, ""
+        async for message in campaign.dry_run():
+            template = await session.client.templates.get(message.template)
+            parameters = message.parameters if isinstance(message, TemplateMessage) else None
+            sample = template.translation(message.language).render(parameters)
+            break
+        if self.dry_run and terminal.json:
+            show_plan(terminal, self.file.name, plan)
+            return
+        if sample:
+            terminal.say("The first of them reads:")
+            terminal.quote(sample)
+        terminal.say(
+            f"{plan.tokens:,} requests, {duration(plan.seconds)} at {plan.limit} in {plan.period:g} s; "
+            f"{sum(plan.left_out.values()):,} rows left out",
+            "bold",
+        )
+
+    # ── during ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _sent(self, session: Session, campaign: Campaign, pending: int, lane: Lane) -> Done:
+        async with campaign.run(session.client, concurrency=_CONCURRENCY, signals=True, lane=lane) as events:
+            return await watch(session, events, pending, batches=False)
+
+    # ── after ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _finish(
+        self, terminal: Terminal, campaign: Campaign, place: Place, done: Done | None, plan: Plan
+    ) -> tuple[Tally, str | None]:
+        """Write the results file and the lines of JSON; return the counts, and why the file isn't there."""
+
+        def write(results: Iterable[RowResult]) -> tuple[Tally, str | None]:
+            tally = Tally()
+            with ResultsFile(self.out) as file:
+                for result in results:
+                    tally.add(result)
+                    file.write(result)
+                    if terminal.json:
+                        terminal.data(result.as_json())
+            return tally, None if file.problem is None else str(file.problem.strerror)
+
+        try:
+            return await self._read(campaign, place, write)
+        except (OSError, Desk360Error) as error:
+            # The messages went out all the same: the run's own counts are the truth.
+            counts = done.counts if done is not None else Counts()
+            waiting = counts.pending + counts.skipped + sum(plan.left_out.values())
+            tally = Tally(counts.accepted, counts.not_sent + waiting, counts.unknown + counts.on_the_wire)
+            return tally, getattr(error, "strerror", None) or str(error)
+
+    async def _read(self, campaign: Campaign, place: Place, work: Callable[[Iterator[RowResult]], T]) -> T:
+        """Let `work` read the results in a thread; return what it returns."""
+        waiting = "not sent yet" if place.lasting else "stopped before it was sent"
+
+        def read(report: Path) -> T:
+            with report.open(encoding="utf-8-sig", newline="") as rows:
+                return work(results_in(rows, self.reading.place, waiting))
+
+        with tempfile.TemporaryDirectory(prefix="desk360-list-") as folder:
+            report = Path(folder) / "report.csv"
+            await campaign.export(report)
+            return await _threads.run(read, report)
+
+    def _sum_up(
+        self, terminal: Terminal, ended: Ended, place: Place, problem: str | None, seconds: float
+    ) -> None:
+        tally, done = ended.tally, ended.done
         if not (terminal.json and terminal.quiet):
             terminal.say(
                 f"{tally.total:,} rows in {duration(seconds)}: {tally.accepted:,} accepted, "
@@ -172,12 +440,101 @@ class Mailing:
                 lines = ", ".join(f"{line:,}" for line in tally.lines[outcome, reason])
                 more = ", …" if count > len(tally.lines[outcome, reason]) else ""
                 word = outcome.replace("_", " ")
-                terminal.item(f"  {count:>6,} ", f"{word}: {reason} (line {lines}{more})")
+                noun = "line" if count == 1 else "lines"
+                terminal.item(f"  {count:>6,} ", f"{word}: {reason} ({noun} {lines}{more})")
         if tally.unknown:
             terminal.note(
                 "The unknown ones may have gone out: look in Desk360's panel before you send them again."
             )
-        if dispatch.stopped:
-            terminal.note(f"Stopped early: {dispatch.stopped}", "red")
-        if self.out is not None:
+        if done is not None and done.end != "finished":
+            terminal.note(f"Stopped early: {done.end}: {done.reason}", "red")
+            if place.lasting:
+                terminal.note("The same command goes on.")
+        if problem is not None:
+            again = f"Each row's state is in {place.ledger}: mend that, and give the same command again."
+            what = "the results can't be read" if self.out is None else f"--out {self.out}"
+            terminal.note(f"{what}: {problem}. {again if place.lasting else ''}".rstrip(), "red")
+        elif self.out is not None:
             terminal.remark(f"Results: {self.out}")
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a results file that could not be written.
+
+    Raises:
+        ConfigurationError: if its folder is missing, or can't be written to.
+    """
+    if path.is_dir():
+        raise ConfigurationError(f"--out {path}: is a folder; name a file in it, such as results.csv")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"--out {path}: the folder {path.parent} doesn't exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigurationError(f"--out {path}: the folder {path.parent} can't be written to")
+
+
+def _name_of(file: Path) -> str:
+    """Return a name for a list's campaign: its file's name, and a digest of its content.
+
+    Raises:
+        ConfigurationError: if it can't be read.
+    """
+    digest = blake2b(digest_size=8)
+    try:
+        if file.is_file():  # else the table's reader explains
+            with file.open("rb") as content:
+                while piece := content.read(_PIECE):
+                    digest.update(piece)
+    except OSError as error:
+        raise ConfigurationError(f"{file} can't be read: {error.strerror}") from error
+    return f"{file.name} {digest.hexdigest()}"
+
+
+class ResultsFile:
+    """A results file: there whole or not at all, mode 0600. Without a path nothing is written.
+
+    Attributes:
+        problem: why it can't be written; what comes after a failure is dropped.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.problem: OSError | None = None
+        self._path = path
+        self._part = None if path is None else path.with_name(f"{path.name}.part")
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        if self._part is not None:
+            self._attempt(self._open, self._part)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._attempt(self._close)
+        if self._part is not None and self.problem is not None:
+            self._part.unlink(missing_ok=True)
+
+    def write(self, result: RowResult) -> None:
+        """Write a result."""
+        if self._file is not None and self.problem is None:
+            self._attempt(self._rows.writerow, result.as_cells())
+
+    def _open(self, part: Path) -> None:
+        create(part)
+        # A foreign byte in the list must not cost the result its line.
+        self._file = part.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        self._rows = csv.writer(self._file)
+        self._rows.writerow(COLUMNS)
+
+    def _close(self) -> None:
+        assert self._file is not None
+        with self._file as file:
+            file.flush()
+            os.fsync(file.fileno())
+        if self.problem is None and self._part is not None and self._path is not None:
+            self._part.replace(self._path)
+
+    def _attempt(self, work: Any, *args: Any) -> None:
+        try:
+            work(*args)
+        except OSError as error:
+            self.problem = self.problem or error

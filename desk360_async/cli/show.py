@@ -65,8 +65,13 @@ def _show(terminal: Terminal, translation: Translation) -> None:
     if translation.needs_attachment:
         kind = translation.header_type.label if translation.header_type else "file"
         terminal.say(f"  header      a file ({kind}): --attachment PATH")
-    for line in translation.render().splitlines():
-        terminal.say(f"  │ {line}")
+    terminal.quote(_with_places(translation))
+
+
+def _with_places(translation: Translation) -> str:
+    """Return the text with `{{1}}` where a variable stands."""
+    parts = {name: f"{{{{{name.rpartition('-')[2]}}}}}" for name in translation.variables}
+    return translation.render(parts)
 
 
 def _languages(template: Template) -> str:

@@ -41,7 +41,7 @@ def test_each_command_is_in_the_script(desk360: Desk360, home: Path, shell: str)
     script = installed(desk360, home, shell)
     text = script.read_text(encoding="utf-8")
     words = {word for command in [*GROUPS, *LEAVES] for word in command.split()}
-    options = {"live", "phone-column", "delivered-after", "strategy", "location-request", "language"}
+    options = {"live", "region", "delivered-after", "strategy", "location-request", "language"}
     assert [word for word in words | options if not re.search(rf"\b{word}\b", text)] == []
     if shutil.which(CHECKS[shell][0]):
         subprocess.run([*CHECKS[shell], script], check=True, capture_output=True)
