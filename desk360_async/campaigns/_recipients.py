@@ -296,7 +296,7 @@ class OptOutList:
         elif callable(source):
             self._function = source
         elif source is not None:
-            self._numbers = _numbers(source, "opt_out")
+            self._numbers = _numbers(cast("Iterable[str]", source), "opt_out")
 
     def beside(self, book: object) -> "OptOutList":
         """Return a list that reads a store of opt-outs too; None or a store that it reads adds nothing.

@@ -177,6 +177,41 @@ def _is_visible(character: str) -> bool:
     return not character.isspace() and unicodedata.category(character) not in ("Cc", "Cf", "Zs")
 
 
+class ServiceWindows:
+    """The 24 hours after each customer's last message, in which free messages arrive.
+
+    A customer who never wrote is let through: the sandbox can't know of messages from before its start.
+    """
+
+    LENGTH = 24 * 3600.0
+    _MOST = 100_000  # customers that are remembered, the latest
+
+    def __init__(self) -> None:
+        self._heard: dict[str, float] = {}
+
+    def hear(self, phone: str, at: float) -> None:
+        """Open a customer's window.
+
+        Args:
+            phone: the customer's number.
+            at: when the customer wrote, in seconds of the sandbox's clock.
+        """
+        digits = phone.removeprefix("+")
+        self._heard.pop(digits, None)
+        self._heard[digits] = at
+        if len(self._heard) > self._MOST:
+            del self._heard[next(iter(self._heard))]
+
+    def is_closed(self, message: ReceivedMessage) -> bool:
+        """Whether WhatsApp drops a message: it is free, and its customer last wrote 24 hours ago or more."""
+        heard = self._heard.get(message.phone.removeprefix("+"))
+        return message.kind != "template" and heard is not None and message.at - heard >= self.LENGTH
+
+    def clear(self) -> None:
+        """Forget all customers."""
+        self._heard.clear()
+
+
 class Webhooks:
     """The "WhatsApp Webhooks" of one sandbox: scheduled as messages are taken, sent by a thread or `deliver`.
 
@@ -220,6 +255,7 @@ class Webhooks:
         self._clock, self._wall_time, self._sleep, self._seed = clock, wall_time, sleep, seed
         self._feed, self._is_watched = feed, is_watched
         self._due: list[_Due] = []
+        self._windows = ServiceWindows()
         self._sent: deque[SentWebhook] = deque(maxlen=10_000)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -240,6 +276,7 @@ class Webhooks:
         with self._changed:
             self._due.clear()
             self._sent.clear()
+            self._windows.clear()
             self._dice = Random(self._seed)  # noqa: S311 - repeatable on purpose
             self._numbers = count(1)
             self._sent_numbers = count(1)
@@ -249,7 +286,7 @@ class Webhooks:
         """Schedule the statuses of a message that was taken: delivered and read, or failed."""
         if self.target is None and not self._is_watched:
             return
-        if is_refused_by_whatsapp(message):
+        if is_refused_by_whatsapp(message) or self._windows.is_closed(message):
             self._schedule_status(
                 message.message_id, message.phone, "failed", message.at + (self.delivered_after or 0.0)
             )
@@ -284,6 +321,7 @@ class Webhooks:
         if not E164.fullmatch(phone):
             msg = "phone: a number like +905551112233 is needed"
             raise ValueError(msg)
+        self._windows.hear(phone, self._clock())
         identity = message_id(phone, self._seed, next(self._numbers), inbound=True)
         message: dict[str, Any] = {"id": identity}
         if text is not None:

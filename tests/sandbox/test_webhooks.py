@@ -11,7 +11,8 @@ import anyio
 import httpx
 import pytest
 
-from desk360_async.sandbox import Sandbox, phone_of
+from desk360_async.sandbox import ReceivedMessage, Sandbox, phone_of
+from desk360_async.sandbox.webhooks import ServiceWindows
 from desk360_async.testing import VirtualSandbox, webhook_sample
 
 pytestmark = pytest.mark.anyio
@@ -450,3 +451,41 @@ async def test_a_webhook_can_be_sent_again(sandbox: VirtualSandbox, inbox: Inbox
     assert (sandbox.webhooks.resend(1), sandbox.webhooks.resend(9)) == (True, False)
     await sandbox.webhooks.deliver()
     assert (inbox.said, [one.number for one in sandbox.webhooks.sent]) == (["Hi", "Hi"], [1, 2])
+
+
+async def test_a_free_message_outside_the_service_window_fails(inbox: Inbox) -> None:
+    sandbox = VirtualSandbox(webhook=inbox, read_after=None)
+    async with sandbox.client(customers=None) as client:
+        await client.send_text(TO, "x")  # never heard of: let through
+        await sandbox.webhooks.deliver()
+        await sandbox.reply(TO, "Merhaba")
+        sandbox.advance(hours=23)
+        await client.send_text(TO, "x")
+        sandbox.advance(hours=1)
+        await client.send_text(TO, "x")
+        await client.send_template(TO, "welcome", language="English")
+        await sandbox.webhooks.deliver()
+    assert sorted(inbox.said) == ["Merhaba", "delivered", "delivered", "delivered", "failed"]
+
+
+async def test_a_reset_sandbox_forgets_service_windows(inbox: Inbox) -> None:
+    sandbox = VirtualSandbox(webhook=inbox, read_after=None)
+    async with sandbox.client() as client:
+        await sandbox.reply(TO, "Merhaba")
+        sandbox.advance(hours=24)
+        sandbox.reset()
+        await client.send_text(TO, "x")
+        await sandbox.webhooks.deliver()
+    assert inbox.said == ["Merhaba", "delivered"]
+
+
+def test_the_latest_service_windows_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ServiceWindows, "_MOST", 2)
+    windows = ServiceWindows()
+    for number in range(3):
+        windows.hear(f"+90555000000{number}", 0.0)
+    closed = [
+        windows.is_closed(ReceivedMessage(f"+90555000000{number}", "text", "", 11, 1e6))
+        for number in range(3)
+    ]
+    assert closed == [False, True, True]
