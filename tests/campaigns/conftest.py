@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.scene import Scene
+from tests.campaigns.harness import Scene
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from attrs import define, field
 from desk360_async import AsyncDesk360, TokenBucket
 from desk360_async.campaigns import Campaign, Counts, Done, Recipient
 from desk360_async.sandbox import RunningServer, Sandbox
-from tests.campaigns.scene import phone
+from tests.campaigns.harness import phone
 from tests.campaigns.worker import PERIOD
 
 WORKER = Path(__file__).with_name("worker.py")

@@ -23,7 +23,7 @@ from attrs import Factory, define, evolve, field
 from desk360_async import AsyncDesk360, Desk360Error, TokenBucket
 from desk360_async.campaigns import BatchResult, Campaign, Done, LedgerError, Recipient, _ledger, _storage
 from desk360_async.campaigns._report import lines
-from tests.campaigns.scene import phone
+from tests.campaigns.harness import phone
 from tests.limiter import virtual
 
 PERIOD, LIMIT = 60.0, 4  # few tokens, so that a restart that forgets them is seen

@@ -12,7 +12,7 @@ from desk360_async import AsyncDesk360, ConfigurationError
 from desk360_async.campaigns import Counts, Recipient, Report, _report, campaigns_in
 from desk360_async.sandbox import Fault
 from desk360_async.webhooks import StatusUpdate
-from tests.campaigns.scene import Scene, done, finish, people, phone
+from tests.campaigns.harness import Scene, done, finish, people, phone
 
 
 async def with_unknowns(scene: Scene, client: AsyncDesk360) -> None:

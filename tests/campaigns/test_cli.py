@@ -19,7 +19,7 @@ from desk360_async.cli import main
 from desk360_async.cli.campaign import code_of
 from desk360_async.sandbox import Fault, ReceivedRequest, Sandbox
 from tests.campaigns.killing import ROOT
-from tests.campaigns.scene import phone
+from tests.campaigns.harness import phone
 
 PLAN = ("campaign", "plan", "sale", "people.csv", "--template", "back_in_stock", "--language", "English")
 

@@ -31,7 +31,7 @@ from desk360_async.campaigns import (
 from desk360_async.campaigns._report import make_plan, spell
 from desk360_async.campaigns._verdicts import judge_error
 from desk360_async.sandbox import Fault
-from tests.campaigns.scene import Scene, done, finish, people, phone, results
+from tests.campaigns.harness import Scene, done, finish, people, phone, results
 
 
 @pytest.mark.parametrize(

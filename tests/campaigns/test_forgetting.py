@@ -21,7 +21,7 @@ from desk360_async.campaigns import (
     _storage,
 )
 from desk360_async.sandbox import Fault
-from tests.campaigns.scene import Scene, done, finish, people
+from tests.campaigns.harness import Scene, done, finish, people
 
 KEPT = "kept"
 

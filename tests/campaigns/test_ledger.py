@@ -12,7 +12,7 @@ import pytest
 from desk360_async import AsyncDesk360
 from desk360_async.campaigns import CampaignError, LedgerError, _storage
 from desk360_async.campaigns._storage import LedgerFile, migrate, open_ledger, version_of
-from tests.campaigns.scene import Scene, done, finish, people
+from tests.campaigns.harness import Scene, done, finish, people
 
 
 def load(scene: Scene) -> None:

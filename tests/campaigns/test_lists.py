@@ -13,7 +13,7 @@ from desk360_async._tables import Table
 from desk360_async.campaigns import Plan, Recipient
 from desk360_async.sandbox import Fault
 from desk360_async.webhooks import StatusUpdate
-from tests.campaigns.scene import Scene, finish
+from tests.campaigns.harness import Scene, finish
 
 TO = "+905551112233"
 

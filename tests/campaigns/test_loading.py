@@ -7,7 +7,7 @@ import pytest
 
 from desk360_async import AsyncDesk360, ConfigurationError, InvalidMessage, TemplateBatch, TemplateMessage
 from desk360_async.campaigns import Campaign, CampaignError, Plan, Recipient
-from tests.campaigns.scene import Scene, done, finish, people, phone
+from tests.campaigns.harness import Scene, done, finish, people, phone
 
 
 def write(scene: Scene, text: str) -> Path:

@@ -18,7 +18,7 @@ from desk360_async.campaigns import Counts, Done, Event
 from desk360_async.campaigns._values import Result
 from desk360_async.campaigns._verdicts import fault_of, judge_error
 from desk360_async.sandbox import Fault, Sandbox
-from tests.campaigns.scene import Scene, done, finish, people, phone, results
+from tests.campaigns.harness import Scene, done, finish, people, phone, results
 
 
 def refusal(*named: str, message: str = "") -> APIError:

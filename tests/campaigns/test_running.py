@@ -6,7 +6,7 @@ import pytest
 from desk360_async import AsyncDesk360
 from desk360_async.campaigns import Campaign, CampaignError, Event, Paused, Recipient
 from desk360_async.sandbox import Fault
-from tests.campaigns.scene import Scene, done, finish, people, phone, results
+from tests.campaigns.harness import Scene, done, finish, people, phone, results
 
 
 def loaded_and_run(scene: Scene, recipients: list[Recipient], **options: object) -> list[Event]:

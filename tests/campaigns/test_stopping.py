@@ -12,7 +12,7 @@ import pytest
 from desk360_async import AsyncDesk360, TokenBucket
 from desk360_async.campaigns import Campaign, Counts, Done, Run, _run
 from desk360_async.sandbox import Fault
-from tests.campaigns.scene import Scene, done, finish, people
+from tests.campaigns.harness import Scene, done, finish, people
 
 
 def stopped(scene: Scene, *steps: Callable[[Run], Any], **options: Any) -> tuple[Done, float]:

@@ -12,7 +12,7 @@ import pytest
 from desk360_async import AsyncDesk360, HostLimiter
 from desk360_async.campaigns import Campaign, Counts
 from desk360_async.webhooks import SQLiteInbox
-from tests.campaigns.scene import Scene, done, finish
+from tests.campaigns.harness import Scene, done, finish
 
 FILES = Path(__file__).parent / "0.1.0"
 RECEIVED: dict[str, list[str]] = json.loads((FILES / "received.json").read_text())

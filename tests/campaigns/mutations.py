@@ -17,7 +17,7 @@ Bug = Callable[[], Any]
 BUGS: dict[str, Bug] = {}
 
 
-def planted(bug: Callable[[], Generator[None]]) -> Callable[[], Generator[None]]:
+def mutation(bug: Callable[[], Generator[None]]) -> Callable[[], Generator[None]]:
     """Add a bug to the list."""
     BUGS[bug.__name__] = contextmanager(bug)
     return bug
@@ -38,7 +38,7 @@ def changed_result(change: Callable[[Result], Result]) -> Any:
     return replaced(_run, "judge_error", lambda judge: lambda *given: change(judge(*given)))
 
 
-@planted
+@mutation
 def recovery_puts_intents_back() -> Generator[None]:
     """After a crash, what was on the wire is sent again."""
 
@@ -53,7 +53,7 @@ def recovery_puts_intents_back() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def recovery_calls_intents_accepted() -> Generator[None]:
     """After a crash, what was on the wire is believed to have arrived."""
 
@@ -68,14 +68,14 @@ def recovery_calls_intents_accepted() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def recovery_is_forgotten() -> Generator[None]:
     """What was on the wire stays so for ever."""
     with rewritten("recover", lambda _: lambda self, connection, reason: 0):
         yield
 
 
-@planted
+@mutation
 def the_intent_is_written_after_the_post() -> Generator[None]:
     """A crash in between sends twice."""
 
@@ -95,7 +95,7 @@ def the_intent_is_written_after_the_post() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def a_failed_intent_is_ignored() -> Generator[None]:
     """The disk is full, and it sends all the same."""
 
@@ -113,7 +113,7 @@ def a_failed_intent_is_ignored() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def an_unknown_is_tried_again() -> Generator[None]:
     """A 502 proves nothing, and neither does a timeout."""
     with changed_result(
@@ -122,7 +122,7 @@ def an_unknown_is_tried_again() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def an_unknown_is_called_not_sent() -> Generator[None]:
     """A server error is taken for a refusal."""
     with changed_result(
@@ -131,7 +131,7 @@ def an_unknown_is_called_not_sent() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def an_unknown_is_called_accepted() -> Generator[None]:
     """Optimism."""
     with changed_result(
@@ -140,7 +140,7 @@ def an_unknown_is_called_accepted() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def an_unreadable_success_is_tried_again() -> Generator[None]:
     """The body was garbage, so surely nothing was sent."""
 
@@ -155,14 +155,14 @@ def an_unreadable_success_is_tried_again() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def a_429_is_final() -> Generator[None]:
     """Whoever meets a full window is lost, though said to have been sent to."""
     with changed_result(lambda result: evolve(result, state="accepted") if result.pause else result):
         yield
 
 
-@planted
+@mutation
 def unlisted_numbers_are_accepted() -> Generator[None]:
     """A bulk answer's list isn't read."""
     make = lambda judge: lambda reply, policy: evolve(judge(reply, policy), unlisted=())  # noqa: E731  # short
@@ -170,14 +170,14 @@ def unlisted_numbers_are_accepted() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def unlisted_numbers_are_always_called_not_sent() -> Generator[None]:
     """Whatever the user said."""
     with replaced(_run, "judge_bulk", lambda judge: lambda reply, _: judge(reply, "not_sent")):
         yield
 
 
-@planted
+@mutation
 def halving_loses_the_middle() -> Generator[None]:
     """An old friend: off by one."""
 
@@ -196,15 +196,17 @@ def _without(members: tuple[int, ...], middle: int) -> tuple[int, ...]:
     return members if len(members) < 3 else members[:middle] + members[middle + 1 :]
 
 
-@planted
+@mutation
 def halving_doubles_the_middle() -> Generator[None]:
     """Its brother."""
 
     def make(real: Any) -> Any:
         def halve(connection: Any, campaign: int, batch: Batch) -> Any:
-            left, right = real(connection, campaign, batch)
-            shared = (*left.members, right.members[0])
-            return [evolve(left, members=shared), right]
+            halves = real(connection, campaign, batch)
+            if len(batch.members) < 4 or len(halves) < 2:  # a pair would be halved for ever
+                return halves
+            left, right = halves
+            return [evolve(left, members=(*left.members, right.members[0])), right]
 
         return halve
 
@@ -212,7 +214,7 @@ def halving_doubles_the_middle() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def the_opt_out_list_is_read_once() -> Generator[None]:
     """When loading is not when sending: here neither looks."""
 
@@ -223,14 +225,14 @@ def the_opt_out_list_is_read_once() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def the_limiter_is_not_seeded() -> Generator[None]:
     """After a restart the window is thought to be empty."""
     with patch.object(_campaign.TokenBucket, "seed", lambda bucket, ages: None):
         yield
 
 
-@planted
+@mutation
 def duplicates_are_taken_in() -> Generator[None]:
     """The second line of a phone goes into a batch as well."""
 
@@ -247,7 +249,7 @@ def duplicates_are_taken_in() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def the_result_is_not_committed() -> Generator[None]:
     """It is rolled back, and nobody looks."""
 
@@ -264,7 +266,7 @@ def the_result_is_not_committed() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def a_resend_takes_the_whole_batch() -> Generator[None]:
     """One phone was meant."""
 
@@ -278,14 +280,14 @@ def a_resend_takes_the_whole_batch() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def an_invalid_number_is_lost_silently() -> Generator[None]:
     """It is neither sent to nor listed."""
 
     def make(real: Any) -> Any:
         def judge(self: Any, rows: Any, set_for: Any) -> Any:
             staged, skipped = real(self, rows, set_for)
-            return staged, [row for row in skipped if row[1] != "invalid_phone"]
+            return staged, [row for row in skipped if not row[1].startswith("invalid_phone")]
 
         return judge
 
@@ -293,7 +295,7 @@ def an_invalid_number_is_lost_silently() -> Generator[None]:
         yield
 
 
-@planted
+@mutation
 def a_paused_template_gives_people_up() -> Generator[None]:
     """Every refusal of a field is taken for the recipient's own fault."""
 
