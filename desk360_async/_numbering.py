@@ -26,6 +26,8 @@ _TYPES = (
     "uan",
     "voicemail",
 )
+# The countries whose mobiles have two spellings (ruling 19a): the spellings are compared before a verdict.
+_RESPELLED = frozenset({52, 54, 55})
 _E164 = 0  # phonenumbers.PhoneNumberFormat.E164
 
 
@@ -62,7 +64,7 @@ def matcher(digits: str) -> Match:
     """
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
-    code = next((int(digits[:n]) for n in (1, 2, 3) if int(digits[:n]) in COUNTRY_CODE_TO_REGION_CODE), 0)
+    code = _code_of(digits)
     plans = [_plan_of(code, region) for region in COUNTRY_CODE_TO_REGION_CODE.get(code, ())]
     patterns: dict[str, None] = {}
     for kind in _TYPES:
@@ -75,6 +77,36 @@ def matcher(digits: str) -> Match:
             ahead = "|".join(f"\\d{{{n}}}" for n in lengths)
             patterns[f"(?=(?:{ahead})$)(?:{numbers.national_number_pattern})"] = None
     return re.compile(rf"\+{code}(?:{'|'.join(patterns) or '(?!)'})", re.ASCII).fullmatch
+
+
+@cache
+def possible_matcher(digits: str) -> Match:
+    """Return a match of numbers that may exist, for the first three digits of an E.164 number.
+
+    It takes numbers of a possible length that don't begin with the digits for calls inside the country. It
+    is stricter than `problem`, which decides about all other numbers, and takes 1 µs instead of 30.
+    """
+    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
+
+    code = _code_of(digits)
+    regions = COUNTRY_CODE_TO_REGION_CODE.get(code, ("",))
+    plan = _plan_of(code, regions[0]) if regions[0] else None
+    if plan is None or plan.national_prefix_transform_rule or code in _RESPELLED:
+        return _matches_nothing
+    inside = plan.national_prefix_for_parsing or "(?!)"
+    lengths = "|".join(f"[0-9]{{{n}}}" for n in plan.general_desc.possible_length if n > 0)
+    return re.compile(rf"\+{code}(?!{inside})(?:{lengths or '(?!)'})").fullmatch
+
+
+def _matches_nothing(text: str) -> object:
+    return None
+
+
+def _code_of(digits: str) -> int:
+    """Return the country code that some digits begin with; 0 if there is none."""
+    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
+
+    return next((int(digits[:n]) for n in (1, 2, 3) if int(digits[:n]) in COUNTRY_CODE_TO_REGION_CODE), 0)
 
 
 def _plan_of(code: int, region: str) -> Any:

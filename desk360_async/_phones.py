@@ -107,6 +107,17 @@ class Reader:
             self._matches[text[1:4]] = match
         return match(text) is not None
 
+    def is_possible(self, text: str) -> bool:
+        """Whether a text is in E.164, and surely possible in its country's plan, though it may not be valid.
+
+        False means that `judge` decides.
+        """
+        return (
+            self._plans
+            and _E164.fullmatch(text) is not None
+            and _numbering.possible_matcher(text[1:4])(text) is not None
+        )
+
     def is_valid(self, phone: str) -> bool:
         """Whether a number in E.164 is valid in its country's plan; true where plans aren't installed."""
         return not self._plans or is_valid(phone)

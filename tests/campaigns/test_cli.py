@@ -18,8 +18,8 @@ from desk360_async.campaigns import Counts, Done
 from desk360_async.cli import main
 from desk360_async.cli.campaign import code_of
 from desk360_async.sandbox import Fault, ReceivedRequest, Sandbox
-from tests.campaigns.killing import ROOT
 from tests.campaigns.harness import phone
+from tests.campaigns.killing import ROOT
 
 PLAN = ("campaign", "plan", "sale", "people.csv", "--template", "back_in_stock", "--language", "English")
 

@@ -13,8 +13,8 @@ import pytest
 
 from desk360_async.campaigns import Campaign, Recipient
 from desk360_async.sandbox import Sandbox
-from tests.campaigns.killing import CALLS, ROOT, SHAPES, WORKER, Range, Shape, strace
 from tests.campaigns.harness import phone
+from tests.campaigns.killing import CALLS, ROOT, SHAPES, WORKER, Range, Shape, strace
 from tests.campaigns.worker import PERIOD
 
 pytestmark = [pytest.mark.real, pytest.mark.processes]

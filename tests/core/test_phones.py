@@ -198,3 +198,22 @@ async def test_a_bulk_answer_may_spell_a_number_otherwise(pair: tuple[str, str])
     async with AsyncDesk360("k", integration_id=1, transport=answer) as client:
         sent = await client.send_template_bulk([asked, TO], 75, language=1)
     assert (sent.phones, sent.unlisted) == ((listed,), (TO,))
+
+
+def test_the_quick_look_never_takes_a_number_that_the_plans_refuse() -> None:
+    """It decides about numbers that are possible but not valid, in every country."""
+    random_, reader, taken = random.Random(19), Reader(), 0
+    for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+        for _ in range(20):
+            phone = f"+{code}{random_.randrange(10**9, 10 ** random_.randint(10, 12))}"[:16]
+            if reader.is_possible(phone):
+                taken += 1
+                assert reader.judge(phone) == (phone, None)
+    assert taken > 200
+
+
+@pytest.mark.parametrize(
+    "text", ["+90 555 111 22 33", "+9005551112233", "+555551112233", "+999123456789", "+8001234567", "x"]
+)
+def test_the_quick_look_leaves_doubtful_spellings_to_the_plans(text: str) -> None:
+    assert not Reader().is_possible(text)
