@@ -9,7 +9,7 @@ import pytest
 
 from desk360_async import AsyncDesk360, ConfigurationError
 from desk360_async.campaigns import BatchResult, Campaign, Done, Event, Hours, Paused, _ledger, _run
-from tests.campaigns.scene import Scene, done, people
+from tests.campaigns.harness import Scene, done, people
 
 T = TypeVar("T")
 
