@@ -199,7 +199,7 @@ def check_bare_wheel(session: nox.Session, folder: Path, wheel: Path) -> None:
 def check_scratch_project(session: nox.Session, folder: Path, wheel: Path) -> None:
     """Test somebody else's FastAPI endpoint with the testing kit, in a project outside the checkout."""
     source = HERE / "tests" / "scratch_project"
-    python = fresh(session, folder / "scratch", f"{wheel}[testing]", "fastapi", "pytest-asyncio")
+    python = fresh(session, folder / "scratch", f"{wheel}[testing]", "fastapi", "pytest-aiohttp")
     # nox's own folder lies in the checkout, and pytest would take this project's settings for the other's.
     with tempfile.TemporaryDirectory() as elsewhere:
         for path in source.glob("*.py"):

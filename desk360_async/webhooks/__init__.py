@@ -43,6 +43,7 @@ from desk360_async.webhooks._handling import ReceiverStats
 from desk360_async.webhooks._inbox import DeadLetter, SQLiteInbox
 from desk360_async.webhooks._parsing import parse
 from desk360_async.webhooks._receiver import WebhookReceiver
+from desk360_async.webhooks._thread import ReceiverThread
 
 __all__ = [
     "Answer",
@@ -63,6 +64,7 @@ __all__ = [
     "Place",
     "ReceivedFile",
     "ReceiverStats",
+    "ReceiverThread",
     "Referral",
     "ReplyReceived",
     "SQLiteInbox",
