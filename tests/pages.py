@@ -103,7 +103,9 @@ class Reader:
             runner: the page's event loop.
         """
         source = "\n" * line + text
-        code = compile(source, str(self.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        code = compile(
+            source, str(self.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+        )
         if code.co_flags & inspect.CO_COROUTINE:
             runner.run(eval(code, self.names))
         else:
