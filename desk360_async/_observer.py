@@ -82,7 +82,7 @@ class AttemptEnd:
     Attributes:
         status: the HTTP status; None without an answer.
         evidence: "status", "started" (bytes may have left) or "not_started".
-        seconds: from the token to the end.
+        seconds: seconds from the token to the end.
         error: the exception of an attempt without an answer.
         http_version: such as "1.1"; None where the transport reports none.
         elsewhere: whether a download's redirect led to another host.
