@@ -8,6 +8,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from attrs import frozen
+
 from . import _numbering
 from ._errors import InvalidMessage, mask_phone
 
@@ -28,6 +30,45 @@ _SHOWN = 10  # characters of a text that is no number
 
 _TEXT = "format the column as text"
 _ONE_NUMBER = "write '+' and the digits 0 to 9 of one number, and nothing else"
+
+# Slug → words: why a text is no phone number.
+PROBLEMS = {
+    "character": "a character in it that phone numbers don't have",
+    "country_code": "a country code doesn't start with 0",
+    "decimal": "it looks like a decimal number",
+    "empty": "it is empty",
+    "excel": "Excel wrote a number",
+    "impossible": "its country has no such number",
+    "length": "it has too few or too many digits",
+    "letters": "letters in it",
+    "no_country_code": "it must start with '+' and the country code",
+    "not_text": "it isn't text",
+    "not_valid": "without its dashes, dots and brackets it is no valid number",
+    "region": "it is no valid number of the region",
+    "tail": "the tail behind its last dash makes it too long",
+    "trunk_zero": "it holds '(0)'",
+}
+
+
+@frozen
+class Problem:
+    """Why a text is no phone number.
+
+    Attributes:
+        slug: a key of `PROBLEMS`.
+        text: the problem in words, and often a semicolon and the fix.
+    """
+
+    slug: str
+    text: str
+
+    @classmethod
+    def of(cls, slug: str, fix: str) -> "Problem":
+        """Return a problem with the words of `PROBLEMS`, and its fix."""
+        return cls(slug, f"{PROBLEMS[slug]}; {fix}")
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def parse_phone(value: object, field: str = "to") -> str:
@@ -133,13 +174,13 @@ class Reader:
             raise InvalidMessage(field, f"{_show(value)} is not a phone number: {problem}")
         return phone
 
-    def judge(self, value: object) -> tuple[str, str | None]:
+    def judge(self, value: object) -> tuple[str, Problem | None]:
         """Return a number in E.164 and None, or "" and why it is no phone number."""
         phone, problem = _read(value, self._region)
         if problem is None and self._plans and not is_valid(phone):
             problems = [_numbering.problem(f"+{spelling}") for spelling in spellings_of(phone)]
             if None not in problems:
-                problem = _numbering.problem(phone)
+                problem = Problem("impossible", str(_numbering.problem(phone)))
         return ("", problem) if problem else (phone, None)
 
 
@@ -148,11 +189,12 @@ def is_valid(phone: str) -> bool:
     return _numbering.is_valid(phone) or any(_numbering.is_valid(f"+{n}") for n in spellings_of(phone))
 
 
-def _read(value: object, region: str | None = None) -> tuple[str, str | None]:
-    """Return a number in E.164 and None, or "" and the problem: why, a semicolon, how to mend it."""
+def _read(value: object, region: str | None = None) -> tuple[str, Problem | None]:
+    """Return a number in E.164 and None, or "" and the problem."""
     if not isinstance(value, str):
         fix = f"; {_TEXT}" if isinstance(value, int | float) else ""
-        return "", f"a phone number is text like '+905551112233', not {type(value).__name__}{fix}"
+        text = f"a phone number is text like '+905551112233', not {type(value).__name__}{fix}"
+        return "", Problem("not_text", text)
     text = _BLANK.sub("", value)
     problem = _spelling_problem(text)
     if problem is not None:
@@ -161,45 +203,47 @@ def _read(value: object, region: str | None = None) -> tuple[str, str | None]:
     if _E164.fullmatch(bare):
         # The more was forgiven, the stricter.
         if bare != text and _numbering.is_installed() and not is_valid(bare):
-            return "", f"without its dashes, dots and brackets it is no valid number; {_ONE_NUMBER}"
+            return "", Problem.of("not_valid", _ONE_NUMBER)
         return bare, None
     if region is not None and bare and not bare.startswith("+"):
         local = _numbering.read_local(bare, region)
-        return (local, None) if local else ("", f"it is no valid number of the region {region}")
+        return (local, None) if local else ("", Problem("region", f"{PROBLEMS['region']} {region}"))
     return "", _explain(bare)
 
 
-def _spelling_problem(text: str) -> str | None:
-    """Return which characters of a text can't belong to one phone number; None if there are none."""
+def _spelling_problem(text: str) -> Problem | None:
+    """Return the first problem with the characters of a text; None if one phone number may have them."""
     if _EXPONENT.fullmatch(text):
-        return f"Excel wrote a number; {_TEXT}"
+        return Problem.of("excel", _TEXT)
     if any(c.isalpha() for c in text):
-        return f"letters in it; {_ONE_NUMBER}"
+        return Problem.of("letters", _ONE_NUMBER)
     if _TRUNK_ZERO.search(text):
-        return "it holds '(0)'; leave that zero out, as one does from abroad"
+        return Problem.of("trunk_zero", "leave that zero out, as one does from abroad")
     if _DECIMAL.fullmatch(text):
-        return f"it looks like a decimal number; {_TEXT}"
+        return Problem.of("decimal", _TEXT)
     bare = _FORGIVEN.sub("", text)
     strange = next((c for c in bare.removeprefix("+") if c not in "0123456789"), None)
     if strange is not None:
-        return f"{unicodedata.name(strange, f'U+{ord(strange):04X}')} in it; {_ONE_NUMBER}"
+        name = unicodedata.name(strange, f"U+{ord(strange):04X}")
+        return Problem("character", f"{name} in it; {_ONE_NUMBER}")
     if _TAIL.fullmatch(text) and len(digits_of(bare)) > _LONGEST_WITH_TAIL:
-        return f"the tail behind its last dash makes it too long; {_ONE_NUMBER}"
+        return Problem.of("tail", _ONE_NUMBER)
     return None
 
 
-def _explain(bare: str) -> str:
+def _explain(bare: str) -> Problem:
     """Return why digits, with or without `+`, aren't E.164."""
     if not bare:
-        return "it is empty; write '+', the country code and the number"
+        return Problem.of("empty", "write '+', the country code and the number")
     if not bare.startswith("+"):
-        return (
-            "it must start with '+' and the country code, like '+905551112233'; for local numbers name their "
-            "region: region='TR', in the terminal --region TR"
+        text = (
+            f"{PROBLEMS['no_country_code']}, like '+905551112233'; for local numbers name their region: "
+            "region='TR', in the terminal --region TR"
         )
+        return Problem("no_country_code", text)
     if bare[1:2] == "0":
-        return "a country code doesn't start with 0; write the number as dialled from abroad"
-    return f"7 to 15 digits may follow the '+', found {len(bare) - 1}; {_ONE_NUMBER}"
+        return Problem.of("country_code", "write the number as dialled from abroad")
+    return Problem("length", f"7 to 15 digits may follow the '+', found {len(bare) - 1}; {_ONE_NUMBER}")
 
 
 def _show(value: object) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import anyio
-from attrs import evolve, frozen
+from attrs import frozen
 
 from desk360_async import (
     AsyncDesk360,
@@ -175,9 +175,9 @@ class Campaign:
             await ledger.begin_load(settings)
             intake = Intake(found.variables, await opt_out.read(), phones, clean=clean)
             await _stage(ledger, recipients, table, columns, intake, progress)
-            await ledger.finish_load(settings, request, Cut(settings.strategy, settings.batch_size))
-            plan = await ledger.plan(client.rate_limit)
-            return evolve(plan, warnings=(*plan.warnings, *intake.warnings(table)))
+            cut = Cut(settings.strategy, settings.batch_size)
+            await ledger.finish_load(settings, request, cut, intake.warnings(table))
+            return await ledger.plan(client.rate_limit)
 
     def _merge(
         self,
@@ -241,6 +241,8 @@ class Campaign:
 
     async def skipped(self) -> list[tuple[int, str, str]]:
         """Return (line, reason, phone as given) of the rows that were left out when loading.
+
+        A reason is a slug, and often a colon and a detail, such as "invalid_phone: letters".
 
         Raises:
             CampaignError: if the campaign was never loaded.

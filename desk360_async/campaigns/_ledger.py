@@ -144,10 +144,18 @@ class Ledger:
         return number
 
     @writes
-    def finish_load(self, db: sqlite3.Connection, settings: Settings, look_up: int, cut: Cut) -> None:
+    def finish_load(
+        self,
+        db: sqlite3.Connection,
+        settings: Settings,
+        look_up: int,
+        cut: Cut,
+        warnings: Sequence[str] = (),
+    ) -> None:
         """Pin the settings, take in the staged recipients, and cut those with a new phone into batches.
 
-        The requests from number `look_up` on, which read the template, become this campaign's.
+        The requests from number `look_up` on, which read the template, become this campaign's. The warnings
+        about the rows take the place of an earlier input's.
         """
         self._pin(db, settings)
         db.execute(
@@ -158,6 +166,9 @@ class Ledger:
             "UPDATE campaign SET loads = loads + 1 WHERE id = ? RETURNING loads", (self.id,)
         ).fetchone()
         _batches.take_in(db, self.id, load, cut)
+        db.execute("DELETE FROM doubt WHERE campaign = ?", (self.id,))
+        rows = ((self.id, position, text) for position, text in enumerate(warnings))
+        db.executemany("INSERT INTO doubt VALUES (?, ?, ?)", rows)
         _clear(db)
 
     def _pin(self, db: sqlite3.Connection, settings: Settings) -> None:

@@ -159,16 +159,17 @@ class Intake:
         """Return the staged recipients, and the skipped rows."""
         staged: list[Staged] = []
         skipped: list[Skipped] = []
+        slug = ""
         known, opted_out, is_plain = self._known, self._opted_out, self._phones.is_plain
         for line, given, values in rows:
             # The fast path first: int() reads "+905…" as it stands.
             if isinstance(given, str) and is_plain(given):
                 phone = int(given)
             else:
-                phone = self._second_look(line, given)
+                phone, slug = self._second_look(line, given)
             number, refused = known.get(values) or self._learn(values, set_for)
             if not phone:
-                skipped.append((line, "invalid_phone", str(given)[:_CUT]))
+                skipped.append((line, f"invalid_phone: {slug}", str(given)[:_CUT]))
             elif phone in opted_out:
                 skipped.append((line, "opted_out", f"+{phone}"))
             elif isinstance(number, str):
@@ -180,35 +181,38 @@ class Intake:
         return staged, skipped
 
     def warnings(self, table: Table | None) -> list[str]:
-        """Return a sentence for each kind of doubt about the rows that were judged."""
-        said = [
+        """Return the warnings about the rows that were judged."""
+        found = [
             f"{variable} holds {problem} in {lines}, which WhatsApp refuses. clean=True (in the terminal "
             "--clean) folds white space."
             for (variable, problem), lines in self._refused.items()
         ]
         if self._doubtful.count:
-            said.append(
+            found.append(
                 f"The phone is possible but not valid in its country's numbering plan in {self._doubtful}. "
-                "It is sent to."
+                "The number is sent to."
             )
         if table is not None and table.numbers:
-            said.append(
+            found.append(
                 f"The spreadsheet holds phones as numbers, without '+' and leading zeros "
                 f"(cells {', '.join(table.numbers)}): format the column as text."
             )
-        return said
+        return found
 
-    def _second_look(self, line: int, given: object) -> int:
-        """Return a number that needs reading, 0 if it is no phone number; note those that may not exist."""
+    def _second_look(self, line: int, given: object) -> tuple[int, str]:
+        """Return a number that needs reading and "", or 0 and the problem's slug.
+
+        Numbers that are possible but not valid are counted.
+        """
         if isinstance(given, str) and self._phones.is_possible(given):
             self._doubtful.add(line)
-            return int(given)
+            return int(given), ""
         phone, problem = self._phones.judge(given)
         if problem is not None:
-            return 0
+            return 0, problem.slug
         if not self._phones.is_valid(phone):
             self._doubtful.add(line)
-        return int(phone)
+        return int(phone), ""
 
     def _learn(self, values: Values | Defect, set_for: SetFor) -> tuple[int | str, tuple[Refused, ...]]:
         if len(self._known) >= REMEMBERED:

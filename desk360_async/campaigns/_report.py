@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
-from attrs import asdict
+from attrs import asdict, evolve
 
 from desk360_async import RateLimitStatus
 from desk360_async._sqlite import create
 from desk360_async._tables import neutral
 from desk360_async.campaigns._hours import Hours
-from desk360_async.campaigns._values import Counts, Plan, Report, unpack
+from desk360_async.campaigns._values import Counts, Plan, Report, unpack, words_for
 
 # ── counts ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -63,12 +63,26 @@ def groups(connection: sqlite3.Connection, campaign: int) -> int:
 
 
 def left_out(connection: sqlite3.Connection, campaign: int) -> dict[str, int]:
-    """Count the rows that were skipped when the campaign was loaded, by reason."""
+    """Count the rows that were skipped when the campaign was loaded, by reason and detail."""
     rows = connection.execute(
         "SELECT reason, count(*) FROM skipped WHERE campaign = ? GROUP BY reason ORDER BY 2 DESC, 1",
         (campaign,),
     )
     return {str(reason): int(number) for reason, number in rows}
+
+
+def group(detailed: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts with one entry for all phone numbers that can't be read."""
+    grouped: Counter[str] = Counter()
+    for reason, number in detailed.items():
+        grouped["invalid_phone" if reason.startswith("invalid_phone") else reason] += number
+    return dict(grouped.most_common())
+
+
+def doubts(connection: sqlite3.Connection, campaign: int) -> tuple[str, ...]:
+    """Return the warnings about the rows of the last input."""
+    rows = connection.execute("SELECT warning FROM doubt WHERE campaign = ? ORDER BY position", (campaign,))
+    return tuple(text for (text,) in rows)
 
 
 def skipped(connection: sqlite3.Connection, campaign: int) -> list[tuple[int, str, str]]:
@@ -141,7 +155,7 @@ def report(connection: sqlite3.Connection, campaign: int, name: str) -> Report:
         name=name,
         counts=counts(connection, campaign),
         reasons=reasons(connection, campaign),
-        left_out=left_out(connection, campaign),
+        left_out=group(left_out(connection, campaign)),
         requests=number,
         started=_moment(started),
         ended=_moment(ended),
@@ -183,7 +197,7 @@ def plan(
     connection: sqlite3.Connection, campaign: int, rate: RateLimitStatus, now: float, hours: Hours | None
 ) -> Plan:
     """Return the plan of a campaign at a rate limit, within hours; `now` in the wall clock's seconds."""
-    return make_plan(
+    made = make_plan(
         counts(connection, campaign),
         requests_needed(connection, campaign),
         groups(connection, campaign),
@@ -192,6 +206,7 @@ def plan(
         now,
         hours,
     )
+    return evolve(made, warnings=(*made.warnings, *doubts(connection, campaign)))
 
 
 def make_plan(
@@ -209,7 +224,7 @@ def make_plan(
         counts: recipients by state.
         needed: (kind, requests, recipients) of what is pending.
         groups: sets of equal parameters.
-        left_out: reason → rows.
+        left_out: reason → rows, with the details of phones.
         rate: the client's.
         now: the wall clock's seconds.
         hours: the sending hours; None for all hours.
@@ -224,7 +239,7 @@ def make_plan(
         groups=groups,
         bulk_requests=bulk,
         single_requests=single,
-        left_out=left_out,
+        left_out=group(left_out),
         limit=rate.limit,
         period=rate.period,
         finish=at + timedelta(seconds=seconds) if hours is None else hours.finish(at, seconds),
@@ -251,7 +266,7 @@ def _warnings(
             "again unless you resolve them."
         )
     if left_out:
-        rows = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items())
+        rows = "; ".join(f"{words_for(reason)} ({number:,})" for reason, number in left_out.items())
         said.append(f"Left out when loading: {rows}.")
     return said
 
@@ -267,6 +282,7 @@ def spell(seconds: float) -> str:
 # ── the file ────────────────────────────────────────────────────────────────────────────────────────────
 
 COLUMNS = ("line", "phone", "state", "reason", "batch", "kind", "message_id", "whatsapp", "parameters")
+COLUMNS_IN_WORDS = (*COLUMNS, "explanation")
 Line = tuple[int, str, str, str, int | None, str, str, str, str]
 _RANKS = ("deleted", "failed", "read", "delivered", "sent")
 
@@ -354,8 +370,8 @@ def write(connection: sqlite3.Connection, campaign: int, path: Path, name: str) 
 
 def _write_csv(file: IO[str], rows: Iterator[Line], summary: dict[str, object]) -> int:
     writer = csv.writer(file)
-    writer.writerow(COLUMNS)
-    return sum(1 for row in rows if writer.writerow(map(neutral, row)))
+    writer.writerow(COLUMNS_IN_WORDS)
+    return sum(1 for row in rows if writer.writerow(map(neutral, (*row, words_for(row[3])))))
 
 
 def _write_json(file: IO[str], rows: Iterator[Line], summary: dict[str, object]) -> int:
@@ -363,6 +379,7 @@ def _write_json(file: IO[str], rows: Iterator[Line], summary: dict[str, object])
     number = 0
     for number, row in enumerate(rows, 1):
         fields: dict[str, object] = dict(zip(COLUMNS, row, strict=True))
+        fields["explanation"] = words_for(row[3])
         fields["parameters"] = json.loads(row[-1]) if row[-1] else {}
         file.write(("\n" if number == 1 else ",\n") + json.dumps(fields, ensure_ascii=False))
     file.write("\n]}\n")

@@ -135,7 +135,17 @@ CREATE TABLE early (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_FIRST, _AUDIT, _EARLY)
+# The warnings about the rows of the last input: each plan repeats them.
+_DOUBTS = """
+CREATE TABLE doubt (
+    campaign INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    warning TEXT NOT NULL,
+    PRIMARY KEY (campaign, position)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_FIRST, _AUDIT, _EARLY, _DOUBTS)
 # The rows of a load wait here until all of them are read; then they join the campaign.
 STAGING = """
 CREATE TEMP TABLE IF NOT EXISTS staged (

@@ -1,5 +1,6 @@
 """The values of campaigns: batches, results, counts, plans, reports, events and errors. No I/O, no SQL."""
 
+import re
 import struct
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import Literal
 from attrs import evolve, field, frozen
 
 from desk360_async import Desk360Error
+from desk360_async._phones import PROBLEMS, Reader
 
 
 class CampaignError(Desk360Error):
@@ -27,6 +29,47 @@ Kind = Literal["bulk", "single"]
 Strategy = Literal["auto", "bulk", "single"]
 NotListed = Literal["unknown", "not_sent"]
 State = Literal["pending", "intent", "accepted", "not_sent", "unknown", "skipped"]
+
+
+# Reason → words.
+_WORDS = {
+    "crash": "on the wire when the process ended",
+    "duplicate": "phone: the same as in an earlier line",
+    "interrupted": "on the wire when it was interrupted",
+    "invalid_phone": "no phone number",
+    "not_listed": "not listed in the answer",
+    "opted_out": "opted out",
+    "parameters_changed": "is planned already, with other parameters",
+    "resolved": "resolved by hand",
+    "too_many_cells": "more cells than the header has",
+    "ConnectionFailed": "the connection failed before an answer came",
+}
+_WORDS_OF_VARIABLE = {
+    "invalid_parameter": "no text that can be sent",
+    "missing_parameter": "the cell is empty; the customer would read a gap",
+    "unknown_parameters": "the template has no such variable",
+}
+_REFUSAL = re.compile(r"[A-Z]\w+ (?P<status>[0-9]{3})(?: (?P<code>\w+))?")
+
+
+def words_for(reason: str, phone: str | None = None, region: str | None = None) -> str:
+    """Return a reason of a ledger in plain words.
+
+    Args:
+        reason: a slug, such as "invalid_phone: letters" or "missing_parameter: body-1", or words, which stay.
+        phone: the text that is no phone number; then the words contain the fix.
+        region: the region by which the text was read.
+    """
+    slug, _, detail = reason.partition(": ")
+    if slug in _WORDS_OF_VARIABLE and detail:
+        return f"{detail}: {_WORDS_OF_VARIABLE[slug]}"
+    if refusal := _REFUSAL.fullmatch(reason):
+        return f"HTTP {refusal['status']}" + (f" ({refusal['code']})" if refusal["code"] else "")
+    if slug != "invalid_phone":
+        return _WORDS.get(reason, reason)
+    problem = None if phone is None else Reader(region).judge(phone)[1]
+    cause = problem or PROBLEMS.get(detail)
+    return f"{_WORDS[slug]}: {cause}" if cause else _WORDS[slug]
 
 
 @frozen
@@ -178,7 +221,7 @@ class Report:
         name: the campaign's.
         counts: recipients by state.
         reasons: (state, reason) → recipients, where there is a reason.
-        left_out: reason → rows that were skipped when the campaign was loaded.
+        left_out: reason → rows that were skipped when the campaign was loaded; `skipped` has the details.
         requests: how many requests were made, template look-ups included.
         started: when the first request began, in UTC.
         ended: when the last one ended, in UTC.
@@ -253,7 +296,7 @@ class Plan:
         groups: sets of equal parameters.
         bulk_requests: requests to `send/bulk`.
         single_requests: requests to `send`.
-        left_out: reason → rows that were skipped when loading; `skipped` lists them with their lines.
+        left_out: reason → rows that were skipped when loading; `skipped` lists them with line and detail.
         limit: requests a period, as known now.
         period: seconds.
         finish: when the last request would go out if it were started now, in UTC; `campaign.plan` takes the

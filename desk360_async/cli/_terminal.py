@@ -14,9 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from desk360_async._phones import Reader
-
-__all__ = ["Terminal", "bar", "duration", "harmless", "reading_bar", "words_for"]
+__all__ = ["Terminal", "bar", "duration", "harmless", "reading_bar"]
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -132,45 +130,6 @@ def reading_bar(terminal: Terminal) -> Generator[Callable[[int, float | None], N
             shown.update(task, completed=share or 0.0, words=f"{rows:,} rows")
 
         yield show
-
-
-_WORDS = {
-    "invalid_phone": "no phone number",
-    "duplicate": "phone: the same as in an earlier line",
-    "parameters_changed": "is planned already, with other parameters",
-    "too_many_cells": "more cells than the header has",
-    "opted_out": "opted out",
-    "not_listed": "not listed in the answer",
-    "resolved": "resolved by hand",
-    "crash": "on the wire when the process ended",
-    "interrupted": "on the wire when it was interrupted",
-    "ConnectionFailed": "the connection failed before an answer came",
-}
-_REFUSAL = re.compile(r"[A-Z]\w+ (?P<status>[0-9]{3})(?: (?P<code>\w+))?")
-_WORDS_OF_VARIABLE = {
-    "missing_parameter": "the cell is empty; the customer would read a gap",
-    "invalid_parameter": "no text that can be sent",
-    "unknown_parameters": "the template has no such variable",
-}
-
-
-def words_for(reason: str, phone: str | None = None, region: str | None = None) -> str:
-    """Return a reason of a ledger in plain words.
-
-    Args:
-        reason: a slug such as "invalid_phone" or "missing_parameter: body-1", or words, which stay.
-        phone: the text that is no phone number, for the cause.
-        region: the region by which the text was read.
-    """
-    kind, _, variable = reason.partition(": ")
-    if kind in _WORDS_OF_VARIABLE and variable:
-        return f"{variable}: {_WORDS_OF_VARIABLE[kind]}"
-    if refusal := _REFUSAL.fullmatch(reason):
-        return f"HTTP {refusal['status']}" + (f" ({refusal['code']})" if refusal["code"] else "")
-    if reason == "invalid_phone" and phone is not None:
-        _, problem = Reader(region).judge(phone)
-        return f"no phone number: {problem}" if problem else _WORDS[reason]
-    return _WORDS.get(reason, reason)
 
 
 def duration(seconds: float) -> str:

@@ -26,10 +26,11 @@ from desk360_async.campaigns import (
     Run,
     campaigns_in,
 )
+from desk360_async.campaigns._values import words_for
 
 from ._options import DEFAULTS, READING, Common, Reading, id_or_name
 from ._session import MINUTE, Session, confirm, run
-from ._terminal import Terminal, bar, duration, reading_bar, words_for
+from ._terminal import Terminal, bar, duration, reading_bar
 
 __all__ = [
     "code_of",

@@ -25,10 +25,11 @@ from desk360_async._errors import mask_phone
 from desk360_async._sqlite import create
 from desk360_async._tables import neutral
 from desk360_async.campaigns import Campaign, Counts, Done, Plan, campaigns_in
+from desk360_async.campaigns._values import words_for
 
 from ._options import DEFAULTS, READING, Common, Reading, id_or_name
 from ._session import Session, confirm, run
-from ._terminal import Terminal, duration, words_for
+from ._terminal import Terminal, duration
 from .campaign import load, show_plan, watch
 
 __all__ = ["COLUMNS", "Ended", "Mailing", "RowResult", "Tally", "send_list"]

@@ -9,8 +9,10 @@ import openpyxl
 import pytest
 
 from desk360_async import AsyncDesk360, ConfigurationError
+from desk360_async._phones import PROBLEMS
 from desk360_async._tables import Table
 from desk360_async.campaigns import Plan, Recipient
+from desk360_async.campaigns._values import words_for
 from desk360_async.sandbox import Fault
 from desk360_async.webhooks import StatusUpdate
 from tests.campaigns.harness import Scene, finish
@@ -133,7 +135,7 @@ def test_nul_is_an_invalid_parameter(scene: Scene) -> None:
 def test_lines_are_numbered_from_the_header(scene: Scene, ending: str) -> None:
     rows = [HEAD.strip(), f'{TO},"two\nlines"'.replace("\n", ending), "", "x,y"]
     load(scene, ending.join(rows))
-    assert skipped(scene) == [(5, "invalid_phone", "x")]
+    assert skipped(scene) == [(5, "invalid_phone: letters", "x")]
 
 
 # ── spreadsheets ───────────────────────────────────────────────────────────────────────────────────────────
@@ -163,7 +165,7 @@ def test_phones_that_are_numbers_are_read_as_of_a_region(scene: Scene) -> None:
     ]
     path = sheet(scene.folder / "list.xlsx", *rows)
     plan = load(scene, path, sheet=2, region="TR")
-    assert skipped(scene) == [(4, "invalid_phone", "5551112255.5")]
+    assert skipped(scene) == [(4, "invalid_phone: decimal", "5551112255.5")]
     assert (plan.recipients, "(cells B2, B3, B4): format the column as text" in plan.warnings[-1]) == (
         3,
         True,
@@ -260,6 +262,57 @@ def test_default_region_is_an_alias_with_a_warning(scene: Scene) -> None:
     with pytest.warns(DeprecationWarning, match="now called region"):
         plan = load(scene, [Recipient("0555 111 22 33", {"body-1": "x"})], default_region="TR")
     assert plan.recipients == 1
+
+
+# ── words ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("invalid_phone: letters", "no phone number: letters in it"),
+        ("invalid_phone", "no phone number"),
+        ("missing_parameter: body-1", "body-1: the cell is empty; the customer would read a gap"),
+        ("duplicate", "phone: the same as in an earlier line"),
+        ("BadRequest 400 failed_validation", "HTTP 400 (failed_validation)"),
+        ("balance is empty", "balance is empty"),
+    ],
+)
+def test_a_reason_is_put_in_words(reason: str, words: str) -> None:
+    assert words_for(reason) == words
+
+
+@pytest.mark.parametrize(
+    ("phone", "slug"),
+    [
+        ("9,05551E+11", "excel"),
+        ("0555 111 22 33 Ada", "letters"),
+        ("905551112233.0", "decimal"),
+        ("+90 (0)555 111 22 33", "trunk_zero"),
+        ("+905551112233;", "character"),
+        ("+90 555 111 22 33 - 44", "tail"),
+        ("-", "empty"),
+        ("0555 111 22 33", "no_country_code"),
+        ("+0555 111 22 33", "country_code"),
+        ("+90", "length"),
+        ("+90-555-111-22", "not_valid"),
+        ("+9055511122", "impossible"),
+        (905551112233, "not_text"),
+    ],
+)
+def test_a_phone_that_is_none_is_left_out_with_the_problem_in_words(
+    scene: Scene, phone: Any, slug: str
+) -> None:
+    plan = load(scene, [Recipient(phone, {"body-1": "x"})])
+    assert skipped(scene) == [(1, f"invalid_phone: {slug}", str(phone))]
+    assert plan.warnings == (f"Left out when loading: no phone number: {PROBLEMS[slug]} (1).",)
+
+
+def test_a_later_plan_repeats_the_warnings_about_the_last_input(scene: Scene) -> None:
+    warnings = load(scene, [Recipient(TO, {"body-1": "a\tb"})]).warnings
+    assert "a tab in line 1" in warnings[0]
+    assert scene.play(lambda client: scene.campaign().plan(client)).warnings == warnings
+    assert load(scene, [Recipient(TO, {"body-1": "a\tb"})] * 0).warnings == ()
 
 
 # ── persons ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -86,7 +86,7 @@ def test_columns_can_be_mapped(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("12345,x", "invalid_phone"),
+        ("12345,x", "invalid_phone: no_country_code"),
         ("+905551112233,", "missing_parameter: body-1"),
         ("+905551112233", "missing_parameter: body-1"),
         ("+905551110000,x", "duplicate"),
@@ -133,7 +133,7 @@ def test_one_column_without_a_header_loses_nobody(scene: Scene) -> None:
 def test_a_corrected_file_leaves_the_old_ones_complaints_behind(scene: Scene) -> None:
     """What is reported is of the latest input; who has other parameters now is reported as well."""
     load(scene, write(scene, "phone,body-1\n+905551110001,a\n0555,a\n"))
-    assert skipped(scene) == [(3, "invalid_phone", "0555")]
+    assert skipped(scene) == [(3, "invalid_phone: no_country_code", "0555")]
     plan = load(scene, write(scene, "phone,body-1\n+905551110001,b\n+905551110001,c\n+905551110002,a\n"))
     assert dict(plan.left_out) == {"duplicate": 1, "parameters_changed": 1}
     assert plan.recipients == 2
