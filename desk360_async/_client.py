@@ -60,6 +60,7 @@ from ._settings import (
     parse_retry,
     parse_timeouts,
 )
+from ._validators import refused_by_whatsapp
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ class AsyncDesk360:
         self._on_result = on_result
         self._is_view = False
         self._caches: dict[int, TemplateCache] = {}
+        self._warned: set[tuple[object, str, str]] = set()  # template, variable, problem
         self._attach()
 
     def _attach(self) -> None:
@@ -522,6 +524,7 @@ class AsyncDesk360:
     async def _resolve_and_perform(self, message: Message, state: CallState, intend: Intend | None) -> Reply:
         """Resolve the template's names, and perform the call."""
         if isinstance(message, TemplateMessage | TemplateBatch):
+            self._warn_of_refusals(message)
             named = await self.templates.resolve(message, state)
             state.end.template_id = named.template if isinstance(named.template, int) else None
             resolved: Message = named
@@ -535,6 +538,20 @@ class AsyncDesk360:
         state.recipients = len(call.asked)
         reply: Reply = await self._pipeline.perform(call, state)
         return reply
+
+    def _warn_of_refusals(self, message: TemplateMessage | TemplateBatch) -> None:
+        """Log parameters that WhatsApp refuses, once a template, variable and problem."""
+        for variable, text in (message.parameters or {}).items():
+            problem = refused_by_whatsapp(text)
+            if problem and (message.template, variable, problem) not in self._warned:
+                self._warned.add((message.template, variable, problem))
+                log.warning(
+                    "template %s: %s holds %s, which WhatsApp refuses: the message may be accepted, and fail "
+                    "later. Fold the white space before sending",
+                    message.template,
+                    variable,
+                    problem,
+                )
 
     async def _deliver_once(
         self, key: str, message: Message, state: CallState, deliver: Callable[..., Awaitable[Reply]]

@@ -656,3 +656,18 @@ async def test_a_free_request_carries_json(wire: Wire) -> None:
         with pytest.raises(ServerError):
             await client.request("PUT", "/x", json=[], idempotent=True)
     assert [(s.method, s.body) for s in wire.seen] == [("POST", '{"ü":null}'.encode())] + [("PUT", b"[]")] * 3
+
+
+async def test_a_variable_that_whatsapp_refuses_is_warned_of_once(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Desk360 may accept such a message; the refusal then comes as a `failed` status."""
+    wire.answers += [sent()] * 4
+    async with connect(wire) as client:
+        for text in ["Ada\nLovelace", "Bora\nCan", "Ada", "A\tB"]:
+            await client.send_template(TO, 75, language=1, parameters={"body-1": text})
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [text.partition(",")[0] for text in warnings] == [
+        "template 75: body-1 holds a line break",
+        "template 75: body-1 holds a tab",
+    ]
