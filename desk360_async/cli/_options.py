@@ -38,6 +38,7 @@ class Common:
         timeout: Seconds that one attempt may take [else: 30].
         limiter: The file in which the commands and apps of this machine share the limit with --live, or off
             [else: one in your state folder; `desk360 limits --path` prints it].
+        customers: The file of your customers' windows and opt-outs [env: DESK360_CUSTOMERS].
         json: Print JSON: one object, or a line for each; words and bars go to stderr.
         quiet: Say only what was asked for.
         verbose: Log every request to stderr, without the key and whole phone numbers.
@@ -50,12 +51,27 @@ class Common:
     seed_file: Path | None = None
     timeout: float = 30.0
     limiter: str | None = None
+    customers: Path | None = None
     json: bool = False
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False
 
 
 DEFAULTS = Common()
+
+
+def customers_path(common: Common) -> Path | None:
+    """Return the file of customers: the option, else the environment's; None without both.
+
+    Raises:
+        ConfigurationError: if it is a database, which these commands can't use yet.
+    """
+    given = common.customers or os.environ.get("DESK360_CUSTOMERS", "").strip()
+    if not given:
+        return None
+    if str(given).startswith(("postgresql:", "postgres:")):
+        raise ConfigurationError("--customers takes a file's path; it can't use PostgreSQL yet")
+    return Path(given)
 
 
 @Parameter(name="*", group="The list")

@@ -17,7 +17,7 @@ from desk360_async import ConfigurationError
 from desk360_async._redaction import Redaction
 from desk360_async._settings import is_loopback, parse_api_key
 
-from ._options import Common
+from ._options import Common, customers_path
 from ._terminal import Terminal
 
 # The client and the sandbox are slow to load, and a command's help needs neither.
@@ -193,6 +193,11 @@ def _client(
 
     if common.verbose:
         show_logs(key)
+    customers = None
+    if path := customers_path(common):
+        from desk360_async.customers import Customers
+
+        customers = Customers(path)
     return AsyncDesk360(
         key,
         integration_id=integration,
@@ -200,6 +205,7 @@ def _client(
         timeout=common.timeout,
         limiter=limiter,
         on_result=on_result,
+        customers=customers,
     )
 
 

@@ -6,6 +6,15 @@ template. `Customers` stores both facts; clients and campaigns follow them.
 
 from ._book import Customers, OnOptOut, Window
 from ._file import OptOuts
+from ._forgetting import forget
 from ._words import DEFAULT_OPT_IN_WORDS, DEFAULT_OPT_OUT_WORDS
 
-__all__ = ["DEFAULT_OPT_IN_WORDS", "DEFAULT_OPT_OUT_WORDS", "Customers", "OnOptOut", "OptOuts", "Window"]
+__all__ = [
+    "DEFAULT_OPT_IN_WORDS",
+    "DEFAULT_OPT_OUT_WORDS",
+    "Customers",
+    "OnOptOut",
+    "OptOuts",
+    "Window",
+    "forget",
+]

@@ -19,6 +19,7 @@ from attrs import frozen
 from desk360_async import _threads
 from desk360_async._arguments import seconds
 from desk360_async._errors import ClientStateError, ConfigurationError
+from desk360_async._phones import parse_phone, person_of
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate
 from desk360_async.webhooks._parsing import event_of, kind_of
 
@@ -278,6 +279,26 @@ class SQLiteInbox:
         """
         return await self._file().write(self._retry_failed, rows)
 
+    async def forget(self, phone: str) -> int:
+        """Remove a person's events that wait or are dead letters; they count as handled, without their words.
+
+        Events that were handled have no words any more. Their ids stay until `keep` is over, so that repeats
+        are recognised.
+
+        Args:
+            phone: E.164 with `+`; all spellings are removed.
+
+        Returns:
+            The number of events.
+
+        Raises:
+            InvalidMessage: if it is no phone number.
+        """
+        person = person_of(parse_phone(phone, "phone"))
+        number = await self._file().write(self._forget, person)
+        await self._file().run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        return number
+
     # in the worker thread ------------------------------------------------------------------------------
 
     def _file(self) -> "SQLiteFile":
@@ -374,6 +395,19 @@ class SQLiteInbox:
             DeadLetter(row, event_of(kind, json.loads(raw)), received, failed, attempts, error)
             for row, kind, raw, received, failed, attempts, error in found
         ]
+
+    def _forget(self, db: "sqlite3.Connection", person: int) -> int:
+        db.execute("PRAGMA secure_delete = ON")
+        theirs = [
+            row
+            for row, kind, raw in db.execute("SELECT id, kind, raw FROM events WHERE raw IS NOT NULL")
+            if (found := event_of(kind, json.loads(raw)).sender) and person_of(found) == person
+        ]
+        db.executemany(
+            "UPDATE events SET raw = NULL, key = NULL, handled_at = coalesce(handled_at, ?) WHERE id = ?",
+            [(time.time(), row) for row in theirs],
+        )
+        return len(theirs)
 
     def _retry_failed(self, db: "sqlite3.Connection", rows: tuple[int, ...]) -> int:
         again = (

@@ -1,0 +1,130 @@
+"""A person's number and texts are removed from a ledger; counts and outcomes stay.
+
+The number becomes a small one, which is no phone number. A person who is still pending is skipped.
+"""
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+from desk360_async._phones import parse_phone, person_of, spellings_of
+from desk360_async.campaigns._ledger import Ledger
+from desk360_async.campaigns._storage import open_ledger
+from desk360_async.campaigns._values import pack, unpack
+
+_LEAST_PHONE = 1_000_000  # E.164 has seven digits or more; the numbers below stand for forgotten people
+
+
+class _Place(NamedTuple):
+    campaign: int
+    phone: int
+    parameter_set: int
+
+
+async def forget(ledger: str | os.PathLike[str], phone: str) -> int:
+    """Remove a person's number and texts from all campaigns of a ledger; no campaign may run meanwhile.
+
+    Parameters that the person shares with others stay. A list that is loaded later and holds the number adds
+    the person again.
+
+    Args:
+        ledger: the ledger's file.
+        phone: E.164 with `+`; all spellings are removed.
+
+    Returns:
+        The number of rows about the person: one a campaign, and one a row that was left out when loading.
+
+    Raises:
+        InvalidMessage: if it is no phone number.
+        LedgerError: if there is no ledger, it is in use, or it can't be written.
+    """
+    numbers = spellings_of(parse_phone(phone, "phone"))
+    async with open_ledger(Path(ledger), owner=True) as file:
+        for name in await Ledger(file, "").names():
+            campaign = Ledger(file, name)
+            await campaign.settings()
+            await campaign.recover("crash")
+        await file.run(lambda db: db.execute("PRAGMA secure_delete = ON").fetchall())
+        count = await file.write(_forget, numbers)
+        await file.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    return count
+
+
+def _forget(db: sqlite3.Connection, numbers: tuple[int, ...]) -> int:
+    places = [
+        _Place(*row)
+        for number in numbers
+        for row in db.execute(
+            "SELECT campaign, phone, parameter_set FROM recipient WHERE phone = ?", (number,)
+        )
+    ]
+    for place in places:
+        _replace(db, place)
+    return len(places) + _forget_skipped(db, person_of(numbers[0]))
+
+
+def _replace(db: sqlite3.Connection, place: _Place) -> None:
+    (alias,) = db.execute(
+        "SELECT coalesce(max(phone), 0) + 1 FROM recipient WHERE campaign = ? AND phone < ?",
+        (place.campaign, _LEAST_PHONE),
+    ).fetchone()
+    new_and_old = (alias, place.campaign, place.phone)
+    db.execute("UPDATE recipient SET phone = ? WHERE campaign = ? AND phone = ?", new_and_old)
+    db.execute("UPDATE exception SET phone = ? WHERE campaign = ? AND phone = ?", new_and_old)
+    db.execute("UPDATE delivery SET phone = ? WHERE campaign = ? AND phone = ?", new_and_old)
+    db.execute(
+        "UPDATE resolved SET phone = ?1 WHERE phone = ?3 "
+        "AND resolution IN (SELECT id FROM resolution WHERE campaign = ?2)",
+        new_and_old,
+    )
+    found = db.execute(
+        "SELECT id, kind, state, members FROM batch "
+        "WHERE campaign = ? AND parameter_set = ? AND first <= ? AND last >= ?",
+        (place.campaign, place.parameter_set, place.phone, place.phone),
+    ).fetchall()
+    for batch, kind, state, packed in found:
+        members = unpack(packed)
+        if place.phone in members:
+            left = sorted({*members, alias} - {place.phone})
+            db.execute(
+                # The id of a message holds the number.
+                "UPDATE batch SET members = ?, first = ?, last = ?, message_id = CASE ? WHEN 'single' "
+                "THEN NULL ELSE message_id END WHERE id = ?",
+                (pack(left), left[0], left[-1], kind, batch),
+            )
+            if state == "pending":
+                _skip(db, place.campaign, batch, alias, len(left))
+    _blank_parameters(db, place.parameter_set)
+
+
+def _skip(db: sqlite3.Connection, campaign: int, batch: int, alias: int, size: int) -> None:
+    """Skip a pending person; a batch without other members is finished."""
+    skipped = (campaign, alias, batch, "skipped", "forgotten")
+    db.execute("INSERT OR IGNORE INTO exception VALUES (?, ?, ?, ?, ?)", skipped)
+    (own,) = db.execute("SELECT count(*) FROM exception WHERE batch = ?", (batch,)).fetchone()
+    if own >= size:
+        db.execute("UPDATE batch SET state = 'skipped' WHERE id = ?", (batch,))
+
+
+def _blank_parameters(db: sqlite3.Connection, parameter_set: int) -> None:
+    (people,) = db.execute(
+        "SELECT count(*) FROM recipient WHERE parameter_set = ? AND phone >= ?", (parameter_set, _LEAST_PHONE)
+    ).fetchone()
+    (text,) = db.execute("SELECT parameters FROM parameter_set WHERE id = ?", (parameter_set,)).fetchone()
+    if not people:
+        blank = json.dumps(dict.fromkeys(json.loads(text), ""))
+        db.execute(
+            "UPDATE parameter_set SET parameters = ?, digest = randomblob(32) WHERE id = ?",
+            (blank, parameter_set),
+        )
+
+
+def _forget_skipped(db: sqlite3.Connection, person: int) -> int:
+    rows = db.execute("SELECT campaign, line, reason, phone FROM skipped").fetchall()
+    theirs = [row for row in rows if person_of(row[3]) == person]
+    db.executemany(
+        "UPDATE skipped SET phone = '' WHERE campaign = ? AND line = ? AND reason = ? AND phone = ?", theirs
+    )
+    return len(theirs)

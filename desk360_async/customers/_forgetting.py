@@ -1,0 +1,82 @@
+"""A person is forgotten (GDPR, KVKK): in ledgers, inboxes, send logs and customers, by one call."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+from desk360_async import ConfigurationError
+from desk360_async._phones import parse_phone
+from desk360_async.customers._book import Customers
+
+Stored: TypeAlias = str | os.PathLike[str]
+
+
+async def forget(
+    phone: str,
+    *,
+    ledgers: Iterable[Stored] = (),
+    inboxes: Iterable[Stored] = (),
+    customers: Iterable[Stored] = (),
+    logs: Iterable[Stored] = (),
+) -> dict[str, int]:
+    """Remove a person's number and texts from files; counts, outcomes and a hashed opt-out stay.
+
+    Afterwards the person gets no message that was pending in a campaign. An opt-out still holds.
+
+    Args:
+        phone: E.164 with `+`; all spellings are removed.
+        ledgers: files of campaigns; none of the campaigns may run meanwhile.
+        inboxes: files of `SQLiteInbox`.
+        customers: files of `Customers`.
+        logs: files of `SendLog`.
+
+    Returns:
+        For each file, the number of its records that held the person.
+
+    Raises:
+        InvalidMessage: if it is no phone number.
+        ConfigurationError: if no file is named, or one is missing or can't be written.
+        LedgerError: if a ledger is in use or can't be written.
+    """
+    number = parse_phone(phone, "phone")
+    groups = [list(map(Path, group)) for group in (ledgers, inboxes, customers, logs)]
+    everything = [path for group in groups for path in group]
+    if not everything:
+        raise ConfigurationError("name a store: a ledger, an inbox, customers or a send log")
+    for path in everything:
+        if not path.is_file():
+            raise ConfigurationError(f"{path}: there is no such file")
+    found: dict[str, int] = {}
+    for group, forget_in in zip(groups, (_in_ledger, _in_inbox, _in_customers, _in_log), strict=True):
+        for path in group:
+            found[str(path)] = await forget_in(path, number)
+    return found
+
+
+async def _in_ledger(path: Path, phone: str) -> int:
+    from desk360_async.campaigns import forget as forget_in_ledger
+
+    return await forget_in_ledger(path, phone)
+
+
+async def _in_inbox(path: Path, phone: str) -> int:
+    from desk360_async.webhooks import SQLiteInbox
+
+    inbox = SQLiteInbox(path)
+    try:
+        return await inbox.forget(phone)
+    finally:
+        await inbox.aclose()
+
+
+async def _in_customers(path: Path, phone: str) -> int:
+    async with Customers(path) as book:
+        return await book.forget(phone)
+
+
+async def _in_log(path: Path, phone: str) -> int:
+    from desk360_async.once import SendLog
+
+    async with SendLog(path) as log:
+        return await log.forget(phone)
