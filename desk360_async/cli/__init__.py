@@ -6,9 +6,11 @@ the overview of the commands without loading the parser.
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from io import TextIOWrapper
+from typing import Any, TextIO, cast
 
 from ._table import overview
 
@@ -39,17 +41,66 @@ def main(argv: Sequence[str] | None = None) -> int:
             "the API key is never taken from the command line, where others can read it: "
             "set DESK360_API_KEY, or use --key-file PATH"
         )
+    output = Output(sys.stdout)
+    sys.stdout = cast("TextIO", output)
     try:
         code = _run(words)
-        sys.stdout.flush()  # here, where a reader that left can still be told from an error
+        output.flush()
     except KeyboardInterrupt:
         print("\ndesk360: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader of a pipe left (`| head`): no error of ours. Python would complain at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+    finally:
+        sys.stdout = output.stream
+    return code if output.error is None else _incomplete(words, code, output.error)
+
+
+class Output:
+    """A stream whose failure drops the text behind it, while the command goes on.
+
+    Attributes:
+        stream: the stream.
+        error: the first failure, or None.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write text, or drop it."""
+        return self._attempt(self.stream.write, text) or len(text)
+
+    def flush(self) -> None:
+        """Hand the text to the operating system."""
+        self._attempt(self.stream.flush)
+
+    def _attempt(self, work: Callable[..., int | None], *args: str) -> int | None:
+        if self.error is None:
+            try:
+                return work(*args)
+            except OSError as error:
+                self.error = error
+                # Python would complain at its exit.
+                with suppress(OSError, ValueError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _incomplete(words: list[str], code: int, error: OSError) -> int:
+    """Return the exit code of a command whose output could not be written.
+
+    A single send's end is then unknown to its caller. A list's and a campaign's is in their ledger. A pipe
+    whose reader left (`| head`) is no error.
+    """
+    if isinstance(error, BrokenPipeError):
+        return code
+    print(f"desk360: the output isn't complete: {error.strerror or error}", file=sys.stderr)
+    if code or words[:2] == ["send", "list"] or words[:2] in (["campaign", "run"], ["campaign", "resume"]):
+        return code
+    return 4 if words[0] == "send" else 3
 
 
 def _run(words: list[str]) -> int:

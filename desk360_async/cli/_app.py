@@ -109,6 +109,8 @@ def describe(error: Desk360Error) -> dict[str, object]:
 
 def exit_code(error: Desk360Error) -> int:
     """Return the exit code that an error stands for."""
-    if isinstance(error, ConfigurationError | InvalidMessage):
+    # By name: the campaigns' own errors would load the campaigns for each command.
+    of_a_campaign = any(kind.__name__ == "CampaignError" for kind in type(error).__mro__)
+    if isinstance(error, ConfigurationError | InvalidMessage) or of_a_campaign:
         return 2
     return 4 if error.outcome is Outcome.UNKNOWN else 3

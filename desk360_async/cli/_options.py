@@ -3,12 +3,15 @@
 import os
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from attrs import frozen
 from cyclopts import Parameter
 
 from desk360_async import ConfigurationError
+
+if TYPE_CHECKING:
+    from desk360_async.campaigns import Hours
 
 __all__ = [
     "DEFAULTS",
@@ -130,6 +133,41 @@ class Reading:
 
 
 READING = Reading()
+
+
+@Parameter(name="*", group="Sending hours")
+@frozen(kw_only=True)
+class Schedule:
+    """When messages go out; without it, at any time.
+
+    Attributes:
+        hours: Such as 09:00-20:00, or 09:00-12:00,14:00-20:00. Outside them a run pauses, and goes on by
+            itself.
+        days: Such as mon-sat, or mon,wed,fri [else: every day].
+        zone: The hours' time zone, such as Europe/Istanbul.
+    """
+
+    hours: str | None = None
+    days: str | None = None
+    zone: str | None = None
+
+    @property
+    def opening(self) -> "Hours | None":
+        """The hours; None for all hours.
+
+        Raises:
+            ConfigurationError: if they can't be read, or one option lacks the others.
+        """
+        if self.hours is None and self.days is None and self.zone is None:
+            return None
+        if self.zone is None:
+            raise ConfigurationError("--hours and --days need --zone, such as --zone Europe/Istanbul")
+        from desk360_async.campaigns import Hours
+
+        return Hours(self.hours or "00:00-24:00", zone=self.zone, days=self.days or "mon-sun")
+
+
+SCHEDULE = Schedule()
 
 
 def columns_of(pairs: tuple[str, ...]) -> dict[str, str]:

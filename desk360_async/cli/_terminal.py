@@ -46,6 +46,11 @@ class Terminal:
     out: Console = field(factory=partial(_console, stderr=False))
     err: Console = field(factory=partial(_console, stderr=True))
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether stdout couldn't be written to."""
+        return getattr(self.out.file, "error", None) is not None
+
     def note(self, text: str, style: str = "") -> None:
         """Say something on stderr."""
         self.err.print(Text(harmless(text), style=style), soft_wrap=not self.err.is_terminal)

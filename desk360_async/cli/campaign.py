@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import anyio
+from attrs import evolve
 from cyclopts import Parameter
 
 from desk360_async import Attachment, ConfigurationError, TemplateBatch, TemplateMessage
@@ -19,6 +20,7 @@ from desk360_async.campaigns import (
     Counts,
     Done,
     Event,
+    LedgerError,
     Paused,
     Plan,
     Progress,
@@ -28,7 +30,7 @@ from desk360_async.campaigns import (
 )
 from desk360_async.campaigns._values import words_for
 
-from ._options import DEFAULTS, READING, Common, Reading, id_or_name
+from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name
 from ._session import MINUTE, Session, confirm, run
 from ._terminal import Terminal, bar, duration, reading_bar
 
@@ -118,10 +120,17 @@ async def load(session: Session, campaign: Campaign, file: Path, reading: Readin
             )
     except BaseException:
         with anyio.CancelScope(shield=True):
-            if is_new and ledger.exists() and not await campaigns_in(ledger):
+            if is_new and not await _names_in(ledger):
                 for suffix in ("", "-owner", "-wal", "-shm"):
                     ledger.with_name(ledger.name + suffix).unlink(missing_ok=True)
         raise
+
+
+async def _names_in(ledger: Path) -> tuple[str, ...]:
+    try:
+        return await campaigns_in(ledger)
+    except LedgerError:
+        return ()  # it isn't there, or never became a ledger
 
 
 async def watch(session: Session, events: Run, pending: int, *, batches: bool = True) -> Done:
@@ -182,7 +191,8 @@ def _tell(terminal: Terminal, event: Event) -> None:
         terminal.note("Stopping: what is on the wire may finish. Ctrl-C again stops at once.")
     elif isinstance(event, Paused):
         wait = "" if event.seconds is None else f" for {duration(event.seconds)}"
-        terminal.remark(f"Paused{wait}: {event.reason.replace('_', ' ')}")
+        reason = "outside the sending hours" if event.reason == "hours" else event.reason.replace("_", " ")
+        terminal.remark(f"Paused{wait}: {reason}")
 
 
 def code_of(counts: Counts, done: Done | None = None) -> int:
@@ -257,6 +267,7 @@ def plan(
     opt_out: Path | None = None,
     ledger: Ledger = None,
     dry_run: bool = False,
+    schedule: Schedule = SCHEDULE,
     common: Common = DEFAULTS,
 ) -> int:
     """Load a list into a campaign's ledger, and show what sending takes. Nothing is sent.
@@ -275,8 +286,10 @@ def plan(
         opt_out: A file with a number a line, who are never written to.
         ledger: The ledger's file [else: NAME.db].
         dry_run: Show the very requests too, whole phone numbers included.
+        schedule: Shared.
         common: Shared.
     """
+    hours = schedule.opening
 
     async def work(session: Session) -> int:
         _standing(session)
@@ -292,6 +305,8 @@ def plan(
             opt_out=opt_out,
         )
         made = await load(session, campaign, file, reading)
+        if hours is not None:
+            made = evolve(await campaign.plan(session.client, hours=hours), warnings=made.warnings)
         show_plan(session.terminal, name, made)
         if made.left_out and not session.terminal.json:
             for line, reason, phone in (await campaign.skipped())[:20]:
@@ -316,6 +331,7 @@ def start(
     concurrency: int = 4,
     max_failures: str | None = None,
     yes: Annotated[bool, Parameter(name=("--yes", "-y"))] = False,
+    schedule: Schedule = SCHEDULE,
     common: Common = DEFAULTS,
 ) -> int:
     """Send what is pending. Ctrl-C finishes what is on the wire, and can be resumed; twice ends at once.
@@ -329,8 +345,10 @@ def start(
         max_failures: Stop after more than so many not sent or unknown in this run: a count (100) or a
             share (5%).
         yes: Send live without asking for the number of recipients.
+        schedule: Shared.
         common: Shared.
     """
+    hours = schedule.opening
 
     async def work(session: Session) -> int:
         _standing(session)
@@ -339,7 +357,7 @@ def start(
         confirm(session, pending, sure=yes)
         most = None if max_failures is None else _most(max_failures)
         async with campaign.run(
-            session.client, concurrency=concurrency, max_failures=most, signals=True
+            session.client, concurrency=concurrency, max_failures=most, signals=True, hours=hours
         ) as events:
             done = await watch(session, events, pending)
         options = {
@@ -347,6 +365,9 @@ def start(
             "attachment": attachment,
             "opt-out": opt_out,
             "max-failures": max_failures,
+            "hours": schedule.hours,
+            "days": schedule.days,
+            "zone": schedule.zone,
         }
         return _ended(session.terminal, done, _resuming(name, options, common))
 

@@ -24,10 +24,10 @@ from desk360_async import ConfigurationError, Desk360Error, Lane, Outcome, Templ
 from desk360_async._errors import mask_phone
 from desk360_async._sqlite import create
 from desk360_async._tables import neutral
-from desk360_async.campaigns import Campaign, Counts, Done, Plan, campaigns_in
+from desk360_async.campaigns import Campaign, Counts, Done, Hours, Plan, campaigns_in
 from desk360_async.campaigns._values import words_for
 
-from ._options import DEFAULTS, READING, Common, Reading, id_or_name
+from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name
 from ._session import Session, confirm, run
 from ._terminal import Terminal, duration
 from .campaign import load, show_plan, watch
@@ -56,6 +56,7 @@ def send_list(
     lane: Literal["bulk", "interactive"] | None = None,
     dry_run: bool = False,
     yes: Annotated[bool, Parameter(name=("--yes", "-y"))] = False,
+    schedule: Schedule = SCHEDULE,
     common: Common = DEFAULTS,
 ) -> int:
     """Send a template to everybody in a list.
@@ -74,12 +75,22 @@ def send_list(
         lane: "interactive" sends at once, "bulk" stands back and spreads [else: interactive up to 30].
         dry_run: Show a sample, the requests, the minutes and the rows that are left out; send nothing.
         yes: Send live without asking for the number of recipients.
+        schedule: Shared.
         common: Shared.
     """
     if common.live and not (out or common.json or dry_run):
         raise ConfigurationError("a live send needs a place for its results: add --out results.csv")
     mailing = Mailing(
-        file, id_or_name(template), id_or_name(language), reading, attachment, out, lane, dry_run, yes
+        file,
+        id_or_name(template),
+        id_or_name(language),
+        reading,
+        attachment,
+        out,
+        lane,
+        dry_run=dry_run,
+        sure=yes,
+        hours=schedule.opening,
     )
     return run(common, mailing.send)
 
@@ -244,6 +255,7 @@ class Mailing:
         lane: "interactive", "bulk", or None to choose by the list's length.
         dry_run: whether a forecast is all.
         sure: whether the user is not asked.
+        hours: the sending hours, or None.
     """
 
     file: Path
@@ -255,6 +267,7 @@ class Mailing:
     lane: Lane | None = None
     dry_run: bool = False
     sure: bool = False
+    hours: Hours | None = None
 
     async def send(self, session: Session) -> int:
         """Send it, and return the exit code.
@@ -316,7 +329,10 @@ class Mailing:
         try:
             yield Place(folder / "list.db", lasting=False)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if session.common.live and session.terminal.is_cut and not self.dry_run:
+                session.terminal.note(f"Each row's state is in {folder / 'list.db'}.", "yellow")
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def _refuse_another(self, name: str, place: Place) -> None:
         """Refuse a ledger of another list: the results of both would be one file."""

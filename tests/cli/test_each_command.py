@@ -213,7 +213,7 @@ def test_ctrl_c_on_the_wire_tells_a_send_from_a_read(
         (("send", "text", "0555", "hi"), 2, {"outcome": "not_sent", "error": "InvalidMessage"}),
         (("media", "save", "nobodys"), 3, {"outcome": None, "error": "NotFound"}),
         (("media", "save", "kept", "no/file"), 2, {"outcome": "not_sent", "error": "InvalidMessage"}),
-        (("campaign", "report", "nobodys"), 3, {"error": "LedgerError"}),
+        (("campaign", "report", "nobodys"), 2, {"error": "LedgerError"}),
     ],
 )
 def test_errors_are_objects_too(

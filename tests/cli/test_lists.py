@@ -31,7 +31,7 @@ from desk360_async.cli.lists import RowResult, Tally
 from desk360_async.sandbox import Fault, Sandbox
 from desk360_async.sandbox.faults import FaultKind
 
-from .conftest import Desk360, Server
+from .conftest import Desk360, Server, Start
 
 WELCOME = ("--template", "welcome", "--language", "English")
 BIRTHDAY = ("--template", "birthday", "--language", "English", "--map", "body-1=name")
@@ -526,6 +526,77 @@ def test_a_results_file_that_cannot_be_written_costs_no_result(
     assert f"--out {out}: No space left on device. Each row's state is in {out}.db" in run.err
     assert desk360(*words).code == 0
     assert ([row["outcome"] for row in results(out)], len(server.sandbox.received)) == (["accepted"] * 3, 3)
+
+
+@pytest.mark.real
+def test_a_closed_stdout_costs_no_result(server: Server, tmp_path: Path) -> None:
+    """Each row is sent to and is in the file, though the reader of stdout leaves after a line."""
+    file = written(tmp_path, "phone\n" + "".join(f"+90555111{n:04}\n" for n in range(20)))
+    out = tmp_path / "results.csv"
+    command = [
+        sys.executable,
+        "-m",
+        "desk360_async.cli",
+        "send",
+        "list",
+        file,
+        *WELCOME,
+        "--json",
+        "--out",
+        out,
+    ]
+    process = subprocess.Popen([*command, "--base-url", server.url], stdout=-1, stderr=-1)
+    assert process.stdout
+    process.stdout.close()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, b"Traceback" in err) == (0, False)
+    assert [row["outcome"] for row in results(out)] == ["accepted"] * 20
+    assert len(server.sandbox.received) == 20
+
+
+@pytest.mark.real
+def test_ctrl_c_while_a_file_is_read_ends_it_before_a_send(
+    start: Start, server: Server, tmp_path: Path
+) -> None:
+    """200,000 rows take seconds; the command doesn't wait for them, and leaves no ledger."""
+    file = written(tmp_path, "phone\n" + "".join(f"+90555{n:07}\n" for n in range(1, 200_000)))
+    words = ("--out", str(tmp_path / "results.csv"), "--base-url", server.url)
+    command = start("send", "list", str(file), *WELCOME, *words)
+    while not server.sandbox.counted:
+        assert command.process.poll() is None
+        time.sleep(0.01)
+    began = time.monotonic()
+    code, err = command.stop()
+    assert (code, "desk360: interrupted" in err, server.sandbox.received) == (130, True, [])
+    assert time.monotonic() - began < 5
+    assert [path.name for path in tmp_path.iterdir()] == ["list.csv"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("content", [b"name,tel no\nAda,+905551110001\n", b"\xff\xfen\x00a", b""])
+def test_a_refused_list_leaves_no_file(
+    desk360: Desk360, server: Server, tmp_path: Path, content: bytes
+) -> None:
+    """Neither a ledger nor its owner file."""
+    file = written(tmp_path, content)
+    for words in (
+        ("send", "list", file),
+        ("campaign", "plan", "spring", file, "--ledger", tmp_path / "s.db"),
+    ):
+        assert desk360(*words, *BIRTHDAY[:4], "--base-url", server.url).code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["list.csv"]
+
+
+@pytest.mark.real
+def test_sending_hours_need_a_zone_and_pause_a_list(
+    desk360: Desk360, server: Server, people: Path, tmp_path: Path
+) -> None:
+    """The plan ends in the hours; a zone that is missing is named."""
+    words = (*BIRTHDAY, "--base-url", server.url)
+    assert "need --zone" in desk360("send", "list", people, *words, "--hours", "09:00-20:00").err
+    hours = ("--hours", "00:00-24:00", "--days", "mon-sun", "--zone", "Europe/Istanbul")
+    assert desk360("send", "list", people, *words, *hours).code == 0
+    assert desk360("campaign", "plan", "s", people, *words, *hours, "--ledger", tmp_path / "s.db").code == 0
 
 
 @pytest.mark.real

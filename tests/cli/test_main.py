@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -176,3 +177,33 @@ def test_a_missing_integration_is_named_by_its_option(
     assert run.code == 2
     assert "--integration ID" in run.err
     assert "AsyncDesk360" not in run.err
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("--help", 3),
+        ("templates list", 3),
+        ("send text +905551112233 hi", 4),
+        ("demo --count 2 --campaign 0", 3),
+    ],
+)
+def test_a_full_disk_for_the_output_is_one_line(words: str, code: int) -> None:
+    """Of a single send it is code 4: the caller can't know the message's end."""
+    command = [sys.executable, "-m", "desk360_async.cli", *words.split()]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, text=True)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1] == "desk360: the output isn't complete: No space left on device"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("words", ["send text +905550000000 hi --json", "send text +90500000000000 hi"])
+def test_a_leaving_reader_leaves_a_sends_code(words: str) -> None:
+    """A refused send is 3, also where its output was closed."""
+    shell = f"{sys.executable} -m desk360_async.cli {words} 2>/dev/null | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, check=False, text=True)
+    assert done.stdout == "3\n"
