@@ -95,6 +95,11 @@ COMMANDS = (
     Command("sandbox", "Run a server that behaves like Desk360's, on this machine.", "serve:sandbox"),
     Command("listen", "Receive webhooks, show each as it comes, and record them.", "serve:listen"),
     Command("trigger", "Send one webhook to your web app, as Desk360 would.", "serve:trigger"),
+    Command(
+        "otel",
+        "Print the dashboard for OpenTelemetry's metrics.",
+        commands=(Command("dashboard", "Print a Grafana dashboard as JSON.", "otel:dashboard"),),
+    ),
     Command("docs", "Show a page of the guide.", "docs:docs"),
 )
 

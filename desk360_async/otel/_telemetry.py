@@ -1,0 +1,230 @@
+"""`OpenTelemetry`: the spans of calls, requests, webhooks and batches; `_metrics` has the instruments.
+
+The names are those of the semantic conventions 1.44.0: HTTP's are stable, messaging's are in development.
+"""
+
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import frozen
+from opentelemetry import metrics, trace
+from opentelemetry.context import Context
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
+
+from desk360_async import AttemptEnd, Operation, OperationEnd, RateLimitStatus, __version__
+from desk360_async._observer import current_operation
+from desk360_async.otel._metrics import Metrics
+
+SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
+_BULK = "send_template_bulk"
+_NANO = 1_000_000_000
+
+
+@frozen
+class _Place:
+    """Where the requests of one endpoint go: the attributes that all of them share."""
+
+    span: str
+    attributes: Mapping[str, Any]
+    url: str
+
+    def url_for(self, integration_id: int | None) -> str:
+        """Return the URL; a media's id stays cut."""
+        return self.url.replace("{integration_id}", str(integration_id))
+
+
+def _place_of(op: Operation) -> _Place:
+    # A path of the user's own may hold a phone.
+    url = op.base_url + (op.path or "/{path}")
+    parts = urlsplit(op.base_url)
+    template = parts.path + (op.path or "/{path}")
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    attributes = {"url.template": template, "server.address": parts.hostname or "", "server.port": port}
+    return _Place(f"{op.method} {template}", attributes, url)
+
+
+class OpenTelemetry:
+    """An `Observer` that makes spans and metrics.
+
+    Phones, names, texts, parameters, keys and the ids of messages and media are in none of them.
+
+    Args:
+        tracer_provider: None for the program's global one.
+        meter_provider: None for the program's global one.
+    """
+
+    def __init__(
+        self, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    ) -> None:
+        self._tracer = trace.get_tracer("desk360_async", __version__, tracer_provider, SCHEMA)
+        self._metrics = Metrics(metrics.get_meter("desk360_async", __version__, meter_provider, SCHEMA))
+        self._places: dict[tuple[str, str, str], _Place] = {}
+
+    @contextmanager
+    def operation(self, op: Operation) -> Generator[OperationEnd]:
+        """Make the span of a call; a campaign's batch has a trace of its own, linked to the run's span."""
+        end, began = OperationEnd(), time.perf_counter()
+        context, links = None, None
+        if op.campaign is not None:
+            around = trace.get_current_span().get_span_context()
+            context, links = Context(), [Link(around)] if around.is_valid else None
+        with self._tracer.start_as_current_span(
+            "desk360 send_batch" if op.campaign is not None else f"desk360 {op.name}",
+            context,
+            SpanKind.CLIENT if op.campaign is None else SpanKind.INTERNAL,
+            _beginning(op),
+            links,
+            record_exception=False,  # its text may hold a customer's data
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield end
+            finally:
+                if span.is_recording():
+                    _finish(span, op, end)
+                if op.campaign is None:
+                    self._metrics.operation(op, end, time.perf_counter() - began)
+
+    @contextmanager
+    def attempt(self, number: int, waited: float) -> Generator[AttemptEnd]:
+        """Make the span of a request."""
+        op, end = current_operation() or Operation("request"), AttemptEnd()
+        key = op.base_url, op.path, op.method
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = _place_of(op)
+        self._metrics.wait(op.lane, waited)
+        with self._tracer.start_as_current_span(
+            place.span,
+            None,
+            SpanKind.CLIENT,
+            {"http.request.method": op.method},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield end
+            finally:
+                attributes = _request(end, op.method, place)
+                if span.is_recording():
+                    _finish_attempt(span, op, end, attributes, place, number)
+                attributes.pop("server.port", None)
+                self._metrics.attempt(end, attributes)
+
+    def retry(self, op: Operation, reason: str, wait: float) -> None:
+        """Count it."""
+        self._metrics.retry(op, reason)
+
+    def refused(self, retry_after: float | None, egress: str) -> None:
+        """Count it."""
+        self._metrics.refused(egress)
+
+    def limiter(self, status: RateLimitStatus, egress: str) -> None:
+        """Keep it for the gauges."""
+        self._metrics.limiter(status, egress)
+
+    def campaign(self, name: str, event: object) -> None:
+        """Keep its counts for the gauge."""
+        self._metrics.campaign(name, event)
+
+    def webhook(
+        self, kind: str, status: str | None, verdict: str, seconds: float, delay: float | None
+    ) -> None:
+        """Make an event's span, a child of the host's own if there is one; count a refused request."""
+        if verdict not in ("accepted", "repeat"):
+            self._metrics.webhook_refused(verdict)
+            return
+        attributes = {
+            "messaging.system": "desk360",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "desk360.event.kind": kind,
+        }
+        if status is not None:
+            attributes["desk360.event.status"] = status
+        began = time.time_ns() - int(seconds * _NANO)
+        self._tracer.start_span(
+            "desk360 process", None, SpanKind.CONSUMER, attributes, start_time=began
+        ).end()
+        if verdict == "accepted":
+            self._metrics.webhook(kind, status, delay)
+
+    def webhook_queue(self, length: int) -> None:
+        """Keep it for the gauge."""
+        self._metrics.webhook_queue(length)
+
+    def handler_failed(self, kind: str, error: BaseException) -> None:
+        """Do nothing: the handler's own instrumentation has its exception, and the log has it."""
+
+
+# ── attributes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _beginning(op: Operation) -> dict[str, Any]:
+    """Return the attributes that are known when an operation begins."""
+    if op.campaign is not None:
+        return {"desk360.campaign": op.campaign, "messaging.batch.message_count": op.recipients}
+    attributes: dict[str, Any] = {
+        "messaging.system": "desk360",
+        "messaging.operation.name": op.name,
+        "desk360.lane": op.lane,
+    }
+    if op.kind == "send":
+        attributes["messaging.operation.type"] = "send"
+    if op.name == _BULK:
+        attributes["messaging.batch.message_count"] = op.recipients
+    if op.integration_id is not None:
+        attributes["desk360.integration.id"] = op.integration_id
+    if op.template_id is not None:
+        attributes["desk360.template.id"] = op.template_id
+    return attributes
+
+
+def _finish(span: Span, op: Operation, end: OperationEnd) -> None:
+    if end.outcome is not None:
+        span.set_attribute("desk360.outcome", end.outcome.value)
+    if op.campaign is None:
+        span.set_attributes({"desk360.attempts": end.attempts, "desk360.limiter.wait": end.waited})
+        if end.template_id is not None:
+            span.set_attribute("desk360.template.id", end.template_id)
+    if end.error is not None:
+        _fail(span, type(end.error).__name__)
+
+
+def _request(end: AttemptEnd, method: str, place: _Place) -> dict[str, Any]:
+    """Return the attributes that a request's span and metric share."""
+    attributes: dict[str, Any] = {"http.request.method": method}
+    if not end.elsewhere:  # a storage that the vendor redirects to is no server of the API
+        attributes.update(place.attributes)
+    if end.status is not None:
+        attributes["http.response.status_code"] = end.status
+        if end.status >= 400:
+            attributes["error.type"] = str(end.status)
+    if end.error is not None:
+        attributes["error.type"] = type(end.error).__name__
+    return attributes
+
+
+def _finish_attempt(
+    span: Span, op: Operation, end: AttemptEnd, attributes: dict[str, Any], place: _Place, number: int
+) -> None:
+    span.set_attributes(attributes)
+    span.set_attribute("desk360.evidence", end.evidence)
+    if not end.elsewhere:
+        span.set_attribute("url.full", place.url_for(op.integration_id))
+    if number > 1:
+        span.set_attribute("http.request.resend_count", number - 1)
+    if end.http_version is not None:
+        span.set_attribute("network.protocol.version", end.http_version)
+    if "error.type" in attributes:
+        _fail(span, attributes["error.type"])
+
+
+def _fail(span: Span, kind: str) -> None:
+    # No description: an error's text may hold a customer's data.
+    span.set_attribute("error.type", kind)
+    span.set_status(Status(StatusCode.ERROR))
