@@ -51,6 +51,7 @@ OTHERS = {
     "db migrate",
     "demo",
     "docs",
+    "otel dashboard",
     "listen",
     "sandbox",
     "trigger",

@@ -44,7 +44,8 @@ def test_each_command_has_help(desk360: Desk360, command: str, columns: int) -> 
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in LEAVES if c not in ("demo", "sandbox", "listen", "trigger", "docs")]
+    "command",
+    [c for c in LEAVES if c not in ("demo", "sandbox", "listen", "trigger", "docs", "otel dashboard")],
 )
 def test_shared_options_are_everywhere(desk360: Desk360, command: str) -> None:
     """Whatever talks to a server takes the shared options."""
