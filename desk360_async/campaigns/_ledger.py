@@ -7,7 +7,7 @@ another database writes these methods again.
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from desk360_async._phones import spellings_of
 from desk360_async._sqlite import reads, transaction, writes
 from desk360_async._tables import Row
 from desk360_async.campaigns import _batches, _report
-from desk360_async.campaigns._batches import Cut
+from desk360_async.campaigns._batches import Cut, StagedSet
 from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._recipients import Intake
 from desk360_async.campaigns._storage import STAGING, LedgerFile
@@ -42,6 +42,8 @@ from desk360_async.campaigns._values import (
 # The wall clock: times that outlive the process are of it.
 now = time.time
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 # The statuses of WhatsApp that a campaign stores.
 STATUSES = frozenset({"sent", "delivered", "read", "failed", "deleted"})
 
@@ -59,6 +61,7 @@ class Ledger:
     def __init__(self, file: LedgerFile, name: str) -> None:
         self._file = file
         self._name = name
+        self._last_set = 0
         self.id = 0
 
     @property
@@ -121,27 +124,32 @@ class Ledger:
             (last,) = db.execute("SELECT max(id) FROM campaign").fetchone()
             self.id = (last or 0) + 1
             # A first load that failed may have left some.
-            db.execute("DELETE FROM parameter_set WHERE campaign = ?", (self.id,))
+            db.execute(
+                "DELETE FROM parameter_set WHERE id IN "
+                "(SELECT parameter_set FROM set_digest WHERE campaign = ?)",
+                (self.id,),
+            )
+            db.execute("DELETE FROM set_digest WHERE campaign = ?", (self.id,))
         for table in STAGING.split(";"):
             db.execute(table)
         _clear(db)
+        (self._last_set,) = db.execute("SELECT coalesce(max(id), 0) FROM parameter_set").fetchone()
 
     @writes
     def stage(self, db: sqlite3.Connection, rows: Iterable[Row], intake: Intake) -> int:
         """Judge and stage rows; return their number."""
-        staged, skipped = intake.judge(rows, self._set_for(db))
-        db.executemany("INSERT INTO staged VALUES (?, ?, ?)", staged)
+        sets: list[StagedSet] = []
+
+        def number(parameters: dict[str, str]) -> int:
+            self._last_set += 1
+            text = _encode(parameters)
+            sets.append((self._last_set, blake2b(text.encode(), digest_size=16).digest(), text))
+            return self._last_set
+
+        staged, skipped = intake.judge(rows, number)
+        _batches.stage(db, staged, sets)
         db.executemany("INSERT INTO left_out VALUES (?, ?, ?)", skipped)
         return len(staged) + len(skipped)
-
-    def _set_for(self, db: sqlite3.Connection) -> Callable[[dict[str, str]], int]:
-        def number(parameters: dict[str, str]) -> int:
-            text = json.dumps(parameters, ensure_ascii=False, separators=(",", ":"))
-            key = (self.id, blake2b(text.encode(), digest_size=16).digest())
-            row = db.execute("SELECT id FROM parameter_set WHERE campaign = ? AND digest = ?", key).fetchone()
-            return int(row[0]) if row else _added(db, key, text)
-
-        return number
 
     @writes
     def finish_load(
@@ -484,15 +492,8 @@ def _differs(pinned: Settings, given: Settings) -> CampaignError:
 
 
 def _clear(db: sqlite3.Connection) -> None:
-    db.execute("DELETE FROM staged")
-    db.execute("DELETE FROM left_out")
-
-
-def _added(db: sqlite3.Connection, key: tuple[int, bytes], text: str) -> int:
-    row = db.execute(
-        "INSERT INTO parameter_set (campaign, digest, parameters) VALUES (?, ?, ?) RETURNING id", (*key, text)
-    ).fetchone()
-    return int(row[0])
+    for table in ("staged", "staged_set", "set_of", "left_out"):
+        db.execute(f"DELETE FROM {table}")  # noqa: S608  # names of ours
 
 
 def _move(

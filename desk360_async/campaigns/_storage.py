@@ -145,11 +145,36 @@ CREATE TABLE doubt (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS = (_FIRST, _AUDIT, _EARLY, _DOUBTS)
+# A digest's place in an index is random. Apart from the texts, and taken in sorted, digests are written once.
+_DIGESTS = """
+CREATE TABLE set_digest (
+    campaign INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    parameter_set INTEGER NOT NULL,
+    PRIMARY KEY (campaign, digest)
+) WITHOUT ROWID;
+INSERT INTO set_digest SELECT campaign, digest, id FROM parameter_set ORDER BY campaign, digest;
+CREATE TABLE set_text (
+    id INTEGER PRIMARY KEY,
+    campaign INTEGER NOT NULL,
+    parameters TEXT NOT NULL
+);
+INSERT INTO set_text SELECT id, campaign, parameters FROM parameter_set ORDER BY id;
+DROP TABLE parameter_set;
+ALTER TABLE set_text RENAME TO parameter_set
+"""
+
+MIGRATIONS = (_FIRST, _AUDIT, _EARLY, _DOUBTS, _DIGESTS)
 # The rows of a load wait here until all of them are read; then they join the campaign.
 STAGING = """
 CREATE TEMP TABLE IF NOT EXISTS staged (
     line INTEGER PRIMARY KEY, phone INTEGER NOT NULL, parameter_set INTEGER NOT NULL
+);
+CREATE TEMP TABLE IF NOT EXISTS staged_set (
+    number INTEGER PRIMARY KEY, digest BLOB NOT NULL, parameters TEXT NOT NULL
+);
+CREATE TEMP TABLE IF NOT EXISTS set_of (
+    number INTEGER PRIMARY KEY, id INTEGER NOT NULL
 );
 CREATE TEMP TABLE IF NOT EXISTS left_out (
     line INTEGER PRIMARY KEY, reason TEXT NOT NULL, phone TEXT NOT NULL
