@@ -254,3 +254,28 @@ def test_numbers_without_a_country_code_need_a_region(scene: Scene) -> None:
     pytest.importorskip("phonenumbers")
     path = write(scene, "phone,body-1\n0555 111 22 33,x\n")
     assert load(scene, path, region="TR").recipients == 1
+
+
+def test_sets_that_were_forgotten_while_loading_are_found_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long list has more different sets than are remembered; equal ones share a request all the same."""
+    monkeypatch.setattr("desk360_async.campaigns._recipients.REMEMBERED", 2)
+    plan = scene.play(lambda client: scene.campaign().load(client, people(90, sets=9)))
+    assert (plan.groups, plan.bulk_requests) == (9, 9)
+
+
+def test_a_second_load_joins_the_sets_of_the_first(scene: Scene) -> None:
+    async def main(client: AsyncDesk360) -> Plan:
+        await scene.campaign().load(client, people(20, sets=2))
+        return await scene.campaign().load(client, people(30, sets=3, start=18))
+
+    plan = scene.play(main)
+    assert (plan.recipients, plan.groups) == (47, 3)
+
+
+def test_many_rows_are_all_staged(scene: Scene) -> None:
+    """Around the number of rows that one statement takes."""
+    for count in (299, 300, 301, 601):
+        plan = scene.play(lambda client, n=count: scene.campaign(f"c{n}").load(client, people(n)))
+        assert plan.recipients == count

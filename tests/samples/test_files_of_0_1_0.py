@@ -4,13 +4,15 @@ import json
 import shutil
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import anyio
 import pytest
 
 from desk360_async import AsyncDesk360, HostLimiter
-from desk360_async.campaigns import Campaign, Counts
+from desk360_async.campaigns import Campaign, Counts, Recipient
+from desk360_async.campaigns._storage import migrate
 from desk360_async.webhooks import SQLiteInbox
 from tests.campaigns.harness import Scene, done, finish
 
@@ -112,3 +114,37 @@ def test_the_samples_are_of_the_schema_that_0_1_0_wrote(path: Path, files: Path)
     db = sqlite3.connect(files / path.name)
     assert db.execute("PRAGMA user_version").fetchone() == (3,)
     db.close()
+
+
+@pytest.mark.parametrize("path", sorted(FILES.glob("*.ledger")), ids=lambda path: path.stem)
+def test_each_parameter_set_of_0_1_0_keeps_its_number_and_its_digest(path: Path, files: Path) -> None:
+    with closing(sqlite3.connect(files / path.name, isolation_level=None)) as db:
+        before = db.execute(
+            "SELECT id, campaign, digest, parameters FROM parameter_set ORDER BY id"
+        ).fetchall()
+        migrate(db)
+        after = db.execute(
+            "SELECT s.id, s.campaign, d.digest, s.parameters FROM parameter_set s "
+            "JOIN set_digest d ON d.campaign = s.campaign AND d.parameter_set = s.id ORDER BY s.id"
+        ).fetchall()
+    assert before
+    assert after == before
+
+
+@pytest.mark.parametrize("name", ["finished", "interrupted"])
+def test_a_second_load_shares_the_parameter_sets_of_0_1_0(scene: Scene, files: Path, name: str) -> None:
+    campaign = Campaign("sale", template="back_in_stock", language=1, ledger=files / f"{name}.ledger")
+
+    async def main(client: AsyncDesk360) -> list[Recipient]:
+        known = (await campaign.people(state="accepted"))[0]
+        await campaign.load(client, [Recipient("+905509999999", known.parameters)])
+        with closing(sqlite3.connect(campaign.ledger)) as db:
+            shared = db.execute(
+                "SELECT count(*), count(DISTINCT parameter_set) FROM recipient WHERE phone = 905509999999 OR "
+                "phone = ?",
+                (int(known.phone),),
+            ).fetchone()
+        assert shared == (2, 1)
+        return await campaign.people(state="pending")
+
+    assert "+905509999999" in [person.phone for person in scene.play(main)]
