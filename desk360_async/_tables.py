@@ -6,21 +6,24 @@ a `ConfigurationError`. A fault of a row takes the place of its values, as a `De
 
 import codecs
 import csv
+import errno
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from datetime import time as time_of_day
 from io import TextIOWrapper
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
+from xml.sax.saxutils import escape
 
 from attrs import define, field, frozen
 
 from ._errors import ConfigurationError
 
-__all__ = ["SPREADSHEETS", "Defect", "Row", "Table", "Values", "neutral"]
+__all__ = ["SPREADSHEETS", "Defect", "Row", "Table", "Values", "neutral", "write_sheet"]
 
 # Names of the phone's column, folded; earlier ones come first.
 PHONE_COLUMNS = (
@@ -425,3 +428,67 @@ def neutral(cell: object) -> str:
     if text.startswith(_FORMULA) and not _E164.fullmatch(text):
         return f"'{text}"
     return text
+
+
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+# ECMA-376: the parts without which no spreadsheet opens the file.
+_PARTS = {
+    "[Content_Types].xml": (
+        f'<Types xmlns="{_PACKAGE}/content-types"><Default Extension="rels" '
+        'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        f'<Override PartName="/xl/workbook.xml" ContentType="{_TYPE}.sheet.main+xml"/>'
+        f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{_TYPE}.worksheet+xml"/></Types>'
+    ),
+    "_rels/.rels": (
+        f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Id="rId1" '
+        f'Type="{_OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>'
+    ),
+    "xl/workbook.xml": (
+        f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>'
+        '<sheet name="Sheet1" sheetId="1" r:id="rId1"/></sheets></workbook>'
+    ),
+    "xl/_rels/workbook.xml.rels": (
+        f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Id="rId1" '
+        f'Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>'
+    ),
+}
+_HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
+_MOST_ROWS = 1_048_576
+# XML 1.0 has no such characters.
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def write_sheet(file: IO[bytes], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+    """Write a `.xlsx` file with a header; return the number of rows.
+
+    Texts are cells of text: phones keep their `+`, and formulas stay texts. Only integers are numbers.
+
+    Raises:
+        OSError: if it has more rows than a sheet has, or can't be written.
+    """
+    number = 0
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as book:
+        for name, part in _PARTS.items():
+            book.writestr(name, _HEAD + part)
+        with book.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as sheet:
+            sheet.write(f'{_HEAD}<worksheet xmlns="{_MAIN}"><sheetData>{_row(columns)}'.encode())
+            for number, row in enumerate(rows, 1):
+                if number >= _MOST_ROWS:
+                    raise OSError(errno.EFBIG, f"a sheet has {_MOST_ROWS:,} rows; write .csv instead")
+                sheet.write(_row(row).encode())
+            sheet.write(b"</sheetData></worksheet>")
+    return number
+
+
+def _row(cells: Sequence[object]) -> str:
+    return f"<row>{''.join(map(_cell, cells))}</row>"
+
+
+def _cell(cell: object) -> str:
+    if isinstance(cell, int):
+        return f"<c><v>{cell}</v></c>"
+    text = "" if cell is None else escape(_NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", str(cell)))
+    return f'<c t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'

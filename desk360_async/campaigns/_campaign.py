@@ -381,16 +381,17 @@ class Campaign:
         """Write the report, a line for each recipient; return how many lines.
 
         Args:
-            path: ends in `.csv` (cells that a spreadsheet would take for formulas are neutralised) or
-                `.json`; mode 0600, since it holds phone numbers.
+            path: ends in `.csv`, `.xlsx` or `.json`; mode 0600, since it holds phone numbers. In `.csv`,
+                cells that a spreadsheet would take for formulas are neutralised. A spreadsheet that saves a
+                `.csv` turns its phones into numbers; an `.xlsx` keeps them as text.
 
         Raises:
             ConfigurationError: for another ending.
             CampaignError: if the campaign was never loaded.
             OSError: if the file can't be written.
         """
-        if Path(path).suffix.lower() not in (".csv", ".json"):
-            raise ConfigurationError(f"{path}: a report's name ends in .csv or .json")
+        if Path(path).suffix.lower() not in (".csv", ".xlsx", ".json"):
+            raise ConfigurationError(f"{path}: a report's name ends in .csv, .xlsx or .json")
         async with self._opened() as ledger:
             await self._settings(ledger)
             return await ledger.export(Path(path))

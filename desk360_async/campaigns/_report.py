@@ -10,6 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +18,7 @@ from attrs import asdict, evolve
 
 from desk360_async import RateLimitStatus
 from desk360_async._sqlite import create
-from desk360_async._tables import neutral
+from desk360_async._tables import neutral, write_sheet
 from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._values import Counts, Plan, Report, unpack, words_for
 
@@ -347,18 +348,28 @@ def summarise(report: Report) -> dict[str, object]:
 
 
 def write(connection: sqlite3.Connection, campaign: int, path: Path, name: str) -> int:
-    """Write the report of a campaign to a .csv or .json file; return the number of lines.
+    """Write the report of a campaign to a .csv, .xlsx or .json file; return the number of lines.
 
     Raises:
         OSError: if it can't be written.
     """
     part = path.with_name(path.name + ".part")
     create(part)
-    writer = _write_csv if path.suffix.lower() == ".csv" else _write_json
+    rows = lines(connection, campaign)
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            summary = summarise(report(connection, campaign, name))
-            number = writer(file, lines(connection, campaign), summary)
+        with part.open("wb") as file:
+            match path.suffix.lower():
+                case ".xlsx":
+                    number = write_sheet(file, COLUMNS_IN_WORDS, ((*row, words_for(row[3])) for row in rows))
+                case ".csv":
+                    # Excel reads a file without this mark in the encoding of its own country.
+                    text = TextIOWrapper(file, "utf-8-sig", newline="")
+                    number = _write_csv(text, rows)
+                    text.detach()
+                case _:
+                    text = TextIOWrapper(file, "utf-8", newline="")
+                    number = _write_json(text, rows, summarise(report(connection, campaign, name)))
+                    text.detach()
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -368,7 +379,7 @@ def write(connection: sqlite3.Connection, campaign: int, path: Path, name: str) 
     return number
 
 
-def _write_csv(file: IO[str], rows: Iterator[Line], summary: dict[str, object]) -> int:
+def _write_csv(file: IO[str], rows: Iterator[Line]) -> int:
     writer = csv.writer(file)
     writer.writerow(COLUMNS_IN_WORDS)
     return sum(1 for row in rows if writer.writerow(map(neutral, (*row, words_for(row[3])))))

@@ -387,10 +387,10 @@ def test_a_decision_is_one_of_three(scene: Scene) -> None:
         scene.play(lambda client: scene.campaign().resolve("again", everything=True))  # type: ignore[arg-type]
 
 
-def test_a_report_is_csv_or_json(scene: Scene) -> None:
+def test_a_report_is_csv_xlsx_or_json(scene: Scene) -> None:
     """Nothing else, and nothing half."""
-    with pytest.raises(ConfigurationError, match=r"\.csv or \.json"):
-        scene.play(lambda client: scene.campaign().export(scene.folder / "report.xlsx"))
+    with pytest.raises(ConfigurationError, match=r"\.csv, \.xlsx or \.json"):
+        scene.play(lambda client: scene.campaign().export(scene.folder / "report.txt"))
 
 
 def test_a_report_that_cannot_be_written_leaves_nothing(scene: Scene) -> None:

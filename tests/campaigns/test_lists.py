@@ -1,6 +1,7 @@
 """Lists as spreadsheets write them: the rows that are read, the rows left out, the files that are refused."""
 
 import datetime
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import openpyxl
 import pytest
 
-from desk360_async import AsyncDesk360, ConfigurationError
+from desk360_async import AsyncDesk360, ConfigurationError, _tables
 from desk360_async._phones import PROBLEMS
-from desk360_async._tables import Table
+from desk360_async._tables import Table, write_sheet
 from desk360_async.campaigns import Plan, Recipient
 from desk360_async.campaigns._values import words_for
 from desk360_async.sandbox import Fault
@@ -376,3 +377,48 @@ def test_an_unknown_person_is_resolved_under_another_spelling(scene: Scene, one:
     load(scene, f"{HEAD}{one},x\n{TO},x\n")
     scene.sandbox.faults.add(Fault("status", status=502, times=1, accepted=True))
     assert run(scene, lambda client: scene.campaign().resolve("accepted", phones=[other])) == 1
+
+
+# ── exports ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def exported(scene: Scene, name: str) -> Path:
+    """Return the export of the campaign."""
+    path = scene.folder / name
+    scene.play(lambda client: scene.campaign().export(path))
+    return path
+
+
+@pytest.mark.parametrize("name", ["report.csv", "report.xlsx"])
+def test_an_export_loads_again_with_the_same_people(scene: Scene, name: str) -> None:
+    names = ["Çağla", "=1+1", "a, b", 'x "y"', "<&>"]
+    given = [Recipient(f"+90555111000{n}", {"body-1": text}) for n, text in enumerate(names)]
+    load(scene, given)
+    path = exported(scene, name)
+    again = scene.campaign("again")
+    plan = scene.play(lambda client: again.load(client, path, mapping={"body-1": "phone"}))
+    assert (plan.recipients, dict(plan.left_out)) == (5, {})
+    table = Table.open(path)
+    rows = table.rows({"phone": "phone", "p": "parameters"}, ["p"])
+    assert {phone: json.loads(values[0]) for _, phone, values in rows} == {
+        person.phone: dict(person.parameters or {}) for person in given
+    }
+
+
+def test_an_export_as_csv_begins_with_the_mark_by_which_excel_knows_utf_8(scene: Scene) -> None:
+    load(scene, [Recipient(TO, {"body-1": "Şule"})])
+    assert exported(scene, "report.csv").read_bytes().startswith(b"\xef\xbb\xbfline,phone,")
+
+
+def test_an_export_as_xlsx_holds_texts(scene: Scene) -> None:
+    load(scene, [Recipient(TO, {"body-1": "=1+1"}), Recipient("x\x01", {"body-1": "y"})])
+    page = openpyxl.load_workbook(exported(scene, "report.xlsx")).active
+    cells = [[cell.value for cell in row[:4]] for row in page.iter_rows(min_row=2)]
+    assert cells == [[1, TO, "pending", ""], [2, "x\ufffd", "skipped", "invalid_phone: letters"]]
+    assert page["B2"].data_type == "s"
+
+
+def test_a_sheet_of_more_rows_than_excel_has_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(_tables, "_MOST_ROWS", 3)
+    with (tmp_path / "x.xlsx").open("wb") as file, pytest.raises(OSError, match="a sheet has 3 rows"):
+        write_sheet(file, ["a"], [[1], [2], [3]])
