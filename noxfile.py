@@ -1,4 +1,4 @@
-"""What is done to this project: `nox -l` lists it, `nox -s NAME` does it. It needs only nox and pip."""
+"""The project's sessions: `nox -l` lists them, `nox -s NAME` runs one. They need only nox and pip."""
 
 import os
 import re
@@ -22,8 +22,9 @@ except ModuleNotFoundError:
 HERE = Path(__file__).parent
 PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = ".[cli,sandbox,testing,speed,phone]"
+EVERYTHING = f".[{','.join(PROJECT['project']['optional-dependencies'])}]"
 # The first and the last Python that the project is for; the full suite runs on the one that runs nox.
-OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST, NEWEST = (3, 11), (3, 14)
 # Tests in virtual time don't mind each other; those marked `real` have the machine to themselves.
 SPREAD = ("-n", "auto", "--maxprocesses", "8")
 THIS = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -67,14 +68,14 @@ def group(*names: str) -> list[str]:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Send to a made-up list, then run a campaign, on a sandbox; nothing leaves this machine."""
+    """Send a list and a campaign to a sandbox on this machine."""
     session.install(".[cli]")
     session.run("desk360", "demo", *session.posargs)
 
 
 @nox.session(python=list(pythons()))
 def tests(session: nox.Session) -> None:
-    """Run the full suite on the Python that runs nox, with its coverage, and a smoke run on the others."""
+    """Run the full suite with coverage on the Python that runs nox, and a smoke run on the others."""
     if session.python != THIS:
         session.install("-e", EXTRAS, *group("test"))
         session.run("python", "-m", "pytest", "-q", "-m", "smoke", *session.posargs)
@@ -91,7 +92,7 @@ def tests(session: nox.Session) -> None:
 
 
 def check_coverage(session: nox.Session) -> None:
-    """Fail below 100 % of the core and the pipeline, and below 95 % of the rest; say nothing otherwise."""
+    """Fail if coverage is below 100 % of the core and the pipeline, or below 95 % of the rest."""
     core = "desk360_async/_*.py,desk360_async/__init__.py"
     for choice, least in ((f"--include={core}", "100"), (f"--omit={core},tests/*", "95")):
         session.run("coverage", "report", choice, f"--fail-under={least}", silent=True)
@@ -99,7 +100,7 @@ def check_coverage(session: nox.Session) -> None:
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """Run the suite on the lowest versions that pyproject.toml allows of each direct dependency."""
+    """Run the tests that aren't `real` on the lowest allowed version of each direct dependency."""
     session.install("-e", EXTRAS, *group("test", "respx"), *floors())
     session.run("python", "-m", "pytest", "-q", *SPREAD, "-m", "not real", *session.posargs)
 
@@ -118,17 +119,17 @@ def floors() -> list[str]:
 
 @nox.session
 def httpx2(session: nox.Session) -> None:
-    """Run the suite, but for what respx intercepts, on the fork of httpx."""
+    """Run the tests that aren't `real` on httpx2, the fork of httpx; respx can't intercept it."""
     # Without respx: its plugin would import httpx before the tests can put the fork in its place.
     session.install("-e", EXTRAS, *group("test", "hosts", "httpx2"))
     stack = {"DESK360_TEST_HTTP_STACK": "httpx2"}
-    for how in ((*SPREAD, "-m", "not real and not respx"), ("-m", "real and not respx and not processes")):
-        session.run("python", "-m", "pytest", "-q", *how, *session.posargs, env=stack)
+    chosen = (*SPREAD, "-m", "not real and not respx")
+    session.run("python", "-m", "pytest", "-q", *chosen, *session.posargs, env=stack)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format, and the workflows' permissions and pins."""
+    """Check style, format, and the permissions and pins of the workflows."""
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -137,7 +138,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types: the package, as it is installed, and as a user's code sees it."""
+    """Check the types of the package and of its public names, with mypy and pyright."""
     session.install(EXTRAS, *group("types", "test", "respx"), "nox")
     session.run("mypy")
     session.run("pyright")
@@ -146,22 +147,20 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def house(session: nox.Session) -> None:
-    """Count modules, long functions and habits of the prose; it prints and never fails."""
+    """Count modules, long functions and habits of the prose; print them, and never fail."""
     session.run("python", "-m", "tests.house", *session.posargs)
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the reference into a temporary folder; warnings are errors."""
-    session.install(EXTRAS, *group("docs"))
-    session.run(
-        "python", "-W", "error::UserWarning", "-m", "pdoc", "-o", session.create_tmp(), "desk360_async"
-    )
+    """Build the guide and the reference as one site, and print where it is; warnings are errors."""
+    session.install("-e", EVERYTHING, *group("docs"))
+    session.run("python", ".ci/site.py", str(Path(session.create_tmp()).resolve() / "site"))
 
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """Run the benchmarks, or those named behind `--`; each prints its ratios."""
+    """Run the benchmarks, or those named after `--`; each prints its ratios."""
     session.install(EXTRAS, *group("benchmarks", "test", "respx", "hosts"))
     # What they share, and no benchmark itself.
     scripts = {path.stem for path in HERE.glob("benchmarks/[a-z]*.py")} - {"side_by_side"}
@@ -171,7 +170,7 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build sdist and wheel, and try the wheel where nothing else is: no checkout, no extras."""
+    """Build sdist and wheel, and try the wheel in empty environments."""
     session.install(*group("build"))
     folder = Path(session.create_tmp()).resolve()
     for old in folder.glob("dist/*"):
@@ -231,7 +230,7 @@ def sbom(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Drive the sandbox's page with Debian's Chromium; make the pictures in .github anew.
+    """Test the sandbox's page in Chromium, and make the pictures in .github again.
 
     Without Chromium the tests are skipped, and so is the accessibility check without npm.
     """
@@ -247,13 +246,13 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def simulate(session: nox.Session) -> None:
-    """Play campaigns' life stories with faults and crashes: `nox -s simulate -- --seeds 10000`."""
+    """Simulate campaigns with faults and crashes: `nox -s simulate -- --seeds 10000`."""
     session.install("-e", EXTRAS, *group("test"))
     session.run("python", "-m", "tests.campaigns.simulation", *session.posargs)
 
 
 @nox.session
 def killpoints(session: nox.Session) -> None:
-    """Kill a real campaign at one system call after another: `nox -s killpoints [-- MOST [SHAPE …]]`."""
+    """Kill a campaign at one system call after another: `nox -s killpoints [-- MOST [SHAPE …]]`."""
     session.install("-e", EXTRAS, *group("test"))
     session.run("python", "-m", "tests.campaigns.killing", *session.posargs)

@@ -36,7 +36,7 @@ def test_a_page_runs_from_its_first_block_to_its_last(
     Reader(GUIDE / f"{name}.md", tmp_path, monkeypatch).follow()
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDE.glob("*.md")], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDE.rglob("*.md")], ids=lambda page: page.stem)
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     """Pages link to each other and to files of the repository."""
     links = [link for link in _LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
