@@ -1,6 +1,6 @@
 """Build the reference of all public packages, and the guide, as one site: `python .ci/site.py FOLDER`.
 
-pdoc documents modules. So each page of the guide becomes the docstring of a module in a temporary package `guide`.
+pdoc documents modules. So each page of the guide becomes the docstring of a module in a temporary package.
 A warning of pdoc is an error.
 """
 
