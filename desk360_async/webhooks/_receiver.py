@@ -319,6 +319,9 @@ class WebhookReceiver:
     async def _open(self, life: _Life) -> None:
         if self._inbox is not None:
             await self._inbox.enter()
+        shared = [store for store in self._stores if hasattr(store, "join") and hasattr(store, "leave")]
+        for store in shared:
+            store.join()
         handling = Handling(
             self._handlers, self._stores, self._inbox, self.stats, self._observer, **self._limits
         )
@@ -338,6 +341,8 @@ class WebhookReceiver:
         finally:
             with anyio.CancelScope(shield=True):
                 await handling.finish()
+                for store in shared:
+                    await store.leave()
 
     def _log_left(self, events: int) -> None:
         if events:
