@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"the command line needs {', '.join(missing)}: python -m pip install 'desk360-async[cli]'"
         )
     # Before the parser sees it: its error would repeat the key, and shells and `ps` show it to others.
-    if any(word.split("=")[0] in _KEY_FLAGS for word in words):
+    # `send --key` with a send log is the name of a send.
+    names_a_send = words[:1] == ["send"] and ("DESK360_SEND_LOG" in os.environ or "--log" in words)
+    if any(w.split("=")[0] in _KEY_FLAGS and not (names_a_send and w.startswith("--key")) for w in words):
         return _refuse(
             "the API key is never taken from the command line, where others can read it: "
             "set DESK360_API_KEY, or use --key-file PATH"

@@ -12,9 +12,13 @@ from desk360_async import ConfigurationError
 
 if TYPE_CHECKING:
     from desk360_async.campaigns import Hours
+    from desk360_async.once import SendLog
 
 __all__ = [
     "DEFAULTS",
+    "ONCE",
+    "Once",
+    "send_log_at",
     "READING",
     "Common",
     "Reading",
@@ -61,6 +65,45 @@ class Common:
 
 
 DEFAULTS = Common()
+
+
+@Parameter(name="*", group="Send once")
+@frozen(kw_only=True)
+class Once:
+    """The key under which a message is sent once.
+
+    Attributes:
+        key: A name of this send, such as order-4711-shipped. The same command again sends no second message.
+        log: The send log that stores the keys: a file, or a PostgreSQL DSN [env: DESK360_SEND_LOG].
+    """
+
+    key: str | None = None
+    log: str | None = None
+
+    def open(self) -> "SendLog | None":
+        """Return the send log; None without a key.
+
+        Raises:
+            ConfigurationError: if there is a key, and no log.
+        """
+        return None if self.key is None else send_log_at(self.log)
+
+
+ONCE = Once()
+
+
+def send_log_at(place: str | None) -> "SendLog":
+    """Return the send log at a place, or at the environment's.
+
+    Raises:
+        ConfigurationError: if there is neither.
+    """
+    from desk360_async.once import SendLog
+
+    given = place or os.environ.get("DESK360_SEND_LOG", "").strip()
+    if not given:
+        raise ConfigurationError("which send log? Add --log PATH, or set DESK360_SEND_LOG")
+    return SendLog(given)
 
 
 def customers_path(common: Common) -> Path | None:

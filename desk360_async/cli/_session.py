@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from ._terminal import Terminal
 # The client and the sandbox are slow to load, and a command's help needs neither.
 if TYPE_CHECKING:
     from desk360_async import AsyncDesk360, HostLimiter, RateLimiter, SendResult
+    from desk360_async.once import SendLog
     from desk360_async.sandbox import Account, Sandbox
 
 __all__ = [
@@ -63,40 +65,47 @@ class Session:
     sandbox: "Sandbox | None" = None
 
 
-def run(common: Common, work: Callable[[Session], Awaitable[int]], on_result: Sink | None = None) -> int:
+def run(
+    common: Common,
+    work: Callable[[Session], Awaitable[int]],
+    on_result: Sink | None = None,
+    send_log: "SendLog | None" = None,
+) -> int:
     """Open a session, do the work in it, and return its exit code.
 
     Args:
         common: the shared options.
         work: what to do.
         on_result: hears the end of every send, also of one that Ctrl-C ends.
+        send_log: the store of keys, for a send under one.
     """
 
     async def all_of_it() -> int:
-        async with open_session(common, on_result) as session:
+        async with open_session(common, on_result, send_log) as session:
             return await work(session)
 
     return anyio.run(all_of_it)
 
 
 @asynccontextmanager
-async def open_session(common: Common, on_result: Sink | None = None) -> AsyncGenerator[Session]:
+async def open_session(
+    common: Common, on_result: Sink | None = None, send_log: "SendLog | None" = None
+) -> AsyncGenerator[Session]:
     """Open the client that the shared options ask for, and say where it leads.
 
     Raises:
         ConfigurationError: if the options don't fit together, or a setting is missing.
     """
     terminal = Terminal(json=common.json, quiet=common.quiet)
+    client_for = partial(_client, common, on_result=on_result, send_log=send_log)
     async with AsyncExitStack() as stack:
         sandbox = None
         if common.live:
             key = parse_api_key(read_key(common.key_file))
-            client = _client(
-                common, key, common.base_url, common.integration, on_result, live_limiter(common)
-            )
+            client = client_for(key, common.base_url, common.integration, limiter=live_limiter(common))
             terminal.note(f"Live: requests go to {_host(client)}.", "bold")
         elif url := _sandbox_url(common):
-            client = _client(common, _SANDBOX_KEY, url, common.integration or _FIRST_INTEGRATION, on_result)
+            client = client_for(_SANDBOX_KEY, url, common.integration or _FIRST_INTEGRATION)
             terminal.note(f"Not live: requests go to the sandbox at {url}.", "bold")
         else:
             from desk360_async import TokenBucket
@@ -104,7 +113,7 @@ async def open_session(common: Common, on_result: Sink | None = None) -> AsyncGe
             sandbox, chosen = _made(common)
             server = await stack.enter_async_context(sandbox.serve())
             bucket = TokenBucket(60, MINUTE)
-            client = _client(common, _SANDBOX_KEY, server.url, chosen, on_result, bucket)
+            client = client_for(_SANDBOX_KEY, server.url, chosen, limiter=bucket)
             terminal.note(f"Not live: requests go to a sandbox, whose minute lasts {MINUTE:g} s.", "bold")
         yield Session(await stack.enter_async_context(client), terminal, common, sandbox)
 
@@ -186,7 +195,9 @@ def _client(
     key: str,
     base_url: str | None,
     integration: int | None,
+    *,
     on_result: Sink | None,
+    send_log: "SendLog | None",
     limiter: "RateLimiter | None" = None,
 ) -> "AsyncDesk360":
     from desk360_async import AsyncDesk360
@@ -206,6 +217,7 @@ def _client(
         limiter=limiter,
         on_result=on_result,
         customers=customers,
+        send_log=send_log,
     )
 
 

@@ -100,6 +100,22 @@ COMMANDS = (
         "Print the dashboard for OpenTelemetry's metrics.",
         commands=(Command("dashboard", "Print a Grafana dashboard as JSON.", "otel:dashboard"),),
     ),
+    Command(
+        "inbox",
+        "List webhook events that were given up, or try them again.",
+        commands=(
+            Command("list", "List the events whose handlers failed for good.", "inbox:list_"),
+            Command("retry", "Let failed events be handled again.", "inbox:retry"),
+        ),
+    ),
+    Command(
+        "sends",
+        "List unknown sends under a key, or decide about one.",
+        commands=(
+            Command("list", "List the sends whose outcome is unknown.", "sends:list_"),
+            Command("resolve", "Decide what an unknown send is.", "sends:resolve"),
+        ),
+    ),
     Command("docs", "Show a page of the guide.", "docs:docs"),
 )
 
@@ -137,6 +153,10 @@ EXAMPLES = {
     "db:check": "--ledger postgresql://desk360@localhost/desk360",
     "db:init": "--ledger postgresql://desk360@localhost/desk360",
     "db:migrate": "--ledger postgresql://desk360@localhost/desk360",
+    "inbox:list_": "inbox.db",
+    "inbox:retry": "inbox.db 4711",
+    "sends:list_": "--log sends.db",
+    "sends:resolve": "order-4711-shipped --resend --log sends.db",
     "docs:docs": "rulings",
 }
 

@@ -41,7 +41,7 @@ from desk360_async import (
 )
 from desk360_async._errors import mask_phone
 
-from ._options import DEFAULTS, Common, id_or_name
+from ._options import DEFAULTS, ONCE, Common, Once, id_or_name
 from ._session import Session, confirm, run
 from ._terminal import Terminal
 
@@ -57,15 +57,16 @@ __all__ = [
 ]
 
 
-def text(to: str, text: str, /, *, common: Common = DEFAULTS) -> int:
+def text(to: str, text: str, /, *, once: Once = ONCE, common: Common = DEFAULTS) -> int:
     """Send text to a customer who wrote before.
 
     Args:
         to: The phone.
         text: 1 to 4,096 characters.
+        once: Shared.
         common: Shared.
     """
-    return send_one(common, lambda: TextMessage(to, text))
+    return send_one(common, once, lambda: TextMessage(to, text))
 
 
 def template(
@@ -77,6 +78,7 @@ def template(
     param: tuple[str, ...] = (),
     attachment: Path | None = None,
     yes: Annotated[bool, Parameter(name=("--yes", "-y"))] = False,
+    once: Once = ONCE,
     common: Common = DEFAULTS,
 ) -> int:
     """Send a template to one phone, or the same to several in one request.
@@ -88,6 +90,7 @@ def template(
         param: VARIABLE=TEXT, such as body-1=Ada; may be repeated.
         attachment: The file for a media header.
         yes: Send live to several without asking for their number.
+        once: Shared.
         common: Shared.
     """
     phones = [phone for phone in to.split(",") if phone.strip()]
@@ -101,7 +104,7 @@ def template(
             )
         return TemplateBatch(phones, wanted, language=tongue, parameters=parameters, attachment=attachment)
 
-    return send_one(common, make, recipients=len(set(phones)), sure=yes)
+    return send_one(common, once, make, recipients=len(set(phones)), sure=yes)
 
 
 def location(
@@ -112,6 +115,7 @@ def location(
     longitude: float,
     name: str,
     address: str,
+    once: Once = ONCE,
     common: Common = DEFAULTS,
 ) -> int:
     """Send a place on the map.
@@ -122,25 +126,28 @@ def location(
         longitude: Degrees, -180 to 180.
         name: What the place is called.
         address: Where it is, in words.
+        once: Shared.
         common: Shared.
     """
     return send_one(
         common,
+        once,
         lambda: LocationMessage(
             to, Location(longitude=longitude, latitude=latitude, name=name, address=address)
         ),
     )
 
 
-def media(to: str, /, *files: Path, common: Common = DEFAULTS) -> int:
+def media(to: str, /, *files: Path, once: Once = ONCE, common: Common = DEFAULTS) -> int:
     """Send 1 to 5 files of at most 20 MB each.
 
     Args:
         to: The phone.
         files: The files.
+        once: Shared.
         common: Shared.
     """
-    return send_one(common, lambda: MediaMessage(to, files))
+    return send_one(common, once, lambda: MediaMessage(to, files))
 
 
 def interactive(
@@ -155,6 +162,7 @@ def interactive(
     header_document: str | None = None,
     filename: str | None = None,
     footer: str | None = None,
+    once: Once = ONCE,
     common: Common = DEFAULTS,
 ) -> int:
     """Send text with 1 to 10 buttons to press.
@@ -169,6 +177,7 @@ def interactive(
         header_document: A document as header: its link.
         filename: The document's name, as the customer sees it.
         footer: 1 to 60 characters.
+        once: Shared.
         common: Shared.
     """
 
@@ -185,18 +194,19 @@ def interactive(
             raise ConfigurationError("one header at most: a text, an image, a video or a document")
         return InteractiveMessage(to, body, buttons, header=given[0] if given else None, footer=footer)
 
-    return send_one(common, make)
+    return send_one(common, once, make)
 
 
-def location_request(to: str, body: str, /, *, common: Common = DEFAULTS) -> int:
+def location_request(to: str, body: str, /, *, once: Once = ONCE, common: Common = DEFAULTS) -> int:
     """Ask for the customer's location.
 
     Args:
         to: The phone.
         body: 1 to 1,024 characters.
+        once: Shared.
         common: Shared.
     """
-    return send_one(common, lambda: LocationRequestMessage(to, body))
+    return send_one(common, once, lambda: LocationRequestMessage(to, body))
 
 
 def _pair(word: str, option: str, example: str) -> tuple[str, str]:
@@ -217,6 +227,7 @@ def contact(
     company: str | None = None,
     birthday: str | None = None,
     file: Path | None = None,
+    once: Once = ONCE,
     common: Common = DEFAULTS,
 ) -> int:
     """Send a contact card, or several from a file.
@@ -230,6 +241,7 @@ def contact(
         company: Where the person works.
         birthday: Such as 2012-08-18.
         file: A JSON list of cards, in the shape of Desk360's document, in place of all that.
+        once: Shared.
         common: Shared.
     """
 
@@ -250,7 +262,7 @@ def contact(
         )
         return ContactsMessage(to, [card])
 
-    return send_one(common, make)
+    return send_one(common, once, make)
 
 
 def load_contacts(file: Path) -> tuple[Contact, ...]:
@@ -272,11 +284,14 @@ def load_contacts(file: Path) -> tuple[Contact, ...]:
         raise InvalidMessage("contacts", "; ".join(cattrs.transform_error(error))) from None
 
 
-def send_one(common: Common, make: Callable[[], Message], *, recipients: int = 1, sure: bool = True) -> int:
+def send_one(
+    common: Common, once: Once, make: Callable[[], Message], *, recipients: int = 1, sure: bool = True
+) -> int:
     """Make a message, send it, and print what became of it.
 
     Args:
         common: the shared options.
+        once: the key, if it is to be sent once.
         make: makes the message; it may raise InvalidMessage.
         recipients: to how many it goes.
         sure: whether nobody is to be asked, however many they are.
@@ -288,21 +303,24 @@ def send_one(common: Common, make: Callable[[], Message], *, recipients: int = 1
 
     async def work(session: Session) -> int:
         confirm(session, recipients, sure=sure)
-        reply = await session.client.send(message)
+        reply = await session.client.send(message, idempotency_key=once.key)
         terminal = session.terminal
         if terminal.json:
-            terminal.data({"outcome": "accepted", **reply.raw})
+            terminal.data(
+                {"outcome": "accepted", **({"replayed": True} if reply.replayed else {}), **reply.raw}
+            )
         elif isinstance(reply, BulkSent):
             return _tell_bulk(terminal, reply)
         elif isinstance(reply, SentMedia):
             _tell_files(terminal, reply)
         else:
-            terminal.say(f"Accepted: {reply.message_id}", "green")
+            before = " before, under this key" if reply.replayed else ""
+            terminal.say(f"Accepted{before}: {reply.message_id}", "green")
         return 4 if isinstance(reply, BulkSent) and reply.unlisted else 0
 
     ended: list[SendResult] = []
     try:
-        return run(common, work, ended.append)
+        return run(common, work, ended.append, once.open())
     except KeyboardInterrupt:
         if any(result.outcome is Outcome.UNKNOWN for result in ended):
             # More than an interrupt: whoever only sees that would send it again.
