@@ -538,7 +538,8 @@ class ResultsFile:
     def _open(self, part: Path) -> None:
         create(part)
         # A foreign byte in the list must not cost the result its line.
-        self._file = part.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        # The mark of UTF-8 is Excel's: without it, it reads the system's encoding.
+        self._file = part.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="")
         self._rows = csv.writer(self._file)
         self._rows.writerow(COLUMNS)
 

@@ -39,7 +39,7 @@ BIRTHDAY = ("--template", "birthday", "--language", "English", "--map", "body-1=
 
 def results(file: Path) -> list[dict[str, str]]:
     """Read a results file."""
-    with file.open(encoding="utf-8", newline="") as lines:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
         return list(csv.DictReader(lines))
 
 
