@@ -548,5 +548,6 @@ class PostgresLimiter(SharedLimiter):
         if not egress or len(egress) > 200:
             raise ConfigurationError(f"egress is {egress!r}; it must be a name of 1 to 200 characters")
         hold = hold_of(attempt_timeout, period, margin)
+        self.egress: str = egress
         store = TokenTable(Database(dsn, schema=schema, durable=durable), egress, durable=durable)
         super().__init__(store, Bucket(limit, period, reserve, margin, hold, learn))
