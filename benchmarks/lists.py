@@ -1,0 +1,90 @@
+"""Lists: `python -m benchmarks.lists [--rows N]`: a spreadsheet over a CSV file, and the check of a number.
+
+The same list is loaded into a new ledger as `.csv` and as `.xlsx`, each in a process of its own. Goals: three
+times the CPU of CSV (the ledger's part included), and 1 µs for a number that is valid as it stands.
+"""
+
+import argparse
+import asyncio
+import csv
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from desk360_async._phones import Reader
+from desk360_async._tables import write_sheet
+from desk360_async.campaigns import Campaign
+
+from .campaign import Taker, client_of
+
+
+def phone(index: int) -> str:
+    """Return the n-th number of a Turkish mobile plan, in no order."""
+    return f"+90532{index * 7_919 % 10_000_000:07}"
+
+
+async def load(path: Path, folder: Path) -> dict[str, float]:
+    """Load a list into a new ledger; return the CPU seconds and the peak of memory in MB."""
+    async with client_of(Taker()) as client:
+        campaign = Campaign("lists", template="offer", language=1, ledger=folder / "ledger.db")
+        await client.templates.preload()
+        before = time.process_time()
+        plan = await campaign.load(client, path)
+        seconds = time.process_time() - before
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "recipients": plan.recipients, "peak": peak}
+
+
+def apart(path: Path) -> dict[str, float]:
+    """Load a list in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.lists", "--child", str(path), folder]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout))
+
+
+def check_numbers(number: int) -> float:
+    """Return the CPU seconds that the check of one valid number takes, the best of five rounds."""
+    phones = [phone(index) for index in range(number)]
+    is_plain = Reader().is_plain
+    best = float("inf")
+    for _ in range(5):
+        before = time.thread_time()
+        plain = sum(map(is_plain, phones))
+        best = min(best, time.thread_time() - before)
+        assert plain == number
+    return best / number
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--child", nargs=2)
+    given = parser.parse_args()
+    if given.child:
+        print(json.dumps(asyncio.run(load(Path(given.child[0]), Path(given.child[1])))))
+        return
+    rows = [[phone(index), f"offer {index % 200}"] for index in range(given.rows)]
+    with tempfile.TemporaryDirectory() as name:
+        as_csv, as_xlsx = Path(name) / "list.csv", Path(name) / "list.xlsx"
+        with as_csv.open("w", newline="") as text:
+            csv.writer(text).writerows([["phone", "body-1"], *rows])
+        with as_xlsx.open("wb") as file:
+            write_sheet(file, ["phone", "body-1"], rows)
+        one, other = apart(as_csv), apart(as_xlsx)
+    assert one["recipients"] == other["recipients"] == given.rows
+    for kind, figures in ((".csv", one), (".xlsx", other)):
+        print(f"{kind:6} {given.rows:,} rows: {figures['seconds']:.2f} s of CPU, {figures['peak']:.0f} MB")
+    ratio = other["seconds"] / one["seconds"]
+    print(f".xlsx over .csv: {ratio:.2f}x (goal: 3x) {'ok' if ratio <= 3 else 'MISSED'}")
+    each = 1e6 * check_numbers(100_000)
+    print(f"check of a valid number: {each:.2f} µs (goal: 1 µs) {'ok' if each <= 1 else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()
