@@ -45,14 +45,15 @@ from ._messages import (
 )
 from ._observer import Observer, Operation, OperationEnd, parse_observers
 from ._pipeline import CallState, OnAttempt, Options, Pipeline, Stop, Store
+from ._redaction import Secret
 from ._replies import Answer, BulkSent, Media, Reply, SendResult, Sent, SentMedia
 from ._resources import Integrations, TemplateCache, Templates
 from ._settings import (
+    ApiKey,
     RetryPolicy,
     Timeouts,
     check_parts,
     check_settings,
-    parse_api_key,
     parse_base_url,
     parse_integration_id,
     parse_lane,
@@ -60,7 +61,7 @@ from ._settings import (
     parse_retry,
     parse_timeouts,
 )
-from ._validators import refused_by_whatsapp
+from ._validators import refused_by_whatsapp, to_private
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -108,6 +109,10 @@ class _Same:
 _SAME: Final = _Same()
 
 
+# Each method that takes a phone passes on an object with a masked repr: its frame may be in a traceback that
+# shows local variables.
+
+
 class AsyncDesk360:
     """A client of the Desk360 WhatsApp Business API.
 
@@ -116,7 +121,9 @@ class AsyncDesk360:
     counts per IP address.
 
     Args:
-        api_key: else the environment variable DESK360_API_KEY ("Authentication").
+        api_key: the key, or a function that returns it ("Authentication"). The function is called before the
+            first request, and once more after a 401: if it returns another key, the call is repeated. None:
+            the environment variable DESK360_API_KEY.
         integration_id: else DESK360_INTEGRATION_ID; the calls that need one raise ConfigurationError.
         base_url: else DESK360_BASE_URL, else the vendor's; `/v1` is added where it is missing.
         allow_http: plain http beyond loopback hosts, for a sandbox in a container.
@@ -148,7 +155,7 @@ class AsyncDesk360:
 
     def __init__(
         self,
-        api_key: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
         *,
         integration_id: int | None = None,
         base_url: str | None = None,
@@ -170,7 +177,10 @@ class AsyncDesk360:
         service_window: ServiceWindow = "warn",
         on_result: Callable[[SendResult], None] | None = None,
     ) -> None:
-        key = parse_api_key(api_key)
+        # Masked from here on: a traceback may show the local variables of this frame.
+        api_key = Secret(api_key) if isinstance(api_key, str) else api_key
+        proxy = Secret(proxy) if isinstance(proxy, str) else proxy
+        key = ApiKey(api_key)
         url = parse_base_url(base_url, allow_http=allow_http)
         check_proxy(proxy)
         check_settings(max_connections, user_agent)
@@ -185,7 +195,8 @@ class AsyncDesk360:
         self._pipeline = Pipeline(
             base_url=url,
             host=urlsplit(url).netloc,
-            headers=_headers(url, key, user_agent),
+            headers=_headers(url, user_agent),
+            key=key,
             limiter=limiter,
             transport=transport,
             proxy=proxy,
@@ -622,6 +633,7 @@ class AsyncDesk360:
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
+        to = to_private(to)
         message = TemplateMessage(
             to, template, language=language, parameters=parameters, attachment=attachment
         )
@@ -663,6 +675,7 @@ class AsyncDesk360:
             attachment=attachment,
             destinations_file=destinations_file,
         )
+        del phones  # the message's repr counts them; a traceback with local variables would print all
         return await self.send(message, idempotency_key=idempotency_key)
 
     async def send_text(
@@ -684,6 +697,7 @@ class AsyncDesk360:
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
+        to = to_private(to)
         return await self.send(TextMessage(to, text), idempotency_key=idempotency_key, fallback=fallback)
 
     async def send_location(
@@ -705,6 +719,7 @@ class AsyncDesk360:
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
+        to = to_private(to)
         return await self.send(
             LocationMessage(to, location), idempotency_key=idempotency_key, fallback=fallback
         )
@@ -728,6 +743,7 @@ class AsyncDesk360:
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
+        to = to_private(to)
         return await self.send(
             ContactsMessage(to, contacts), idempotency_key=idempotency_key, fallback=fallback
         )
@@ -769,6 +785,7 @@ class AsyncDesk360:
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
+        to = to_private(to)
         return await self.send(
             MediaMessage(to, attachments), idempotency_key=idempotency_key, fallback=fallback
         )
@@ -798,6 +815,7 @@ class AsyncDesk360:
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
+        to = to_private(to)
         message = InteractiveMessage(to, body, buttons, header=header, footer=footer)
         return await self.send(message, idempotency_key=idempotency_key, fallback=fallback)
 
@@ -822,6 +840,7 @@ class AsyncDesk360:
         Raises:
             Desk360Error: `.outcome` says whether it went out.
         """
+        to = to_private(to)
         return await self.send(
             LocationRequestMessage(to, body), idempotency_key=idempotency_key, fallback=fallback
         )
@@ -839,6 +858,7 @@ class AsyncDesk360:
         Raises:
             Desk360Error: if it failed.
         """
+        to = to_private(to)
         message = ReadMessage(to, message_ids)
         integration = self._options.integration("marking as read")
         call = _wire.call_for(message, integration, encoding=self._encoding)
@@ -1128,11 +1148,10 @@ async def _with_destinations(message: Message) -> Message:
     return await with_destinations(message)
 
 
-def _headers(url: str, key: str, user_agent: str | None) -> tuple[tuple[str, str], ...]:
+def _headers(url: str, user_agent: str | None) -> tuple[tuple[str, str], ...]:
     agent = f"desk360-async/{__version__}" + (f" {user_agent}" if user_agent else "")
     return (
         ("host", urlsplit(url).netloc),
-        ("authorization", f"Bearer {key}"),
         ("accept", "application/json"),
         ("accept-encoding", ENCODINGS),
         ("user-agent", agent),

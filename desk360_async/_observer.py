@@ -324,6 +324,7 @@ class LogObserver:
 
     def __init__(self) -> None:
         self._limits: dict[str, int] = {}
+        self._refused: set[str] = set()
         self._full = False
         self._queued = 0
 
@@ -351,6 +352,14 @@ class LogObserver:
         extra = {"event": "desk360.rate_limited", "retry_after": retry_after, "egress": egress}
         wait = "no time named" if retry_after is None else f"again in {retry_after:g} s"
         log.warning("the server refused a request by its rate limit (429): %s", wait, extra=extra)
+        if egress not in self._refused:
+            # Once an address: the limiter had given a token, so it doesn't count all requests from here.
+            self._refused.add(egress)
+            log.warning(
+                "another process or program uses this address: share one limit with HostLimiter(path) on one "
+                "machine, or PostgresLimiter(dsn) on several",
+                extra={"event": "desk360.limit_unshared", "egress": egress},
+            )
 
     def limiter(self, status: RateLimitStatus, egress: str) -> None:
         """Log `desk360.limit_changed` where the limit differs from the last one."""

@@ -18,6 +18,7 @@ from attrs import frozen
 from ._bucket import Lane
 from ._calls import Answered, Call
 from ._errors import (
+    AuthenticationFailed,
     ClientStateError,
     ConfigurationError,
     ConnectionFailed,
@@ -31,7 +32,7 @@ from ._limiter import Permit, RateLimiter, default_limiter
 from ._observer import AttemptEnd, Observers, Operation, OperationEnd
 from ._outcomes import Again, Evidence, Reach, Unanswered, Verdict, verdict
 from ._redaction import key_pieces, masked_headers, without
-from ._settings import RetryPolicy, Timeouts
+from ._settings import ApiKey, RetryPolicy, Timeouts
 from ._wire import as_refusal, error_from, read
 
 if TYPE_CHECKING:
@@ -225,7 +226,8 @@ class Pipeline:
     Args:
         base_url: ends in `/v1`.
         host: the host and port of `base_url`; clients of one host and loop share the default limiter.
-        headers: of every request, with the key.
+        headers: of every request, without the key; the first is `host`.
+        key: the API key.
         limiter: the user's own, or None for the shared one.
         transport: the user's own, or None for a pool of ours.
         proxy: a proxy's URL.
@@ -240,6 +242,7 @@ class Pipeline:
         base_url: str,
         host: str,
         headers: tuple[tuple[str, str], ...],
+        key: ApiKey,
         limiter: RateLimiter | None,
         transport: Transport | None,
         proxy: str | None,
@@ -249,11 +252,13 @@ class Pipeline:
     ) -> None:
         self.base_url = base_url
         self.headers = headers
+        self._key = key
+        self._key_number = 0
+        self._key_pieces: tuple[str, ...] = ()
         self.observer = observer
         self.closed: bool = False
         self.quota: RetryQuota = RetryQuota()
         self.stop: Stop = Stop()
-        self._key = key_pieces(dict(headers)["authorization"])
         self._host = host
         self._limiter = limiter
         self.server_limit: ServerLimit | None = None
@@ -272,6 +277,7 @@ class Pipeline:
         self._report_at = float("-inf")
         self._idle: anyio.Event | None = None
         self._stores: list[Store] = []
+        self._use_key()
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -323,6 +329,9 @@ class Pipeline:
 
     async def _new_pool(self) -> Http:
         self.check()
+        if self._key.current is None:
+            self._key.renew()
+            self._use_key()
         transport = self._transport or await own_transport(
             self._verify, proxy=self._proxy, keepalive=self._max_connections
         )
@@ -435,8 +444,10 @@ class Pipeline:
             Desk360Error: the last attempt's error.
         """
         state.attempts = state.options.retry.attempts
+        renewed = False
         self.quota.earn()
         while True:
+            used = self._key_number
             try:
                 answer = await once()
             except Unanswered as lost:
@@ -451,6 +462,9 @@ class Pipeline:
                     return answer
                 error, judged = self._setback(call, answer, state)
             state.evidence = None
+            if isinstance(error, AuthenticationFailed) and not renewed and self._has_another_key(used):
+                renewed = True
+                continue
             await self._pause(state, error, judged)
 
     async def attempt(
@@ -633,15 +647,31 @@ class Pipeline:
         assert state.operation is not None  # every call is one's
         self.observer.retry(state.operation, type(error).__name__, seconds)
 
+    def _has_another_key(self, refused: int) -> bool:
+        """Ask for the key again if it is the refused one, by its number; return whether there is another."""
+        if self._key_number == refused and self._key.renew():
+            self._use_key()
+        return self._key_number != refused
+
+    def _use_key(self) -> None:
+        """Write the key into the headers of the requests to come."""
+        key = self._key.current
+        if key is not None:
+            self._key_number += 1
+            host, *others = [header for header in self.headers if header[0] != "authorization"]
+            self.headers = (host, ("authorization", f"Bearer {key}"), *others)
+            # An answer may still show the key before.
+            self._key_pieces = (*self._key_pieces[-8:], *key_pieces(key))
+
     # ── values ─────────────────────────────────────────────────────────────────────────────────────────
 
     def without_key(self, answered: Answered) -> Answered:
         """Return the answer with the key masked: a debug page may echo the request's headers."""
         head = "\n".join(answered.headers.values())
-        if not any(piece in head or piece.encode() in answered.body for piece in self._key):
+        if not any(piece in head or piece.encode() in answered.body for piece in self._key_pieces):
             return answered
-        body = without(answered.body.decode("latin-1"), self._key).encode("latin-1")
-        return answered._replace(headers=masked_headers(answered.headers, self._key), body=body)
+        body = without(answered.body.decode("latin-1"), self._key_pieces).encode("latin-1")
+        return answered._replace(headers=masked_headers(answered.headers, self._key_pieces), body=body)
 
     def _request_for(self, call: Call, measures: "Measures") -> Request:
         url = self.base_url + call.path

@@ -37,6 +37,15 @@ _LOGGERS = tuple(name + suffix for suffix in ("", "2") for name in ("httpx", "ht
 )
 
 
+class Secret(str):
+    """Text whose repr is masked, for tracebacks that print local variables; formatting has the whole text."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'[secret]'"
+
+
 def key_pieces(key: str) -> tuple[str, ...]:
     """Return what of a key to look for: its runs of plain characters, since JSON and HTML escape the rest."""
     return tuple(piece for piece in re.findall(r"[A-Za-z0-9_-]+", key) if len(piece) >= _SHORTEST_PIECE)

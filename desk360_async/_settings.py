@@ -1,11 +1,12 @@
-"""Settings: what the user configures, checked where it is given. Pure, but for reading the environment."""
+"""The client's settings, checked by its constructor. Pure, except that the environment is read too."""
 
+import inspect
 import ipaddress
 import math
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from attrs import Attribute, field, frozen
 
 from ._bucket import Lane
 from ._errors import ConfigurationError
+from ._redaction import Secret
 
 DEFAULT_BASE_URL = "https://public-api.desk360.com/v1"
 
@@ -82,29 +84,69 @@ def parse_timeouts(value: object) -> Timeouts:
     return Timeouts(total=total, connect=min(total, 5.0))
 
 
-def parse_api_key(value: str | None, environ: Mapping[str, str] = os.environ) -> str:
+def parse_api_key(value: str | None, environ: Mapping[str, str] | None = None) -> Secret:
     """Return the API key, else DESK360_API_KEY's; blanks around it and a pasted "Bearer " are dropped.
 
     Raises:
-        ConfigurationError: if there is none, or it holds what a header can't. The key isn't shown.
+        ConfigurationError: if there is no key, or it holds a character that a header can't hold. No frame of
+            the error shows the key.
     """
     if value is not None and not isinstance(value, str):
-        raise ConfigurationError(f"api_key must be text, not {type(value).__name__}")
-    key = (environ.get("DESK360_API_KEY", "") if value is None else value).strip()
-    key = re.sub(r"\Abearer\s+", "", key, flags=re.IGNORECASE)
+        raise ConfigurationError(f"api_key must be text or a function, not {type(value).__name__}")
+    value = Secret(_variable("DESK360_API_KEY", environ) if value is None else value.strip())
+    del environ  # a traceback that shows local variables would print all of it
+    key = Secret(re.sub(r"\Abearer\s+", "", value, flags=re.IGNORECASE))
     if not key or key.lower() == "bearer":
         raise ConfigurationError(
             "no API key: pass AsyncDesk360(api_key=...) or set the environment variable DESK360_API_KEY"
         )
     if bad := re.search(r"[^\x21-\x7e]", key):
         kind = "a line break" if bad[0] in "\r\n" else "a blank, a control or a non-ASCII character"
-        raise ConfigurationError(
-            f"the API key holds {kind} at position {bad.start()}; copy it again, in one piece"
-        )
+        at = bad.start()
+        del bad  # it holds the text
+        raise ConfigurationError(f"the API key holds {kind} at position {at}; copy it again, in one piece")
     return key
 
 
-def parse_integration_id(value: object, environ: Mapping[str, str] = os.environ) -> int | None:
+def _variable(name: str, environ: Mapping[str, str] | None) -> str:
+    """Return a variable of the environment, or "" if it isn't set."""
+    return (os.environ if environ is None else environ).get(name, "").strip()
+
+
+class ApiKey:
+    """The API key, and the function that returns the next one.
+
+    Args:
+        given: the key, or a function that returns it and doesn't block; None for DESK360_API_KEY.
+
+    Raises:
+        ConfigurationError: if the key is missing or unusable, or the function is a coroutine function.
+    """
+
+    def __init__(self, given: str | Callable[[], str] | None) -> None:
+        if inspect.iscoroutinefunction(given):
+            raise ConfigurationError("api_key must be a plain function that returns the key")
+        self._ask = given if callable(given) else None
+        self.current: Secret | None = None if callable(given) else parse_api_key(given)
+
+    def renew(self) -> bool:
+        """Ask the function again; return whether it returned another key than the current one.
+
+        Raises:
+            ConfigurationError: if the function raises, or returns an unusable key.
+        """
+        if self._ask is None:
+            return False
+        before = self.current
+        try:
+            given = self._ask()
+        except Exception as error:
+            raise ConfigurationError(f"api_key() raised {type(error).__name__}") from error
+        self.current = parse_api_key(Secret(given) if isinstance(given, str) else given, {})
+        return self.current != before
+
+
+def parse_integration_id(value: object, environ: Mapping[str, str] | None = None) -> int | None:
     """Return the integration's id, else DESK360_INTEGRATION_ID's, else None.
 
     Raises:
@@ -112,7 +154,8 @@ def parse_integration_id(value: object, environ: Mapping[str, str] = os.environ)
     """
     name = "integration_id"
     if value is None:
-        text = environ.get("DESK360_INTEGRATION_ID", "").strip()
+        text = _variable("DESK360_INTEGRATION_ID", environ)
+        del environ  # it holds the key, and tracebacks may show it
         if not text:
             return None
         name, value = "DESK360_INTEGRATION_ID", text
@@ -123,14 +166,15 @@ def parse_integration_id(value: object, environ: Mapping[str, str] = os.environ)
     return value
 
 
-def parse_base_url(value: str | None, *, allow_http: bool, environ: Mapping[str, str] = os.environ) -> str:
+def parse_base_url(value: str | None, *, allow_http: bool, environ: Mapping[str, str] | None = None) -> str:
     """Return the API's base URL, ending in `/v1`: the one given, else DESK360_BASE_URL, else the vendor's.
 
     Raises:
         ConfigurationError: for anything but https (http to loopback hosts, or with `allow_http`), and for
             a query, a fragment or user info.
     """
-    url = environ.get("DESK360_BASE_URL") or DEFAULT_BASE_URL if value is None else value
+    url = _variable("DESK360_BASE_URL", environ) or DEFAULT_BASE_URL if value is None else value
+    del environ  # it holds the key, and tracebacks may show it
     if not isinstance(url, str) or re.search(r"[^\x21-\x7e]|\\", url.strip()):
         raise ConfigurationError("base_url must be a plain ASCII URL, like 'https://public-api.desk360.com'")
     try:

@@ -16,6 +16,7 @@ from desk360_async import (
     AsyncDesk360,
     AuthenticationFailed,
     ClientStateError,
+    ConfigurationError,
     ConnectionFailed,
     Desk360Error,
     Outcome,
@@ -671,3 +672,65 @@ async def test_a_variable_that_whatsapp_refuses_is_warned_of_once(
         "template 75: body-1 holds a line break",
         "template 75: body-1 holds a tab",
     ]
+
+
+async def test_a_callable_key_is_asked_again_once_after_a_401() -> None:
+    """Keys rotate; the refused call is repeated with the new one."""
+    keys = iter(["old-key", "new-key", "third-key"])
+    wire = Wire(httpx.Response(401), lambda _: sent())
+    async with AsyncDesk360(lambda: next(keys), integration_id=1, transport=wire, limiter=Tokens()) as client:
+        await client.send_text(TO, "x")
+        await client.send_text(TO, "x")
+    assert [seen.headers["authorization"] for seen in wire.seen] == [
+        "Bearer old-key", "Bearer new-key", "Bearer new-key",
+    ]  # fmt: skip
+    assert next(keys) == "third-key"
+
+
+@pytest.mark.parametrize(
+    ("keys", "requests"), [(["same", "same"], 1), (["a", "b", "c"], 2), (["a", KeyError("x")], 1)]
+)
+async def test_a_401_ends_the_call_if_no_other_key_helps(keys: list[Any], requests: int) -> None:
+    """The function is asked once a call."""
+    wire, left = Wire(httpx.Response(401)), list(keys)
+
+    def next_key() -> str:
+        key = left.pop(0)
+        if isinstance(key, Exception):
+            raise key
+        return str(key)
+
+    async with AsyncDesk360(next_key, integration_id=1, transport=wire, limiter=Tokens()) as client:
+        with pytest.raises((AuthenticationFailed, ConfigurationError)) as caught:
+            await client.send_text(TO, "x")
+    assert (caught.value.outcome, len(wire.seen)) == (Outcome.NOT_SENT, requests)
+
+
+@pytest.mark.parametrize("given", [5, None, "", "two words"])
+async def test_a_key_of_a_function_is_checked_like_any_other(given: Any, wire: Wire) -> None:
+    """It is found before a request is spent."""
+    client = AsyncDesk360(lambda: given, integration_id=1, transport=wire, limiter=Tokens())
+    with pytest.raises(ConfigurationError):
+        await client.send_text(TO, "x")
+    assert wire.seen == []
+
+
+async def test_the_first_429_names_the_shared_limiters(caplog: pytest.LogCaptureFixture) -> None:
+    """The limiter had given a token: another program uses the address."""
+    wire = Wire(status(429), status(429), lambda _: sent())
+    async with connect(wire) as client:
+        await client.send_text(TO, "x")
+    hints = [record for record in caplog.records if "HostLimiter" in record.getMessage()]
+    assert [(record.levelname, "PostgresLimiter" in record.getMessage()) for record in hints] == [
+        ("WARNING", True)
+    ]
+
+
+def test_a_coroutine_function_gives_no_key() -> None:
+    """It would have to be awaited."""
+
+    async def fetch() -> str:
+        return "k"
+
+    with pytest.raises(ConfigurationError, match="plain function"):
+        AsyncDesk360(fetch)  # type: ignore[arg-type]  # wrong

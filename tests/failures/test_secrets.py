@@ -188,6 +188,10 @@ def test_search(
     assert not hits, hits[0]
 
 
+# The kinds of `one_call` that send to a phone.
+PHONE_IS_MASKED = (0, 1, 2, 3, 4, 5, 10)
+
+
 @pytest.mark.parametrize("kind", range(12))
 @pytest.mark.parametrize("status", [0, 307, 422, 500])
 def test_local_variables(kind: int, status: int) -> None:
@@ -209,6 +213,29 @@ def test_local_variables(kind: int, status: int) -> None:
     shown = run(work)
     assert "self=" in shown
     assert KEY.partition("|")[2] not in shown
+    if kind in PHONE_IS_MASKED:
+        assert "5551234567" not in shown
+
+
+@pytest.mark.parametrize("environ", [False, True])
+@pytest.mark.parametrize("key", ["s3cretS3cret\nx", "\u00e9s3cretS3cret", "Bearer \u00e9s3cretS3cret"])
+def test_a_refused_key_is_in_no_frame(key: str, environ: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback with local variables doesn't show it, nor does the environment that it came from."""
+    if environ:
+        monkeypatch.setenv("DESK360_API_KEY", key)
+    with pytest.raises(ConfigurationError) as caught:
+        AsyncDesk360(None if environ else key)
+    assert "s3cret" not in shows_locals(caught.value)
+
+
+@pytest.mark.parametrize("name", ["DESK360_BASE_URL", "DESK360_INTEGRATION_ID"])
+def test_a_refused_variable_does_not_show_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key stands in the same environment."""
+    monkeypatch.setenv("DESK360_API_KEY", KEY)
+    monkeypatch.setenv(name, "nonsense")
+    with pytest.raises(ConfigurationError) as caught:
+        AsyncDesk360()
+    assert KEY not in shows_locals(caught.value)
 
 
 def test_proxy_password_is_not_shown() -> None:
