@@ -324,7 +324,13 @@ def _one(known: "tuple[Template, ...]", id_or_name: int | str) -> "Template":
     if len(found) == 1:
         return found[0]
     problem = "is ambiguous; use its id" if found else "is unknown"
-    raise InvalidMessage("template", f"{id_or_name!r} {problem}; there is: {_names(known)}")
+    close: list[str] = []
+    if not found and isinstance(id_or_name, str):
+        from difflib import get_close_matches  # for this error only
+
+        close = get_close_matches(id_or_name.casefold(), [t.name for t in known if t.name], 1)
+    meant = f"; did you mean {close[0]!r}?" if close else ";"
+    raise InvalidMessage("template", f"{id_or_name!r} {problem}{meant} there is: {_names(known)}")
 
 
 def _find(templates: "tuple[Template, ...]", id_or_name: int | str) -> "list[Template]":

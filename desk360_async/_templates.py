@@ -179,9 +179,13 @@ class Translation:
         if self.raw and self.raw.get("variables") is None:
             return  # the server didn't say which there are (ruling 22), so nothing is known to be wrong
         expected = ", ".join(self.variables) or "none"
+        surplus = sorted(given - set(self.variables))
         if missing := [key for key in self.variables if key not in given]:
-            raise InvalidMessage("parameters", f"lacks {', '.join(missing)}; {self._label} takes: {expected}")
-        if surplus := sorted(given - set(self.variables)):
+            unknown = f" and has unknown {', '.join(surplus)}" if surplus else ""
+            raise InvalidMessage(
+                "parameters", f"lacks {', '.join(missing)}{unknown}; {self._label} takes: {expected}"
+            )
+        if surplus:
             raise InvalidMessage(
                 "parameters", f"has unknown {', '.join(surplus)}; {self._label} takes: {expected}"
             )
@@ -239,11 +243,18 @@ class Template:
     updated_at: datetime | None = None
     raw: Mapping[str, Any] = raw_field()
 
+    def _by_code(self, language: str) -> list[Translation]:
+        """Return the translations that a code, or the label in English, means."""
+        wanted = _case_folded(language)
+        labels = next((names for code, names in _LABELS.items() if wanted in (code, *names)), ())
+        return [t for t in self.translations if t.language and _case_folded(fold(t.language)) in labels]
+
     def translation(self, language: int | str) -> Translation:
         """Return the translation in a language.
 
         Args:
-            language: its id (int) or label (str); Unicode-normalised, exact first, then case-folded.
+            language: its id (int) or label (str); Unicode-normalised, exact first, then case-folded. A code
+                such as "tr" is taken where one translation fits it.
 
         Raises:
             InvalidMessage: if there is none, or more than one; the message lists what there is.
@@ -255,6 +266,7 @@ class Template:
             found = [t for t in self.translations if t.language_id == language]
         else:
             found = matching(self.translations, language, lambda t: t.language)
+            found = found or self._by_code(language.strip())
         if len(found) == 1:
             return found[0]
         there_is = ", ".join(f"{t.language} ({t.language_id})" for t in self.translations) or "none"
@@ -263,6 +275,19 @@ class Template:
         raise InvalidMessage(
             "language", f"{asked} {problem}; template {self.name or self.id} has: {there_is}"
         )
+
+
+# ISO 639-1 → the labels of a language, case-folded: its own, and the English one.
+_LABELS = {
+    "ar": ("العربية", "arabic"),
+    "de": ("deutsch", "german"),
+    "en": ("english",),
+    "es": ("español", "spanish"),
+    "fr": ("français", "french"),
+    "it": ("italiano", "italian"),
+    "ru": ("русский", "russian"),
+    "tr": ("türkçe", "turkish"),
+}
 
 
 def matching(items: Sequence[T], name: str, name_of: Callable[[T], str | None]) -> list[T]:

@@ -147,6 +147,9 @@ def media(to: str, /, *files: Path, once: Once = ONCE, common: Common = DEFAULTS
         once: Shared.
         common: Shared.
     """
+    for file in files:
+        if file.is_dir():
+            raise ConfigurationError(f"{file} is a folder; name its files, such as {file / 'invoice.pdf'}")
     return send_one(common, once, lambda: MediaMessage(to, files))
 
 

@@ -1,5 +1,6 @@
 """Commands that look something up or fetch it: templates, integrations, limits, files; and read receipts."""
 
+import os
 from pathlib import Path
 
 from desk360_async import Template, Translation
@@ -140,16 +141,18 @@ def limits(*, path: bool = False, common: Common = DEFAULTS) -> int:
     return run(common, work)
 
 
-def save(media_id: str, path: Path = Path(), /, *, common: Common = DEFAULTS) -> int:
+def save(media_id: str, path: str = ".", /, *, common: Common = DEFAULTS) -> int:
     """Save a file; it is there whole, or not at all.
 
     The sandbox that a command makes for itself has one file; its id is "sample".
 
     Args:
         media_id: The file's id, as a webhook brought it.
-        path: The file to write, or a folder [else: this folder].
+        path: The file to write, or a folder; downloads/ is made [else: this folder].
         common: Shared.
     """
+    if path.endswith(("/", os.sep)):
+        Path(path).mkdir(parents=True, exist_ok=True)
 
     async def work(session: Session) -> int:
         saved = await session.client.save_media(media_id, path)

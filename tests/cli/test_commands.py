@@ -359,3 +359,34 @@ def test_no_color(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     monkeypatch.setenv(name, "1")
     Terminal().say("hi", "green")
     assert ("\x1b[32m" in capsys.readouterr().out) == (name == "FORCE_COLOR")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("template", TO, "order_shiped", "--language", "tr"), "did you mean 'order_shipped'?"),
+        (("template", TO, "order_shipped", "--language", "tr", "--param", "name=Ada"),
+         "lacks body-1, body-2 and has unknown name"),
+        (("media", TO, "."), ". is a folder; name its files"),
+    ],
+)  # fmt: skip
+def test_a_likely_mistake_is_answered_with_the_fix(
+    desk360: Desk360, words: tuple[str, ...], problem: str
+) -> None:
+    """In the words of the terminal, before a send."""
+    run = desk360("send", *words)
+    assert (run.code, problem in run.err) == (2, True)
+
+
+@pytest.mark.parametrize("language", ["tr", "TR", "Turkish", "türkçe"])
+def test_a_language_is_found_by_its_code(desk360: Desk360, server: Server, language: str) -> None:
+    """Where one translation fits."""
+    words = ("order_shipped", "--language", language, "--param", "body-1=Ada", "--param", "body-2=SP1")
+    assert desk360("send", "template", TO, *words, "--base-url", server.url).code == 0
+    assert server.sandbox.received[0].language_id == 2
+
+
+def test_a_folder_with_a_slash_is_made(desk360: Desk360, tmp_path: Path) -> None:
+    """The file gets its own name in it."""
+    assert desk360("media", "save", "sample", f"{tmp_path}/down/").code == 0
+    assert (tmp_path / "down" / "sample.txt").exists()
