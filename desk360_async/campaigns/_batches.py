@@ -7,9 +7,10 @@ ascending phone reach the unique key in its own order, five times as fast as in 
 import sqlite3
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from operator import itemgetter
+from typing import Any
 
 from attrs import evolve, frozen
 
@@ -19,7 +20,11 @@ from desk360_async.campaigns._values import Batch, Kind, pack, unpack
 # From so many sets of parameters on, they are sorted rather than filled side by side: that bounds the memory.
 MANY_SETS = 5000
 
+_AT_ONCE = 100  # batches in memory while recipients are read on the same connection
+
 StagedSet = tuple[int, bytes, str]  # its number, the digest of its text, its text
+# Called before the recipients are taken in; returns the number of sets, at most `MANY_SETS`.
+Prepare = Callable[[Any, int], int]
 BatchRow = tuple[int, int, Kind, int, int, int, bytes]
 _INSERT = (
     "INSERT INTO batch (campaign, parameter_set, kind, size, first, last, members) "
@@ -59,8 +64,8 @@ class Cut:
 
 
 # Rows that one statement inserts: a third faster than one by one.
-_AT_ONCE = 300
-_VALUES = f"INSERT INTO staged VALUES {', '.join(['(?, ?, ?)'] * _AT_ONCE)}"  # noqa: S608  # marks only
+_ROWS_AT_ONCE = 300
+_VALUES = f"INSERT INTO staged VALUES {', '.join(['(?, ?, ?)'] * _ROWS_AT_ONCE)}"  # noqa: S608  # marks only
 
 
 def stage(
@@ -68,9 +73,9 @@ def stage(
 ) -> None:
     """Add rows (line, phone, number of the set) and sets to those that wait."""
     connection.executemany("INSERT INTO staged_set VALUES (?, ?, ?)", sets)
-    whole = len(rows) - len(rows) % _AT_ONCE
-    for start in range(0, whole, _AT_ONCE):
-        connection.execute(_VALUES, tuple(chain.from_iterable(rows[start : start + _AT_ONCE])))
+    whole = len(rows) - len(rows) % _ROWS_AT_ONCE
+    for start in range(0, whole, _ROWS_AT_ONCE):
+        connection.execute(_VALUES, tuple(chain.from_iterable(rows[start : start + _ROWS_AT_ONCE])))
     connection.executemany("INSERT INTO staged VALUES (?, ?, ?)", rows[whole:])
 
 
@@ -100,20 +105,29 @@ def _take_in_sets(connection: sqlite3.Connection, campaign: int) -> None:
     )
 
 
-def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut) -> None:
+def prepare_file(connection: sqlite3.Connection, campaign: int) -> int:
+    """Unite the spellings of each person, and take in the sets; return their number, or `MANY_SETS`."""
+    _unite_spellings(connection, campaign)
+    _take_in_sets(connection, campaign)
+    (sets,) = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM set_digest WHERE campaign = ? LIMIT ?)", (campaign, MANY_SETS)
+    ).fetchone()
+    return int(sets)
+
+
+def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut, prepare: Prepare) -> None:
     """Add the staged recipients whose phones aren't there yet, cut into batches; note who was left out."""
     connection.execute("DELETE FROM skipped WHERE campaign = ?", (campaign,))  # an earlier input's
     connection.execute("INSERT INTO skipped SELECT ?, line, reason, phone FROM left_out", (campaign,))
     staged, lines = connection.execute("SELECT count(*), max(line) FROM staged").fetchone()
-    _unite_spellings(connection, campaign)
-    _take_in_sets(connection, campaign)
+    sets = prepare(connection, campaign)
     added = connection.execute(
         "INSERT INTO recipient SELECT ?, phone, parameter_set, line, ? FROM staged WHERE true "
         "ORDER BY phone, line ON CONFLICT DO NOTHING",
         (campaign, load),
     ).rowcount
     seen = bytearray(lines + 1) if staged else bytearray()
-    connection.executemany(_INSERT, _batch_rows(connection, campaign, load, cut, seen))
+    _insert(connection, _batch_rows(connection, (campaign, load), sets, cut, seen))
     if added < staged:
         _note_repeats(connection, campaign, load, seen)
 
@@ -149,29 +163,33 @@ def _unite_spellings(connection: sqlite3.Connection, campaign: int) -> None:
 
 
 def _batch_rows(
-    connection: sqlite3.Connection, campaign: int, load: int, cut: Cut, seen: bytearray
+    connection: sqlite3.Connection, load: tuple[int, int], sets: int, cut: Cut, seen: bytearray
 ) -> Iterator[BatchRow]:
     """Yield a load's new recipients as batches, and mark their lines as seen."""
-    (sets,) = connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM set_digest WHERE campaign = ? LIMIT ?)", (campaign, MANY_SETS)
-    ).fetchone()
     rows = "SELECT parameter_set, phone, line FROM recipient WHERE campaign = ? AND load = ?"
     if sets == MANY_SETS:
-        ordered = connection.execute(f"{rows} ORDER BY parameter_set, phone", (campaign, load))
+        ordered = _stream(connection)(f"{rows} ORDER BY parameter_set, phone", load)
         for number, group in groupby(ordered, itemgetter(0)):
-            yield from cut.rows(campaign, number, _marked(group, seen))
+            yield from cut.rows(load[0], number, _marked(group, seen))
         return
     # Few sets: filling a batch of each at a time, by ascending phone, is cheaper than sorting by set.
     open_: defaultdict[int, array[int]] = defaultdict(lambda: array("Q"))
     longest = cut.longest
-    for number, phone, line in connection.execute(rows, (campaign, load)):
+    for number, phone, line in _stream(connection)(rows, load):
         seen[line] = 1
         members = open_[number]
         members.append(phone)
         if len(members) == longest:
-            yield from cut.rows(campaign, number, open_.pop(number))
+            yield from cut.rows(load[0], number, open_.pop(number))
     for number in sorted(open_):
-        yield from cut.rows(campaign, number, open_[number])
+        yield from cut.rows(load[0], number, open_[number])
+
+
+def _stream(connection: Any) -> Callable[[str, Sequence[object]], Iterable[Any]]:
+    # SQLite reads row by row anyway; PostgreSQL needs a cursor of the server's for that.
+    stream: Callable[[str, Sequence[object]], Iterable[Any]]
+    stream = getattr(connection, "stream", connection.execute)
+    return stream
 
 
 def _marked(group: Iterable[tuple[int, int, int]], seen: bytearray) -> Iterator[int]:
@@ -209,7 +227,13 @@ def write_set(
     connection: sqlite3.Connection, campaign: int, number: int, phones: Iterable[int], cut: Cut
 ) -> None:
     """Cut recipients of one set, by ascending phone, into batches."""
-    connection.executemany(_INSERT, cut.rows(campaign, number, phones))
+    _insert(connection, cut.rows(campaign, number, phones))
+
+
+def _insert(connection: sqlite3.Connection, rows: Iterable[BatchRow]) -> None:
+    left = iter(rows)
+    while some := list(islice(left, _AT_ONCE)):
+        connection.executemany(_INSERT, some)
 
 
 def halve(connection: sqlite3.Connection, campaign: int, batch: Batch) -> list[Batch]:
@@ -255,7 +279,7 @@ def put_back(
         joining[number].extend(phones)
         rest = [phone for phone in unpack(members) if phone not in phones]
         connection.execute(
-            "UPDATE batch SET size = ?, members = ?, state = CASE ? WHEN 0 THEN 'skipped' ELSE state END "
+            "UPDATE batch SET size = ?, members = ?, state = CASE WHEN ? = 0 THEN 'skipped' ELSE state END "
             "WHERE id = ?",
             (len(rest), pack(rest), len(rest), batch),
         )

@@ -28,6 +28,8 @@ from desk360_async._arguments import one_of, seconds, whole
 from desk360_async._attachments import as_attachment
 from desk360_async._gathering import Gathering
 from desk360_async._phones import Reader, parse_phone, spellings_of
+from desk360_async._postgres import is_dsn
+from desk360_async._redaction import mask_dsn
 from desk360_async._tables import Table
 from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._hours import Hours
@@ -35,10 +37,12 @@ from desk360_async.campaigns._ledger import STATUSES, Ledger, Status
 from desk360_async.campaigns._recipients import CHUNK, Intake, OptOut, OptOutList, Recipient, Source, chunked
 from desk360_async.campaigns._run import Dispatch, Opening, Run, message_for
 from desk360_async.campaigns._storage import open_ledger
+from desk360_async.campaigns._table_ledger import TableLedger, open_tables
 from desk360_async.campaigns._values import (
     CampaignError,
     Counts,
     Decision,
+    News,
     NotListed,
     Plan,
     Progress,
@@ -67,7 +71,8 @@ class Campaign:
         name: the campaign's; a ledger may hold several.
         template: its id (int) or name (str). None runs what the ledger pins.
         language: the id (int) or label (str) of one of its translations.
-        ledger: the file that remembers everything; made when it isn't there. On a local disk.
+        ledger: the file that remembers everything; made when it isn't there. On a local disk. Or
+            `postgresql://…` (extra `[postgres]`): then several runs may send side by side.
         strategy: "auto" (equal parameters share bulk requests), "bulk", or "single" (each has its own
             message id, and needs its own token). None: what the ledger pins, else "auto".
         batch_size: recipients a bulk request, 1 to 100,000. One crash makes at most so many unknown per
@@ -103,7 +108,8 @@ class Campaign:
         self._feeding: Gathering[list[Status], int] = Gathering(self._feed, close=self._stop_feeding)
         self._fed: tuple[Ledger, AsyncExitStack] | None = None
         self.name = name
-        self.ledger: Path = Path(ledger)
+        self._dsn = str(ledger) if is_dsn(ledger) else None
+        self.ledger: Path = Path(mask_dsn(self._dsn)) if self._dsn is not None else Path(ledger)
         self._template = template
         self._language = language
         self._strategy: Strategy | None = one_of("strategy", strategy, (None, "auto", "bulk", "single"))
@@ -263,6 +269,9 @@ class Campaign:
         signals: bool | None = None,
         lane: Lane = "bulk",
         hours: Hours | None = None,
+        name: str = "",
+        lease: float = 30.0,
+        ledger_patience: float = 600.0,
     ) -> Run:
         """Send what is pending: `async with campaign.run(client) as events: async for event in events`.
 
@@ -281,6 +290,10 @@ class Campaign:
             hours: the sending hours, such as `Hours("09:00-20:00", zone="Europe/Istanbul")`. Outside them the
                 run pauses (event `Paused("hours", seconds)`), and goes on by itself. None: all hours.
 
+            name: a name of this run for people, such as "host-3"; only in PostgreSQL, as the next two.
+            lease: seconds after which other runs take this one for dead, if it isn't seen (≥ 0.5).
+            ledger_patience: seconds for which results are kept while the database is away.
+
         Raises:
             ConfigurationError: if an argument is unusable.
             InvalidMessage: on entering, if the attachment isn't there.
@@ -291,9 +304,11 @@ class Campaign:
         seconds("drain", drain)
         _check_share(max_failures)
         one_of("lane", lane, ("bulk", "interactive"))
+        seconds("lease", lease, least=0.5)
+        seconds("ledger_patience", ledger_patience)
         _check_hours(hours)
         return Run(
-            partial(self._open_run, client, lane),
+            partial(self._open_run, client, lane, (name, lease, ledger_patience)),
             client,
             self.name,
             concurrency=concurrency,
@@ -305,11 +320,19 @@ class Campaign:
 
     resume = run
 
-    async def _open_run(self, client: AsyncDesk360, lane: Lane, stack: AsyncExitStack) -> Opening:
+    async def _open_run(
+        self, client: AsyncDesk360, lane: Lane, beside: tuple[str, float, float], stack: AsyncExitStack
+    ) -> Opening:
         ledger = await stack.enter_async_context(self._opened(owner=True))
         settings = await self._settings(ledger)
         self._compare(settings, client, await label_of(self._attachment))
-        await ledger.recover("crash")
+        news: News | None = None
+        if isinstance(ledger, TableLedger):
+            name, lease, patience = beside
+            timeout = max(client.timeout.total, client.timeout.upload)
+            news = await ledger.join(name, lease=lease, timeout=timeout, patience=patience)
+        else:
+            await ledger.recover("crash")
         # Single attempts: the end of one must be in the ledger before the next begins.
         sender = client.with_options(
             lane=lane, max_wait=None, retry=RetryPolicy(attempts=1, max_retry_after=0.0), customers=None
@@ -321,7 +344,63 @@ class Campaign:
             book.join()
             stack.push_async_callback(book.leave)
         dispatch = Dispatch(sender, ledger, settings, self._attachment, opt_out)
-        return Opening(dispatch, counts, requests_left, upto)
+        shared = None if news is None else beside[1]
+        return Opening(dispatch, counts, requests_left, upto, shared, news)
+
+    async def pause(self, reason: str = "") -> None:
+        """Let all runs of the campaign, on all hosts, take no more batches until `proceed`.
+
+        Raises:
+            CampaignError: if the ledger is a file, whose run has a `pause` of its own.
+        """
+        await self._decide("paused", reason or "pause() was called")
+
+    async def proceed(self) -> None:
+        """Let all runs go on after `pause`, and new ones begin after `stop`.
+
+        Raises:
+            CampaignError: if the ledger is a file, whose run has a `proceed` of its own.
+        """
+        await self._decide("running", "")
+
+    async def stop(self, reason: str = "") -> None:
+        """End all runs of the campaign, on all hosts; none begins until `proceed`.
+
+        Raises:
+            CampaignError: if the ledger is a file, whose run has a `stop` of its own.
+        """
+        await self._decide("stopped", reason or "stop() was called")
+
+    async def _decide(self, state: str, reason: str) -> None:
+        async with self._shared(state) as ledger:
+            await ledger.decide(state, reason)
+
+    async def accept_failover(self, batches: int) -> int:
+        """Go on after the database was promoted: the first pending batches become unknown.
+
+        Args:
+            batches: the requests that the replica may have lost, and those on the wire.
+
+        Returns:
+            The number of recipients that became unknown.
+
+        Raises:
+            CampaignError: if the campaign runs, or the ledger is a file.
+        """
+        whole("batches", batches, least=0, most=1_000_000, meaning="pending batches")
+        async with self._shared("resolved after a failover") as ledger:
+            return await ledger.accept_failover(batches)
+
+    @asynccontextmanager
+    async def _shared(self, state: str) -> AsyncGenerator[TableLedger]:
+        async with self._opened() as ledger:
+            await self._settings(ledger)
+            if not isinstance(ledger, TableLedger):
+                raise CampaignError(
+                    f"a campaign in a file can't be {state} from outside; call the method of its run, or "
+                    'keep the ledger in PostgreSQL (ledger="postgresql://…")'
+                )
+            yield ledger
 
     def _compare(self, settings: Settings, client: AsyncDesk360, file: str | None) -> None:
         """Compare this campaign's arguments with the pinned settings.
@@ -529,6 +608,10 @@ class Campaign:
 
     @asynccontextmanager
     async def _opened(self, *, owner: bool = False, must_exist: bool = True) -> AsyncGenerator[Ledger]:
+        if self._dsn is not None:
+            async with open_tables(self._dsn, self.name) as tables:
+                yield tables
+            return
         async with open_ledger(self.ledger, owner=owner, must_exist=must_exist) as file:
             yield Ledger(file, self.name)
 

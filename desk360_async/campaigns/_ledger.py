@@ -7,7 +7,7 @@ another database writes these methods again.
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from attrs import asdict, fields
 
 from desk360_async import RateLimitStatus
 from desk360_async._phones import spellings_of
-from desk360_async._sqlite import reads, transaction, writes
+from desk360_async._sqlite import Transactions, reads, transaction, writes
 from desk360_async._tables import Row
 from desk360_async.campaigns import _batches, _report
 from desk360_async.campaigns._batches import Cut, StagedSet
@@ -29,6 +29,7 @@ from desk360_async.campaigns._values import (
     Counts,
     Decision,
     LedgerError,
+    News,
     Plan,
     Report,
     Resolvable,
@@ -42,7 +43,7 @@ from desk360_async.campaigns._values import (
 # The wall clock: times that outlive the process are of it.
 now = time.time
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+spell = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 # The statuses of WhatsApp that a campaign stores.
 STATUSES = frozenset({"sent", "delivered", "read", "failed", "deleted"})
@@ -58,15 +59,15 @@ class Ledger:
         name: the campaign's.
     """
 
-    def __init__(self, file: LedgerFile, name: str) -> None:
+    def __init__(self, file: Transactions, name: str) -> None:
         self._file = file
         self._name = name
         self._last_set = 0
         self.id = 0
 
     @property
-    def file(self) -> LedgerFile:
-        """The file that the methods use."""
+    def file(self) -> Transactions:
+        """The file, or the tables, that the methods use."""
         return self._file
 
     # ── the campaign ───────────────────────────────────────────────────────────────────────────────────
@@ -78,9 +79,7 @@ class Ledger:
         if row is None:
             return None
         self.id = row[0]
-        pinned: dict[str, Any] = json.loads(row[1])
-        pinned["variables"] = tuple(pinned["variables"])
-        return Settings(name=self._name, **pinned)
+        return unpinned(self._name, row[1])
 
     @reads
     def names(self, db: sqlite3.Connection) -> tuple[str, ...]:
@@ -113,9 +112,9 @@ class Ledger:
         Raises:
             CampaignError: if other settings are pinned; it names the first that differs.
         """
-        pinned = await self.settings()
-        if pinned is not None and pinned != settings:
-            raise _differs(pinned, settings)
+        before = await self.settings()
+        if before is not None:
+            compare(before, settings)
         await self._begin_load()
 
     @writes
@@ -142,7 +141,7 @@ class Ledger:
 
         def number(parameters: dict[str, str]) -> int:
             self._last_set += 1
-            text = _encode(parameters)
+            text = spell(parameters)
             sets.append((self._last_set, blake2b(text.encode(), digest_size=16).digest(), text))
             return self._last_set
 
@@ -173,19 +172,20 @@ class Ledger:
         (load,) = db.execute(
             "UPDATE campaign SET loads = loads + 1 WHERE id = ? RETURNING loads", (self.id,)
         ).fetchone()
-        _batches.take_in(db, self.id, load, cut)
+        self._take_in(db, load, cut)
         db.execute("DELETE FROM doubt WHERE campaign = ?", (self.id,))
         rows = ((self.id, position, text) for position, text in enumerate(warnings))
         db.executemany("INSERT INTO doubt VALUES (?, ?, ?)", rows)
+
+    def _take_in(self, db: sqlite3.Connection, load: int, cut: Cut) -> None:
+        _batches.take_in(db, self.id, load, cut, _batches.prepare_file)
         _clear(db)
 
     def _pin(self, db: sqlite3.Connection, settings: Settings) -> None:
-        pinned = {**asdict(settings), "mapping": dict(settings.mapping)}
-        name = pinned.pop("name")
         db.execute(
             "INSERT INTO campaign (id, name, settings, created) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (name) DO UPDATE SET settings = excluded.settings",
-            (self.id, name, json.dumps(pinned, ensure_ascii=False), now()),
+            (self.id, settings.name, pinned(settings), now()),
         )
 
     # ── running ────────────────────────────────────────────────────────────────────────────────────────
@@ -204,6 +204,28 @@ class Ledger:
             )
         return sum(size for (size,) in left)
 
+    def claim(self, after: int, upto: int, most: int) -> Awaitable[list[Batch]]:
+        """Return pending batches that this run sends, by their number: a file has one owner, who has all."""
+        return self.pending(after, upto)
+
+    async def is_over(self, *, busy: bool) -> bool:
+        """Return whether a run that found no batch finds none later: no other run has the file."""
+        return True
+
+    @reads
+    def beat(self, db: sqlite3.Connection) -> News | None:
+        """Return the decisions of the other runs: a file has none."""
+        return None
+
+    @reads
+    def announce(self, db: sqlite3.Connection, end: str, reason: str) -> None:
+        """Stop the other runs too: a file has none."""
+
+    @reads
+    def has_accepted(self, db: sqlite3.Connection) -> bool:
+        """Return whether another run beside this one had a message accepted: a file has none."""
+        return False
+
     @reads
     def pending(self, db: sqlite3.Connection, after: int, upto: int, limit: int = 100) -> list[Batch]:
         """Return the next pending batches, by their number.
@@ -217,14 +239,7 @@ class Ledger:
             "WHERE b.campaign = ? AND b.state = 'pending' AND b.id > ? AND b.id <= ? ORDER BY b.id LIMIT ?",
             (self.id, after, upto, limit),
         )
-        found: list[Batch] = []
-        for number, kind, packed, text, set_, size, first, last in rows:
-            members = unpack(packed)
-            ascending = sorted(set(members)) == list(members)
-            if not (ascending and len(members) == size and first <= members[0] and members[-1] <= last):
-                raise LedgerError(f"batch {number} of the ledger is damaged; restore the ledger")
-            found.append(Batch(number, kind, members, json.loads(text), set_))
-        return found
+        return batches_of(rows)
 
     @reads
     def excepted(self, db: sqlite3.Connection, batch: Batch) -> frozenset[int]:
@@ -242,19 +257,22 @@ class Ledger:
         self, db: sqlite3.Connection, batch: int, phones: Iterable[int], state: State, reason: str
     ) -> None:
         rows = ((self.id, phone, batch, state, reason) for phone in phones)
-        db.executemany("INSERT INTO exception VALUES (?, ?, ?, ?, ?)", rows)
+        db.executemany("INSERT INTO exception VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
 
-    async def intend(self, batch: Batch) -> int:
+    async def intend(self, batch: Batch) -> int | None:
         """Commit the intent to send a batch, note it in the owner file, and return the request's number.
+
+        None means that another run has the batch now.
 
         Raises:
             LedgerError: if the batch isn't pending, the file was replaced, or the commit failed: then it must
                 not be sent.
         """
-        return await self.file.run(self._intend, batch)
+        assert isinstance(self.file, LedgerFile)
+        return await self.file.run(self._intend_in, self.file, batch)
 
-    def _intend(self, db: sqlite3.Connection, batch: Batch) -> int:
-        self.file.require_place()
+    def _intend_in(self, db: sqlite3.Connection, file: LedgerFile, batch: Batch) -> int:
+        file.require_place()
         started = now()
         with transaction(db):
             _move(db, batch.id, "pending", "intent")
@@ -263,8 +281,8 @@ class Ledger:
                 (self.id, batch.id, started),
             ).fetchone()
         # After the commit: a kill in between must not leave a number that the ledger doesn't have.
-        if self.file.owner is not None:
-            self.file.owner.note(int(request), started)
+        if file.owner is not None:
+            file.owner.note(int(request), started)
         return int(request)
 
     @writes
@@ -295,8 +313,8 @@ class Ledger:
     def _settle(self, db: sqlite3.Connection, message_id: str, phone: int) -> None:
         """Take in the statuses of a message that arrived before its answer."""
         db.execute(
-            "INSERT OR IGNORE INTO delivery SELECT campaign, ?, status FROM early "
-            "WHERE campaign = ? AND message_id = ?",
+            "INSERT INTO delivery SELECT campaign, ?, status FROM early "
+            "WHERE campaign = ? AND message_id = ? ON CONFLICT DO NOTHING",
             (phone, self.id, message_id),
         )
         db.execute("DELETE FROM early WHERE campaign = ? AND message_id = ?", (self.id, message_id))
@@ -307,7 +325,8 @@ class Ledger:
 
         A request whose end wasn't seen may have been counted until its timeout was over.
         """
-        at = now() if self.file.owner is None else self.file.owner.now(now())
+        owner = self.file.owner if isinstance(self.file, LedgerFile) else None
+        at = now() if owner is None else owner.now(now())
         rows: Iterator[tuple[float, float | None]] = db.execute(
             "SELECT started, ended FROM request WHERE started > ? ORDER BY id DESC LIMIT 20000",
             (at - period - timeout,),
@@ -398,7 +417,8 @@ class Ledger:
                 )
         else:
             db.executemany(
-                "INSERT OR REPLACE INTO exception VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO exception VALUES (?, ?, ?, ?, ?) ON CONFLICT (campaign, phone) DO UPDATE SET "
+                "batch = excluded.batch, state = excluded.state, reason = excluded.reason",
                 ((self.id, phone, batch, decision, "resolved") for phone, batch, _ in found),
             )
         return len(found)
@@ -411,7 +431,7 @@ class Ledger:
         wanted = "accepted" if failed is not None else state
         rows = db.execute(
             "SELECT id, members, reason FROM batch "
-            "WHERE campaign = ? AND state = ? AND (? IS NULL OR id = ?)",
+            "WHERE campaign = ? AND state = ? AND (CAST(? AS BIGINT) IS NULL OR id = ?)",
             (self.id, wanted, scope.batch, scope.batch),
         ).fetchall()
 
@@ -426,7 +446,8 @@ class Ledger:
                     yield phone, batch, reason or ""
         for phone, batch, reason in db.execute(
             "SELECT phone, batch, reason FROM exception "
-            "WHERE campaign = ? AND state = ? AND (? IS NULL OR batch = ?) AND (reason <> 'resolved' OR ?)",
+            "WHERE campaign = ? AND state = ? AND (CAST(? AS BIGINT) IS NULL OR batch = ?) "
+            "AND (reason <> 'resolved' OR ?)",
             (self.id, wanted, scope.batch, scope.batch, scope.overrides),
         ).fetchall():
             if meant(phone):
@@ -450,7 +471,7 @@ class Ledger:
                 number, table = self._by_phone(db, phone)
             if table and number is not None:
                 row = (self.id, message_id if table == "early" else number, status)
-                query = f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?)"  # noqa: S608  # one of our two
+                query = f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608  # one of our two
                 news += db.execute(query, row).rowcount
         return news
 
@@ -482,13 +503,50 @@ class Ledger:
         return "delivery" if "bulk" in kinds else "early" if "single" in kinds else ""
 
 
-def _differs(pinned: Settings, given: Settings) -> CampaignError:
+def pinned(settings: Settings) -> str:
+    """Return settings as the ledger stores them, without the name."""
+    values = {**asdict(settings), "mapping": dict(settings.mapping)}
+    del values["name"]
+    return json.dumps(values, ensure_ascii=False)
+
+
+def unpinned(name: str, text: str) -> Settings:
+    """Return the settings that `pinned` returned as text."""
+    values: dict[str, Any] = json.loads(text)
+    values["variables"] = tuple(values["variables"])
+    return Settings(name=name, **values)
+
+
+def compare(before: Settings, given: Settings) -> None:
+    """Compare the settings of a load with the pinned ones.
+
+    Raises:
+        CampaignError: if one differs; it names the first.
+    """
+    if before == given:
+        return
     names = [attribute.name for attribute in fields(Settings) if attribute.eq]
-    name = next(n for n in names if getattr(pinned, n) != getattr(given, n))
-    return CampaignError(
-        f"the campaign {pinned.name!r} of this ledger was loaded with {name}={getattr(pinned, name)!r}, "
+    name = next(n for n in names if getattr(before, n) != getattr(given, n))
+    raise CampaignError(
+        f"the campaign {before.name!r} of this ledger was loaded with {name}={getattr(before, name)!r}, "
         f"not {getattr(given, name)!r}; give the new one another name, or another ledger"
     )
+
+
+def batches_of(rows: Iterable[Any]) -> list[Batch]:
+    """Return the batches of rows of the table.
+
+    Raises:
+        LedgerError: if the members of a batch don't fit it.
+    """
+    found: list[Batch] = []
+    for number, kind, packed, text, set_, size, first, last in rows:
+        members = unpack(packed)
+        ascending = sorted(set(members)) == list(members)
+        if not (ascending and len(members) == size and first <= members[0] and members[-1] <= last):
+            raise LedgerError(f"batch {number} of the ledger is damaged; restore the ledger")
+        found.append(Batch(number, kind, members, json.loads(text), set_))
+    return found
 
 
 def _clear(db: sqlite3.Connection) -> None:

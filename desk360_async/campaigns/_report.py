@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from attrs import asdict, evolve
 
@@ -97,7 +97,8 @@ def reasons(connection: sqlite3.Connection, campaign: int) -> dict[tuple[str, st
     """Count recipients by state and reason, where there is a reason."""
     found: Counter[tuple[str, str]] = Counter()
     for state, reason, number in connection.execute(
-        "SELECT state, reason, sum(size - (SELECT count(*) FROM exception e WHERE e.batch = b.id)) "
+        "SELECT state, reason, "
+        "CAST(sum(size - (SELECT count(*) FROM exception e WHERE e.batch = b.id)) AS BIGINT) "
         "FROM batch b WHERE campaign = ? AND reason IS NOT NULL GROUP BY 1, 2",
         (campaign,),
     ):
@@ -321,14 +322,18 @@ _AMONG = "WHERE campaign = ? AND phone IN (SELECT value FROM json_each(?))"
 
 
 def _lines_of(connection: sqlite3.Connection, campaign: int, phones: tuple[int, ...]) -> dict[int, int]:
-    query = f"SELECT phone, line FROM recipient {_AMONG}"  # noqa: S608  # a constant
-    return dict(connection.execute(query, (campaign, json.dumps(phones))).fetchall())
+    return dict(_among(connection, "SELECT phone, line FROM recipient", campaign, phones).fetchall())
+
+
+def _among(connection: Any, select: str, campaign: int, phones: tuple[int, ...]) -> Any:
+    if isinstance(connection, sqlite3.Connection):
+        return connection.execute(f"{select} {_AMONG}", (campaign, json.dumps(phones)))
+    return connection.execute(f"{select} WHERE campaign = ? AND phone = ANY(?)", (campaign, list(phones)))
 
 
 def _statuses_of(connection: sqlite3.Connection, campaign: int, phones: tuple[int, ...]) -> dict[int, str]:
-    query = f"SELECT phone, status FROM delivery {_AMONG}"  # noqa: S608  # a constant
     found: dict[int, str] = {}
-    for phone, status in connection.execute(query, (campaign, json.dumps(phones))):
+    for phone, status in _among(connection, "SELECT phone, status FROM delivery", campaign, phones):
         if phone not in found or _RANKS.index(status) < _RANKS.index(found[phone]):
             found[phone] = status
     return found

@@ -5,6 +5,7 @@ intent wastes a token. An intent before the wait for a token would make ten time
 result can't be written, the campaign stops.
 """
 
+import logging
 import math
 import signal
 import threading
@@ -14,7 +15,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import anyio
 from attrs import evolve, frozen
@@ -41,12 +42,15 @@ from desk360_async.campaigns._values import (
     End,
     Event,
     LedgerError,
+    News,
     Paused,
     Progress,
     Result,
     Settings,
 )
 from desk360_async.campaigns._verdicts import MANY, Refusals, judge_bulk, judge_error
+
+log = logging.getLogger("desk360_async.campaigns")
 
 # Unread events before the workers wait for the reader.
 ROOM = 1000
@@ -56,6 +60,8 @@ SILENT = 5
 # A request without a connection makes no unknown, so the run is patient.
 OUTAGE = 300.0
 LONGEST_PAUSE = 30.0
+# Seconds between two looks at batches that other runs may give back.
+LONGEST_LOOK = 1.0
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 # The longest sleep outside the sending hours: then the wall clock is read again, which may have been set, or
 # the machine was suspended.
@@ -87,6 +93,10 @@ class Signal:
 
 class _OptedOutMeanwhile(Exception):
     """Raised with the token in hand, before a byte left: the message must be made anew."""
+
+
+class _TakenOver(Exception):
+    """Raised with the token in hand, before a byte left: the batch is another run's, or free again."""
 
 
 class _Stopped(Exception):
@@ -134,7 +144,8 @@ class Dispatch:
             may_begin: called with the token in hand, before the intent; False gives the token back.
 
         Returns:
-            The attempt; None if it was stopped before its intent: the batch is still pending.
+            The attempt, with no recipients if another run has the batch; None if it was stopped before its
+            intent: the batch is still pending.
 
         Raises:
             LedgerError: if the ledger failed; then nothing more may be sent.
@@ -194,6 +205,8 @@ class Dispatch:
             if not may_begin():
                 raise _Stopped
             request = await self.ledger.intend(batch)
+            if request is None:
+                raise _TakenOver
             self.unwritten[batch.id] = len(members)
 
         error: Desk360Error | None = None
@@ -207,6 +220,8 @@ class Dispatch:
                 result = Result("accepted", message_id=single.message_id)
         except _Stopped:
             return None
+        except _TakenOver:
+            return Attempt(batch, 0, skipped, None)
         except CampaignError:
             raise
         except Desk360Error as failure:
@@ -249,12 +264,16 @@ class Opening:
         counts: recipients by state.
         requests_left: the number of requests that are still needed.
         upto: the number of the last pending batch.
+        lease: seconds after which other runs take this one for dead; None if there are no others.
+        news: the decisions of the other runs.
     """
 
     dispatch: Dispatch
     counts: Counts
     requests_left: int
     upto: int
+    lease: float | None = None
+    news: News | None = None
 
 
 class Run:
@@ -296,6 +315,10 @@ class Run:
         self._waiting: set[anyio.CancelScope] = set()
         self._under_way: set[anyio.CancelScope] = set()
         self._listening = anyio.CancelScope()
+        self._beating = anyio.CancelScope()
+        self._shared_failures = 0
+        self._follows = False
+        self._is_paused_by_all = False
         self._filling = anyio.Lock(fast_acquire=True)
         self._stack = AsyncExitStack()
         self._opened: Opening | None = None
@@ -330,6 +353,8 @@ class Run:
         self.counts = self._at_start = self._opening.counts
         self._requests_left = self._opening.requests_left
         self._started = anyio.current_time()
+        if self._opening.news is not None:
+            self._follow(self._opening.news)
         _threads.detach(self._live)
         return self
 
@@ -345,6 +370,8 @@ class Run:
                 listening = self._signals if self._signals is not None else is_signal_free()
                 if listening:
                     tasks.start_soon(listen, self._heard, self._listening)
+                if self._opening.lease is not None:
+                    tasks.start_soon(self._beat, self._opening.lease)
                 await self._work_all()
         except BaseException as error:  # noqa: BLE001  # raised again where the run is read or left
             self._crash = _alone(error)
@@ -458,6 +485,37 @@ class Run:
             with anyio.CancelScope(shield=True):
                 await self._finish()
             self._listening.cancel()
+            self._beating.cancel()
+
+    async def _beat(self, lease: float) -> None:
+        """Show the other runs that this one is alive, and follow their decisions; survive a lost database."""
+        with self._beating:
+            while True:
+                await anyio.sleep(lease / 3)
+                try:
+                    news = await self._opening.dispatch.ledger.beat()
+                except LedgerError as error:
+                    if error.__cause__ is None:  # no failure that passes: the database was promoted
+                        self._fail(error)
+                    else:
+                        log.warning("a run of a campaign isn't seen now: %s", error)
+                    continue
+                if news is not None:
+                    self._follow(news)
+
+    def _follow(self, news: News) -> None:
+        self._shared_failures = news.counts.failures
+        if news.state in ("stopped", "ended"):
+            self._follows = True
+            self._stop(cast("End", news.end), news.reason)
+        elif news.state == "paused" and not self._is_paused_by_all:
+            self._is_paused_by_all = True
+            self.pause()
+        elif news.state == "running" and self._is_paused_by_all:
+            self._is_paused_by_all = False
+            self.proceed()
+        if self._too_many():
+            self._stop("failures", f"{self._failures:,} of {self.counts.total:,} not sent or unknown")
 
     async def _finish(self) -> None:
         unknown = 0
@@ -466,7 +524,9 @@ class Run:
             if self._end is None:
                 await self._judge_the_rest()
             unknown = await ledger.recover("interrupted")
-            if unknown:
+            if self._end in ("refused", "failures") and not self._follows:
+                await ledger.announce(self._end, self._reason)
+            if unknown or self._opening.lease is not None:
                 self.counts = await ledger.counts()
         except LedgerError as error:
             self._fail(error)
@@ -488,7 +548,7 @@ class Run:
     async def _judge_the_rest(self) -> None:
         """Decide about recipients that were refused without a reason, once all others have ended."""
         refusals = self._refusals
-        if refusals.accepted:
+        if refusals.accepted or (refusals.suspects and await self._opening.dispatch.ledger.has_accepted()):
             await self._give_up(refusals.convict())
         elif refusals.suspects:
             why = refusals.suspects[-1].error
@@ -533,18 +593,22 @@ class Run:
             if self._queue:
                 self._busy += 1
                 return self._queue.popleft()
-            if not self._busy:
+            if self._busy:
+                await self._given_back.wait()
+            elif self._exhausted:
                 return None
-            await self._given_back.wait()
+            else:
+                await self._sleep(min(LONGEST_LOOK, (self._opening.lease or 0.0) / 3))
         return None
 
     async def _refill(self) -> None:
         async with self._filling:
             if self._queue or self._exhausted:
                 return
-            found = await self._opening.dispatch.ledger.pending(self._last, self._opening.upto)
+            ledger = self._opening.dispatch.ledger
+            found = await ledger.claim(self._last, self._opening.upto, self._concurrency)
             self._queue.extend(found)
-            self._exhausted = not found
+            self._exhausted = not found and await ledger.is_over(busy=self._busy > 0)
             if found:
                 self._last = found[-1].id
 
@@ -640,7 +704,7 @@ class Run:
 
     @property
     def _failures(self) -> int:
-        return self.counts.failures - self._at_start.failures
+        return max(self.counts.failures, self._shared_failures) - self._at_start.failures
 
     async def _back_off(self, reason: str) -> None:
         at = anyio.current_time()

@@ -246,6 +246,23 @@ class Report:
     timeline: tuple[tuple[float, int], ...] = ()
 
 
+@frozen
+class News:
+    """The decisions of all runs of a campaign, as one heartbeat brings them.
+
+    Attributes:
+        state: "running", "paused", "stopped" (by a person) or "ended" (by a run).
+        end: the end of the run that ended the campaign.
+        reason: the reason of the pause or the end.
+        counts: recipients by state.
+    """
+
+    state: str
+    end: str
+    reason: str
+    counts: Counts
+
+
 # ── resolutions ────────────────────────────────────────────────────────────────────────────────────────
 
 Decision = Literal["accepted", "not_sent", "resend"]

@@ -35,6 +35,8 @@ class Scene:
     backend: str
     sandbox: Sandbox = field(factory=lambda: Sandbox(keep=None, clock=anyio.current_time))
     transport: httpx.AsyncBaseTransport | None = None
+    dsn: str | None = None
+    pinned: set[str] = field(factory=set)
 
     @property
     def ledger(self) -> Path:
@@ -53,9 +55,11 @@ class Scene:
 
     def campaign(self, name: str = "sale", **options: Any) -> Campaign:
         """Make a campaign with this scene's ledger; what that pins already isn't said again."""
-        given = {"template": TEMPLATE, "language": 1, "ledger": self.ledger}
-        if not self.ledger.exists():
+        given = {"template": TEMPLATE, "language": 1, "ledger": self.dsn or self.ledger}
+        if not self.ledger.exists() and name not in self.pinned:
             given["batch_size"] = 100
+        if self.dsn is not None:
+            self.pinned.add(name)
         return Campaign(name, **{**given, **options})
 
     def play(self, main: Callable[[AsyncDesk360], Awaitable[T]], **options: Any) -> T:

@@ -28,6 +28,9 @@ async def test_two_logs_of_one_database_share_a_key(dsn: str) -> None:
     async with SendLog(dsn, clock=clock) as one, SendLog(dsn, clock=clock) as two:
         assert await ask(one, Server()) == Sent("gBEG", replayed=False)
         assert await ask(two, server := Server()) == Sent("gBEG", replayed=True)
+        record = await two.get("order-1")
+        assert record is not None
+        assert (record.state, [r async for r in two.unknown()]) == ("accepted", [])
         assert server.posts == 0
 
 

@@ -1,0 +1,565 @@
+"""The ledger in PostgreSQL: a campaign that several runs, on several hosts, send side by side.
+
+A run claims batches, begins one by compare-and-set, and ends it by the number of its own request. A run that
+was not seen for its lease is dead: its claims are free, and its intents become unknown. The operations that a
+file has too are those of `_ledger`.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from hashlib import blake2b
+from typing import IO, Any, TypeVar
+
+import anyio
+
+from desk360_async import _threads
+from desk360_async._phones import person_of
+from desk360_async._postgres import Database, Session, Tables, is_busy, is_lost
+from desk360_async._sqlite import reads, writes
+from desk360_async._tables import Row
+from desk360_async.campaigns import _batches, _ledger, _report
+from desk360_async.campaigns._batches import Cut
+from desk360_async.campaigns._ledger import Ledger
+from desk360_async.campaigns._recipients import Intake
+from desk360_async.campaigns._values import (
+    Batch,
+    CampaignError,
+    Decision,
+    LedgerError,
+    News,
+    Result,
+    Scope,
+    Settings,
+)
+
+log = logging.getLogger("desk360_async.campaigns")
+
+T = TypeVar("T")
+
+BUSY = 30.0  # seconds that an operation waits for another one's lock
+GRACE = 30.0  # seconds after an attempt's timeout until its intent is unknown, whichever run has it
+_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries to write a result
+_BY_CLAIM = (
+    "UPDATE batch SET state = ?, reason = ?, message_id = ? "
+    "WHERE id = ? AND size = ? AND worker = ? AND state = 'pending'"
+)
+_BY_REQUEST = (
+    "UPDATE batch SET state = ?, reason = ?, message_id = ? WHERE id = ? AND size = ? AND request = ? "
+    "AND (state = 'intent' OR state = 'unknown' AND reason = 'worker_lost')"
+)
+_STAGING = """
+CREATE TEMP TABLE staged (line integer PRIMARY KEY, phone bigint NOT NULL, parameter_set bigint NOT NULL)
+ON COMMIT DROP;
+CREATE TEMP TABLE left_out (line integer PRIMARY KEY, reason text NOT NULL, phone text NOT NULL)
+ON COMMIT DROP;
+CREATE TEMP TABLE staged_set (id bigint NOT NULL, parameters text NOT NULL) ON COMMIT DROP;
+CREATE TEMP TABLE spelled (person bigint NOT NULL, line integer NOT NULL, phone bigint NOT NULL)
+ON COMMIT DROP;
+CREATE TEMP TABLE respelled (line integer PRIMARY KEY, given bigint NOT NULL, phone bigint NOT NULL)
+ON COMMIT DROP
+"""
+_SPELLED = "(phone BETWEEN 520000000000 AND 559999999999 OR phone BETWEEN 5200000000000 AND 5599999999999)"
+
+
+class TableLedger(Ledger):
+    """One campaign's part of a ledger in PostgreSQL.
+
+    Args:
+        tables: the tables.
+        name: the campaign's name.
+    """
+
+    def __init__(self, tables: Tables, name: str) -> None:
+        super().__init__(tables, name)
+        self._tables = tables
+        self._run: str | None = None
+        self._lease = 30.0
+        self._timeout = 120.0
+        self._patience = 600.0
+        self._timeline = ""
+        self._spools: dict[str, IO[bytes]] = {}
+
+    # ── loading ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _begin_load(self) -> None:
+        self._close_spools()
+        # The rows wait in private files without a name, so that the load is one short transaction.
+        for name in ("staged", "left_out", "staged_set"):
+            self._spools[name] = tempfile.TemporaryFile(prefix="desk360-load-")  # noqa: SIM115  # closed below
+
+    def _close_spools(self) -> None:
+        while self._spools:
+            self._spools.popitem()[1].close()
+
+    async def stage(self, rows: Iterable[Row], intake: Intake) -> int:
+        """Judge and stage rows; return their number."""
+        return await _threads.run(self._stage, rows, intake)
+
+    def _stage(self, rows: Iterable[Row], intake: Intake) -> int:
+        staged, skipped = intake.judge(rows, self._number)
+        self._spools["staged"].writelines(b"%d\t%d\t%d\n" % row for row in staged)
+        self._spools["left_out"].writelines(
+            b"%d\t%b\t%b\n" % (line, _escape(reason), _escape(phone)) for line, reason, phone in skipped
+        )
+        return len(staged) + len(skipped)
+
+    def _number(self, parameters: dict[str, str]) -> int:
+        """Return the number of a set of parameters, which the campaign's name and the set give."""
+        text = _ledger.spell(parameters)
+        digest = blake2b(f"{self._name}\0{text}".encode(), digest_size=8).digest()
+        number = int.from_bytes(digest, "big") >> 1
+        self._spools["staged_set"].write(b"%d\t%b\n" % (number, _escape(text)))
+        return number
+
+    def _pin(self, db: Any, settings: Settings) -> None:
+        # The client cuts batches between two statements, which takes longer than a plain transaction may.
+        db.execute("SELECT set_config('idle_in_transaction_session_timeout', '60000', true)")
+        text = _ledger.pinned(settings)
+        (self.id,) = db.execute(
+            "INSERT INTO campaign (name, settings, created) VALUES (?, ?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id",
+            (self._name, text, _ledger.now()),
+        ).fetchone()
+        (before,) = db.execute("SELECT settings FROM campaign WHERE id = ?", (self.id,)).fetchone()
+        _ledger.compare(_ledger.unpinned(self._name, before), settings)  # another load may have been faster
+        db.execute("UPDATE campaign SET settings = ? WHERE id = ?", (text, self.id))
+
+    def _take_in(self, db: Any, load: int, cut: Cut) -> None:
+        for table in _STAGING.split(";"):
+            db.execute(table)
+        for name, spool in self._spools.items():
+            db.copy(name, spool)
+        for table in ("staged", "staged_set", "left_out"):
+            db.execute(f"ANALYZE {table}")
+        _batches.take_in(db, self.id, load, cut, _prepare)
+
+    async def aclose(self) -> None:
+        """Remove the staged rows, and this run among the living, if it is one."""
+        self._close_spools()
+        if self._run is not None:
+            with suppress(LedgerError):  # its lease ends by itself
+                await self._leave()
+        await _threads.run(self._tables.close)
+
+    # ── runs ───────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def lease(self) -> float:
+        """Seconds after which a run that isn't seen is dead."""
+        return self._lease
+
+    async def join(self, name: str, *, lease: float, timeout: float, patience: float) -> News:
+        """Count this run among those of the campaign; return their decisions.
+
+        Args:
+            name: a name for people, such as the host's.
+            lease: seconds after which a run that isn't seen is dead.
+            timeout: seconds that one attempt may take.
+            patience: seconds for which a result is kept while the database is away.
+
+        Raises:
+            LedgerError: if the database was promoted since the campaign began.
+        """
+        self._lease, self._timeout, self._patience = lease, timeout, patience
+        run = str(secrets.token_hex(16))
+        news = await self._join(run, name)
+        self._run = run
+        return news
+
+    @writes
+    def _join(self, db: Any, run: str, name: str) -> News:
+        db.execute("SELECT id FROM campaign WHERE id = ? FOR UPDATE", (self.id,))
+        self._require_timeline(db)
+        self._sweep(db)
+        if not self._alive(db):
+            # An end that a run decided is over with it; a person's stop stays.
+            db.execute(
+                "UPDATE campaign SET accepted_before = ?, "
+                "state = CASE WHEN state = 'ended' THEN 'running' ELSE state END WHERE id = ?",
+                (_report.counts(db, self.id).accepted, self.id),
+            )
+        db.execute(
+            "INSERT INTO worker (run, campaign, name, host, pid, lease, seen) "
+            "VALUES (?, ?, ?, ?, ?, ?, clock_timestamp())",
+            (run, self.id, name, socket.gethostname(), os.getpid(), self._lease),
+        )
+        return self._news(db)
+
+    def _require_timeline(self, db: Any) -> None:
+        stored, found = db.execute(
+            "SELECT timeline, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM campaign WHERE id = ?",
+            (self.id,),
+        ).fetchone()
+        if stored is None:
+            db.execute("UPDATE campaign SET timeline = ? WHERE id = ?", (found, self.id))
+        elif stored != found:
+            raise LedgerError(
+                f"the database was promoted (timeline {stored} before, {found} now): the replica may have "
+                "lost the last intents, and going on could send twice. Let N be the requests that were begun "
+                "while the replica lagged, and those on the wire (at 60 a minute and 4 on the wire, 10 s of "
+                "lag are 14); then `accept_failover(N)` makes the first N pending batches unknown"
+            )
+        self._timeline = found
+
+    def _alive(self, db: Any) -> int:
+        (alive,) = db.execute("SELECT count(*) FROM worker WHERE campaign = ?", (self.id,)).fetchone()
+        return int(alive)
+
+    def _sweep(self, db: Any) -> None:
+        """Free the claims of dead runs, and turn their intents, and those that are too old, into unknown."""
+        db.execute(
+            "DELETE FROM worker WHERE campaign = ? "
+            "AND seen < clock_timestamp() - make_interval(secs => lease)",
+            (self.id,),
+        )
+        lost = db.execute(
+            "UPDATE batch SET state = 'unknown', reason = 'worker_lost' "
+            "WHERE campaign = ? AND state = 'intent' AND (until < clock_timestamp() "
+            "OR NOT EXISTS (SELECT 1 FROM worker w WHERE w.run = batch.worker)) RETURNING request",
+            (self.id,),
+        ).fetchall()
+        if lost:
+            db.execute(
+                "UPDATE request SET outcome = 'unknown' WHERE number = ANY(?)",
+                ([number for (number,) in lost],),
+            )
+        db.execute(
+            "UPDATE batch SET worker = NULL WHERE campaign = ? AND state = 'pending' AND worker IS NOT NULL "
+            "AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.run = batch.worker)",
+            (self.id,),
+        )
+
+    def _news(self, db: Any) -> News:
+        state, ending, reason = db.execute(
+            "SELECT state, ending, reason FROM campaign WHERE id = ?", (self.id,)
+        ).fetchone()
+        return News(state, ending, reason, _report.counts(db, self.id))
+
+    @writes
+    def beat(self, db: Any) -> News:
+        """Show that this run is alive, end what dead ones left, and return the decisions of all runs.
+
+        Raises:
+            LedgerError: if the database is away or was promoted.
+        """
+        self._require_timeline(db)
+        db.execute(
+            "INSERT INTO worker (run, campaign, name, host, pid, lease, seen) "
+            "VALUES (?, ?, '', ?, ?, ?, clock_timestamp()) "
+            "ON CONFLICT (run) DO UPDATE SET seen = clock_timestamp()",
+            (self._run, self.id, socket.gethostname(), os.getpid(), self._lease),
+        )
+        self._sweep(db)
+        return self._news(db)
+
+    @writes
+    def claim(self, db: Any, after: int, upto: int, most: int) -> list[Batch]:
+        """Claim up to `most` pending batches that no run has, by their number."""
+        self._sweep(db)
+        rows = db.execute(
+            "WITH free AS (SELECT id FROM batch WHERE campaign = ? AND state = 'pending' AND worker IS NULL "
+            "AND EXISTS (SELECT 1 FROM worker WHERE run = ?) ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED) "
+            "UPDATE batch b SET worker = ? FROM free, parameter_set s "
+            "WHERE b.id = free.id AND s.id = b.parameter_set "
+            "RETURNING b.id, b.kind, b.members, s.parameters, s.id, b.size, b.first, b.last",
+            (self.id, self._run, most, self._run),
+        ).fetchall()
+        if rows:
+            db.execute("UPDATE worker SET waiting = false WHERE run = ?", (self._run,))
+        return _ledger.batches_of(sorted(rows))
+
+    async def is_over(self, *, busy: bool) -> bool:
+        """Return whether no batch is left for this run: none is free, and no other run may free one."""
+        return not busy and await self._is_over()
+
+    @writes
+    def _is_over(self, db: Any) -> bool:
+        # A run that waits holds no batches but those that were refused without a reason.
+        db.execute("UPDATE worker SET waiting = true WHERE run = ?", (self._run,))
+        (left,) = db.execute(
+            "SELECT EXISTS (SELECT 1 FROM batch b LEFT JOIN worker w ON w.run = b.worker "
+            "WHERE b.campaign = ? AND (b.state = 'intent' OR b.state = 'pending' AND w.waiting IS NOT TRUE))",
+            (self.id,),
+        ).fetchone()
+        return not left
+
+    @reads
+    def has_accepted(self, db: Any) -> bool:
+        """Return whether a message was accepted since the first of the present runs began."""
+        (before,) = db.execute("SELECT accepted_before FROM campaign WHERE id = ?", (self.id,)).fetchone()
+        return bool(_report.counts(db, self.id).accepted > before)
+
+    @writes
+    def announce(self, db: Any, end: str, reason: str) -> None:
+        """Stop the other runs too."""
+        db.execute(
+            "UPDATE campaign SET state = 'ended', ending = ?, reason = ? WHERE id = ? AND state = 'running'",
+            (end, reason, self.id),
+        )
+
+    @writes
+    def decide(self, db: Any, state: str, reason: str) -> None:
+        """Store a person's decision: "running", "paused" or "stopped"."""
+        db.execute(
+            "UPDATE campaign SET state = ?, ending = 'stopped', reason = ? WHERE id = ?",
+            (state, reason, self.id),
+        )
+
+    async def recover(self, reason: str) -> int:
+        """Turn this run's intents without a result into unknown; return the number of recipients."""
+        return 0 if self._run is None else await self._recover(reason)
+
+    @writes
+    def _recover(self, db: Any, reason: str) -> int:
+        left = db.execute(
+            "UPDATE batch SET state = 'unknown', reason = ? WHERE campaign = ? AND state = 'intent' "
+            "AND worker = ? RETURNING request, "
+            "size - (SELECT count(*) FROM exception WHERE exception.batch = batch.id)",
+            (reason, self.id, self._run),
+        ).fetchall()
+        db.execute(
+            "UPDATE request SET outcome = 'unknown' WHERE number = ANY(?)",
+            ([number for number, _ in left],),
+        )
+        return sum(size for _, size in left)
+
+    @writes
+    def _leave(self, db: Any) -> None:
+        self._sweep(db)
+        db.execute("DELETE FROM worker WHERE run = ?", (self._run,))
+        self._sweep(db)  # its claims are free, and its last intents unknown
+
+    # ── one attempt ────────────────────────────────────────────────────────────────────────────────────
+
+    async def intend(self, batch: Batch) -> int | None:
+        """Commit the intent to send a batch; return the request's number, or None if it must not be sent.
+
+        None: another run has the batch now, or the database went away and is back. Then the batch is free.
+
+        Raises:
+            LedgerError: if the database stays away, or was promoted.
+        """
+        number = secrets.randbits(63)
+        try:
+            return await self._intend(batch, number)
+        except LedgerError as error:
+            if not _passes(error):
+                raise
+            log.warning("the intent of a batch may not be stored; it isn't sent now: %s", error)
+        await self._outlast(self._put_back, batch, number)
+        return None
+
+    @writes
+    def _intend(self, db: Any, batch: Batch, number: int) -> int | None:
+        moved = db.execute(
+            "WITH moved AS (UPDATE batch SET state = 'intent', request = ?, "
+            "until = clock_timestamp() + make_interval(secs => ?) "
+            "WHERE id = ? AND state = 'pending' AND worker = ? AND EXISTS (SELECT 1 FROM worker "
+            "WHERE run = ? AND seen > clock_timestamp() - make_interval(secs => lease)) "
+            "AND substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) = ? RETURNING id) "
+            "INSERT INTO request (campaign, batch, started, number) "
+            "SELECT CAST(? AS BIGINT), id, CAST(? AS float8), CAST(? AS BIGINT) FROM moved",
+            (
+                *(number, self._timeout + GRACE, batch.id, self._run, self._run, self._timeline),
+                *(self.id, _ledger.now(), number),
+            ),
+        )
+        if moved.rowcount == 1:
+            return number
+        self._require_timeline(db)
+        # This run was believed dead, or has not been seen: the batch is free for the runs that are.
+        db.execute(
+            "UPDATE batch SET worker = NULL WHERE id = ? AND worker = ? AND state = 'pending'",
+            (batch.id, self._run),
+        )
+        return None
+
+    def _put_back(self, db: Any, batch: Batch, number: int) -> None:
+        db.execute("DELETE FROM request WHERE number = ?", (number,))
+        db.execute(
+            "UPDATE batch SET state = 'pending', reason = NULL, request = NULL, worker = NULL WHERE id = ? "
+            "AND (request = ? AND (state = 'intent' OR state = 'unknown' AND reason = 'worker_lost') "
+            "OR worker = ? AND state = 'pending')",
+            (batch.id, number, self._run),
+        )
+
+    async def conclude(self, batch: Batch, request: int | None, result: Result) -> list[Batch]:
+        """Commit the result of an attempt; return the batches that it leaves to this run.
+
+        A result outlives a restart of the database: it is written again until `patience` is over. A repeat
+        does no harm, since a request ends once. A run that was believed dead may still end its own request.
+
+        Raises:
+            LedgerError: if the database stays away.
+        """
+        return await self._outlast(self._conclude, batch, request, result)
+
+    def _conclude(self, db: Any, batch: Batch, request: int | None, result: Result) -> list[Batch]:
+        outcome = "not_sent" if result.state == "pending" else result.state
+        if request is not None:
+            db.execute(
+                "UPDATE request SET ended = ?, outcome = ? WHERE number = ?",
+                (_ledger.now(), outcome, request),
+            )
+        mine = _BY_CLAIM if request is None else _BY_REQUEST
+        key = self._run if request is None else request
+        moved = db.execute(
+            mine, (result.state, result.reason, result.message_id, batch.id, len(batch.members), key)
+        )
+        if moved.rowcount != 1:
+            # Written before, and only the answer was lost; or another run, or a person, has ended it. Batches
+            # that a halving left behind are free for all.
+            db.execute(
+                "UPDATE batch SET worker = NULL WHERE request = ? AND worker = ? AND state = 'pending'",
+                (request, self._run),
+            )
+            return []
+        if result.message_id is not None:
+            self._settle(db, result.message_id, batch.members[0])
+        if result.unlisted:
+            self._except(db, batch.id, result.unlisted, result.unlisted_state, "not_listed")
+        following = [batch] if result.state == "pending" else []
+        if result.halve:
+            following = _batches.halve(db, self.id, batch)
+        db.execute(
+            "UPDATE batch SET worker = ?, request = ? WHERE id = ANY(?)",
+            (self._run, request, [half.id for half in following]),
+        )
+        return following
+
+    async def _outlast(self, work: Callable[..., T], *args: Any) -> T:
+        """Run a write again until the database is back.
+
+        Raises:
+            LedgerError: if it stays away for `patience` seconds.
+        """
+        deadline, pause = anyio.current_time() + self._patience, _PAUSE
+        while True:
+            try:
+                return await self.file.write(work, *args)
+            except LedgerError as error:
+                if not _passes(error) or anyio.current_time() >= deadline:
+                    raise
+                log.warning(
+                    "the ledger is away; the write is tried again, and nothing more is sent: %s", error
+                )
+            await anyio.sleep(pause)
+            pause = min(_LONGEST_PAUSE, pause * 2)
+
+    # ── resolutions ────────────────────────────────────────────────────────────────────────────────────
+
+    @writes
+    def resolve(self, db: Any, decision: Decision, scope: Scope, cut: Cut) -> int:
+        """Resolve the recipients in a scope; return their number.
+
+        Raises:
+            CampaignError: if a run of the campaign is alive.
+        """
+        self._require_rest(db)
+        return sum(self._resolve(db, decision, scope, state, cut) for state in scope.states(decision))
+
+    @writes
+    def accept_failover(self, db: Any, batches: int) -> int:
+        """Make the first pending batches unknown, and go on with a promoted database.
+
+        Returns:
+            The number of recipients that became unknown.
+
+        Raises:
+            CampaignError: if a run of the campaign is alive.
+        """
+        self._require_rest(db)
+        lost = db.execute(
+            "UPDATE batch SET state = 'unknown', reason = 'failover' WHERE id IN (SELECT id FROM batch "
+            "WHERE campaign = ? AND state = 'pending' ORDER BY id LIMIT ?) "
+            "RETURNING size - (SELECT count(*) FROM exception WHERE exception.batch = batch.id)",
+            (self.id, batches),
+        ).fetchall()
+        db.execute(
+            "UPDATE campaign SET timeline = substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) WHERE id = ?",
+            (self.id,),
+        )
+        return sum(size for (size,) in lost)
+
+    def _require_rest(self, db: Any) -> None:
+        db.execute("SELECT id FROM campaign WHERE id = ? FOR UPDATE", (self.id,))
+        self._sweep(db)
+        if alive := self._alive(db):
+            raise CampaignError(
+                f"the campaign {self._name!r} is running ({alive} runs); stop it first, or wait for its end"
+            )
+
+
+def _passes(error: LedgerError) -> bool:
+    cause = error.__cause__
+    return cause is not None and (is_lost(cause) or is_busy(cause))
+
+
+def _escape(text: str) -> bytes:
+    """Return a text as COPY's format has it; it has no NUL and no lone surrogate."""
+    for character, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"), ("\0", "")):
+        text = text.replace(character, escaped)
+    return text.encode("utf-8", "replace")
+
+
+def _prepare(db: Any, campaign: int) -> int:
+    """Unite the spellings of each person, and take in the sets; return their number, or `MANY_SETS`."""
+    _unite_spellings(db, campaign)
+    db.execute(
+        "INSERT INTO parameter_set (id, campaign, parameters) SELECT id, ?, min(parameters) "
+        "FROM staged_set GROUP BY id ON CONFLICT DO NOTHING",
+        (campaign,),
+    )
+    (twins,) = db.execute(
+        "SELECT count(*) FROM staged_set s JOIN parameter_set p USING (id) "
+        "WHERE p.parameters <> s.parameters OR p.campaign <> ?",
+        (campaign,),
+    ).fetchone()
+    if twins:  # one in 10^7 loads of a million sets
+        raise LedgerError("two sets of parameters have one number; load the list under another name")
+    (sets,) = db.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM parameter_set WHERE campaign = ? LIMIT ?) AS few",
+        (campaign, _batches.MANY_SETS),
+    ).fetchone()
+    return int(sets)
+
+
+def _unite_spellings(db: Session, campaign: int) -> None:
+    """Give all rows of one person the same phone: the recipient's, else the first line's (ruling 19a)."""
+    with tempfile.TemporaryFile(prefix="desk360-load-") as file:
+        for phone, line in db.stream(f"SELECT phone, line FROM staged WHERE {_SPELLED}"):  # noqa: S608  # constants
+            file.write(b"%d\t%d\t%d\n" % (person_of(phone), line, phone))
+        query = f"SELECT phone FROM recipient WHERE campaign = ? AND {_SPELLED}"  # noqa: S608  # a constant
+        for (phone,) in db.stream(query, (campaign,)):
+            file.write(b"%d\t0\t%d\n" % (person_of(phone), phone))
+        db.copy("spelled", file)
+    db.execute("ANALYZE spelled")
+    db.execute(
+        "INSERT INTO respelled SELECT s.line, s.phone, t.phone FROM spelled s JOIN ("
+        "SELECT DISTINCT ON (person) person, phone FROM spelled WHERE person IN ("
+        "SELECT person FROM spelled GROUP BY person HAVING count(DISTINCT phone) > 1) "
+        "ORDER BY person, line) t ON s.person = t.person WHERE s.line > 0 AND s.phone <> t.phone"
+    )
+    db.execute("UPDATE staged s SET phone = r.phone FROM respelled r WHERE r.line = s.line")
+
+
+@asynccontextmanager
+async def open_tables(dsn: str, name: str) -> AsyncGenerator[TableLedger]:
+    """Open a campaign's ledger in PostgreSQL, and close it in the end.
+
+    Raises:
+        LedgerError: if the database can't be reached.
+        ConfigurationError: if it can't be written, or its commits don't last.
+    """
+    tables = Tables(Database(dsn), name="the ledger", error=LedgerError, busy=BUSY)
+    ledger = TableLedger(tables, name)
+    try:
+        yield ledger
+    finally:
+        with anyio.CancelScope(shield=True):
+            await ledger.aclose()

@@ -1,0 +1,236 @@
+"""The ledger in PostgreSQL: each method that a file has, runs side by side, and their failures."""
+
+from collections import Counter
+from typing import Any
+
+import anyio
+import psycopg
+import pytest
+
+from desk360_async import AsyncDesk360
+from desk360_async.campaigns import Campaign, CampaignError, Counts, LedgerError, Recipient
+from desk360_async.campaigns._values import Batch, Result
+from tests.campaigns.harness import Scene, done, finish, people
+from tests.postgres import PASSWORD
+
+
+@pytest.fixture
+def sale(scene: Scene, dsn: str) -> Any:
+    """Make campaigns whose ledger is in PostgreSQL."""
+
+    def make(**options: Any) -> Campaign:
+        return scene.campaign(**{"ledger": dsn, "batch_size": 10, **options})
+
+    return make
+
+
+def test_a_campaign_is_loaded_run_and_reported(scene: Scene, sale: Any) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        plan = await sale().load(client, people(100, sets=3))
+        assert (plan.recipients, plan.groups, plan.bulk_requests) == (100, 3, 12)
+        assert done(await finish(sale(), client)).end == "finished"
+        report = await sale().report()
+        assert report.counts == Counts(accepted=100)
+        assert (await sale().status()).accepted == 100
+
+    scene.play(main)
+    assert sorted(scene.received()) == sorted(r.phone for r in people(100))
+
+
+def test_runs_side_by_side_send_to_each_recipient_once(scene: Scene, sale: Any) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(400))
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(finish, sale(), client)
+        assert (await sale().report()).counts == Counts(accepted=400)
+
+    scene.play(main)
+    assert max(Counter(scene.received()).values()) == 1
+
+
+def test_a_run_waits_for_the_batches_of_another(scene: Scene, sale: Any) -> None:
+    """It takes over those that the other one gives back."""
+
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(300))
+        async with sale().run(client, signals=False) as first:
+            await anext(first)
+            async with sale().run(client, signals=False) as second:
+                first.stop()
+                assert (await first.wait()).end == "stopped"
+                assert (await second.wait()).end == "finished"
+
+    scene.play(main)
+    assert sorted(scene.received()) == sorted(r.phone for r in people(300))
+
+
+@pytest.mark.parametrize("state", ["paused", "stopped"])
+def test_a_decision_reaches_all_runs(scene: Scene, sale: Any, state: str) -> None:
+    ends: list[str] = []
+
+    async def run(client: AsyncDesk360) -> None:
+        ends.append(done(await finish(sale(), client, lease=3.0)).end)
+
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(800))
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(run, client)
+            await anyio.sleep(20)
+            await (sale().pause() if state == "paused" else sale().stop("the offer is over"))
+            await anyio.sleep(10)
+            before = len(scene.received())
+            await anyio.sleep(100)
+            assert len(scene.received()) == before < 800
+            await sale().proceed()
+        if state == "stopped":
+            await run(client)
+
+    scene.play(main)
+    assert ends == (["finished"] * 2 if state == "paused" else ["stopped", "stopped", "finished"])
+    assert sorted(scene.received()) == sorted(r.phone for r in people(800))
+
+
+def test_a_stopped_campaign_begins_no_run_until_it_proceeds(scene: Scene, sale: Any) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(20))
+        await sale().stop("the offer is over")
+        last = done(await finish(sale(), client))
+        assert (last.end, last.reason) == ("stopped", "the offer is over")
+
+    scene.play(main)
+    assert scene.received() == []
+
+
+def test_a_refusal_ends_all_runs_and_a_later_one_begins_anew(scene: Scene, sale: Any) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(200))
+        async with sale().run(client, signals=False, max_failures=0) as run:
+            async with sale()._opened() as ledger:
+                await ledger.settings()
+                await ledger.announce("refused", "the key was withdrawn")
+            assert (await run.wait()).end in ("refused", "finished")
+        assert done(await finish(sale(), client)).end == "finished"
+
+    scene.play(main)
+
+
+@pytest.mark.parametrize("method", ["pause", "proceed", "stop"])
+def test_a_campaign_in_a_file_is_not_decided_from_outside(scene: Scene, method: str) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        await scene.campaign().load(client, people(2))
+        with pytest.raises(CampaignError, match="in a file can't be"):
+            await getattr(scene.campaign(), method)()
+
+    scene.play(main)
+
+
+def test_a_running_campaign_is_not_resolved(scene: Scene, sale: Any) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(200))
+        async with sale().run(client, signals=False) as run:
+            await anext(run)
+            with pytest.raises(CampaignError, match="is running"):
+                await sale().resolve("resend", everything=True)
+
+    scene.play(main)
+
+
+class Frozen:
+    """A run that has an intent, and was not seen for its lease."""
+
+    def __init__(self, sale: Any, dsn: str) -> None:
+        self.sale, self.dsn = sale, dsn
+
+    async def begin(self, ledger: Any) -> tuple[Batch, int]:
+        """Claim and begin a batch; then be gone."""
+        await ledger.settings()
+        await ledger.join("frozen", lease=30.0, timeout=30.0, patience=0.0)
+        (batch,) = await ledger.claim(0, 0, 1)
+        request = await ledger.intend(batch)
+        assert request is not None
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute("UPDATE desk360.worker SET seen = seen - interval '1 hour'")
+        return batch, request
+
+
+def test_the_intent_of_a_dead_run_is_unknown_and_its_late_result_counts(
+    scene: Scene, sale: Any, dsn: str
+) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(30))
+        async with sale()._opened() as ledger:
+            batch, request = await Frozen(sale, dsn).begin(ledger)
+            assert done(await finish(sale(), client)).counts == Counts(accepted=20, unknown=10)
+            assert (await sale().report()).reasons == {("unknown", "worker_lost"): 10}
+            await ledger.conclude(batch, request, Result("accepted"))
+            assert await sale().status() == Counts(accepted=30)
+            await ledger.conclude(batch, request, Result("not_sent"))  # a request ends once
+            assert await sale().status() == Counts(accepted=30)
+
+    scene.play(main)
+
+
+def test_a_frozen_run_begins_nothing_that_another_one_took(scene: Scene, sale: Any, dsn: str) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(30))
+        async with sale()._opened() as ledger:
+            await ledger.settings()
+            await ledger.join("frozen", lease=30.0, timeout=30.0, patience=0.0)
+            claimed = await ledger.claim(0, 0, 2)
+            with psycopg.connect(dsn) as connection:
+                connection.execute("UPDATE desk360.worker SET seen = seen - interval '1 hour'")
+            assert await ledger.intend(claimed[0]) is None
+            assert done(await finish(sale(), client)).counts == Counts(accepted=30)
+            await ledger.beat()
+            assert await ledger.intend(claimed[1]) is None
+
+    scene.play(main)
+    assert max(Counter(scene.received()).values()) == 1
+
+
+def test_a_resolution_outweighs_a_late_result(scene: Scene, sale: Any, dsn: str) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(10))
+        async with sale()._opened() as ledger:
+            batch, request = await Frozen(sale, dsn).begin(ledger)
+            assert await sale().resolve("resend", everything=True) == 10
+            await ledger.conclude(batch, request, Result("pending", "ServerError", halve=True))
+            assert await sale().status() == Counts(pending=10)
+
+    scene.play(main)
+
+
+def test_a_promoted_database_stops_the_run_until_a_person_decides(scene: Scene, sale: Any, dsn: str) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(30))
+        async with sale().run(client, signals=False):
+            pass
+        with psycopg.connect(dsn) as connection:
+            connection.execute("UPDATE desk360.campaign SET timeline = '0000000F'")
+        before = await sale().status()
+        with pytest.raises(LedgerError, match="was promoted"):
+            await finish(sale(), client)
+        lost = await sale().accept_failover(1)
+        assert lost == min(10, before.pending)
+        assert done(await finish(sale(), client)).end == "finished"
+
+    scene.play(main)
+
+
+def test_the_tables_keep_what_a_load_left_out(scene: Scene, sale: Any) -> None:
+    odd = Recipient("no\\phone\t\n\0", {"body-1": "x"})
+    twins = [Recipient("+5215512345678", {"body-1": "a"}), Recipient("+525512345678", {"body-1": "a"})]
+
+    async def main(client: AsyncDesk360) -> None:
+        plan = await sale().load(client, [odd, *twins, *people(3), *people(1)])
+        assert (plan.recipients, plan.left_out) == (4, {"duplicate": 2, "invalid_phone": 1})
+        assert [line for line, *_ in await sale().skipped()] == [1, 3, 7]
+        assert (await sale().load(client, people(5))).recipients == 6
+
+    scene.play(main)
+
+
+def test_a_password_shows_nowhere(sale: Any) -> None:
+    assert PASSWORD not in repr(sale()) + str(vars(sale())["ledger"])
