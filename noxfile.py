@@ -21,8 +21,7 @@ except ModuleNotFoundError:
 
 HERE = Path(__file__).parent
 PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))
-EXTRAS = ".[cli,sandbox,testing,speed,phone]"
-EVERYTHING = f".[{','.join(PROJECT['project']['optional-dependencies'])}]"
+EXTRAS = f".[{','.join(PROJECT['project']['optional-dependencies'])}]"
 # The first and the last Python that the project is for; the full suite runs on the one that runs nox.
 OLDEST, NEWEST = (3, 11), (3, 14)
 # Tests in virtual time don't mind each other; those marked `real` have the machine to themselves.
@@ -154,7 +153,7 @@ def house(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the guide and the reference as one site, and print where it is; warnings are errors."""
-    session.install("-e", EVERYTHING, *group("docs"))
+    session.install("-e", EXTRAS, *group("docs"))
     session.run("python", ".ci/site.py", str(Path(session.create_tmp()).resolve() / "site"))
 
 

@@ -133,6 +133,12 @@ class Attachment:
 
     Raises:
         InvalidMessage: if the name or the type can't be used, or it is known to be over 20 MiB.
+
+    Example:
+        ```python
+        Attachment.from_path("invoice.pdf")
+        Attachment.from_bytes("note.txt", b"Thank you!")
+        ```
     """
 
     name: str = field(converter=safe_name)

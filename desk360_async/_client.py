@@ -151,6 +151,12 @@ class AsyncDesk360:
 
     Raises:
         ConfigurationError: if a setting is missing or unusable; the message names it and the fix.
+
+    Example:
+        ```python
+        async with AsyncDesk360() as client:  # DESK360_API_KEY, DESK360_INTEGRATION_ID
+            await client.send_text("+905551112233", "Hello")
+        ```
     """
 
     def __init__(
@@ -332,6 +338,11 @@ class AsyncDesk360:
 
         Raises:
             ConfigurationError: if one is unusable.
+
+        Example:
+            ```python
+            patient = client.with_options(lane="bulk", max_wait=None)
+            ```
         """
         changes: dict[str, Any] = {}
         if not isinstance(integration_id, _Same):
@@ -632,6 +643,15 @@ class AsyncDesk360:
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
+
+        Example:
+            ```python
+            sent = await client.send_template(
+                "+905551112233", "order_shipped", language="English",
+                parameters={"body-1": "Ada", "body-2": "SP1"},
+            )
+            print(sent.message_id)
+            ```
         """
         to = to_private(to)
         message = TemplateMessage(
@@ -666,6 +686,13 @@ class AsyncDesk360:
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
+
+        Example:
+            ```python
+            phones = ["+905551110001", "+905551110002"]
+            sent = await client.send_template_bulk(phones, "welcome", language="English")
+            print(len(sent.phones), sent.unlisted)
+            ```
         """
         message = TemplateBatch(
             phones,
@@ -696,6 +723,11 @@ class AsyncDesk360:
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
+
+        Example:
+            ```python
+            sent = await client.send_text("+905551112233", "Your table is ready")
+            ```
         """
         to = to_private(to)
         return await self.send(TextMessage(to, text), idempotency_key=idempotency_key, fallback=fallback)
@@ -718,6 +750,12 @@ class AsyncDesk360:
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
+
+        Example:
+            ```python
+            shop = Location(latitude=41.0422, longitude=29.0256, name="Shop", address="Beşiktaş, İstanbul")
+            await client.send_location("+905551112233", shop)
+            ```
         """
         to = to_private(to)
         return await self.send(
@@ -742,6 +780,13 @@ class AsyncDesk360:
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
+
+        Example:
+            ```python
+            name = ContactName("Ada Lovelace", "Ada", "Lovelace")
+            ada = Contact(name, phones=[ContactPhone("+905551110000", "WORK")])
+            await client.send_contacts("+905551112233", [ada])
+            ```
         """
         to = to_private(to)
         return await self.send(
@@ -784,6 +829,12 @@ class AsyncDesk360:
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
+
+        Example:
+            ```python
+            sent = await client.send_media("+905551112233", ["invoice.pdf"])
+            print(sent.files[0].media_id)
+            ```
         """
         to = to_private(to)
         return await self.send(
@@ -814,6 +865,12 @@ class AsyncDesk360:
 
         Raises:
             Desk360Error: `.outcome` says whether it went out.
+
+        Example:
+            ```python
+            buttons = [Button("yes", "Yes"), Button("no", "No")]
+            await client.send_interactive("+905551112233", "Does tomorrow suit you?", buttons)
+            ```
         """
         to = to_private(to)
         message = InteractiveMessage(to, body, buttons, header=header, footer=footer)
@@ -927,6 +984,14 @@ class AsyncDesk360:
         Raises:
             InvalidMessage: if `messages` is a lone message, a text or a mapping.
             ConfigurationError: if concurrency, build or lane is unusable.
+
+        Example:
+            ```python
+            async with client.send_each(rows, build=message_of) as results:
+                async for result in results:
+                    if result.outcome is not Outcome.ACCEPTED:
+                        log.warning("%s: %s: %s", result.index, result.outcome, result.error)
+            ```
         """
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 1000:
             raise ConfigurationError(f"concurrency must be 1 to 1,000, got {concurrency!r}")
@@ -1010,6 +1075,12 @@ class AsyncDesk360:
         Raises:
             InvalidMessage: if `messages` is a lone message, a text or a mapping.
             ConfigurationError: if concurrency, build or lane is unusable.
+
+        Example:
+            ```python
+            phones = ["+905551110001", "+905551110002"]
+            results = await client.send_all([TextMessage(phone, "Ready") for phone in phones])
+            ```
         """
         many = self.send_each(messages, build=build, key=key, concurrency=concurrency, lane=lane)
         ended: list[SendResult[Any]] = []
@@ -1035,6 +1106,13 @@ class AsyncDesk360:
         Raises:
             InvalidMessage: if the id is empty.
             Desk360Error: on entering, if the media can't be had.
+
+        Example:
+            ```python
+            async with client.open_media(media_id) as media:
+                async for chunk in media.aiter_bytes():
+                    file.write(chunk)
+            ```
         """
         call = _wire.media_call(media_id, self._options.integration("downloading"))
         from ._downloads import Download  # its headers' readers are loaded by programs that download
@@ -1072,6 +1150,11 @@ class AsyncDesk360:
             InvalidMessage: if the folder isn't there; no request is spent.
             Desk360Error: if it can't be had.
             OSError: if it can't be written.
+
+        Example:
+            ```python
+            path = await client.save_media(media_id, "downloads/")
+            ```
         """
         from ._downloads import save
 

@@ -67,6 +67,17 @@ class Desk360Error(Exception):
 
     Attributes:
         outcome: whether the message went out; None on reads and webhooks.
+
+    Example:
+        ```python
+        try:
+            await client.send_text(phone, text)
+        except Desk360Error as error:
+            if error.outcome is Outcome.UNKNOWN:
+                log.error("it may have gone out: %s", error)
+            else:
+                log.warning("it did not go out: %s", error)
+        ```
     """
 
     outcome: Outcome | None

@@ -33,6 +33,11 @@ class Location:
 
     Raises:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+
+    Example:
+        ```python
+        Location(latitude=41.0422, longitude=29.0256, name="Shop", address="Beşiktaş, İstanbul")
+        ```
     """
 
     longitude: float = field(validator=check.number(-180, 180))
@@ -47,6 +52,11 @@ class ContactName:
 
     Raises:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+
+    Example:
+        ```python
+        ContactName(formatted_name="Ada Lovelace", first_name="Ada", last_name="Lovelace")
+        ```
     """
 
     formatted_name: str = field(validator=check.text())
@@ -243,6 +253,11 @@ class TextMessage:
 
     Raises:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+
+    Example:
+        ```python
+        reply = await client.send(TextMessage("+905551112233", "Hello"))
+        ```
     """
 
     to: str = field(converter=check.to_phone)
@@ -262,6 +277,11 @@ class TemplateMessage:
 
     Raises:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
+
+    Example:
+        ```python
+        TemplateMessage("+905551112233", "birthday", language="English", parameters={"body-1": "Ada"})
+        ```
     """
 
     to: str = field(converter=check.to_phone)

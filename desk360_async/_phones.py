@@ -119,6 +119,11 @@ def normalize_phone(text: str, *, region: str | None = None) -> str:
     Raises:
         InvalidMessage: if it is no phone number; the message says why, and how to mend it.
         ConfigurationError: if there is no such region, or the extra isn't installed.
+
+    Example:
+        ```python
+        normalize_phone("0555 111 22 33", region="TR")  # '+905551112233'
+        ```
     """
     return Reader(region).read(text, "phone")
 

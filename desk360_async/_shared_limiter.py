@@ -480,6 +480,11 @@ class HostLimiter(SharedLimiter):
 
     Raises:
         ConfigurationError: an argument is out of bounds; from `acquire`: the file can't be used.
+
+    Example:
+        ```python
+        client = AsyncDesk360(limiter=HostLimiter("desk360-limit.db"))
+        ```
     """
 
     def __init__(

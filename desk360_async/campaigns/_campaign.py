@@ -86,6 +86,15 @@ class Campaign:
 
     Raises:
         ConfigurationError: if an argument is unusable; the message names it.
+
+    Example:
+        ```python
+        campaign = Campaign("spring", template="welcome", language="English", ledger="campaigns.db")
+        await campaign.load(client, "people.csv")
+        async with campaign.run(client) as events:
+            async for event in events:
+                print(event)
+        ```
     """
 
     def __init__(

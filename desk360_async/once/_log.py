@@ -73,6 +73,12 @@ class SendLog:
 
     Raises:
         ConfigurationError: if an argument is unusable.
+
+    Example:
+        ```python
+        async with AsyncDesk360(send_log=SendLog("sends.db")) as client:
+            await client.send_text("+905551112233", "Ready", idempotency_key="order-4711-ready")
+        ```
     """
 
     def __init__(

@@ -73,6 +73,12 @@ class Sandbox:
     Raises:
         ValueError: if limit, period, window, traffic, webhook or facts make no sense.
         OSError: if the file of `like` can't be read.
+
+    Example:
+        ```python
+        with Sandbox(limit=60, period=60.0).serve_in_thread() as server:
+            print(server.url)
+        ```
     """
 
     def __init__(

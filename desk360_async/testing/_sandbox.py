@@ -170,6 +170,13 @@ async def sandbox_client(**options: Any) -> AsyncGenerator[tuple[AsyncDesk360, V
         ConfigurationError: if an option of the client is unusable.
         ValueError: if one of the sandbox is.
         TypeError: if neither has it.
+
+    Example:
+        ```python
+        async with sandbox_client() as (client, sandbox):
+            await client.send_text("+905551112233", "Hello!")
+            sandbox.assert_sent(to="+905551112233", text="Hello!")
+        ```
     """
     sandbox = VirtualSandbox(**{name: value for name, value in options.items() if name in _OF_SANDBOX})
     rest = {name: value for name, value in options.items() if name not in _OF_SANDBOX}

@@ -31,6 +31,14 @@ def parse(body: bytes | str | Mapping[str, Any]) -> tuple[ev.Event, ...]:
 
     Raises:
         InvalidWebhook: the body is no JSON object, or an empty one.
+
+    Example:
+        ```python
+        for event in parse(body):
+            match event:
+                case TextReceived(text=text):
+                    print(text)
+        ```
     """
     document: Any = _decode(body) if type(body) is bytes else body
     if type(document) is not coerce.OBJECT:

@@ -89,6 +89,15 @@ class WebhookReceiver:
     functions that failed are tried again, and the event is kept as a dead letter after the last attempt.
 
     Any task may open and close it, such as pytest's fixtures.
+
+    Example:
+        ```python
+        receiver = WebhookReceiver(secret=os.environ["WEBHOOK_SECRET"], inbox=SQLiteInbox("inbox.db"))
+
+        @receiver.on_message(TextReceived)
+        async def answer(message):
+            print(message.phone, message.text)
+        ```
     """
 
     def __init__(
