@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, Self, TypeAlias, TypeVar, overload
 from urllib.parse import urlsplit
 
 import anyio
@@ -136,7 +136,8 @@ class AsyncDesk360:
         verify: an SSL context; False trusts anybody.
         encoding: of requests without a file: "json", or "form" (multipart, as the vendor's samples for text
             messages and reads).
-        transport: an httpx.AsyncBaseTransport, for tests and other HTTP stacks.
+        transport: an httpx.AsyncBaseTransport or httpx2's, for tests and other HTTP stacks.
+        http: whose connection pool is used: httpx, or its maintained fork httpx2 (the extra `httpx2`).
         user_agent: appended to ours.
         max_connections: at most so many requests on the wire at once, from 1; a download counts until it
             has begun.
@@ -175,6 +176,7 @@ class AsyncDesk360:
         verify: ssl.SSLContext | bool = True,
         encoding: _wire.Encoding = "json",
         transport: Transport | None = None,
+        http: Literal["httpx", "httpx2"] = "httpx",
         user_agent: str | None = None,
         max_connections: int = 20,
         send_log: SendOnce | None = None,
@@ -208,6 +210,7 @@ class AsyncDesk360:
             proxy=proxy,
             verify=verify,
             max_connections=max_connections,
+            http=one_of("http", http, ("httpx", "httpx2")),
             observer=parse_observers(observer),
         )
         self._encoding: _wire.Encoding = one_of("encoding", encoding, ("json", "form"))

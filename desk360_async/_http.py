@@ -1,4 +1,4 @@
-"""The only module that knows httpx: TLS, the pool, and the evidence of how far a request got.
+"""The only module that knows httpx and its fork: TLS, the pool, and the evidence of how far a request got.
 
 Whoever wants another HTTP stack replaces this file. Redirects are off, the environment isn't trusted,
 cookies are dropped; each of these would let somebody else decide where the API key goes.
@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeAlias
@@ -47,18 +48,69 @@ GRACE = 0.25
 SLICE = 64 * 1024  # bytes of an upload between two looks for an early answer
 LOOK = 0.02  # seconds between two looks while a write is blocked
 
+# The libraries that were asked for, by name.
+_libraries: dict[str, "Library"] = {}
+
 # The process's SSL contexts, by `verify`: loading the CA file takes 45 ms.
 _contexts: dict[bool, ssl.SSLContext] = {}
 
 
-async def own_transport(verify: ssl.SSLContext | bool, *, proxy: str | None, keepalive: int) -> Transport:
-    """Return a pool of connections, made in a worker thread; it keeps so many open while they are idle.
+class Library:
+    """httpx, or its maintained fork httpx2, with our classes on its bases: it checks them by `isinstance`.
 
-    It has no limit of its own: who may be on the wire is decided above, where nobody waits holding one.
+    Args:
+        module: the imported module.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.never_started = (module.ConnectError, module.ConnectTimeout, module.PoolTimeout)
+        self.inert: Any = type("_Inert", (_Inert, module.AsyncBaseTransport), {"library": module})
+        self.outgoing: Any = type("_Outgoing", (_Outgoing, module.AsyncByteStream), {})
+        self.rising: Any = type("_Rising", (_Rising, module.AsyncByteStream), {})
+
+
+def library(name: str) -> Library:
+    """Return httpx or httpx2 by its name.
+
+    Raises:
+        ConfigurationError: if httpx2 isn't installed.
+    """
+    if name not in _libraries:
+        try:
+            _libraries[name] = Library(import_module(name))
+        except ModuleNotFoundError:
+            message = f"http={name!r} needs the package {name}: python -m pip install 'desk360-async[{name}]'"
+            raise ConfigurationError(message) from None
+    return _libraries[name]
+
+
+def library_of(transport: object, name: str) -> Library:
+    """Return the library that a user's transport was made for; else the one with the name."""
+    fork = sys.modules.get("httpx2")
+    if fork is not None and isinstance(transport, fork.AsyncBaseTransport):
+        return library("httpx2")
+    return library(name)
+
+
+async def own_transport(
+    verify: ssl.SSLContext | bool, *, proxy: str | None, keepalive: int, http: Library | None = None
+) -> Transport:
+    """Return a pool of connections, made in a worker thread; it keeps some open while they are idle.
+
+    It has no limit of its own: `Pipeline` limits concurrency with a semaphore, so callers never queue here.
 
     At the first time httpx loads httpcore, and we the CA file and cattrs; each would block the loop for
-    far longer than a request takes.
+    far longer than a request takes. The certificates are certifi's with httpx2 too, which would otherwise
+    trust the operating system's.
+
+    Args:
+        verify: an SSL context; True for certifi's list, False trusts every certificate.
+        proxy: a proxy's URL.
+        keepalive: maximum number of idle connections.
+        http: the library of which the pool is made; None for httpx.
     """
+    made_of = (http or library("httpx")).module
 
     def make() -> Transport:
         warm()
@@ -67,12 +119,15 @@ async def own_transport(verify: ssl.SSLContext | bool, *, proxy: str | None, kee
         else:
             context = _contexts.get(verify) or httpx.create_ssl_context(verify, trust_env=False)
             _contexts[verify] = context
-        limits = httpx.Limits(
+        limits = made_of.Limits(
             max_connections=None,
             max_keepalive_connections=keepalive,
             keepalive_expiry=KEEPALIVE_EXPIRY,
         )
-        return httpx.AsyncHTTPTransport(verify=context, trust_env=False, limits=limits, proxy=proxy)
+        made: Transport = made_of.AsyncHTTPTransport(
+            verify=context, trust_env=False, limits=limits, proxy=proxy
+        )
+        return made
 
     return await _threads.run(make)
 
@@ -93,16 +148,13 @@ def check_proxy(proxy: str | None) -> None:
         raise ConfigurationError("a socks5 proxy needs the package socksio: pip install 'httpx[socks]'")
 
 
-_NEVER_STARTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-
-def judge(error: Exception, evidence: Evidence) -> Reach:
+def judge(error: Exception, evidence: Evidence, http: Library) -> Reach:
     """Return how far a request got that ended in this exception; its class alone is no proof."""
     if evidence.starts:
         return Reach.STARTED
-    if evidence.refused or isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
+    if evidence.refused or isinstance(error, (http.module.UnsupportedProtocol, http.module.InvalidURL)):
         return Reach.REFUSED
-    if isinstance(error, _NEVER_STARTED):
+    if isinstance(error, http.never_started):
         return Reach.UNTRUSTED if _is_certificate_error(error) else Reach.UNSTARTED
     return evidence.reach
 
@@ -115,14 +167,16 @@ def _is_certificate_error(error: BaseException | None) -> bool:
     return False
 
 
-class _Inert(httpx.AsyncBaseTransport):
+class _Inert:
     """Hides from `AsyncClient` what it would act upon unasked: cookies to keep, redirects to prepare.
 
     A hostile `Location` makes httpx raise after the server did its work. The headers as they came travel
     in the response's extensions.
     """
 
-    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+    library: Any
+
+    def __init__(self, inner: Transport) -> None:
         self.inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -131,9 +185,10 @@ class _Inert(httpx.AsyncBaseTransport):
             return response
         kept = [(k, v) for k, v in response.headers.raw if k.lower() not in (b"location", b"set-cookie")]
         extensions = {**response.extensions, "desk360.headers": response.headers}
-        return httpx.Response(
+        answer: httpx.Response = self.library.Response(
             response.status_code, headers=kept, stream=response.stream, extensions=extensions
         )
+        return answer
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -171,7 +226,7 @@ class _Once:
         return piece
 
 
-class _Outgoing(httpx.AsyncByteStream):
+class _Outgoing:
     """A request's body as httpx takes it."""
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
@@ -181,7 +236,7 @@ class _Outgoing(httpx.AsyncByteStream):
         return self._pieces
 
 
-class _Rising(httpx.AsyncByteStream):
+class _Rising:
     """An upload's body in slices; it ends early where the server answers before it has all of it.
 
     Args:
@@ -325,16 +380,23 @@ class Http:
     Args:
         transport: from `own_transport`, or the user's own.
         trusted: whether its trace can be trusted: it is ours.
+        library: the library that the transport is made for.
     """
 
-    def __init__(self, transport: Transport, *, trusted: bool) -> None:
+    def __init__(self, transport: Transport, *, trusted: bool, library: Library) -> None:
         self.trusted = trusted
+        self._library = library
         self._transport = transport
-        self._client = httpx.AsyncClient(
-            transport=_Inert(self._transport), trust_env=False, follow_redirects=False
+        self._client: httpx.AsyncClient = library.module.AsyncClient(
+            transport=library.inert(self._transport), trust_env=False, follow_redirects=False
         )
         # A prebuilt Request skips the merging of URLs, headers and cookies, a third of httpx's own cost.
         self._urls: dict[str, httpx.URL] = {}
+
+    @property
+    def timeouts(self) -> tuple[type[Exception], ...]:
+        """The exceptions that mean that time ran out."""
+        return self._library.module.TimeoutException, TimeoutError
 
     async def exchange(
         self, request: Request, evidence: Evidence, *, total: float, connect: float
@@ -393,13 +455,14 @@ class Http:
         except InvalidMessage:
             raise
         except Exception as error:  # users' transports raise what they like
-            timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
+            http = self._library
+            timed_out = isinstance(error, self.timeouts)
             reason = (
                 f"{type(error).__name__}: {error}"
-                if isinstance(error, httpx.ConnectError)
+                if isinstance(error, http.module.ConnectError)
                 else type(error).__name__
             )
-            raise Unanswered(judge(error, evidence), reason, timed_out=timed_out) from error
+            raise Unanswered(judge(error, evidence, http), reason, timed_out=timed_out) from error
         evidence.status = response.status_code
         return response
 
@@ -408,9 +471,9 @@ class Http:
         if url is None:
             if len(self._urls) > 200:
                 self._urls.clear()
-            url = self._urls[request.url] = httpx.URL(request.url)
+            url = self._urls[request.url] = self._library.module.URL(request.url)
         timeout = {"connect": connect, "read": None, "write": None, "pool": None}
-        built = httpx.Request(
+        built: httpx.Request = self._library.module.Request(
             request.method,
             url,
             headers=[*request.headers],
@@ -418,9 +481,9 @@ class Http:
             extensions={"timeout": timeout, "trace": evidence},
         )
         if request.upload is not None:
-            built.stream = _Rising(request.upload, partial(self._connection_of, evidence))
+            built.stream = self._library.rising(request.upload, partial(self._connection_of, evidence))
         elif request.content is not None:
-            built.stream = _Outgoing(_Once(request.content))
+            built.stream = self._library.outgoing(_Once(request.content))
         evidence.before_close = self._check_connection
         return built
 
@@ -603,7 +666,7 @@ class Opened:
                     except StopAsyncIteration:
                         break
                     except Exception as error:  # noqa: BLE001  # httpx's, zlib's or a user's transport's
-                        _broken_off(error)
+                        _broken_off(error, self._http.timeouts)
                 if deadline.cancelled_caught:
                     raise Unanswered(Reach.STARTED, f"no further byte within {gap:g} s", timed_out=True)
                 yield piece
@@ -621,10 +684,8 @@ class Opened:
             await self._http._tidy(self._response, self._evidence)  # the other half of this module
 
 
-def _broken_off(error: Exception) -> NoReturn:
+def _broken_off(error: Exception, timeouts: tuple[type[Exception], ...]) -> NoReturn:
     reason = (
         str(error) if isinstance(error, Undecodable) else f"the body was cut off ({type(error).__name__})"
     )
-    raise Unanswered(
-        Reach.STARTED, reason, timed_out=isinstance(error, httpx.TimeoutException | TimeoutError)
-    ) from error
+    raise Unanswered(Reach.STARTED, reason, timed_out=isinstance(error, timeouts)) from error

@@ -27,7 +27,7 @@ from ._errors import (
     TimedOut,
 )
 from ._headers import ServerLimit, of_read, refusal_wait, retry_after
-from ._http import Http, Opened, Request, Transport, own_transport
+from ._http import Http, Opened, Request, Transport, library_of, own_transport
 from ._limiter import Permit, RateLimiter, default_limiter
 from ._observer import AttemptEnd, Observers, Operation, OperationEnd
 from ._outcomes import Again, Evidence, Reach, Unanswered, Verdict, verdict
@@ -233,6 +233,7 @@ class Pipeline:
         proxy: a proxy's URL.
         verify: an SSL context; True for certifi's list.
         max_connections: maximum number of attempts on the wire at once (≥ 1).
+        http: "httpx" or "httpx2", whose pool it is.
         observer: gets the reports.
     """
 
@@ -248,6 +249,7 @@ class Pipeline:
         proxy: str | None,
         verify: ssl.SSLContext | bool,
         max_connections: int,
+        http: str,
         observer: Observers,
     ) -> None:
         self.base_url = base_url
@@ -263,6 +265,7 @@ class Pipeline:
         self._limiter = limiter
         self.server_limit: ServerLimit | None = None
         self._transport = transport
+        self._library = library_of(transport, http)
         self._proxy = proxy
         self._verify = verify
         self._max_connections = max_connections
@@ -333,9 +336,9 @@ class Pipeline:
             self._key.renew()
             self._use_key()
         transport = self._transport or await own_transport(
-            self._verify, proxy=self._proxy, keepalive=self._max_connections
+            self._verify, proxy=self._proxy, keepalive=self._max_connections, http=self._library
         )
-        pool = Http(transport, trusted=self._transport is None)
+        pool = Http(transport, trusted=self._transport is None, library=self._library)
         if self.closed:
             await pool.aclose()
             self.check()

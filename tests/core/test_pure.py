@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from desk360_async import ConfigurationError
-from desk360_async._http import check_proxy, judge
+from desk360_async._http import check_proxy, judge, library
 from desk360_async._inflate import PIECE, Inflater, Undecodable
 from desk360_async._outcomes import Again, Evidence, Reach, verdict
 
@@ -175,7 +175,7 @@ JUDGED: list[tuple[Exception, Evidence, Reach]] = [
 @pytest.mark.parametrize(("error", "trace", "reach"), JUDGED)
 def test_the_evidence_is_judged(error: Exception, trace: Evidence, reach: Reach) -> None:
     """The exception's class alone is no proof; absence of evidence counts on our transport only."""
-    assert judge(error, trace) is reach
+    assert judge(error, trace, library("httpx")) is reach
 
 
 class _Target:
@@ -212,7 +212,10 @@ def test_headers_that_the_library_refuses_were_not_started() -> None:
     """Row 7: h11 makes no bytes of them."""
     events = [(START, {"request": _Target(b"/x")}), (FAIL, {"exception": httpx.LocalProtocolError("")})]
     trace = anyio.run(_trace, *events)
-    assert (trace.refused, judge(httpx.LocalProtocolError(""), trace)) == (True, Reach.REFUSED)
+    assert (trace.refused, judge(httpx.LocalProtocolError(""), trace, library("httpx"))) == (
+        True,
+        Reach.REFUSED,
+    )
 
 
 def test_a_socks_proxy_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
