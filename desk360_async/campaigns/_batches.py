@@ -169,8 +169,16 @@ def _batch_rows(
     rows = "SELECT parameter_set, phone, line FROM recipient WHERE campaign = ? AND load = ?"
     if sets == MANY_SETS:
         ordered = _stream(connection)(f"{rows} ORDER BY parameter_set, phone", load)
+        alone = cut.kind(1)
         for number, group in groupby(ordered, itemgetter(0)):
-            yield from cut.rows(load[0], number, _marked(group, seen))
+            equal: list[int] = []
+            for _, phone, line in group:
+                seen[line] = 1
+                equal.append(phone)
+            if len(equal) == 1:  # the fast path first
+                yield load[0], number, alone, 1, equal[0], equal[0], pack(equal)
+            else:
+                yield from cut.rows(load[0], number, equal)
         return
     # Few sets: filling a batch of each at a time, by ascending phone, is cheaper than sorting by set.
     open_: defaultdict[int, array[int]] = defaultdict(lambda: array("Q"))
@@ -190,12 +198,6 @@ def _stream(connection: Any) -> Callable[[str, Sequence[object]], Iterable[Any]]
     stream: Callable[[str, Sequence[object]], Iterable[Any]]
     stream = getattr(connection, "stream", connection.execute)
     return stream
-
-
-def _marked(group: Iterable[tuple[int, int, int]], seen: bytearray) -> Iterator[int]:
-    for _, phone, line in group:
-        seen[line] = 1
-        yield phone
 
 
 def _note_repeats(connection: sqlite3.Connection, campaign: int, load: int, seen: bytearray) -> None:

@@ -274,6 +274,7 @@ class Campaign:
         *,
         concurrency: int = 4,
         max_failures: float | None = None,
+        stop_if_failed: float | None = None,
         drain: float = 60.0,
         signals: bool | None = None,
         lane: Lane = "bulk",
@@ -292,6 +293,8 @@ class Campaign:
             max_failures: it stops once more recipients than that became not sent or unknown in this run: a
                 count (int), or a share of all recipients (float, such as 0.05). Those of earlier runs don't
                 count, since resuming says to go on.
+            stop_if_failed: it stops once more than this share (0.0 to 1.0) of the recipients whose statuses
+                `feed` stored during this run are failed; judged from 20 recipients on. None: never.
             drain: seconds that requests on the wire are given to finish when it stops.
             signals: whether SIGINT and SIGTERM stop it; the second ends it at once, or the first if it was
                 stopping anyway. None: if no other handler of this process takes SIGTERM.
@@ -312,6 +315,7 @@ class Campaign:
         whole("concurrency", concurrency, least=1, most=100, meaning="requests on the wire")
         seconds("drain", drain)
         _check_share(max_failures)
+        _check_failed(stop_if_failed)
         one_of("lane", lane, ("bulk", "interactive"))
         seconds("lease", lease, least=0.5)
         seconds("ledger_patience", ledger_patience)
@@ -322,6 +326,7 @@ class Campaign:
             self.name,
             concurrency=concurrency,
             max_failures=max_failures,
+            stop_if_failed=stop_if_failed,
             drain=drain,
             signals=signals,
             hours=hours,
@@ -786,6 +791,12 @@ def _check_hours(hours: object) -> None:
         raise ConfigurationError(
             f"hours must be Hours('09:00-20:00', zone='Europe/Istanbul'), or None, got {hours!r}"
         )
+
+
+def _check_failed(share: object) -> None:
+    usable = isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1
+    if not (share is None or usable):
+        raise ConfigurationError(f"stop_if_failed must be a share of 0.0 to 1.0, got {share!r}")
 
 
 def _check_share(max_failures: float | None) -> None:

@@ -116,9 +116,10 @@ def _blank_parameters(db: sqlite3.Connection, parameter_set: int) -> None:
     if not people:
         blank = json.dumps(dict.fromkeys(json.loads(text), ""))
         db.execute(
-            "UPDATE parameter_set SET parameters = ?, digest = randomblob(32) WHERE id = ?",
+            "UPDATE parameter_set SET parameters = ? WHERE id = ?",
             (blank, parameter_set),
         )
+        db.execute("UPDATE set_digest SET digest = randomblob(32) WHERE parameter_set = ?", (parameter_set,))
 
 
 def _forget_skipped(db: sqlite3.Connection, person: int) -> int:

@@ -7,7 +7,7 @@ another database writes these methods again.
 import json
 import sqlite3
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from desk360_async.campaigns._values import (
 # The wall clock: times that outlive the process are of it.
 now = time.time
 
-spell = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_quoted = json.encoder.encode_basestring
 
 # The statuses of WhatsApp that a campaign stores.
 STATUSES = frozenset({"sent", "delivered", "read", "failed", "deleted"})
@@ -179,7 +179,6 @@ class Ledger:
 
     def _take_in(self, db: sqlite3.Connection, load: int, cut: Cut) -> None:
         _batches.take_in(db, self.id, load, cut, _batches.prepare_file)
-        _clear(db)
 
     def _pin(self, db: sqlite3.Connection, settings: Settings) -> None:
         db.execute(
@@ -342,6 +341,14 @@ class Ledger:
         ).fetchone()
         needed = sum(number for _, number, _ in _report.requests_needed(db, self.id))
         return _report.counts(db, self.id), needed, last or 0
+
+    @reads
+    def statuses(self, db: sqlite3.Connection) -> tuple[int, int]:
+        """Return the numbers of recipients with a failed status only, and of recipients with any status."""
+        (told,) = db.execute(
+            "SELECT count(DISTINCT phone) FROM delivery WHERE campaign = ?", (self.id,)
+        ).fetchone()
+        return len(_report.failed(db, self.id)), int(told)
 
     # ── reports ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -547,6 +554,11 @@ def batches_of(rows: Iterable[Any]) -> list[Batch]:
             raise LedgerError(f"batch {number} of the ledger is damaged; restore the ledger")
         found.append(Batch(number, kind, members, json.loads(text), set_))
     return found
+
+
+def spell(parameters: Mapping[str, str]) -> str:
+    """Return parameters as json.dumps writes them without blanks, in a third of the time."""
+    return "{" + ",".join([f"{_quoted(name)}:{_quoted(value)}" for name, value in parameters.items()]) + "}"
 
 
 def _clear(db: sqlite3.Connection) -> None:

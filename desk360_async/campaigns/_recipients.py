@@ -105,6 +105,7 @@ SetFor = Callable[[dict[str, str]], int]
 # Sets of parameters that are remembered; the ledger knows them all.
 REMEMBERED = 20_000
 _FIRST = 5  # lines that a warning names
+_GAP = " " * 5  # a run of blanks that WhatsApp refuses
 _CUT = 60  # characters of what somebody wrote in place of a phone
 
 
@@ -228,6 +229,10 @@ class Intake:
         texts: dict[str, str] = {}
         refused: list[Refused] = []
         for variable, value in zip(self.variables, values, strict=True):
+            # The fast path first: a printable text without a long gap passes all checks below.
+            if isinstance(value, str) and value.isprintable() and _GAP not in value and value.strip():
+                texts[variable] = " ".join(value.split()) if self._clean else value
+                continue
             if isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)  # as a message would take it
             if self._clean and isinstance(value, str):

@@ -56,6 +56,9 @@ log = logging.getLogger("desk360_async.campaigns")
 ROOM = 1000
 # Ends without a usable answer in a row after which the server counts as down: each makes a batch unknown.
 SILENT = 5
+# Recipients with a status before `stop_if_failed` judges their share: a first failure proves little.
+FEWEST_STATUSES = 20
+LOOK_EVERY = 5.0  # seconds between two looks at the statuses, which count all of them
 # Seconds without any connection after which the run ends, and the longest pause between two tries meanwhile.
 # A request without a connection makes no unknown, so the run is patient.
 OUTAGE = 300.0
@@ -294,6 +297,7 @@ class Run:
         *,
         concurrency: int,
         max_failures: float | None,
+        stop_if_failed: float | None = None,
         drain: float,
         signals: bool | None,
         hours: Hours | None = None,
@@ -306,6 +310,9 @@ class Run:
         self._name = name
         self._concurrency = concurrency
         self._max_failures = max_failures
+        self._most_failed = stop_if_failed
+        self._statuses_at_start = (0, 0)
+        self._next_look = 0.0
         self._drain = drain
         self._signals = signals
         self._events: deque[Event] = deque()
@@ -349,6 +356,8 @@ class Run:
         self._entered = True
         async with AsyncExitStack() as stack:
             self._opened = await self._open(stack)
+            if self._most_failed is not None:
+                self._statuses_at_start = await self._opened.dispatch.ledger.statuses()
             self._stack = stack.pop_all()
         self.counts = self._at_start = self._opening.counts
         self._requests_left = self._opening.requests_left
@@ -688,6 +697,8 @@ class Run:
         elif self._too_many():
             reason = f"{self._failures:,} of {self.counts.total:,} not sent or unknown in this run"
             self._stop("failures", reason)
+        elif unreached := await self._unreached():
+            self._stop("failures", unreached)
         elif result.pause:
             until = self._client.rate_limit.paused_until
             seconds = None if until is None else max(0.0, until - anyio.current_time())
@@ -701,6 +712,18 @@ class Run:
         if most is None:
             return False
         return self._failures > (most if isinstance(most, int) else math.floor(most * self.counts.total))
+
+    async def _unreached(self) -> str | None:
+        """Return the reason to stop if more than `stop_if_failed` of this run's statuses are failed."""
+        now = anyio.current_time()
+        if self._most_failed is None or now < self._next_look:
+            return None
+        self._next_look = now + LOOK_EVERY
+        failed, told = await self._opening.dispatch.ledger.statuses()
+        failed, told = failed - self._statuses_at_start[0], told - self._statuses_at_start[1]
+        if told < FEWEST_STATUSES or failed <= self._most_failed * told:
+            return None
+        return f"WhatsApp could not reach {failed:,} of the {told:,} recipients with a status in this run"
 
     @property
     def _failures(self) -> int:

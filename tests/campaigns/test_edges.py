@@ -53,7 +53,14 @@ def test_a_campaign_checks_its_arguments(options: dict[str, Any], field: str) ->
 
 @pytest.mark.parametrize(
     "options",
-    [{"concurrency": 0}, {"max_failures": -1}, {"max_failures": 1.5}, {"max_failures": True}],
+    [
+        {"concurrency": 0},
+        {"max_failures": -1},
+        {"max_failures": 1.5},
+        {"max_failures": True},
+        {"stop_if_failed": 2},
+        {"stop_if_failed": True},
+    ],
 )
 def test_a_run_checks_its_arguments(scene: Scene, options: dict[str, Any]) -> None:
     """Before anything is opened."""
