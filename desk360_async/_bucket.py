@@ -1,7 +1,7 @@
 """The token bucket's state and its transitions: a function of (state, now, event).
 
-No clock, no waiting, no I/O: every method is told what time it is, in seconds of any one clock that never
-goes back, and what happened. Who waits for a token, and how, is the limiters' business.
+No clock, no waiting, no I/O: each method takes the time, in seconds of a clock that never goes back, and the
+event. Waiting for a token is the limiters' business.
 
 The algorithm: the bucket holds `limit` tokens, and a token comes back one period, plus a margin, after its
 request is *complete*. The server counts the request somewhere in between, so if it counted more than
@@ -41,7 +41,7 @@ End = Literal["done", "lost", "unused"]
 LANES: tuple[Lane, Lane] = ("interactive", "bulk")
 NO_HEADERS: Mapping[str, str] = {}
 
-# How long a request whose end nobody saw may still be under way before the server counts it.
+# How long a request whose end wasn't seen may still be under way before the server counts it.
 GRACE = 30.0
 
 
@@ -56,7 +56,7 @@ def hold_of(attempt_timeout: float, period: float, margin: float) -> float:
     return attempt_timeout + GRACE + period + margin
 
 
-# A bulk waiter that has waited for a period takes every tenth token, whoever else is waiting.
+# A bulk waiter that has waited for a period takes every tenth token, even if the interactive lane waits.
 BULK_SHARE = 10
 # Seconds for which a process's note that it waits is believed.
 FRESH = 1.0
@@ -64,10 +64,11 @@ FRESH = 1.0
 # test_lanes.py the interactive lane's 99th percentile is then 0.6 s in the first minute and 3.0 s in minutes
 # 1-5; at one half it was 10.8 s and 5.1 s.
 IDLE_SHARE = 0.75
-# What is free is spread a tenth wider than until the next return. That took the interactive lane's 99th
-# percentile from 2.1 s to 1.7 s in minutes 1-5, for 0.05 % of the rate (in 25 hours of test_lanes.py).
+# Free tokens are spread over a tenth more than the time until the next return. That took the interactive
+# lane's 99th percentile from 2.1 s to 1.7 s in minutes 1-5, for 0.05 % of the rate (in 25 hours of
+# test_lanes.py).
 SPREAD = 1.1
-# Whoever is refused shares the limit with others, and what is left can only be learned from answers. So for
+# A refused process shares the limit with others, and only answers show how much is left. So for
 # a little over a period the interactive lane goes at four times the even pace at most, or the tokens that
 # went away together would come back together, and overrun the limit once a period.
 WARY_PACE = 4
@@ -153,7 +154,7 @@ class Bucket:
     """The state: which tokens are away, when the last one was taken, and until when the gate is closed.
 
     Attributes:
-        limit: how many tokens there are; what the server says replaces it, unless `learn` is false.
+        limit: how many tokens there are; the server's header replaces it, unless `learn` is false.
         period: seconds.
         wanted_reserve: how many tokens bulk leaves for interactive; None: a sixtieth of the limit.
         margin: seconds on top of the period.
@@ -161,15 +162,15 @@ class Bucket:
         learn: whether `X-RateLimit-Limit` changes `limit`.
         away: a heap of the times at which tokens come back: complete, lost, taken by others.
         in_flight: by their numbers, oldest first, when the tokens whose end wasn't seen yet come back.
-        gate: before this time nobody takes a token.
+        gate: before this time no token is taken.
         last_grant: when a token was taken last, in either lane.
-        wary_until: before this time, after a refusal, nobody takes many tokens at once.
+        wary_until: before this time, after a refusal, tokens aren't taken many at once.
         grant_before: when the token before the last one was taken.
         taken: how many tokens were ever taken.
         returned: how many tokens ever came back by themselves.
         since_bulk: how many interactive tokens were taken since the last one for bulk.
         newest_answer: the number of the newest token whose answer was learned from.
-        rumoured_limit: the limit that the last answer told.
+        rumoured_limit: the limit in the last answer's header.
     """
 
     limit: int
@@ -192,7 +193,7 @@ class Bucket:
 
     @property
     def free(self) -> int:
-        """How many tokens are here; negative while the server's limit has shrunk below what is away."""
+        """How many tokens are free; negative while the server's limit is lower than the tokens in use."""
         return self.limit - len(self.away) - len(self.in_flight)
 
     @property
@@ -228,7 +229,7 @@ class Bucket:
         return at
 
     def ready_at(self, lane: Lane, bulk_since: float = math.inf) -> float:
-        """From when on the lane may take a token, as far as this state tells; to be called after `sweep`.
+        """Return the time from which the lane may take a token, by the present state; call `sweep` first.
 
         `bulk_since` is when the first bulk waiter came. The rule for bulk: above three quarters
         of the limit it takes at once. Below, the free tokens are spread until the next one is back, so that
@@ -252,7 +253,7 @@ class Bucket:
 
         That is the first `now` for which now - last >= (next return - now) / spare, solved for `now`, so
         that the very number a timer was set to passes the comparison when it rings. A token in flight
-        returns no sooner than one period from now, whatever its expiry says.
+        returns no sooner than one period from now, even if it expires earlier.
         """
         if self.free <= self.reserve:
             return self.next_return()
@@ -265,12 +266,12 @@ class Bucket:
         return max(spread, last + self.period / self.limit)
 
     def turn(self, now: float, *, interactive: bool, bulk_since: float | None) -> Lane | None:
-        """Say which lane's first waiter takes a token now, or None; to be called after `sweep`.
+        """Return the lane whose first waiter takes a token now, or None; call `sweep` first.
 
         Args:
             now: seconds.
             interactive: whether someone waits in that lane.
-            bulk_since: since when bulk's first waiter has waited; None if nobody does.
+            bulk_since: since when bulk's first waiter has waited; None if the lane is empty.
         """
         if self.ready_at("interactive") > now:
             return None
@@ -283,7 +284,7 @@ class Bucket:
         return None
 
     def overdue(self, now: float, bulk_since: float) -> bool:
-        """Say whether the next token is bulk's by right: one in ten, after waiting for a period."""
+        """Return whether bulk has a right to the next token: one in ten, after a wait of one period."""
         return self.since_bulk >= BULK_SHARE - 1 and bulk_since + self.period <= now
 
     def take(self, now: float, lane: Lane) -> Token:
@@ -291,9 +292,9 @@ class Bucket:
         return Token(self.draw(now, lane), self.returned)
 
     def draw_if_ready(self, now: float, lane: Lane) -> int | None:
-        """Sweep, and draw a token if the lane may take one: for a request before which nobody waits.
+        """Sweep, and draw a token if the lane may take one: for a request with no waiter before it.
 
-        The path of nearly all interactive requests, so what it needs is written out, not called.
+        The path of nearly all interactive requests, so its steps are written out, not called.
         """
         away, in_flight = self.away, self.in_flight
         if (away and away[0] <= now) or (in_flight and next(iter(in_flight.values())) <= now):
@@ -335,7 +336,7 @@ class Bucket:
         return False
 
     def unused(self, token: Token) -> None:
-        """Give back a token with which nothing left the process: it is here again at once."""
+        """Return an unused token: no byte left the process, so it is free again at once."""
         if self.in_flight.pop(token.number, None) is not None and token.number == self.taken - 1:
             # Bulk's pace counts requests, and there was none.
             self.last_grant = self.grant_before
@@ -353,7 +354,7 @@ class Bucket:
         Returns:
             Whether those who wait may have to wait longer than could be foreseen before.
         """
-        # The path of nearly all requests, so what it needs is written out, not called.
+        # The path of nearly all requests, so its steps are written out, not called.
         away, in_flight = self.away, self.in_flight
         if (away and away[0] <= now) or (in_flight and next(iter(in_flight.values())) <= now):
             self.sweep(now)
@@ -377,7 +378,7 @@ class Bucket:
         return shrinks
 
     def _learn_others(self, now: float, token: Token, headers: Mapping[str, str], limit: int | None) -> bool:
-        """Count as taken by others what the server misses and we thought was free.
+        """Count as taken by others the tokens that were free here but are missing at the server.
 
         The server counted at some moment since the token was taken, and a token that was away at that
         moment may be back by now: so it counts as ours. Without that, a slow answer from the end of one
@@ -387,7 +388,7 @@ class Bucket:
         if remaining is None or token.number < self.newest_answer:
             return False
         self.newest_answer = token.number
-        # Until a smaller limit is believed, what it lacks isn't taken by others.
+        # Until a smaller limit is believed, its shortfall doesn't count as taken by others.
         lacking = max(0, self.limit - (limit or self.limit))
         others = self.free - lacking - (self.returned - token.returned) - remaining
         for _ in range(others):
@@ -422,10 +423,10 @@ class Bucket:
         self.grant_before += seconds
 
     def forecast(self, now: float, lane: Lane, others: int = 0) -> Callable[[int], float]:
-        """Foresee when a waiter gets a token, by how many are before him, if nothing unforeseen happens.
+        """Estimate when a waiter gets a token, by the number of waiters before it.
 
-        A lower bound: requests under way end at once, nobody else comes. `others` of those before him are in
-        the other lane, whose pace isn't his.
+        A lower bound: requests under way end at once, and no other waiter comes. `others` of those before it
+        are in the other lane, which has its own pace.
         """
         self.sweep(now)
         lap, start = self.period + self.margin, max(now, self.gate)

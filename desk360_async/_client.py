@@ -128,9 +128,9 @@ class AsyncDesk360:
         base_url: else DESK360_BASE_URL, else the vendor's; `/v1` is added where it is missing.
         allow_http: plain http beyond loopback hosts, for a sandbox in a container.
         timeout: `Timeouts`, or the total seconds of one attempt.
-        retry: when an attempt is repeated; what may have gone out never is.
+        retry: when an attempt is repeated; a send that may have gone out never is.
         limiter: None for the one that this loop's clients share; `TokenBucket`, `HostLimiter`, or your own.
-        lane: "interactive", or "bulk" for what may wait.
+        lane: "interactive", or "bulk" for requests that may wait.
         max_wait: seconds that one call may wait for the rate limit; None: as long as it takes.
         proxy: the URL of an http, https or socks5 proxy. The environment is not consulted.
         verify: an SSL context; False trusts anybody.
@@ -147,8 +147,8 @@ class AsyncDesk360:
         customers: a `desk360_async.customers.Customers`: templates to people who opted out raise OptedOut.
         service_window: for free messages outside a customer's 24-hour window, with `customers`: "enforce"
             raises WindowClosed, "warn" logs a line per phone and day, "off" sends.
-        on_result: called with the end of every send; it must not block. What can't be made into a message
-            was never a send.
+        on_result: called with the end of every send; it must not block. Arguments that make no valid message
+            were never a send.
 
     Raises:
         ConfigurationError: if a setting is missing or unusable; the message names it and the fix.
@@ -284,7 +284,7 @@ class AsyncDesk360:
         raise TypeError("use 'async with AsyncDesk360(...) as client:', inside an async function")
 
     def __exit__(self, *_: object) -> None:  # Python looks for it before it calls __enter__
-        """Do nothing: `__enter__` raised."""
+        """Return None; never called, since `__enter__` raises."""
 
     async def __aenter__(self) -> Self:
         if self._is_view:
@@ -300,7 +300,7 @@ class AsyncDesk360:
     async def aclose(self) -> None:
         """Take no more calls, end those that wait for the rate limit, let those on the wire finish, close.
 
-        What is on the wire is given `timeout.total` seconds, or what is left of its own longer timeout.
+        Requests on the wire are given `timeout.total` seconds, or the rest of their own longer timeout.
 
         Raises:
             ClientStateError: on a view, which can't be closed, and in another event loop.
@@ -349,7 +349,7 @@ class AsyncDesk360:
         """
         changes: dict[str, Any] = {}
         if not isinstance(integration_id, _Same):
-            # Not from the environment: who says None means none.
+            # Not from the environment: an explicit None means no key.
             changes["integration_id"] = parse_integration_id(integration_id, {})
         if not isinstance(lane, _Same):
             changes["lane"] = parse_lane(lane)
@@ -375,7 +375,7 @@ class AsyncDesk360:
 
     @property
     def rate_limit(self) -> RateLimitStatus:
-        """What the limiter knows now, without I/O ("Rate Limit").
+        """The limiter's state now, without I/O ("Rate Limit").
 
         Raises:
             ClientStateError: outside an event loop, where the shared limiter isn't.
@@ -456,18 +456,18 @@ class AsyncDesk360:
             fallback: a template to the same person, which goes out in place of a free message that
                 `service_window="enforce"` refuses, under the same key.
             on_attempt: awaited with the token in hand, before a byte leaves, once an attempt; if it raises,
-                nothing was sent.
+                the message wasn't sent.
 
         Returns:
             The reply; `.replayed` is True if it is the stored one of an earlier send.
 
         Raises:
-            KeyConflict: the key was used for another message; nothing was sent.
+            KeyConflict: the key was used for another message; this one wasn't sent.
             SendInProgress: another send under the key didn't end within `max_wait`.
             SendUnknown: an earlier send under the key may have gone out.
-            WindowClosed: the customer's window is closed, and there is no fallback; nothing was sent.
-            OptedOut: the person, or each person of a batch, has opted out; nothing was sent.
-            Desk360Error: `.outcome` says whether the message went out.
+            WindowClosed: the customer's window is closed, and there is no fallback; not sent.
+            OptedOut: the person, or each person of a batch, has opted out; not sent.
+            Desk360Error: `.outcome` is whether the message went out.
         """
         check_fallback(message, fallback)
         return await self._transmit(
@@ -618,7 +618,7 @@ class AsyncDesk360:
             try:
                 self._on_result(result)
             except Exception:
-                # Whatever it raises: the send's outcome is what it is.
+                # Its errors don't change the send's outcome.
                 log.exception("on_result failed")
 
     async def _call(self, call: Call) -> Any:
@@ -642,10 +642,10 @@ class AsyncDesk360:
             language: the id (int) or label (str) of one of its translations.
             parameters: variable → text, such as {"body-1": "Ada"}.
             attachment: the file for a media header, or its path.
-            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            idempotency_key: names this send, so that a second call doesn't send again (see `send`).
 
         Raises:
-            Desk360Error: `.outcome` says whether it went out.
+            Desk360Error: `.outcome` is whether it went out.
 
         Example:
             ```python
@@ -685,10 +685,10 @@ class AsyncDesk360:
             attachment: the file for a media header, or its path.
             destinations_file: a file of phones, or its path: one column, no header, one number a line. Each
                 line is checked before a request is spent.
-            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            idempotency_key: names this send, so that a second call doesn't send again (see `send`).
 
         Raises:
-            Desk360Error: `.outcome` says whether it went out.
+            Desk360Error: `.outcome` is whether it went out.
 
         Example:
             ```python
@@ -721,11 +721,11 @@ class AsyncDesk360:
         Args:
             to: the phone, E.164 with `+`.
             text: the text; markup such as `<b>` is sent unchanged.
-            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
-            Desk360Error: `.outcome` says whether it went out.
+            Desk360Error: `.outcome` is whether it went out.
 
         Example:
             ```python
@@ -748,11 +748,11 @@ class AsyncDesk360:
         Args:
             to: the phone, E.164 with `+`.
             location: the place, with its name and address.
-            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
-            Desk360Error: `.outcome` says whether it went out.
+            Desk360Error: `.outcome` is whether it went out.
 
         Example:
             ```python
@@ -778,11 +778,11 @@ class AsyncDesk360:
         Args:
             to: the phone, E.164 with `+`.
             contacts: at least one card.
-            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
-            Desk360Error: `.outcome` says whether it went out.
+            Desk360Error: `.outcome` is whether it went out.
 
         Example:
             ```python
@@ -827,11 +827,11 @@ class AsyncDesk360:
         Args:
             to: the phone, E.164 with `+`.
             attachments: paths, or `Attachment` values.
-            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
-            Desk360Error: `.outcome` says whether it went out.
+            Desk360Error: `.outcome` is whether it went out.
 
         Example:
             ```python
@@ -863,11 +863,11 @@ class AsyncDesk360:
             buttons: 1 to 10, with unique ids and titles.
             header: text, or an image, a video or a document by its link.
             footer: 1 to 60 characters.
-            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
-            Desk360Error: `.outcome` says whether it went out.
+            Desk360Error: `.outcome` is whether it went out.
 
         Example:
             ```python
@@ -894,11 +894,11 @@ class AsyncDesk360:
         Args:
             to: the phone, E.164 with `+`.
             body: the question, 1 to 1,024 characters.
-            idempotency_key: names this send, so that asking again sends nothing (see `send`).
+            idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
 
         Raises:
-            Desk360Error: `.outcome` says whether it went out.
+            Desk360Error: `.outcome` is whether it went out.
         """
         to = to_private(to)
         return await self.send(
@@ -1143,8 +1143,8 @@ class AsyncDesk360:
         Args:
             media_id: opaque, as a webhook or a send brought it.
             path: the file to write (replaced if it exists), or an existing folder: then the file gets the
-                base name that the server gives, and a number if that is taken. What ends in a slash means
-                a folder.
+                base name that the server gives, and a number if that is taken. A path that ends in a slash
+                means a folder.
 
         Returns:
             Where the file is.
@@ -1174,7 +1174,7 @@ class AsyncDesk360:
         params: Mapping[str, Any] | None = None,
         idempotent: bool = False,
     ) -> Answer:
-        """Call what this SDK doesn't cover yet, through the same limiter, retries and errors.
+        """Call an endpoint that this SDK doesn't cover yet, through the same limiter, retries and errors.
 
         Args:
             method: the HTTP method.

@@ -38,13 +38,13 @@ class MediaStream:
     Attributes:
         content_type: its media type without parameters, or None.
         filename: the base name of the name that the server gave, or None.
-        size: bytes, if the server said so and doesn't compress; else None.
+        size: bytes, if the server gave it and doesn't compress; else None.
     """
 
     def __init__(self, opened: Opened, head: bytes, rest: AsyncGenerator[bytes] | None) -> None:
         self._head = head
         self._rest = rest
-        self._over = ""  # why nothing more can be read
+        self._over = ""  # why reading can't go on
         headers = opened.headers
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         self.content_type: str | None = kind or None
@@ -54,7 +54,7 @@ class MediaStream:
         self.size: int | None = int(length) if plain and re.fullmatch(r"[0-9]{1,15}", length) else None
 
     def aiter_bytes(self) -> "_Reading":
-        """Yield the file's bytes; what is compressed in pieces of at most 64 KiB.
+        """Yield the file's bytes; a compressed file in pieces of at most 64 KiB.
 
         A file comes once: where a loop is left early, the next one goes on.
 
@@ -79,7 +79,7 @@ class MediaStream:
                 return await anext(self._rest)
         except StopAsyncIteration:
             pass
-        except BaseException as error:  # a cancellation too: it ends what it strikes
+        except BaseException as error:  # a cancellation too: it ends the download
             self._over = "broke off"
             if isinstance(error, Unanswered):
                 raise connection_error(error, None) from error.__cause__
@@ -114,7 +114,7 @@ class _Reading(AsyncIterator[bytes]):
 
 
 def filename_of(disposition: str) -> str | None:
-    """Return the base name in a Content-Disposition, made safe; None if there is none."""
+    """Return the base name in a Content-Disposition, made safe; None without one."""
     if not disposition:
         return None
     header = Message()
@@ -151,11 +151,11 @@ class Download:
                 self._stream = await self._follow_to_the_file(state)
             return self._stream
         except BaseException:
-            await self._release()  # what fails on entering is never exited
+            await self._release()  # a failed `__aenter__` has no `__aexit__`
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._stream is not None  # what fails on entering is never exited
+        assert self._stream is not None  # a failed `__aenter__` has no `__aexit__`
         try:
             await self._stream._aclose()
         finally:
@@ -248,7 +248,7 @@ class Download:
 
 
 async def _head_of(pieces: AsyncGenerator[bytes]) -> tuple[bytes, bool]:
-    """Return what could be an error by its size, and whether that is all."""
+    """Return the body up to an error's size, and whether it is complete."""
     head = b""
     try:
         async for piece in pieces:
@@ -313,8 +313,8 @@ async def save(download: Download, media_id: str, path: str | os.PathLike[str]) 
     """Stream a download into a file: written beside its place, then renamed, so it is whole or not there.
 
     Raises:
-        InvalidMessage: if the folder isn't there; found before anything is asked for.
-        OSError: if it can't be written; nothing is left behind.
+        InvalidMessage: if the folder isn't there; found before a request.
+        OSError: if it can't be written; no partial file is left.
     """
     target, is_folder = await _threads.run(place_for, spelled(path))
     folder = target if is_folder else target.parent
@@ -329,7 +329,7 @@ async def save(download: Download, media_id: str, path: str | os.PathLike[str]) 
                 return await _threads.run(part.become, target)
             return await _threads.run(part.settle_in, folder, stream.filename or name_of(media_id))
         finally:
-            with anyio.CancelScope(shield=True):  # a cancelled download leaves nothing behind either
+            with anyio.CancelScope(shield=True):  # a cancelled download leaves no file either
                 await _threads.run(part.remove)
 
 
@@ -375,7 +375,7 @@ def place_for(text: str) -> tuple[Path, bool]:
     path = Path(text)
     if path.is_dir():
         return path, True
-    # What ends in a slash or a dot can't be meant as a file's name.
+    # A path that ends in a slash or a dot can't be a file's name.
     folder = path if re.split(r"[/\\]" if os.altsep else "/", text)[-1] in ("", ".", "..") else path.parent
     if not folder.is_dir():
         problem = "is no folder" if folder.exists() else "does not exist; make that folder first"
@@ -399,7 +399,7 @@ class Part:
         try:
             self._file = FileIO(self.place, "xb")
         except OSError as error:
-            error.filename = str(self.place.parent)  # not a name that nobody has heard of
+            error.filename = str(self.place.parent)  # not the temporary name
             raise
 
     def write(self, piece: bytes) -> None:
@@ -412,7 +412,7 @@ class Part:
     def become(self, path: Path) -> Path:
         """Take the place of the file at `path`, at once and whole."""
         self._close()
-        os.replace(self.place, path)  # noqa: PTH105  # said beside os.link
+        os.replace(self.place, path)  # noqa: PTH105  # see os.link
         return path
 
     def settle_in(self, folder: Path, name: str) -> Path:
@@ -435,7 +435,7 @@ class Part:
         except OSError:
             # A file system without hard links (FAT, some network shares): take the name, then its place.
             target.open("xb").close()
-            os.replace(self.place, target)  # noqa: PTH105  # said beside os.link
+            os.replace(self.place, target)  # noqa: PTH105  # see os.link
         return target
 
     def _close(self) -> None:
@@ -443,6 +443,6 @@ class Part:
             self._file.close()
 
     def remove(self) -> None:
-        """Leave nothing behind."""
+        """Remove the temporary file."""
         self._close()
         self.place.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The errors: all that this package raises on purpose, and nothing else lives here.
+"""The errors that this package raises on purpose, and only these.
 
 Desk360Error
 ├─ ConfigurationError(ValueError)      a setting is missing or unusable
@@ -17,13 +17,13 @@ Desk360Error
 │   ├─ NotFound                        404
 │   ├─ RequestRefused                  3xx, 405, 406, 413, 415 and the other refusals
 │   ├─ RateLimited                     429
-│   └─ ServerError                     408, 5xx and what explains nothing
+│   └─ ServerError                     408, 5xx and other unexplained failures
 ├─ ConnectionFailed(ConnectionError)   no answer
 │   └─ TimedOut(TimeoutError)
 ├─ UnexpectedResponse                  an answer that can't be read
 └─ InvalidWebhook                      a webhook body that is no JSON object
 
-Every error that a send raises says in `.outcome` whether the message went out.
+Each error that a send raises has an `.outcome`: whether the message went out.
 """
 
 import enum
@@ -33,12 +33,12 @@ from typing import Any
 
 
 class Outcome(enum.StrEnum):
-    """What became of a send.
+    """The result of a send.
 
     Attributes:
         ACCEPTED: Desk360 took it.
         NOT_SENT: it certainly did not go out.
-        UNKNOWN: nobody can say; it is never sent again by itself.
+        UNKNOWN: it may have gone out; it is never sent again by itself.
     """
 
     ACCEPTED = "accepted"
@@ -92,7 +92,7 @@ class Desk360Error(Exception):
 
 
 class ConfigurationError(Desk360Error, ValueError):
-    """A setting is missing or unusable; nothing was sent. The message names it and the fix."""
+    """A setting is missing or unusable; no request was sent. The message names it and the fix."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, outcome=Outcome.NOT_SENT)
@@ -103,7 +103,7 @@ class InvalidMessage(Desk360Error, ValueError):
 
     Attributes:
         field: which field, in the vendor's words, such as `text` or `buttons[2].title`.
-        problem: what is wrong with it, which limit it breaks, and how to mend it.
+        problem: the defect, the limit that it breaks, and the fix.
     """
 
     def __init__(self, field: str, problem: str) -> None:
@@ -113,7 +113,7 @@ class InvalidMessage(Desk360Error, ValueError):
 
 
 class KeyConflict(InvalidMessage):
-    """The idempotency key was used for another message; nothing was sent.
+    """The idempotency key was used for another message; this one wasn't sent.
 
     Attributes:
         key: the idempotency key.
@@ -129,14 +129,14 @@ class KeyConflict(InvalidMessage):
 
 
 class ClientStateError(Desk360Error):
-    """The client can't be used here: closed, another event loop, a forked child; nothing was sent."""
+    """The client can't be used here: closed, another event loop, a forked child; no request was sent."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, outcome=Outcome.NOT_SENT)
 
 
 class RateLimitWaitTooLong(Desk360Error):
-    """No token can be had within `max_wait` seconds; nothing was sent.
+    """No token is available within `max_wait` seconds; no request was sent.
 
     Attributes:
         eta: seconds until a token is likely to be free.
@@ -184,7 +184,7 @@ class SendUnknown(Desk360Error):
 
 
 class WindowClosed(Desk360Error):
-    """A free message outside the customer's 24-hour window, which WhatsApp would drop; nothing was sent.
+    """A free message outside the customer's 24-hour window, which WhatsApp would drop; it wasn't sent.
 
     Attributes:
         phone: the customer's phone, masked.
@@ -204,7 +204,7 @@ class WindowClosed(Desk360Error):
 
 
 class OptedOut(Desk360Error):
-    """A template to a person who opted out; nothing was sent.
+    """A template to a person who opted out; it wasn't sent.
 
     Attributes:
         phone: the person's phone, masked.
@@ -230,7 +230,7 @@ class APIError(Desk360Error):
         status: the HTTP status; 200 where the body of a success held an error.
         code: the vendor's machine-readable code, as text, or None.
         message: the server's words, phone numbers masked, or None.
-        doc_url: where the vendor's document says more, or None.
+        doc_url: address of the vendor's page on the error, or None.
         body: the answer's text, phone numbers and message ids masked, cut at 64 KiB.
         headers: the answer's headers, names in lower case.
         errors: field → complaints, where the server gave them (Laravel's 422).
@@ -265,15 +265,15 @@ class APIError(Desk360Error):
 
 
 class ValidationFailed(APIError):
-    """400 or 422 ("Errors"): the server refused the message's fields; nothing was sent."""
+    """400 or 422 ("Errors"): the server refused the message's fields; it wasn't sent."""
 
 
 class AuthenticationFailed(APIError):
-    """401 ("Errors", "Authentication"): the API key is missing or wrong; nothing was sent."""
+    """401 ("Errors", "Authentication"): the API key is missing or wrong; the message wasn't sent."""
 
 
 class PermissionDenied(APIError):
-    """403 ("Error Codes": not_authorized): the key may not do this; nothing was sent."""
+    """403 ("Error Codes": not_authorized): the key may not do this; the message wasn't sent."""
 
 
 class NotFound(APIError):
@@ -285,11 +285,11 @@ class RequestRefused(APIError):
 
 
 class RateLimited(APIError):
-    """429 ("Errors") for over `RetryPolicy.max_retry_after` seconds, all waits in sum; nothing was sent."""
+    """429 ("Errors") for over `RetryPolicy.max_retry_after` seconds, all waits in sum; not sent."""
 
 
 class ServerError(APIError):
-    """408, 409, 425, 499, 5xx ("Errors") and what explains nothing: a send may have gone out."""
+    """408, 409, 425, 499, 5xx ("Errors") and other unexplained failures: a send may have gone out."""
 
 
 class ConnectionFailed(Desk360Error, ConnectionError):
@@ -301,12 +301,12 @@ class TimedOut(ConnectionFailed, TimeoutError):
 
 
 class UnexpectedResponse(Desk360Error):
-    """The server's answer can't be read as the vendor's document says.
+    """The server's answer doesn't have the form of the vendor's document.
 
     Attributes:
         status: the HTTP status.
         body: the answer's text, phone numbers and message ids masked, cut at 64 KiB.
-        problems: what is wrong, a line each, such as `required field missing @ $.message_id`.
+        problems: the defects, a line each, such as `required field missing @ $.message_id`.
     """
 
     def __init__(
@@ -328,7 +328,7 @@ class InvalidWebhook(Desk360Error):
     """A webhook body that holds no JSON object.
 
     Attributes:
-        problems: what is wrong, a line each.
+        problems: the defects, a line each.
     """
 
     def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:

@@ -1,8 +1,7 @@
-"""What an answer's headers say about the rate limit: pure functions that read, and never raise.
+"""The rate limit in an answer's headers: pure functions that read, and never raise.
 
 Each takes the headers as a mapping of lower-cased names to values. Any of them may be garbage (a proxy's
-page has other ideas of `Retry-After`), so what isn't a plausible number counts as absent. Nothing else of
-an answer belongs here.
+page has other ideas of `Retry-After`), so an implausible number counts as absent. Only headers belong here.
 
 Implements "Rate Limit" of the vendor's document.
 """
@@ -56,7 +55,7 @@ class ServerLimit(NamedTuple):
 
     @classmethod
     def read(cls, headers: Mapping[str, str]) -> Self | None:
-        """Return the words of an answer's headers; None where there are none that can be read."""
+        """Return the words of an answer's headers; None where they are missing or unreadable."""
         reset = headers.get("x-ratelimit-reset", "").strip(" \t")
         found = cls(
             parse_limit(headers),
@@ -70,7 +69,7 @@ def of_read(headers: Mapping[str, str], limit: int) -> Mapping[str, str]:
     """Return the headers of a read's answer as far as they may speak of sends.
 
     The server may give reads and sends limits of their own (ruling 29). So a read's limit above ours is the
-    reads' alone: it and what remains of it are left out.
+    reads' alone: it and its remainder are left out.
 
     Args:
         headers: the answer's headers.
@@ -87,7 +86,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
     `Retry-After` in plain ASCII digits or as an HTTP date (read against the answer's own `Date`, so that a
     wrong clock here doesn't matter; a past date is 0.0). Only where that header is missing,
-    `X-RateLimit-Reset` against `Date`. None where there is nothing, or nothing readable.
+    `X-RateLimit-Reset` against `Date`. None where both are missing or unreadable.
     """
     text = headers.get("retry-after")
     if text is None:
@@ -113,10 +112,10 @@ def parse_reset(headers: Mapping[str, str]) -> float | None:
 
 
 def refusal_wait(headers: Mapping[str, str], *, period: float) -> float:
-    """Compute how many seconds to stay away after a 429, or after any answer that says `Retry-After`.
+    """Compute how many seconds to stay away after a 429, or after any answer with `Retry-After`.
 
-    One second more than asked for, and two at least: the throttle counts in whole seconds and says 0 while
-    it still refuses. A whole `period` (seconds) where the answer doesn't say; an hour at most.
+    One second more than asked for, and two at least: the throttle counts in whole seconds and sends 0 while
+    it still refuses. A whole `period` (seconds) where the header is missing; an hour at most.
     """
     asked = retry_after(headers)
     wait = period if asked is None else max(1.0, asked) + 1.0
@@ -130,7 +129,7 @@ def parse_limit(headers: Mapping[str, str]) -> int | None:
 
 
 def parse_remaining(headers: Mapping[str, str]) -> int | None:
-    """Read `X-RateLimit-Remaining` (requests); what is negative, as it is under concurrency, is 0."""
+    """Read `X-RateLimit-Remaining` (requests); a negative number, as under concurrency, is 0."""
     remaining = _integer(headers.get("x-ratelimit-remaining", ""))
     return None if remaining is None else max(0, remaining)
 

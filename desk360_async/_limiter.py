@@ -55,7 +55,7 @@ class Permit(Protocol):
     """
 
     def done(self, status: int, headers: Mapping[str, str]) -> None:
-        """Tell that the answer is complete.
+        """Record that the answer is complete.
 
         Args:
             status: its HTTP status.
@@ -64,22 +64,22 @@ class Permit(Protocol):
         ...
 
     def lost(self) -> None:
-        """Tell that the request may have left, but its end was never seen (timeout, cancellation)."""
+        """Record that the request may have left, but its end was not seen (timeout, cancellation)."""
         ...
 
     def unused(self) -> None:
-        """Tell that nothing left the process: the token is free again at once."""
+        """Record that no byte left the process: the token is free again at once."""
         ...
 
 
 class RateLimiter(Protocol):
-    """What a client asks for permission before each request; write your own to share a limit elsewhere."""
+    """Grants a client permission before each request; write your own to share a limit elsewhere."""
 
     async def acquire(self, lane: Lane, max_wait: float | None) -> Permit:
         """Wait for a token.
 
         Args:
-            lane: `"interactive"` goes first; `"bulk"` (fan-outs, campaigns) takes what is left.
+            lane: `"interactive"` goes first; `"bulk"` (fan-outs, campaigns) takes the rest.
             max_wait: seconds; None waits as long as it takes.
 
         Raises:
@@ -88,14 +88,14 @@ class RateLimiter(Protocol):
         ...
 
     def snapshot(self) -> RateLimitStatus:
-        """Tell what is known now, without I/O."""
+        """Return the limit's state now, without I/O."""
         ...
 
 
 def check_arguments(
     limit: int, period: float, reserve: int | None, margin: float, attempt_timeout: float
 ) -> None:
-    """Check what every limiter's constructor takes.
+    """Check the arguments that each limiter's constructor takes.
 
     Raises:
         ConfigurationError: an argument is out of bounds; the message names it and its bounds.
@@ -118,7 +118,7 @@ def _check(name: str, value: Any, low: float, high: float, meaning: str, *, whol
 
 
 def check_wish(lane: Lane, max_wait: float | None) -> None:
-    """Check what `acquire` is called with.
+    """Check the arguments of `acquire`.
 
     Raises:
         ConfigurationError: there is no such lane, or `max_wait` is negative or NaN.
@@ -140,7 +140,7 @@ def wait_too_long(max_wait: float, eta: float) -> RateLimitWaitTooLong:
     return RateLimitWaitTooLong(message, eta=eta)
 
 
-# Called once per permit, with "done", "lost" or "unused", and the status and headers of what is done.
+# Called once per permit, with "done", "lost" or "unused", and the status and headers of an answer.
 Ended = Callable[[Token, End, int, Mapping[str, str]], None]
 
 
@@ -217,7 +217,7 @@ def _is_running(loop: Any) -> bool:
     if hasattr(loop, "is_running"):
         return bool(loop.is_running())
     try:
-        loop.run_sync_soon(int)  # trio's token has no other way to ask, and `int()` does nothing
+        loop.run_sync_soon(int)  # trio's token has no other way to ask, and `int()` is harmless
     except RuntimeError:
         return False
     return True
@@ -232,16 +232,16 @@ class TokenBucket:
     tokens until the next one is back, and leaves `reserve` tokens alone: 40 bulk sends on an idle account
     take 35 s.
 
-    A bucket may be used by one event loop at a time; what is away stays away when the next loop begins.
+    A bucket may be used by one event loop at a time; tokens in use stay in use when another loop takes over.
 
     Args:
-        limit: requests per period, 1 to 10,000; what the server says replaces it (see `learn`).
+        limit: requests per period, 1 to 10,000; the server's header replaces it (see `learn`).
         period: seconds.
         reserve: tokens that bulk leaves alone, 0 to `limit - 1`; None is `limit // 60`. Each costs bulk
             1/limit of the rate, and lets one interactive request more go at once.
         margin: seconds on top of the period, for clocks that differ.
-        attempt_timeout: seconds that one request may take at most. A token whose request's end nobody ever
-            tells is back after that, 30 s of grace and a period.
+        attempt_timeout: seconds that one request may take at most. A token whose request never ends is back
+            after that time, 30 s of grace and a period.
         learn: whether `X-RateLimit-Limit` changes `limit`. Turn it off where several machines behind one
             address each get a part of the limit.
 
@@ -297,7 +297,7 @@ class TokenBucket:
             number = bucket.draw_if_ready(now, lane)
             if number is not None:
                 permit = TokenPermit(self._end, number, bucket.returned)
-                # With the token in hand: nobody may overtake a request that needn't wait.
+                # With the token in hand: no waiter may overtake a request that needn't wait.
                 return permit if bucket.taken % _YIELD_EVERY else await _yield_with(permit)
         return await self._stand_in_line(lane, now, max_wait)
 
@@ -307,7 +307,7 @@ class TokenBucket:
         self._line(lane)[waiter] = None
         self._serve(now)
         if waiter.permit is None and max_wait is not None:
-            # The last in his line: with 100,000 before him, nobody counts heads.
+            # Assume the last place in the lane: counting positions is too slow with 100,000 waiters.
             at = self._foresee(now, lane, len(self._line(lane)) - 1)
             if at > waiter.deadline:
                 self._leave(waiter)
@@ -364,7 +364,7 @@ class TokenBucket:
             self._serve(self._now())
 
     def _serve(self, now: float) -> None:
-        """Hand out what there is, in order, and set the alarm for the rest."""
+        """Hand out the free tokens, in order, and set the alarm for the rest."""
         bucket = self._bucket
         self._see(now)
         bucket.sweep(now)
@@ -428,7 +428,7 @@ class TokenBucket:
                 waiter.wake()
 
     def snapshot(self) -> RateLimitStatus:
-        """Tell what is known now, without I/O; from anywhere, outside the event loop too."""
+        """Return the limit's state now, without I/O; callable from any thread and outside the event loop."""
         bucket, now = self._bucket, self._present()
         bucket.sweep(now)
         return bucket.status(now, {"interactive": len(self._interactive), "bulk": len(self._bulk)})
@@ -437,7 +437,7 @@ class TokenBucket:
         """Keep tokens away for longer, where a client lets one attempt take longer than `attempt_timeout`.
 
         Args:
-            seconds: seconds that an attempt may take; less than is known already changes nothing.
+            seconds: seconds that an attempt may take; a smaller value than the present one is ignored.
         """
         bucket = self._bucket
         bucket.hold = max(bucket.hold, hold_of(seconds, bucket.period, bucket.margin))
@@ -446,8 +446,8 @@ class TokenBucket:
         """Count requests that were made before this bucket existed, by a process that has ended since.
 
         Args:
-            ages: how many seconds ago each was complete; what is older than a period doesn't matter. What
-                is younger than this bucket's own first use is known to it, and not counted twice.
+            ages: how many seconds ago each was complete. An age over a period is ignored. So is one since
+                this bucket's own first use: the bucket has counted that request already.
         """
         now = self._now()
         lifetime, away = now - self._born, self._bucket.period + self._bucket.margin
@@ -495,7 +495,7 @@ class TokenBucket:
         self._see(now)
 
     def _see(self, now: float) -> None:
-        """Remember what both clocks show, for when the loop has ended; a virtual one goes its own way."""
+        """Store the times of both clocks, for use after the loop has ended; they differ if one is virtual."""
         self._seen, self._seen_at = now, time.monotonic()
 
     def _clear_lines(self, old: Any) -> None:
@@ -510,9 +510,9 @@ class TokenBucket:
                 waiter.wake()
 
     def inherit(self, earlier: "TokenBucket") -> bool:
-        """Count what another bucket for the same server still has away, and keep its pause.
+        """Count the tokens that another bucket for the same server still has in use, and keep its pause.
 
-        What that one inherited itself isn't counted again; the pause is handed on from each to the next.
+        Tokens that it inherited itself aren't counted again; the pause is handed on from each to the next.
 
         Returns:
             Whether a later bucket may have anything to inherit from that one.
@@ -555,7 +555,7 @@ def default_limiter(host: str) -> TokenBucket:
         _buckets.set(here := {})
     if host not in here:
         bucket = TokenBucket()
-        bucket._now()  # it moves in, so that other loops' buckets know whether its loop lives
+        bucket._now()  # binds it to this loop, so that other loops' buckets can check whether it lives
         _earlier[host] = [other for other in _earlier.get(host, ()) if bucket.inherit(other)] + [bucket]
         here[host] = bucket
     return here[host]

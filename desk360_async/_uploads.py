@@ -3,8 +3,8 @@
 httpx's own multipart isn't used: it reads files on the event loop's thread. Here files are measured, opened
 and read in worker threads.
 
-A block is read ahead while the one before it is on the wire. What changed on the disk since it was
-measured is refused before a byte leaves, as far as that can be seen.
+A block is read ahead while the one before it is on the wire. A file that changed on the disk since it was
+measured is refused before a byte leaves, if the change shows.
 """
 
 import os
@@ -24,8 +24,8 @@ from ._attachments import Attachment, check_size
 from ._errors import InvalidMessage, Outcome
 from ._messages import TemplateBatch
 
-# PHP keeps 1,000 fields and 20 files and drops the rest silently, with status 200; the margin is for
-# whatever a proxy or a framework adds.
+# PHP keeps 1,000 fields and 20 files and drops the rest silently, with status 200; the margin is for fields
+# that a proxy or a framework adds.
 MOST_PARTS = 900
 
 
@@ -116,7 +116,7 @@ BLOCK = 512 * 1024  # bytes a read; half of it costs twice the thread's round tr
 
 
 class Measure(NamedTuple):
-    """What the disk said of a file before the token was spent."""
+    """A file's size and times on the disk, before the token was spent."""
 
     size: int
     modified: int
@@ -181,7 +181,7 @@ def _open(file: Attachment, path: Path) -> FileIO:
 
 
 def _opener(path: str, flags: int) -> int:
-    # A pipe that nobody writes to would hold the thread for ever.
+    # A pipe without a writer would block the thread for ever.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -222,13 +222,13 @@ class _Stream(NamedTuple):
 
 
 def _iterator_of(given: Any, name: str) -> AsyncIterator[Any]:
-    """Return what a user's `open` gave, if it can be iterated over; the error holds the right call."""
+    """Return the result of a user's `open`, if it can be iterated over; the error holds the right call."""
     kind = type(given).__name__
     if hasattr(given, "__aiter__"):
         return aiter(given)
     fix = "open must give an async iterator of bytes: write it as `async def` with `yield`"
     if isinstance(given, Coroutine):
-        given.close()  # or Python warns that nobody awaited it
+        given.close()  # or Python warns that it was never awaited
     elif isinstance(given, (bytes, bytearray)):
         fix = "for bytes, call Attachment.from_bytes(name, content)"
     elif hasattr(given, "read"):
@@ -246,7 +246,7 @@ async def _next_block(blocks: AsyncIterator[Any]) -> bytes | None:
 
 
 async def _close_stream(blocks: AsyncIterator[Any]) -> None:
-    """Close a stream, however it ended; what it says to that changes nothing."""
+    """Close a stream, however it ended; errors on closing are ignored."""
     if isinstance(blocks, AsyncGenerator):
         with anyio.move_on_after(1, shield=True), suppress(Exception):
             await blocks.aclose()
@@ -279,10 +279,10 @@ class Upload:
         return self._measures[value.path].size if value.path is not None else value.size or 0
 
     async def open(self) -> None:
-        """Open the files, before a byte leaves; `aclose` is due afterwards, whatever happens.
+        """Open the files, before a byte leaves; `aclose` is due afterwards in any case.
 
         Raises:
-            InvalidMessage: if one vanished, or isn't what was measured.
+            InvalidMessage: if a file vanished, or changed since it was measured.
         """
         self._send, self._receive = anyio.create_memory_object_stream[bytes](1)
         self._started = anyio.Event()
@@ -314,7 +314,7 @@ class Upload:
             within: seconds that opening them may take.
 
         Raises:
-            InvalidMessage: if a stream can't be opened, or gives nothing in time.
+            InvalidMessage: if a stream can't be opened, or yields no data in time.
         """
         with anyio.move_on_after(within):
             await self._started.wait()
@@ -346,7 +346,7 @@ class Upload:
                     await _close_stream(stream.blocks)
 
     async def _open_streams(self) -> None:
-        # All of them, since a failure is harmless only now: once the headers are out, nobody can say.
+        # All of them, since a failure is harmless only now: once the headers are out, the outcome is unknown.
         for index, (_, file) in enumerate(self._parts):
             if isinstance(file, Attachment) and file.open is not None:
                 self._streams[index] = await _Stream.of(file)
@@ -361,7 +361,7 @@ class Upload:
         except anyio.EndOfStream:
             if self.failure is None:
                 raise StopAsyncIteration from None
-        # The headers are out, and what the server makes of half a body is its own affair.
+        # The headers are out, and the server may accept half a body.
         self.failure.outcome = Outcome.UNKNOWN
         raise self.failure
 
