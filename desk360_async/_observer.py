@@ -153,13 +153,17 @@ class Observer(Protocol):
             kind: "message", "status", "unknown", or "request" for a refused request.
             status: of a status update: "sent", "delivered", "read", "failed" or "other".
             verdict: "accepted" or "repeat"; for a refused request the reason, such as "full" or "secret".
-            seconds: from the request's arrival to the verdict.
+            seconds: seconds from the request's arrival to the verdict.
             delay: seconds from `sent_at` to the arrival; None for events without a time.
         """
         ...
 
     def webhook_queue(self, length: int) -> None:
-        """Take note of the number of events in memory."""
+        """Take note of the webhook queue.
+
+        Args:
+            length: number of events in memory.
+        """
         ...
 
     def handler_failed(self, kind: str, error: BaseException) -> None:

@@ -69,8 +69,12 @@ def doc(value: Any) -> str:
 
 
 def described(value: Any) -> dict[str, str]:
-    """Return the description of each name in a docstring's sections, those of a class's bases included."""
-    kinds = reversed(value.__mro__[:-1]) if inspect.isclass(value) else (value,)
+    """Return the description of each name in a docstring's sections, those of a class's bases included.
+
+    A method of an observer is described once, in the protocol.
+    """
+    protocol = vars(desk360_async.Observer).get(getattr(value, "__name__", ""))
+    kinds = reversed(value.__mro__[:-1]) if inspect.isclass(value) else (protocol or value, value)
     texts = "\n".join(
         inspect.cleandoc(text or "") for kind in kinds for text in (kind.__doc__, kind.__init__.__doc__)
     )

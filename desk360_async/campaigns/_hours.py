@@ -63,7 +63,12 @@ class Hours:
         raise ConfigurationError(f"{self!r} has no opening within {_LONGEST_SEARCH} days")
 
     def finish(self, at: datetime, seconds: float) -> datetime:
-        """Return when work of so many seconds ends, begun at `at` and resting outside the hours, in UTC."""
+        """Return the end of work that rests outside the hours, in UTC.
+
+        Args:
+            at: the work's beginning, an aware datetime.
+            seconds: seconds of work.
+        """
         left = timedelta(seconds=min(seconds, 1e9))
         now = at.astimezone(UTC)
         while True:

@@ -32,6 +32,7 @@ def make_instrumentor() -> type[Any]:
 
 
 def _dependencies(self: object) -> Collection[str]:
+    """Return the packages that are instrumented: this one."""
     return ("desk360-async >= 0.2.0.dev0",)
 
 

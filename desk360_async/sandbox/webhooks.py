@@ -331,7 +331,11 @@ class Webhooks:
         return WebhookId.of(identity, self)
 
     def resend(self, number: int) -> bool:
-        """Schedule a sent webhook once more; False where the number is unknown or forgotten."""
+        """Schedule a sent webhook once more, and return whether it is still known.
+
+        Args:
+            number: the webhook's number, as `sent` lists it.
+        """
         body = next((one.body for one in self._sent if one.number == number), None)
         if body is not None:
             self._schedule(self._clock(), body)

@@ -76,7 +76,7 @@ def expected_headers(name: str) -> dict[str, str]:
         "authorization": f"Bearer {KEY}",
         "accept": "*/*" if name == "get_media" else "application/json",
         "accept-encoding": "gzip, deflate",
-        "user-agent": "desk360-async/0.1.0 shop/1.2",
+        "user-agent": "desk360-async/0.2.0 shop/1.2",
         "connection": "keep-alive",
     }
     if body:
