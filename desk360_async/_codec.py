@@ -1,7 +1,7 @@
 """The converter and strict JSON: every rule about how values look on the wire, a line each.
 
-Out: what is None stays off; the vendor's nesting. In: forgiving about everything but ids (ruling 22).
-JSON goes out as strict UTF-8, since what PHP can't decode makes every field vanish (ruling 5).
+Out: fields that are None are left out; the vendor's nesting. In: forgiving about everything but ids (ruling
+22). JSON goes out as strict UTF-8, since all fields vanish if PHP can't decode one (ruling 5).
 """
 
 # pyright: basic
@@ -40,7 +40,7 @@ def warm() -> None:
 
 def unstructure(message: Message | ReadMessage) -> dict[str, Any]:
     """Return a message's fields as the vendor nests them; files are left to the form."""
-    return _outward().unstructure(message)  # type: ignore[no-any-return]  # cattrs says Any
+    return _outward().unstructure(message)  # type: ignore[no-any-return]  # cattrs returns Any
 
 
 @cache
@@ -117,10 +117,10 @@ def structure(value: object, kind: type[T]) -> T:
     """Make a reply of decoded JSON.
 
     Raises:
-        MissingId: if a required id is missing or unusable; nothing else is required.
+        MissingId: if a required id is missing or unusable; no other field is required.
     """
     try:
-        return _hook(kind)(as_object(value), kind)  # type: ignore[no-any-return]  # cattrs says Any
+        return _hook(kind)(as_object(value), kind)  # type: ignore[no-any-return]  # cattrs returns Any
     except KeyError as error:
         raise MissingId(str(error.args[0])) from None
 
@@ -163,7 +163,7 @@ def _is_tuple(kind: Any) -> bool:
 
 
 def _object_factory(cls: type[Any], conv: "Converter") -> Structure:
-    """Return what reads an object; only what isn't yet what it should be is handed to the field's hook.
+    """Return a reader of objects; a value that already has the field's type skips the field's hook.
 
     cattrs' own generated functions call a hook for each field: twice the time for a page of templates.
     """
@@ -193,7 +193,7 @@ def _object_factory(cls: type[Any], conv: "Converter") -> Structure:
 
 
 def _plan(attribute: "attrs.Attribute[Any]", conv: "Converter") -> tuple[Any, Structure, Any, Any]:
-    """Return the class whose values are taken as they are, else the hook, its type, and what null becomes."""
+    """Return the class whose values are taken unchanged, else the hook, its type, and the value for null."""
     kind, default = attribute.type, attribute.default
     arms = [arm for arm in get_args(kind) or (kind,) if arm is not type(None)]
     exact = arms[0] if len(arms) == 1 and arms[0] in (int, str, bool) else _Nothing
@@ -378,6 +378,6 @@ def encode(value: object) -> bytes:
 
     Raises:
         ValueError: for NaN, Infinity, a lone surrogate or a circle (ruling 5).
-        TypeError: for what JSON can't hold.
+        TypeError: for a value that JSON can't hold.
     """
     return _encode(value).encode()

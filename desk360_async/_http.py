@@ -1,6 +1,6 @@
-"""The only module that knows httpx and its fork: TLS, the pool, and the evidence of how far a request got.
+"""The only module that imports httpx and its fork: TLS, the pool, and the evidence of how far a request got.
 
-Whoever wants another HTTP stack replaces this file. Redirects are off, the environment isn't trusted,
+For another HTTP stack, replace this file. Redirects are off, the environment isn't trusted,
 cookies are dropped; each of these would let somebody else decide where the API key goes.
 """
 
@@ -168,7 +168,7 @@ def _is_certificate_error(error: BaseException | None) -> bool:
 
 
 class _Inert:
-    """Hides from `AsyncClient` what it would act upon unasked: cookies to keep, redirects to prepare.
+    """Hides from `AsyncClient` the headers that it would act upon: cookies to keep, redirects to prepare.
 
     A hostile `Location` makes httpx raise after the server did its work. The headers as they came travel
     in the response's extensions.
@@ -195,7 +195,7 @@ class _Inert:
 
 
 class Request(NamedTuple):
-    """What goes out: already built, so that a retry sends the same."""
+    """The request's content: already built, so that a retry sends the same."""
 
     method: str
     url: str
@@ -404,7 +404,7 @@ class Http:
         """Send a request and read its answer within `total` seconds.
 
         Raises:
-            Unanswered: if no status came; it says how far the request got.
+            Unanswered: if no status came; it holds how far the request got.
             InvalidMessage: if a file changed under our hands.
         """
         if request.upload is None:
@@ -416,7 +416,7 @@ class Http:
                 beside.start_soon(request.upload.pump)
                 try:
                     began = anyio.current_time()
-                    await request.upload.ready(total)  # what fails of a stream now, fails before a byte left
+                    await request.upload.ready(total)  # a stream that fails now fails before a byte left
                     left = max(0.0, total - (anyio.current_time() - began))
                     outcome = await self._exchange(request, evidence, total=left, connect=connect)
                 except Exception as error:  # noqa: BLE001  # raised below: a task group would wrap it
@@ -454,7 +454,7 @@ class Http:
             response = await self._client.send(built, stream=True)
         except InvalidMessage:
             raise
-        except Exception as error:  # users' transports raise what they like
+        except Exception as error:  # users' transports may raise any error
             http = self._library
             timed_out = isinstance(error, self.timeouts)
             reason = (
@@ -507,7 +507,7 @@ class Http:
         if connection is None:
             return
         if connection._h11_state.trailing_data[0] or _unread(connection._network_stream):
-            connection._h11_state.send_failed()  # h11's own way to say that it can't go on
+            connection._h11_state.send_failed()  # h11's own mark of a broken connection
         connection._keepalive_expiry = min(KEEPALIVE_EXPIRY, _announced(evidence.headers))
 
     async def open(self, request: Request, evidence: Evidence, *, total: float, connect: float) -> "Opened":
@@ -528,7 +528,7 @@ class Http:
         return Opened(self, response, evidence)
 
     async def _tidy(self, response: httpx.Response | None, evidence: Evidence) -> None:
-        """Close what a failed request left behind, or the pool dies of it (httpcore 1.0.9, measured)."""
+        """Close the connection of a failed request, or the pool fails (httpcore 1.0.9, measured)."""
         with anyio.move_on_after(1, shield=True):
             try:
                 if evidence.stream is not None and not evidence.starts:
@@ -536,7 +536,7 @@ class Http:
                     await evidence.stream.aclose()
                 if response is not None:
                     await response.aclose()
-            except Exception:  # noqa: BLE001, S110  # it is thrown away; what happened to it is known already
+            except Exception:  # noqa: BLE001, S110  # it is thrown away; its error is recorded already
                 pass
             finally:  # asyncio's own cancellations pass the shield
                 for connection in orphans(getattr(self._transport, "_pool", None), evidence):
@@ -573,17 +573,17 @@ def headers_of(response: httpx.Response) -> dict[str, str]:
 
 
 class _Body:
-    """The body of an answer whose status was seen: whatever happens to it, the verdict stands."""
+    """The body of an answer whose status was seen: a failed reading doesn't change the verdict."""
 
     def __init__(self, total: float) -> None:
         self.content = bytearray()
         self.whole = False
-        # What holds if the deadline ends the reading.
+        # The state if the deadline ends the reading.
         self.damage = f"the body didn't end within {total:g} s"
         self.cut = True
 
     async def read(self, response: httpx.Response) -> None:
-        """Read to the end, or to what stops it."""
+        """Read to the end, the limit or the first error."""
         try:
             async with aclosing(_pieces(response)) as pieces:
                 async for piece in pieces:
@@ -592,7 +592,7 @@ class _Body:
                         raise Undecodable(f"the body is over {MAX_BYTES // 1024 // 1024} MiB")
         except Undecodable as error:
             self.damage, self.cut = str(error), False
-        except Exception as error:  # noqa: BLE001  # httpx's, or whatever a user's transport raises
+        except Exception as error:  # noqa: BLE001  # httpx's, or any error of a user's transport
             self.damage = f"the body was cut off ({type(error).__name__})"
         else:
             self.damage, self.cut, self.whole = "", False, True

@@ -1,7 +1,7 @@
 """Did it go out, and may it be sent again? The decision table of "Did it go out?", as one pure function.
 
-A POST that starts can't be taken back, and the API has no idempotency key. So an automatic retry is
-for what was certainly not sent, and for what may be repeated without harm.
+A POST that starts can't be taken back, and the API has no idempotency key. So only a request that was
+certainly not sent, or that is harmless to repeat, is retried automatically.
 """
 
 import enum
@@ -29,7 +29,7 @@ class Again(enum.Enum):
 
 
 class Verdict(NamedTuple):
-    """What became of an attempt, and whether it may be repeated unasked."""
+    """The outcome of an attempt, and whether it may be repeated unasked."""
 
     outcome: Outcome
     again: Again
@@ -97,7 +97,7 @@ class Evidence:
         handed: whether the HTTP library was given the request.
         seen: whether it gave a trace at all.
         starts: how often the headers were started; more than once if a user's transport tries again.
-        refused: whether the library refused what it was given, before a byte left.
+        refused: whether the library refused the request, before a byte left.
         status: the final status, once seen.
         stream: the network stream while TLS begins on it; no connection owns it then.
         headers: the raw header lines of the last answer.
@@ -135,7 +135,7 @@ class Evidence:
 
     async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
         self.seen = True
-        # A proxy's CONNECT goes to host:port, our own request to a path or a URL, whatever its method.
+        # A proxy's CONNECT goes to host:port, our own request to a path or a URL, with any method.
         if name.endswith(".send_request_headers.started") and b"/" in info["request"].url.target:
             self.starts += 1
         elif (
@@ -157,7 +157,7 @@ class Evidence:
 
     @property
     def reach(self) -> Reach:
-        """How far it got, as far as anybody can say.
+        """How far the request got, by the evidence.
 
         Absence of evidence counts only on a transport of our own, and only if it was seen to give any:
         a mocked one gives none, even after the server read the body.

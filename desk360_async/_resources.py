@@ -30,14 +30,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What the server or the network said, so that others needn't ask again; not what one caller ran into.
+# Errors of the server or the network, shared with other waiters; not the errors of one caller.
 _SHARED = (APIError, ConnectionFailed, UnexpectedResponse)
 
 log = logging.getLogger("desk360_async")
 
-FRESH = (
-    300.0  # seconds for which a list is taken as it is; "Best Practices" asks to cache what hardly changes
-)
+FRESH = 300.0  # seconds for which a list is used; "Best Practices" asks to cache data that hardly changes
 STALE = 3600.0  # seconds until which it may still be used while it is refreshed in the background
 RETRIED = 60.0  # seconds after which a name that isn't in the list is worth another look
 
@@ -182,8 +180,8 @@ class Templates:
             id_or_name: its id (int) or name (str); Unicode-normalised, exact first, then case-folded.
 
         Raises:
-            InvalidMessage: if there is none, or more than one; the message lists what there is.
-            Desk360Error: if the list can't be had.
+            InvalidMessage: if there is no match, or more than one; the message lists the candidates.
+            Desk360Error: if the list can't be loaded.
         """
         if isinstance(id_or_name, bool) or not isinstance(id_or_name, int | str):
             kind = type(id_or_name).__name__
@@ -195,7 +193,7 @@ class Templates:
     ) -> TemplateMessage | TemplateBatch:
         """Return a message with ids for names, checked as far as the list is known.
 
-        With ids only, nothing is looked up: a list that is at hand is used, or no check is made.
+        With ids only, no list is loaded: a cached list is used, or no check is made.
 
         Args:
             message: the message.
@@ -203,7 +201,7 @@ class Templates:
 
         Raises:
             InvalidMessage: if the template or the language can't be sent, or parameters don't fit.
-            Desk360Error: if the list can't be had; it says that it was the list.
+            Desk360Error: if the list can't be loaded; the message names the list.
         """
         if isinstance(message.template, int) and isinstance(message.language, int):
             self._check_known(message)
@@ -229,7 +227,7 @@ class Templates:
         return with_ids(message, template.id, translation.language_id)
 
     async def _judged(self, state: CallState, judge: "Callable[[tuple[Template, ...]], T]") -> T:
-        """Judge by the list; what an older one refuses, by a new one: it may have been mended since."""
+        """Judge by the list; if a cached one refuses, by a new one, since templates get mended."""
         cache = self._cache()
         await self._refreshed(cache, state)
         try:
@@ -270,7 +268,7 @@ class Templates:
     async def _refresh(self, cache: TemplateCache) -> None:
         try:
             await self._load(cache, CallState(self._options), younger_than=FRESH)
-        except Exception as error:  # noqa: BLE001  # nobody awaits this; under trio it would end the program
+        except Exception as error:  # noqa: BLE001  # never awaited; under trio it would end the program
             # The list at hand goes on serving; when it is too old, a caller gets the error.
             log.info("templates not refreshed: %s", type(error).__name__)
         finally:
@@ -302,7 +300,7 @@ class Templates:
             cache.lock.release()
 
     async def _turn(self, cache: TemplateCache, state: CallState) -> None:
-        """Wait until nobody else loads the list: for as long as one request takes, and `max_wait`."""
+        """Wait until no other caller loads the list: for as long as one request takes, and `max_wait`."""
         most, total = state.max_wait, self._options.timeout.total
 
         async def turn() -> bool:

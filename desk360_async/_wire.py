@@ -1,7 +1,7 @@
 """The protocol, pure: a message to a call, and (status, headers, body) to a reply or an error.
 
-Each function names the heading of the vendor's document that it implements. Nothing here waits, and
-nothing knows of httpx.
+Each function names the heading of the vendor's document that it implements. No function here waits or uses
+httpx.
 """
 
 # pyright: basic
@@ -194,7 +194,7 @@ def _query(params: Mapping[str, Any]) -> str:
         (key, value)
         for key, given in params.items()
         for value in (given if isinstance(given, list | tuple) else [given])
-        if value is not None  # what is None stays off the wire
+        if value is not None  # None stays off the wire
     ]
     return "&".join(f"{_quoted(key)}={_quoted(value)}" for key, value in pairs)
 
@@ -296,7 +296,7 @@ def read_page(call: Call, answered: Answered, kind: type[Any], number: int) -> "
 
 
 def read_answer(call: Call, answered: Answered) -> Answer:
-    """Read the answer to a call of the user's own: JSON, or nothing."""
+    """Read the answer to a call of the user's own: JSON, or an empty body."""
     if not answered.body.strip() and not answered.damage:
         return Answer(answered.status, answered.headers, None)
     data = _payload(call, answered)
@@ -369,13 +369,13 @@ _HINTS = {
 
 
 def says_error(fields: Mapping[str, Any]) -> bool:
-    """Whether a body holds an error; null, false, [] and "" are none (ruling 25)."""
+    """Whether a body holds an error; null, false, [] and "" are no error (ruling 25)."""
     error = fields.get("error")
     return bool(error) and isinstance(error, dict | str)
 
 
 def as_refusal(answered: Answered) -> Answered:
-    """Return an answer whose status is 429 if it is a 200 that says "too many requests" (ruling 25)."""
+    """Return an answer whose status is 429 if it is a 200 with "too many requests" (ruling 25)."""
     if not 200 <= answered.status < 300 or b"too_many_" not in answered.body[:BODY_READ]:
         return answered
     try:

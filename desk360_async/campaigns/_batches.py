@@ -45,7 +45,7 @@ class Cut:
     size: int
 
     def kind(self, size: int) -> Kind:
-        """Say how a batch of `size` goes out."""
+        """Return how a batch of `size` goes out."""
         if self.strategy == "auto":
             return "bulk" if size > 1 else "single"
         return "bulk" if self.strategy == "bulk" else "single"
@@ -258,7 +258,7 @@ def halve(connection: sqlite3.Connection, campaign: int, batch: Batch) -> list[B
 
 
 def skip_if_empty(connection: sqlite3.Connection, batch: Batch) -> bool:
-    """Call a batch skipped if each member has a state of their own; tell whether it was so."""
+    """Call a batch skipped if each member has a state of their own; return whether it was so."""
     (own,) = connection.execute("SELECT count(*) FROM exception WHERE batch = ?", (batch.id,)).fetchone()
     if own < len(batch.members):
         return False

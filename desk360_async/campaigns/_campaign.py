@@ -61,26 +61,26 @@ OnProgress = Callable[[int, float | None], None]
 
 
 class Campaign:
-    """A template sent to many, durably: nobody is lost, and nobody is sent to twice.
+    """A template sent to many, durably: no recipient is lost, and no recipient gets it twice.
 
     Implements "Bulk Send WhatsApp Message Template" and "Send WhatsApp Message Template" for long lists.
-    Every recipient ends as accepted, not sent, unknown or skipped; what is unknown is never sent again
+    Every recipient ends as accepted, not sent, unknown or skipped; an unknown one is never sent to again
     unless you `resolve` it so.
 
     Args:
         name: the campaign's; a ledger may hold several.
-        template: its id (int) or name (str). None runs what the ledger pins.
+        template: its id (int) or name (str). None: the ledger's.
         language: the id (int) or label (str) of one of its translations.
         ledger: the file that remembers everything; made when it isn't there. On a local disk. Or
             `postgresql://…` (extra `[postgres]`): then several runs may send side by side.
         strategy: "auto" (equal parameters share bulk requests), "bulk", or "single" (each has its own
-            message id, and needs its own token). None: what the ledger pins, else "auto".
+            message id, and needs its own token). None: the ledger's, else "auto".
         batch_size: recipients a bulk request, 1 to 100,000. One crash makes at most so many unknown per
-            request on the wire; the vendor states no maximum. None: what the ledger pins, else 500.
+            request on the wire; the vendor states no maximum. None: the ledger's, else 500.
         attachment: the file for a media header, or its path; known again by its name and size.
-        not_listed: what a number becomes that the answer to a bulk request doesn't list: "unknown" or
-            "not_sent". None: what the ledger pins, else "unknown".
-        opt_out: who is never written to: a file with a number a line, an iterable, or a function, also an
+        not_listed: the state of a number that the answer to a bulk request doesn't list: "unknown" or
+            "not_sent". None: the ledger's, else "unknown".
+        opt_out: phones that get no message: a file with a number a line, an iterable, or a function, also an
             async one, that returns one; or a `Customers`. Read before each request, as are the client's
             own `customers`.
 
@@ -145,11 +145,11 @@ class Campaign:
         default_region: str | None = None,
         progress: OnProgress | None = None,
     ) -> Plan:
-        """Check the template, take in recipients, and plan; nothing is sent. The same input adds nobody.
+        """Check the template, take in recipients, and plan, without sending. The same input has no effect.
 
-        It is taken in whole or not at all. A further input adds whoever is new; a `strategy`, `batch_size`
-        or `not_listed` that is given then holds from then on. Those who are there already keep their
-        parameters, and are left out as "parameters_changed" if the input has others.
+        It is taken in whole or not at all. A further input adds the new recipients; a `strategy`,
+        `batch_size` or `not_listed` that is given then holds from then on. Those who are there already keep
+        their parameters, and are left out as "parameters_changed" if the input has others.
 
         Args:
             client: with the integration to send from.
@@ -236,7 +236,7 @@ class Campaign:
             return await ledger.plan(client.rate_limit, hours)
 
     async def dry_run(self) -> AsyncIterator[TemplateBatch | TemplateMessage]:
-        """Yield the very messages that a run would send, in its order; nothing is sent.
+        """Yield the messages that a run would send, in its order, without sending them.
 
         Raises:
             CampaignError: if the campaign was never loaded.
@@ -283,16 +283,16 @@ class Campaign:
         lease: float = 30.0,
         ledger_patience: float = 600.0,
     ) -> Run:
-        """Send what is pending: `async with campaign.run(client) as events: async for event in events`.
+        """Send the rest: `async with campaign.run(client) as events: async for event in events`.
 
-        What an earlier process left on the wire becomes unknown first; nothing of it is sent again.
+        Requests that an earlier process left on the wire become unknown first; they aren't sent again.
 
         Args:
             client: its limiter decides the speed; the campaign uses its bulk lane.
             concurrency: requests on the wire at most; a crash makes at most that many batches unknown.
             max_failures: it stops once more recipients than that became not sent or unknown in this run: a
                 count (int), or a share of all recipients (float, such as 0.05). Those of earlier runs don't
-                count, since resuming says to go on.
+                count: to resume is to go on.
             stop_if_failed: it stops once more than this share (0.0 to 1.0) of the recipients whose statuses
                 `feed` stored during this run are failed; judged from 20 recipients on. None: never.
             drain: seconds that requests on the wire are given to finish when it stops.
@@ -441,7 +441,7 @@ class Campaign:
     async def _seed(self, client: AsyncDesk360, ledger: Ledger) -> None:
         """Report the requests of earlier processes to the client's bucket.
 
-        A shared limiter knows them itself, and a limiter of the user's own is the user's business.
+        A shared limiter has counted them itself; a limiter of the user's own isn't changed.
         """
         timeout = max(client.timeout.total, client.timeout.upload)
         ages = await ledger.request_ages(client.rate_limit.period, timeout)
@@ -461,7 +461,7 @@ class Campaign:
             return await ledger.counts()
 
     async def report(self) -> Report:
-        """Return what became of it.
+        """Return the campaign's report.
 
         Raises:
             CampaignError: if the campaign was never loaded.

@@ -11,7 +11,7 @@ __all__ = ["Hours"]
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _RANGE = re.compile(r"\s*([01]?[0-9]|2[0-3]):([0-5][0-9])\s*-\s*([01]?[0-9]|2[0-4]):([0-5][0-9])\s*")
-_LONGEST_SEARCH = 400  # days without an opening, after which there is none
+_LONGEST_SEARCH = 400  # days without an opening, after which the search ends
 
 
 class Hours:
@@ -90,7 +90,7 @@ class Hours:
                 continue
             for opens, closes in self._ranges:
                 begin, end = self._at(day, opens), self._at(day, closes)
-                if begin < end:  # a change of the clock may leave nothing of a short range
+                if begin < end:  # a change of the clock may swallow a short range
                     yield begin, end
 
     def _at(self, day: date, minutes: int) -> datetime:

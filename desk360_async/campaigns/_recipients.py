@@ -48,7 +48,7 @@ Source = str | os.PathLike[str] | Iterable[Recipient] | AsyncIterable[Recipient]
 
 
 def row_of(line: int, given: object, variables: Sequence[str]) -> Row:
-    """Return a recipient as a row. What it lacks is None there; what it has too much makes it refused.
+    """Return a recipient as a row. A missing variable is None there; a surplus one makes the row refused.
 
     Raises:
         InvalidMessage: if it is no Recipient at all.
@@ -70,7 +70,7 @@ async def chunked(source: Any, variables: Sequence[str]) -> AsyncGenerator[list[
     """Yield an iterable's recipients as rows, by the chunk, numbered from 1.
 
     Raises:
-        InvalidMessage: for what is no iterable of Recipients.
+        InvalidMessage: if it isn't an iterable of Recipients.
     """
     if isinstance(source, Mapping | bytes | Recipient) or not isinstance(source, Iterable | AsyncIterable):
         raise InvalidMessage(
@@ -99,14 +99,14 @@ async def chunked(source: Any, variables: Sequence[str]) -> AsyncGenerator[list[
 
 Staged = tuple[int, int, int]  # line, phone, parameter set
 Skipped = tuple[int, str, str]  # line, reason, phone as given
-Refused = tuple[str, str]  # variable, and what makes WhatsApp refuse it
+Refused = tuple[str, str]  # variable, and why WhatsApp refuses it
 SetFor = Callable[[dict[str, str]], int]
 
-# Sets of parameters that are remembered; the ledger knows them all.
+# Sets of parameters that are kept in memory; the ledger holds them all.
 REMEMBERED = 20_000
 _FIRST = 5  # lines that a warning names
 _GAP = " " * 5  # a run of blanks that WhatsApp refuses
-_CUT = 60  # characters of what somebody wrote in place of a phone
+_CUT = 60  # characters of a text that stands in place of a phone
 
 
 @define
@@ -151,7 +151,8 @@ class Intake:
         self._opted_out = opted_out
         self._phones = phones
         self._clean = clean
-        # For the values of a row: the number of their set or why they can't be sent; what WhatsApp refuses.
+        # For the values of a row: the number of their set or why they can't be sent; the values that WhatsApp
+        # refuses.
         self._known: dict[Values | Defect, tuple[int | str, tuple[Refused, ...]]] = {}
         self._doubtful = Lines()
         self._refused: dict[Refused, Lines] = {}
@@ -311,7 +312,7 @@ class OptOutList:
             self._numbers = _numbers(cast("Iterable[str]", source), "opt_out")
 
     def beside(self, book: object) -> "OptOutList":
-        """Return a list that reads a store of opt-outs too; None or a store that it reads adds nothing.
+        """Return a list that reads a store of opt-outs too; None or a known store adds no numbers.
 
         Args:
             book: the client's customers, or None.
@@ -325,7 +326,7 @@ class OptOutList:
         """Return the numbers as they are now.
 
         Raises:
-            CampaignError: if the list can't be read: then nobody may be written to.
+            CampaignError: if the list can't be read: then no message may be sent.
         """
         try:
             own = await self._read_own()
@@ -374,7 +375,7 @@ def _is_book(source: object) -> TypeGuard[OptOutBook]:
 
 
 def _called(function: _Function) -> frozenset[int] | Awaitable[Iterable[str]]:
-    """Call it, and read what it gives: that may block as well, if it is a generator."""
+    """Call it, and read its result: that may block as well, if it is a generator."""
     found = function()
     return found if isinstance(found, Awaitable) else _numbers(found, "opt_out")
 
@@ -383,9 +384,9 @@ def _numbers(phones: Iterable[str], where: str) -> frozenset[int]:
     numbers: set[int] = set()
     for index, phone in enumerate(phones, 1):
         try:
-            # All spellings: whoever opted out under one isn't written to under another (ruling 19a).
+            # All spellings: a person who opted out under one gets no message under another (ruling 19a).
             numbers.update(spellings_of(parse_phone(phone)))
         except InvalidMessage as error:
-            # Skipping it would write to somebody who said no.
+            # Skipping it would write to a person who opted out.
             raise ConfigurationError(f"{where}, entry {index}: {error.problem}") from None
     return frozenset(numbers)

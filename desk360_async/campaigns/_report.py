@@ -47,7 +47,7 @@ def counts(connection: sqlite3.Connection, campaign: int) -> Counts:
 
 
 def requests_needed(connection: sqlite3.Connection, campaign: int) -> list[tuple[str, int, int]]:
-    """Return (kind, requests, recipients) of what is still to be sent."""
+    """Return (kind, requests, recipients) of the pending batches."""
     rows = connection.execute(
         "SELECT kind, count(*), sum(size) FROM batch WHERE campaign = ? AND state = 'pending' GROUP BY kind",
         (campaign,),
@@ -111,7 +111,7 @@ def reasons(connection: sqlite3.Connection, campaign: int) -> dict[tuple[str, st
 
 
 def deliveries(connection: sqlite3.Connection, campaign: int) -> dict[str, int]:
-    """Count recipients by what webhooks told; who read it was reached, in whatever order that came."""
+    """Count recipients by their webhooks; a person who read it was reached, in any order of the events."""
     rows = connection.execute(
         "SELECT status, count(*) FROM delivery WHERE campaign = ? GROUP BY status", (campaign,)
     )
@@ -145,7 +145,7 @@ def people(connection: sqlite3.Connection, campaign: int, state: str) -> list[tu
 
 
 def report(connection: sqlite3.Connection, campaign: int, name: str) -> Report:
-    """Put together what became of a campaign; in a transaction of the caller's."""
+    """Put together a campaign's report; in a transaction of the caller's."""
     number, started, ended = connection.execute(
         "SELECT count(*), min(started), max(ended) FROM request WHERE campaign = ?", (campaign,)
     ).fetchone()
@@ -220,11 +220,11 @@ def make_plan(
     now: float,
     hours: Hours | None = None,
 ) -> Plan:
-    """Return the plan for what a ledger holds.
+    """Return the plan for a ledger's recipients.
 
     Args:
         counts: recipients by state.
-        needed: (kind, requests, recipients) of what is pending.
+        needed: (kind, requests, recipients) of the pending batches.
         groups: sets of equal parameters.
         left_out: reason → rows, with the details of phones.
         rate: the client's.
@@ -274,7 +274,7 @@ def _warnings(
 
 
 def spell(seconds: float) -> str:
-    """Return a duration as people say it."""
+    """Return a duration in words."""
     for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"

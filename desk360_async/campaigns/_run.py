@@ -151,7 +151,7 @@ class Dispatch:
             intent: the batch is still pending.
 
         Raises:
-            LedgerError: if the ledger failed; then nothing more may be sent.
+            LedgerError: if the ledger failed; then no further request may be sent.
             CampaignError: if the opt-out list can't be read.
         """
         skipped = 0

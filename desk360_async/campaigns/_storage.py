@@ -125,7 +125,7 @@ CREATE TABLE resolved (
 ) WITHOUT ROWID;
 """
 
-# A webhook may be faster than the answer that says which message it is about.
+# A webhook may come before the answer that holds its message's id.
 _EARLY = """
 CREATE TABLE early (
     campaign INTEGER NOT NULL,
@@ -191,7 +191,7 @@ CREATE TEMP TABLE IF NOT EXISTS respelled (
 class OwnerFile:
     """The file beside a ledger that its owner locks: process, last request, clocks, and how it was closed.
 
-    0.1.0 wrote the process alone; such a file says nothing about requests.
+    0.1.0 wrote the process alone; such a file holds no times of requests.
 
     Args:
         path: the ledger's path.
@@ -523,7 +523,7 @@ def _copied(path: Path) -> Path:
 
 
 def _resolve(path: Path) -> Path:
-    # Whatever links lead to it: the lock is found by the name, and one file has one owner.
+    # Links are resolved: the lock is found by the name, and one file has one owner.
     try:
         path = path.resolve()
     except OSError as error:

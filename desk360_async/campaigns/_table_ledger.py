@@ -242,7 +242,7 @@ class TableLedger(Ledger):
 
     @writes
     def beat(self, db: Any) -> News:
-        """Show that this run is alive, end what dead ones left, and return the decisions of all runs.
+        """Show that this run is alive, end the requests of dead runs, and return the decisions of all runs.
 
         Raises:
             LedgerError: if the database is away or was promoted.

@@ -13,13 +13,13 @@ from desk360_async._phones import PROBLEMS, Reader
 
 
 class CampaignError(Desk360Error):
-    """A campaign can't be loaded, run or resolved as asked; nothing was sent. The message names the fix."""
+    """A campaign can't be loaded, run or resolved as asked; not sent. The message names the fix."""
 
 
 class LedgerError(CampaignError):
-    """The ledger can't be used, or failed while it was: nothing is sent from then on.
+    """The ledger can't be used, or failed during use: no request is sent from then on.
 
-    What was on the wire when it failed is `unknown` once the campaign is resumed.
+    Requests on the wire at the failure are `unknown` once the campaign is resumed.
     """
 
 
@@ -74,7 +74,7 @@ def words_for(reason: str, phone: str | None = None, region: str | None = None) 
 
 @frozen
 class Batch:
-    """Recipients with equal parameters that one request reaches: what one crash can make unknown.
+    """Recipients with equal parameters that one request reaches: one crash can make this many unknown.
 
     Attributes:
         id: its number in the ledger.
@@ -97,7 +97,7 @@ def pack(members: tuple[int, ...] | list[int]) -> bytes:
 
 
 def unpack(packed: bytes) -> tuple[int, ...]:
-    """Return what `pack` took."""
+    """Return the numbers that `pack` took."""
     return struct.unpack(f"<{len(packed) // 8}Q", packed)
 
 
@@ -106,11 +106,11 @@ class Result:
     """How one attempt at a batch ended.
 
     Attributes:
-        state: what it makes of its recipients; "pending" if they are to be tried again.
+        state: the state of its recipients; "pending" if they are to be tried again.
         reason: why, in a word or a sentence, without phone numbers.
         message_id: the vendor's, of a single send.
         unlisted: numbers that the answer to a bulk send didn't list.
-        unlisted_state: what those become: "unknown" or "not_sent".
+        unlisted_state: their state: "unknown" or "not_sent".
         halve: whether the batch is to be tried again as two halves.
         suspicious: whether many of these in a row mean that it isn't the recipients' fault.
         stop: why the campaign must stop, if it must.
@@ -139,7 +139,7 @@ class Counts:
         on_the_wire: their request is under way, or was when the process ended.
         accepted: Desk360 took them; whether WhatsApp delivered comes by webhook.
         not_sent: certainly not sent, and not tried again.
-        unknown: may have been sent; not tried again unless you say so (`resolve`).
+        unknown: may have been sent; not tried again unless you ask for it (`resolve`).
         skipped: left out while the campaign ran, since they opted out.
     """
 
@@ -180,7 +180,7 @@ class Counts:
 
 @frozen
 class Settings:
-    """What a ledger pins for a campaign's name, so that a slip can't send something else under it.
+    """The settings that a ledger pins for a campaign, so that a slip can't send another message.
 
     Attributes:
         name: the campaign's.
@@ -193,9 +193,9 @@ class Settings:
         variables: the template's, in its order.
         mapping: variable, and "phone", → the CSV file's column; empty for iterables.
         attachment: the file's name and size, if there is one.
-        strategy: "auto", "bulk" or "single"; this and what follows are only remembered.
+        strategy: "auto", "bulk" or "single"; this and the following are only stored.
         batch_size: recipients a bulk request.
-        not_listed: what a number is that a bulk answer doesn't list: "unknown" or "not_sent".
+        not_listed: the state of a number that a bulk answer doesn't list: "unknown" or "not_sent".
     """
 
     name: str
@@ -215,7 +215,7 @@ class Settings:
 
 @frozen
 class Report:
-    """What became of a campaign.
+    """The result of a campaign.
 
     Attributes:
         name: the campaign's.
@@ -225,7 +225,7 @@ class Report:
         requests: how many requests were made, template look-ups included.
         started: when the first request began, in UTC.
         ended: when the last one ended, in UTC.
-        delivered: recipients whom WhatsApp reached, as webhooks said.
+        delivered: recipients whom WhatsApp reached, by the webhooks.
         read: of those, who read it.
         failed: recipients whom WhatsApp could not reach.
         resolutions: how unknowns were resolved, one line each, oldest first.
@@ -305,7 +305,7 @@ class Scope:
 
 @frozen
 class Plan:
-    """What sending the rest of a campaign takes.
+    """The requests and the time that the rest of a campaign takes.
 
     Attributes:
         recipients: how many were loaded, in sum.
@@ -318,7 +318,7 @@ class Plan:
         period: seconds.
         finish: when the last request would go out if it were started now, in UTC; `campaign.plan` takes the
             sending hours into account.
-        warnings: what one should know before; each a sentence or two.
+        warnings: to read before sending; each a sentence or two.
     """
 
     recipients: int
@@ -334,7 +334,7 @@ class Plan:
 
     @property
     def tokens(self) -> int:
-        """How many requests of the rate limit it takes, if nothing is refused."""
+        """How many requests of the rate limit it takes, if each is accepted."""
         return self.bulk_requests + self.single_requests
 
     @property
@@ -359,7 +359,7 @@ class Progress:
 
     Attributes:
         counts: recipients by state.
-        requests_left: how many are still needed, as far as can be told.
+        requests_left: how many are still needed, by estimate.
         rate: recipients a second, over this run.
         eta: seconds until it is finished, at the pace of the rate limit and with the pauses outside the
             sending hours; None before the first answer.
@@ -401,7 +401,7 @@ class BatchResult:
 
 @frozen
 class Paused:
-    """Nothing is sent for a while.
+    """The run pauses: no request is sent meanwhile.
 
     Attributes:
         reason: "rate_limit" (the server answered 429), "unreachable" (no connection), "asked" (`pause`),
@@ -421,8 +421,8 @@ class Done:
     Attributes:
         end: "finished": everybody is in a final state. Anything else can be resumed: "stopped" (`stop`, or
             the block was left), "interrupted" (a signal), "failures" (more than `max_failures`), "refused"
-            (for what is nobody's own fault: the key, the template, a file that is gone; or everybody is
-            refused, and the server doesn't say why), "unreachable" (no usable answer, five times in a row),
+            (for a fault of no single recipient: the key, the template, a file that is gone; or all are
+            refused, and the server gives no reason), "unreachable" (no usable answer, five times in a row),
             "ledger" (it can't be written), "opt_out" (the list can't be read).
         counts: recipients by state.
         reason: why, in a sentence; empty when finished.

@@ -1,4 +1,4 @@
-"""What an attempt's end means for its batch: pure. The outcome itself is the client's finding, never ours."""
+"""Convert an attempt's result into its batch's state: pure. The client alone finds the outcome itself."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -26,7 +26,7 @@ Fault = Literal["destination", "parameters", "general"]
 
 _DESTINATION = re.compile(r"(destinations|phones)\.\d+(\.phone)?|phone|to")
 _PARAMETER = re.compile(r"(?:destinations\.\d+\.)?parameters\.(.+)")
-# A list as a whole may be too long, or hold a bad number: that says nothing yet.
+# A list as a whole may be too long, or hold a bad number: no recipient is judged yet.
 _VAGUE = frozenset({"destinations", "destinations_file", "phones"})
 # The documented error has no fields but a sentence, in which Laravel names them.
 _TOO_MANY = frozenset({"too_many_requests_exception", "too_many_attempts"})  # also in a 200 (ruling 25)
@@ -36,13 +36,13 @@ _IN_WORDS = re.compile(
 
 
 def judge_bulk(reply: BulkSent, not_listed: NotListed) -> Result:
-    """Return what a bulk answer means: whom it lists was accepted, whom it doesn't is doubtful."""
+    """Return a bulk answer's verdict: listed recipients are accepted, the others doubtful."""
     unlisted = tuple(int(digits_of(phone)) for phone in reply.unlisted)
     return Result("accepted", unlisted=unlisted, unlisted_state=not_listed)
 
 
 def judge_error(error: Desk360Error, size: int, variables: Collection[str] = ()) -> Result:
-    """Return what a failure means.
+    """Return a failure's verdict.
 
     Args:
         error: with its outcome.
@@ -71,9 +71,9 @@ def judge_error(error: Desk360Error, size: int, variables: Collection[str] = ())
 
 
 def _judge_refusal(error: Desk360Error, fault: Fault | None, size: int) -> Result:
-    """Return what the refusal of a message's fields means: final only for those whose fault it names.
+    """Return the verdict on refused fields: final only for the recipients whose fault it names.
 
-    That a refused request sent nothing is inferred from its status, not measured.
+    That a refused request wasn't sent is inferred from its status, not measured.
     """
     reason = _reason(error)
     if fault == "general":
@@ -86,7 +86,7 @@ def _judge_refusal(error: Desk360Error, fault: Fault | None, size: int) -> Resul
 
 
 def fault_of(named: Iterable[str], variables: Collection[str]) -> Fault | None:
-    """Return whose fault a refusal is that names these fields; None if they don't tell."""
+    """Return whose fault a refusal is that names these fields; None if they don't show it."""
     faults = {_fault_of(re.sub(r"\[['\"]?([^\]'\"]*)['\"]?\]", r".\1", name), variables) for name in named}
     order: tuple[Fault, ...] = ("general", "parameters", "destination")
     return next((fault for fault in order if fault in faults), None)
@@ -122,7 +122,7 @@ MANY = 25
 
 @define
 class Refusals:
-    """What a run has seen of such refusals.
+    """A run's record of such refusals.
 
     Attributes:
         in_a_row: how many there were since the last acceptance. A part of a batch whose refusal an acceptance
@@ -158,6 +158,6 @@ class Refusals:
         return []
 
     def convict(self) -> list[Attempt]:
-        """Return the suspects, who are none any more."""
+        """Return the suspects, and clear them."""
         found, self.suspects = self.suspects, []
         return found
