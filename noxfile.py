@@ -84,9 +84,10 @@ def tests(session: nox.Session) -> None:
         session.run("python", "-m", "pytest", *session.posargs)
         return
     session.run("coverage", "erase")
-    session.run("python", "-m", "pytest", "-q", *SPREAD, "-m", "not real", "--cov", "--cov-report=")
+    first = ("-m", "not real and not postgres", "--cov", "--cov-report=")
+    session.run("python", "-m", "pytest", "-q", *SPREAD, *first)
     # Not by pytest-cov: it begins only after pytest's plugins, ours among them, were imported.
-    session.run("coverage", "run", "--append", "-m", "pytest", "-q", "-m", "real")
+    session.run("coverage", "run", "--append", "-m", "pytest", "-q", "-m", "real or postgres")
     check_coverage(session)
 
 
@@ -101,7 +102,7 @@ def check_coverage(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Run the tests that aren't `real` on the lowest allowed version of each direct dependency."""
     session.install("-e", EXTRAS, *group("test", "respx"), *floors())
-    session.run("python", "-m", "pytest", "-q", *SPREAD, "-m", "not real", *session.posargs)
+    session.run("python", "-m", "pytest", "-q", *SPREAD, "-m", "not real and not postgres", *session.posargs)
 
 
 def floors() -> list[str]:
@@ -122,7 +123,7 @@ def httpx2(session: nox.Session) -> None:
     # Without respx: its plugin would import httpx before the tests can put the fork in its place.
     session.install("-e", EXTRAS, *group("test", "hosts", "httpx2"))
     stack = {"DESK360_TEST_HTTP_STACK": "httpx2"}
-    chosen = (*SPREAD, "-m", "not real and not respx")
+    chosen = (*SPREAD, "-m", "not real and not postgres and not respx")
     session.run("python", "-m", "pytest", "-q", *chosen, *session.posargs, env=stack)
 
 

@@ -31,3 +31,11 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("DESK360_") and name != "DESK360_TEST_HTTP_STACK":
             monkeypatch.delenv(name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a PostgreSQL cluster: starting one takes seconds, and its server real time."""
+    for item in items:
+        words = item.name.replace("]", "-").split("-")  # a parameter may ask for the cluster by its name
+        if {"dsn", "postgres"} & {*getattr(item, "fixturenames", ()), *words}:
+            item.add_marker(pytest.mark.postgres)
