@@ -256,3 +256,11 @@ def killpoints(session: nox.Session) -> None:
     """Kill a campaign at one system call after another: `nox -s killpoints [-- MOST [SHAPE …]]`."""
     session.install("-e", EXTRAS, *group("test"))
     session.run("python", "-m", "tests.campaigns.killing", *session.posargs)
+
+
+@nox.session
+def attack(session: nox.Session) -> None:
+    """Kill campaigns 300 times over a vendor that misbehaves, and send 10,000 messages: `-- --seed N`."""
+    session.install("-e", EXTRAS, *group("test"))
+    session.run("python", "-m", "tests.failures.attack", "--kills", "300", *session.posargs)
+    session.run("python", "-m", "tests.failures.leftovers", "--sends", "10000", *session.posargs)

@@ -687,7 +687,7 @@ SCENARIOS = [
         options=SHORT,
     ),
     # Answered with a refusal.
-    S("early 413", RequestRefused, NOT_SENT, early_413, 1, act=upload),
+    S("early 413", RequestRefused, NOT_SENT, early_413, act=upload),  # the client stops writing
     S("302 elsewhere", RequestRefused, NOT_SENT, says(302, b"", b"location: http://127.0.0.2/"), 1),
     S("307 elsewhere", RequestRefused, NOT_SENT, says(307, b"", b"location: http://127.0.0.2/"), 1),
     S("308 to nonsense", RequestRefused, NOT_SENT, says(308, b"", b"location: http://[::::/"), 1),
