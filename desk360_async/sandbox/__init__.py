@@ -1,6 +1,6 @@
 """A server that behaves like Desk360's: for tests, demos and a first try without an account.
 
-It imports nothing of the client and parses forms and JSON by itself, so that each checks the other. Needs the
+It doesn't import the client and parses forms and JSON by itself, so that each checks the other. Needs the
 extra `sandbox`. In process, in virtual time, or over TCP:
 
     sandbox = Sandbox(limit=60, period=60.0)
@@ -13,7 +13,7 @@ extra `sandbox`. In process, in virtual time, or over TCP:
     assert sandbox.sent(to="+905551112233", template="order_shipped")
 
     sandbox = Sandbox(webhook="http://127.0.0.1:8000/hooks/secret")     # "delivered" and "read" go there, and
-    sandbox.reply("+905551112233", "Where is it?")                      # what customers write
+    sandbox.reply("+905551112233", "Where is it?")                      # customers' messages
 
 The default account has the integrations 11 (25 templates, two pages) and 22 (3 templates). Templates 75 (in
 English), 90 and 91 are in review, 92 is not sendable; 79, 80 and 81 need a file. Numbers that end in 0000000

@@ -1,4 +1,4 @@
-"""Says what to install where the extra `sandbox` is missing; imported before anything that needs it."""
+"""Names the package to install if the extra `sandbox` is missing; imported before its dependents."""
 
 from importlib.util import find_spec
 

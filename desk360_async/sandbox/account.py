@@ -32,7 +32,7 @@ _SEEDED_AT = "2024-05-30T12:14:28.000000Z"
 
 @frozen
 class Account:
-    """What the API lists under "Integrations" and "WhatsApp Message Templates", in the vendor's shape.
+    """The lists under "Integrations" and "WhatsApp Message Templates", in the vendor's shape.
 
     Attributes:
         integrations: as the API lists them.
@@ -49,12 +49,12 @@ class Account:
 
 
 def is_active(translation: dict[str, Any]) -> bool:
-    """Whether WhatsApp has approved it: only "active" templates are sent, says the document."""
+    """Whether WhatsApp has approved it: only "active" templates are sent, by the document."""
     return bool(translation["status"] == ACTIVE["status"])
 
 
 def header_label(translation: dict[str, Any]) -> str | None:
-    """Name the header's type (TEXT, IMAGE, VIDEO, DOCUMENT), or None where there is none."""
+    """Name the header's type (TEXT, IMAGE, VIDEO, DOCUMENT), or None where it is missing."""
     header: dict[str, Any] | None = translation.get("header_type")
     return header.get("label") if header else None
 
@@ -94,7 +94,7 @@ def parse_account(document: Any) -> Account:
         document: the decoded JSON.
 
     Raises:
-        ValueError: it isn't of that shape; the message names what is wrong and where.
+        ValueError: it isn't of that shape; the message names the defect and its place.
     """
     rows = _list(document, "integrations", "the seed file")
     integrations: list[dict[str, Any]] = []
@@ -114,7 +114,7 @@ def parse_account(document: Any) -> Account:
 
 
 def complete_template(given: Any, where: str = "template") -> dict[str, Any]:
-    """Fill in what the API would list of a template beside its id, name and translations."""
+    """Fill in the fields of a template that the API lists beside its id, name and translations."""
     identity = _id(given, "id", where)
     rows = _list(given, "translations", where)
     translations = [

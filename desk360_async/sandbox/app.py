@@ -1,8 +1,9 @@
 """The ASGI application of the API: the order in which a Laravel server decides, one step a method.
 
 fault on arrival → body (413) → final slash (301) → route (404, 405) → limit (429) → key (401) → Accept (406)
-→ Content-Type (415) → integration (404) → fields (400) → answer → fault on the answer. What comes before the
-limit is not counted and carries no rate headers (measured); the rest is counted, invalid requests too.
+→ Content-Type (415) → integration (404) → fields (400) → answer → fault on the answer. A request that ends
+before the limit is not counted and carries no rate headers (measured); the rest is counted, invalid requests
+too.
 """
 
 import hmac
@@ -39,7 +40,7 @@ _ACCEPTED = {"*/*", "application/*", "application/json"}
 
 @define
 class Visit:
-    """What is known so far of one request; it becomes a line of the log."""
+    """The facts so far of one request; they become a line of the log."""
 
     request: Request
     path: str
@@ -60,7 +61,7 @@ class Settings:
         api_key: the one key that it accepts.
         max_body: bytes of the largest body.
         sleep: lets seconds of the sandbox's clock pass.
-        keep_alive: seconds that `Keep-Alive: timeout=` announces; None announces nothing.
+        keep_alive: seconds that `Keep-Alive: timeout=` announces; None: not announced.
         facts: facts about the vendor's real server.
     """
 

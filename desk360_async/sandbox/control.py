@@ -166,7 +166,7 @@ def _webhook_settings(panel: Panel) -> dict[str, Any]:
 
 
 async def reset(panel: Panel, _request: Request) -> Response:
-    """POST /_sandbox/reset: forget what was received and counted, stop all faults."""
+    """POST /_sandbox/reset: clear the requests and the counts, stop all faults."""
     panel.reset()
     return Response(status_code=204)
 

@@ -23,7 +23,7 @@ _LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 async def sleep(seconds: float) -> None:
-    """Let time pass, as it does unless a sandbox is told otherwise; infinity has no end."""
+    """Let time pass, by the real clock: a sandbox's default; infinity has no end."""
     if math.isinf(seconds):
         await anyio.sleep_forever()
     await anyio.sleep(seconds)
@@ -48,13 +48,13 @@ class Line:
         if self.transport is None:
             raise ConnectionResetError("the sandbox reset the connection, as a fault says")
         if not self.transport.is_closing():
-            # Lingering for no time makes the kernel answer with RST, where a close alone would say FIN.
+            # Lingering for no time makes the kernel answer with RST, where a close alone would send FIN.
             self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
             self.transport.abort()
         await self._hung_up()
 
     async def stall(self, delay: float | None) -> None:
-        """Say nothing until the client hangs up or `delay` seconds have passed; then reset."""
+        """Send no byte until the client hangs up or `delay` seconds have passed; then reset."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._end_when_hung_up, tasks.cancel_scope)
             await self.sleep(math.inf if delay is None else delay)

@@ -230,7 +230,7 @@ def _translation(store: Store, call: Call) -> dict[str, Any]:
 
 def _attachment_problems(translation: dict[str, Any], attachment: Upload | None) -> list[Problem]:
     needed = _HEADER_FILES.get(header_label(translation) or "")
-    # A file beside a template without a media header is what the document's own samples send.
+    # The document's own samples send a file beside a template without a media header.
     if needed is None:
         return []
     if attachment is None:
@@ -307,7 +307,7 @@ class Route:
     pattern: re.Pattern[str] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        # Segments are compared still encoded: a %2F inside an id separates nothing.
+        # Segments are compared still encoded: a %2F inside an id is no separator.
         object.__setattr__(self, "pattern", re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path)))
 
     @property
@@ -354,7 +354,7 @@ def without_prefix(raw_path: str) -> str:
 
 
 def find(raw_path: str) -> list[Match]:
-    """List the routes on a path, whatever their method."""
+    """List the routes on a path, of all methods."""
     path = without_prefix(raw_path)
     found = [(route, route.pattern.fullmatch(path)) for route in ROUTES]
     return [

@@ -21,7 +21,7 @@ _BOOL = instance_of(bool)
 
 @frozen
 class Facts:
-    """What is known of the vendor's real server; the defaults are the document's.
+    """Facts about the vendor's real server; the defaults are the document's.
 
     Attributes:
         json_read: `4.json`, whether JSON bodies are read; otherwise every field counts as missing.

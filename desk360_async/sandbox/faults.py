@@ -1,4 +1,4 @@
-"""What can go wrong on purpose: which request it hits, and what it makes of an answer. Pure but for the dice.
+"""Faults on purpose: the requests that they hit, and the answers that they give. Pure except for the dice.
 
 Faults that need the connection (resets, stalls, drips, truncation) are carried out in `delivery.py`.
 """
@@ -65,7 +65,7 @@ class Fault:
     | kind | what happens | settings |
     |---|---|---|
     | `latency` | a wait before the request is read and counted | `delay`, `jitter` |
-    | `reset_before` | the connection is reset before the body is read; nothing is counted | |
+    | `reset_before` | the connection is reset before the body is read; not counted | |
     | `status` | this status instead of the right answer | `status`, `body`, `headers`, `accepted` |
     | `slow` | a wait after the request was processed, before the answer | `delay`, `jitter` |
     | `reset_after` | processed and counted, then reset without an answer | |
@@ -77,10 +77,10 @@ class Fault:
     | `wrong_type` | valid JSON of another type: objects become lists and lists objects | |
     | `empty` | the right status without a body | |
     | `noise` | a PHP warning in front of the JSON | |
-    | `maintenance` | a page with 200 instead of the answer; nothing is taken | `accepted` |
-    | `blank` | an empty 200; nothing is taken | `accepted` |
-    | `fail` | 200 with `{"status": "fail", "message": …}`; nothing is taken | `message`, `accepted` |
-    | `error` | 200 with the documented error of a code; nothing is taken | `code`, `message`, `accepted` |
+    | `maintenance` | a page with 200 instead of the answer; not accepted | `accepted` |
+    | `blank` | an empty 200; not accepted | `accepted` |
+    | `fail` | 200 with `{"status": "fail", "message": …}`; not accepted | `message`, `accepted` |
+    | `error` | 200 with the documented error of a code; not accepted | `code`, `message`, `accepted` |
     | `failed_rows` | a bulk answer whose rows have a `status`, `share` of them `failed` | `share` |
     | `keyed_phones` | a bulk answer with the numbers as keys: `{"phones": {"+90…": {}}}` | |
     | `fewer_files` | a media answer that lists `share` of the files | `share` |
@@ -90,8 +90,8 @@ class Fault:
     | `headers` | these headers added or replaced (None removes one) | `headers` |
     | `bad_link` | a `Link` that can't be right | `link` |
 
-    Over TCP a reset is a real one. In process the application raises ConnectionResetError instead, and
-    nothing of the answer is seen.
+    Over TCP a reset is a real one. In process the application raises ConnectionResetError instead, and the
+    client gets no byte of the answer.
 
     Attributes:
         kind: See the table.
@@ -266,7 +266,7 @@ def is_processed(fault: Fault | None) -> bool:
 
 
 def spoil(answer: Answer, fault: Fault) -> Answer:
-    """Make of the right answer what the fault says; connection faults leave it as it is."""
+    """Apply the fault to the right answer; connection faults leave it unchanged."""
     change = _CHANGES.get(fault.kind)
     if change is None or (
         fault.kind in _JSON_ONLY and answer.headers.get("content-type") != "application/json"

@@ -62,7 +62,7 @@ class Feed:
 
     @property
     def last(self) -> int:
-        """The number of the latest event; 0 if nothing has happened."""
+        """The number of the latest event; 0 before the first one."""
         return self._last
 
     def publish(self, kind: EventKind, value: Mapping[str, Any] | Any) -> None:

@@ -66,7 +66,7 @@ def split_name(name: str) -> list[str | None]:
             # PHP turns an unclosed bracket into part of the plain name, but only on the first level.
             return [_mangled(head + "_" + rest).replace("[", "_")] if len(keys) == 1 else keys
         keys.append(inside if inside.strip() else None)
-        # What follows a closing bracket and opens no other is ignored: a[b]c is a[b].
+        # Text between a closing bracket and the next opening one is ignored: a[b]c is a[b].
         bracket, rest = after[:1] if after.startswith("[") else "", after[1:]
     return keys if len(keys) <= MAX_DEPTH else []
 
@@ -110,7 +110,7 @@ def _reject_constant(name: str) -> Any:
 
 
 def parse_json(body: bytes) -> PhpArray:
-    """Decode as PHP's json_decode does: whatever it can't read leaves no field at all, without an error."""
+    """Decode as json_decode of PHP does: an unreadable body leaves no field at all, without an error."""
     try:
         text = body.decode("utf-8")
         value = json.loads(text, parse_constant=_reject_constant)
@@ -145,7 +145,7 @@ class _Part:
 
 
 class MultipartForm:
-    """Collects a multipart body chunk by chunk; `.fields` is what a PHP script would see of it."""
+    """Collects a multipart body chunk by chunk; `.fields` are the fields that a PHP script would see."""
 
     def __init__(self, content_type: bytes) -> None:
         self.fields: PhpArray = {}
@@ -168,7 +168,7 @@ class MultipartForm:
         }
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes; what follows a malformed part is lost, as in PHP."""
+        """Take the next bytes; all bytes after a malformed part are lost, as in PHP."""
         if self._parser is None:
             return
         try:
@@ -238,7 +238,7 @@ MAX_BODY = 128 * 1024 * 1024
 
 
 class TooLarge(Exception):
-    """The body exceeds what the server takes."""
+    """The body exceeds the server's limit."""
 
 
 @frozen

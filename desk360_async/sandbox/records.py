@@ -52,7 +52,7 @@ class Answer:
 
 
 def model_not_found(model: str, identity: object) -> Answer:
-    """404 for an id in the path that leads to nothing."""
+    """404 for an unknown id in the path."""
     return Answer.of_error(
         404, "model_not_found_exception", f"No query results for model [{model}] {identity}."
     )
@@ -137,7 +137,7 @@ class ReceivedMessage:
         language_id: of a template message.
         parameters: of a template message.
         text: the text, or the body beside buttons.
-        content: the location, the contacts, what is beside the body of buttons, or the file's media id.
+        content: the location, the contacts, the fields of buttons beside the body, or the file's media id.
         files: the files that came with it.
         bulk: whether it came in a bulk send.
     """
@@ -339,7 +339,7 @@ class Store:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was received and begin the ids anew."""
+        """Forget the messages and begin the ids anew."""
         with self._lock:
             self.accepted = 0
             self._random = Random(self._seed)  # noqa: S311 - ids that a test can repeat, no secrets
@@ -348,7 +348,7 @@ class Store:
             self.media.clear()
 
     def is_refused(self, phone: str) -> bool:
-        """Whether the sandbox says that this number isn't on WhatsApp."""
+        """Whether this number isn't on WhatsApp, by the sandbox's settings."""
         refused = self._refused_phones
         return refused(phone) if callable(refused) else phone in refused
 

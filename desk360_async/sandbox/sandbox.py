@@ -58,15 +58,15 @@ class Sandbox:
         other_traffic: Requests a minute that others on the same IP make.
         seed: For everything that is drawn at random; equal seeds behave equally.
         keep: Messages remembered, the latest; None for all. Requests: a tenth of it.
-        record: False remembers nothing but the counts.
-        max_body: Bytes of the largest body; what is larger is 413.
+        record: False keeps only the counts.
+        max_body: Bytes of the largest body; a larger one is 413.
         webhook: Where webhooks go: a URL, an ASGI application with the path, `(app, "/hooks/secret")`, or an
             async function of a body. `.webhooks` sends them, and can repeat, drop and disorder them.
         delivered_after: Seconds after a message was taken until its webhook "delivered"; None for never.
         read_after: Seconds after a message was taken until its webhook "read"; None for never.
         allow_remote_webhook: Whether `webhook` may be another machine's URL.
-        keep_alive: Seconds until an idle connection is closed, announced as `Keep-Alive: timeout=`; None
-            announces nothing and closes after 5 seconds.
+        keep_alive: Seconds until an idle connection is closed, announced as `Keep-Alive: timeout=`; None: not
+            announced, and closed after 5 seconds.
         like: Facts about the vendor's real server, as `desk360 doctor --live --save facts.json` saves them:
             a file's path or the mapping in it. The sandbox then behaves as the real server did.
 
@@ -204,7 +204,7 @@ class Sandbox:
 
         Args:
             phone: The customer's, E.164 with `+`.
-            text: What is written.
+            text: The message's text.
             name: The customer's.
             fields: The vendor's own fields, such as `type="location"` and `location={...}`; they go before.
 
@@ -244,7 +244,7 @@ class Sandbox:
         return self.throttle.spend(requests)
 
     def reset(self) -> None:
-        """Forget what was received and counted, and stop all faults. Settings and account stay."""
+        """Forget the messages and the counts, and stop all faults. Settings and account stay."""
         self._panel.reset()
 
     @property

@@ -1,7 +1,7 @@
 """The sandbox over TCP: uvicorn in the running loop, in a thread, or in the foreground for a command.
 
 uvicorn is imported when a server starts: in process the sandbox works without it. The application writes its
-own `Date`, by the sandbox's clock. uvicorn logs nothing here.
+own `Date`, by the sandbox's clock. uvicorn's log is off.
 """
 
 import asyncio

@@ -19,7 +19,7 @@ WindowRule: TypeAlias = Literal["first_hit", "aligned", "sliding_log", "token_bu
 
 @frozen
 class Ruling:
-    """What a window says of one request: how many are left, and when there is room again (None: counted)."""
+    """A window's verdict on one request: how many are left, and when there is room again (None: counted)."""
 
     remaining: int
     retry_at: float | None = None
@@ -126,7 +126,7 @@ MADE_UP_EPOCH = 1_767_225_600.0
 
 @frozen
 class Verdict:
-    """Whether a request was counted, and the headers that say so."""
+    """Whether a request was counted, and the headers that show it."""
 
     counted: bool
     headers: dict[str, str]
@@ -175,7 +175,7 @@ class Throttle:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was counted."""
+        """Clear the counts."""
         self.counted = self.refusals = 0
         self._windows: dict[str, Window] = {}
         self._dice = Random(self._seed)  # noqa: S311 - repeatable on purpose
@@ -186,7 +186,7 @@ class Throttle:
         return self.epoch + self.clock()
 
     def count(self, ip: str) -> Verdict:
-        """Count a request, or refuse it; what is refused does not count and does not lengthen the wait."""
+        """Count a request, or refuse it; a refused one does not count and does not lengthen the wait."""
         now = self.clock()
         self._let_others_in(ip, now)
         ruling = self._window(ip).hit(now, self.limit, self.period)
@@ -197,12 +197,12 @@ class Throttle:
         return Verdict(counted=False, headers=self._headers(ruling) | self._wait_headers(ruling.retry_at))
 
     def spend(self, requests: int, ip: str = "127.0.0.1") -> int:
-        """Let others on the same IP make so many requests now; tells how many were counted."""
+        """Let others on the same IP make so many requests now; return how many were counted."""
         window, now = self._window(ip), self.clock()
         return sum(window.hit(now, self.limit, self.period).retry_at is None for _ in range(requests))
 
     def status(self, ip: str = "127.0.0.1") -> dict[str, Any]:
-        """Return the limit of one address as the page shows it; asking counts nothing.
+        """Return the limit of one address as the page shows it, without counting a request.
 
         Args:
             ip: the address.
@@ -239,6 +239,6 @@ class Throttle:
         return {"x-ratelimit-limit": str(self.limit), "x-ratelimit-remaining": str(ruling.remaining)}
 
     def _wait_headers(self, retry_at: float) -> dict[str, str]:
-        # Laravel subtracts two clocks cut to whole seconds, so 0 is said while it still refuses (measured).
+        # Laravel subtracts two clocks cut to whole seconds, so it sends 0 while it still refuses (measured).
         reset, now = floor(self.epoch + retry_at), floor(self.wall_time())
         return {"retry-after": str(max(0, reset - now)), "x-ratelimit-reset": str(reset)}

@@ -1,4 +1,4 @@
-"""What the sandbox sends to the user's web app: statuses of messages, and what customers write.
+"""The sandbox's webhooks to the user's web app: statuses of messages, and customers' messages.
 
 The shapes are those of "WhatsApp Webhooks" in the vendor's document. The vendor documents no order, repeats
 or retries, so all three can be made bad. A webhook without an answer is not sent again, except by `resend`.
@@ -39,7 +39,7 @@ def check_target(target: WebhookTarget, *, allow_remote: bool) -> None:
     """Refuse a URL that can't be posted to, or that leads to another machine unasked.
 
     Raises:
-        ValueError: it names what is wrong.
+        ValueError: it names the defect.
     """
     if not isinstance(target, str):
         return
@@ -70,7 +70,7 @@ def post(url: str, body: bytes) -> int | None:
 async def hand_over(target: WebhookTarget, body: bytes) -> int | None:
     """Bring a body to its target from an event loop; the status, or None where there was no answer.
 
-    A function may return what it likes: an int is taken for a status, anything else for 200.
+    A function may return any value: an int is taken for a status, anything else for 200.
     """
     if isinstance(target, str):
         return await anyio.to_thread.run_sync(post, target, body)
@@ -180,7 +180,7 @@ def _is_visible(character: str) -> bool:
 class ServiceWindows:
     """The 24 hours after each customer's last message, in which free messages arrive.
 
-    A customer who never wrote is let through: the sandbox can't know of messages from before its start.
+    A customer who never wrote is let through: the sandbox has no record of messages from before its start.
     """
 
     LENGTH = 24 * 3600.0
@@ -215,7 +215,7 @@ class ServiceWindows:
 class Webhooks:
     """The "WhatsApp Webhooks" of one sandbox: scheduled as messages are taken, sent by a thread or `deliver`.
 
-    To a URL, by the real clock, a thread sends each when it is due, whatever event loop the sandbox runs on.
+    To a URL, by the real clock, a thread sends each when it is due, on any event loop of the sandbox.
     Without a target they go to the feed only. In all other cases (an application or a function as the target,
     another clock) they wait for `deliver`.
 
@@ -272,7 +272,7 @@ class Webhooks:
         return len(self._due)
 
     def reset(self) -> None:
-        """Forget what was sent and what is due, and begin the dice anew."""
+        """Forget the sent and the due webhooks, and begin the dice anew."""
         with self._changed:
             self._due.clear()
             self._sent.clear()
@@ -352,7 +352,7 @@ class Webhooks:
                 return
             self._changed.notify_all()
             if self._thread is None:
-                # It ends when nothing is due, and never holds the process up.
+                # It ends when no webhook is due, and never holds the process up.
                 self._thread = threading.Thread(target=self._run, name="desk360-webhooks", daemon=True)
                 self._thread.start()
 
@@ -393,7 +393,7 @@ class Webhooks:
         A webhook that a receiver's answer causes (by another message, for example) is sent as well.
 
         Raises:
-            Exception: what an application or a function as the target raises.
+            Exception: any error of an application or a function as the target.
         """
         number = 0
         while (wait := self._wait()) is not None:
@@ -412,12 +412,12 @@ class Webhooks:
         return len(bodies)
 
     def _wait(self) -> float | None:
-        """Seconds until the next is due; None if there is none."""
+        """Seconds until the next is due; None if the queue is empty."""
         with self._changed:
             return self._due[0].at - self._clock() if self._due else None
 
     def _next(self) -> list[dict[str, Any]]:
-        """Take out the next, once, twice or with the one after it; nothing if it is dropped."""
+        """Take out the next, once, twice or with the one after it; no webhook if it is dropped."""
         body = heapq.heappop(self._due).body
         if self._falls(self.drops):
             self._note(body, None, dropped=True)

@@ -7,9 +7,9 @@
 With pytest there is the fixture `desk360_sandbox`, and a guard that fails tests which try to reach Desk360
 itself, unless they are marked `desk360_live`. Needs the extra `testing`.
 
-Nothing opens a port, and nobody waits: the rate limit, backoff and the sandbox's faults take seconds of a
-clock that jumps. Only public names live here; each is loaded when it is first asked for, since pytest
-loads this package in every run of whoever has it installed.
+No port is opened, and no test waits: the rate limit, backoff and the sandbox's faults take seconds of a clock
+that jumps. Only public names live here; each is loaded when it is first asked for, since pytest loads this
+package in each run where it is installed.
 """
 
 from importlib import import_module

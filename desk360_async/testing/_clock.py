@@ -1,4 +1,4 @@
-"""Time that passes only when everybody waits for it. Nothing of rate limits or HTTP lives here."""
+"""Time that passes only when all tasks wait for it. Rate limits and HTTP live elsewhere."""
 
 import heapq
 import threading
@@ -8,8 +8,8 @@ from anyio.lowlevel import checkpoint
 
 __all__ = ["VirtualClock", "give_way"]
 
-# Trips through the event loop, with nobody else falling asleep meanwhile, before a sleeper moves the clock:
-# enough for tasks that were just started to get there, so that waits side by side pass side by side.
+# Trips through the event loop, without another task falling asleep meanwhile, before a sleeper moves the
+# clock: enough for tasks that were just started to get there, so that waits side by side pass side by side.
 _QUIET = 10
 # Trips after which one who waits for others lets the processor rest.
 _PATIENCE = 50
@@ -38,14 +38,14 @@ class VirtualClock:
         self._lock = threading.Lock()
 
     def __call__(self) -> float:
-        """Tell the time, in seconds since the clock was made."""
+        """Return the time, in seconds since the clock was made."""
         return self._now
 
     def __repr__(self) -> str:
         return f"<VirtualClock {self._now:g} s>"
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, for tests of what happens later.
+        """Let time pass, for tests of later events.
 
         Args:
             seconds: how many seconds.
@@ -70,7 +70,7 @@ class VirtualClock:
         """Wait until this clock shows a time; it jumps there when no other sleeper's time comes before.
 
         Args:
-            at: seconds since the clock was made, as calling it tells them.
+            at: seconds since the clock was made, as a call of the clock returns them.
         """
         with self._lock:
             heapq.heappush(self._wakings, at)

@@ -26,11 +26,10 @@ class _Waiter:
 
 
 class VirtualBucket:
-    """`TokenBucket` on a virtual clock: the same tokens, lanes and refusals, and nobody waits.
+    """`TokenBucket` on a virtual clock: the same tokens, lanes and refusals, without real waiting.
 
-    Whoever has to wait for a token makes the clock jump to when there is one, once no request is under way
-    any more. Unlike `TokenBucket` it serves any number of event loops: an app under test runs in another
-    thread than the test.
+    A waiter makes the clock jump to the time of its token, once no request is under way any more. Unlike
+    `TokenBucket` it serves any number of event loops: an app under test runs in another thread than the test.
 
     Args:
         clock: the clock of the sandbox whose limit this is.

@@ -1,4 +1,4 @@
-"""A sandbox in process and in virtual time, the clients that talk to it, and what tests say about it."""
+"""A sandbox in process and in virtual time, its clients, and the tests' assertions about it."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ from ._transport import InProcess, sleeping_on
 __all__ = ["VirtualSandbox", "sandbox_client"]
 
 _SHOWN = 10  # messages that a failed assertion lists, the latest
-# Reserved for tests (RFC 6761): whatever goes astray resolves to nothing.
+# Reserved for tests (RFC 6761): a stray request doesn't resolve.
 _URL = "https://sandbox.test"
 
 
@@ -116,7 +116,7 @@ class VirtualSandbox(Sandbox):
             times: how many of them; None for one or more, 0 for none.
 
         Raises:
-            AssertionError: if none fits, or not as many as `times`; it lists what was sent instead.
+            AssertionError: if none fits, or not as many as `times`; it lists the messages that were sent.
         """
         __tracebackhide__ = True
         wanted = {"text": text, "kind": kind, "parameters": None if parameters is None else dict(parameters)}

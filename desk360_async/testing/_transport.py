@@ -1,9 +1,9 @@
 """From a client to a sandbox without a network: an ASGI application called as an HTTP stack would.
 
 httpx's own ASGITransport gives no answer before the application has ended, and passes its exceptions on: a
-status followed by half a body would look like no status at all, and a reset like a bug of the test. Here
-the client sees what it would see over TCP. Next to `_http`, this is the one module that imports httpx: a
-transport is httpx's own notion.
+status followed by half a body would look like no status at all, and a reset like a bug of the test. Here the
+client sees the same as over TCP. Next to `_http`, this is the one module that imports httpx: a transport is
+httpx's own notion.
 """
 
 import math
@@ -25,7 +25,7 @@ _under_way: ContextVar["_Exchange | None"] = ContextVar("desk360_async_exchange"
 
 
 class InProcess(httpx.AsyncBaseTransport):
-    """Calls an ASGI application for each request, on whatever event loop the client runs.
+    """Calls an ASGI application for each request, on the client's event loop.
 
     The client's timeouts are real; they are read from the scope it is called in and held against the
     virtual clock, by which the application's delays count.
@@ -36,7 +36,7 @@ class InProcess(httpx.AsyncBaseTransport):
         self._clock = clock
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Run the application to its end and return what it sent until then.
+        """Run the application to its end and return its messages until then.
 
         Raises:
             httpx.ReadError: if the connection was reset before a status was sent.
@@ -54,7 +54,7 @@ class InProcess(httpx.AsyncBaseTransport):
 
 
 class _Exchange:
-    """One request and what came back, with the virtual time of each piece."""
+    """One request and its answer, with the virtual time of each piece."""
 
     def __init__(self, request: httpx.Request, clock: VirtualClock) -> None:
         self._clock = clock
@@ -76,7 +76,7 @@ class _Exchange:
         """
         wake, deadline = self._clock() + seconds, self._began + self._allowed
         expires = self._status is None and wake >= deadline
-        # Eternity with nobody who would hang up is over at once, in virtual time.
+        # Without a deadline an infinite sleep returns immediately, since no caller can cancel it.
         if (end := min(wake, deadline) if expires else wake) < math.inf:
             await self._clock.sleep_until(end)
         self._expired = expires
@@ -93,7 +93,7 @@ class _Exchange:
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if self._expired:
-            return  # nobody is there any more; a server's `send` says nothing either
+            return  # the client is gone; a server's `send` doesn't raise either
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._headers = list(message["headers"])
@@ -128,7 +128,7 @@ def _scope(request: httpx.Request) -> dict[str, Any]:
 
 
 def sleeping_on(clock: VirtualClock) -> Callable[[float], Awaitable[None]]:
-    """Return what a sandbox in process sleeps with: the clock, but no longer than its caller waits."""
+    """Return the sleep of a sandbox in process: by the clock, but no longer than its caller waits."""
 
     async def sleep(seconds: float) -> None:
         exchange = _under_way.get()

@@ -1,6 +1,6 @@
 """The pytest plugin: the fixture `desk360_sandbox`, and the guard before the vendor's host.
 
-pytest loads this module in every run of whoever has the package installed, so it imports the standard
+pytest loads this module in each run where the package is installed, so it imports the standard
 library and pytest only; all else is loaded by the fixture.
 """
 
@@ -39,9 +39,9 @@ class VendorReached(socket.gaierror):
 class Guard:
     """Lets no test reach the vendor, unless it is marked.
 
-    Names are watched where they are resolved, and where TLS is told whom to expect: so through a proxy, and
-    on event loops that resolve names by themselves. What is mocked above that (respx, a transport of one's
-    own) goes unhindered.
+    Names are watched where they are resolved, and where TLS gets the expected name: so through a proxy, and
+    on event loops that resolve names by themselves. A request that is mocked above that (respx, a transport
+    of one's own) goes unhindered.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Guard:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Let through what a marked test does, from its set-up to its end."""
+        """Let through a marked test's requests, from its set-up to its end."""
         self._is_live = item.get_closest_marker(_MARKER) is not None
         try:
             return (yield)

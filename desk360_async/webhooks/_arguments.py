@@ -1,6 +1,6 @@
-"""What the receiver and the inbox may be made with: each argument's limit, and errors that name the fix.
+"""The arguments of the receiver and the inbox: each one's limit, and errors that name the fix.
 
-Secrets are not checked here: what is wrong with one is told without showing it.
+Secrets are not checked here: their errors must not show the value.
 """
 
 from desk360_async._errors import ConfigurationError
@@ -29,7 +29,7 @@ def check_receiver(
 
 
 def check_kind(name: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
-    """Check what an argument is.
+    """Check an argument's type.
 
     Raises:
         ConfigurationError: it is something else.

@@ -12,7 +12,7 @@ from desk360_async import _json
 
 Raw = dict[str, Any]
 
-# Annotated as Any, since checkers narrow what came from JSON to `dict[Unknown, Unknown]` otherwise.
+# Annotated as Any, since checkers narrow JSON's values to `dict[Unknown, Unknown]` otherwise.
 OBJECT: Any = dict
 LIST: Any = list
 MAPPING: Any = Mapping
@@ -28,7 +28,7 @@ def items(found: Any) -> list[Any]:
 
 
 def text(value: object) -> str | None:
-    """Return a text, or a whole number as text; all else is None, and stays in `.raw`.
+    """Return a text, or a whole number as text; any other value is None, and stays in `.raw`.
 
     A float is no id: beyond 64 bits orjson rounds to one, and two ids might become equal.
     """

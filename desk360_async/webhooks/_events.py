@@ -1,8 +1,8 @@
 """The events of a webhook: frozen values, made for `match`. No parsing, no I/O.
 
 The server may leave out every field (rulings 22 and 33 to 38). A missing id or sender is `""`; any other
-missing field is None, an empty tuple or an empty part. `.raw` is the event's own JSON object, with all that
-the fields can't express.
+missing field is None, an empty tuple or an empty part. `.raw` is the event's own JSON object, with the data
+that the fields can't express.
 
 `raw` is part of equality, since it holds more than the fields. It is no part of the hash: a dict has none.
 The classes have no slots: attrs fills a frozen instance's `__dict__` in a third of the time.
@@ -239,7 +239,7 @@ class MessageReceived:
         name: the customer's name, or None.
         sent_at: when the customer sent it, in UTC, or None.
         type: the vendor's word (`text`, `image`, `reaction`, …), open; inferred, or `unknown`, if missing.
-        text: the text; a button's title on a button reply; None if there is none.
+        text: the text; a button's title on a button reply; None without one.
         referral: the advertisement that led here, or None.
         raw: the event's own JSON object as it came.
     """
@@ -323,7 +323,7 @@ class MediaReceived(MessageReceived):
         media_id: for `client.open_media`, `read_media` and `save_media`; None if there was none.
         mime_type: such as `image/jpeg`, or None.
         sha: the content's SHA-256 in hexadecimal, or None.
-        caption: what the customer wrote beneath it, or None.
+        caption: the customer's text beneath it, or None.
         filename: a document's name, or None; not to be used as a path.
         attachments: the files as the vendor stored them.
     """

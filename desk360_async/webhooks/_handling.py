@@ -101,7 +101,7 @@ class Handling:
         handlers: the registered functions.
         stores: the stores to feed.
         inbox: the inbox, opened, or None.
-        stats: counts what happens.
+        stats: counts the events.
         observer: gets the failures of handlers, and the end of the queue.
         queue_size: messages, and other events, that may be in memory (≥ 1).
         concurrency: handlers that run at once (≥ 1).
@@ -190,7 +190,7 @@ class Handling:
         ended = self._unmarked + [item for item in items if isinstance(item, Ended)]
         try:
             rows = iter(await self._inbox.commit(arrived, ended, keep=self._keeper()))
-        except Exception:  # noqa: BLE001 - whatever the disk may raise, the next commit is tried
+        except Exception:  # noqa: BLE001 - after any error of the disk, the next commit is tried
             # The senders get a 503 and may try again; the marks go with the next write.
             self._unmarked = ended
             failed = "%r can't be written to; %d events refused, %d marks kept for the next write"
@@ -247,7 +247,7 @@ class Handling:
         return _Waiting(claimed.event, claimed.row, handlers, attempts=claimed.attempts)
 
     async def _watch(self, inbox: SQLiteInbox) -> None:
-        """Claim what other workers leave or can't hold, for as long as the receiver is open."""
+        """Claim the events that other workers leave or can't hold, for as long as the receiver is open."""
         complained = False
         while True:
             with anyio.move_on_after(_POLL):
@@ -341,7 +341,7 @@ class Handling:
 
 
 def _customer(event: Event) -> object:
-    """Return the key of an event's queue; events of nobody known wait for no other event."""
+    """Return the key of an event's queue; events without a known sender wait for no other event."""
     if isinstance(event, MessageReceived | StatusUpdate) and event.user_id and event.phone is None:
         return event.user_id
     return event.sender or object()
@@ -387,7 +387,7 @@ class _Feeder:
         while True:
             try:
                 await store.feed(*events)
-            except Exception:  # noqa: BLE001 - whatever the store raises, the events may not be lost
+            except Exception:  # noqa: BLE001 - after any error of the store, the events may not be lost
                 _log.exception("%r did not take %d events; again in %g s", store, len(events), pause)
                 await anyio.sleep(pause)
                 pause = min(2 * pause, longest)

@@ -2,7 +2,7 @@
 
 Several processes share one file. A row's `owner` is the worker that has the event in memory. Each worker
 holds a lock on a file of its own, which the operating system takes away when the process ends: so another
-worker can tell a dead owner from a slow one, without a clock.
+worker distinguishes a dead owner from a slow one, without a clock.
 """
 
 import json
@@ -76,7 +76,7 @@ class Ended(NamedTuple):
     Attributes:
         row: the row's number.
         error: the class of the error, if a handler failed.
-        due: the time of the next attempt, as `time.time()` counts; None if there is none.
+        due: the time of the next attempt, as `time.time()` counts; None if no attempt is due.
         handlers: the names of the handlers that failed.
     """
 
@@ -249,7 +249,7 @@ class SQLiteInbox:
         return len(dead)
 
     async def aclose(self) -> None:
-        """Release the claimed events and close the file; nothing happens if it isn't open."""
+        """Release the claimed events and close the file; no effect if it isn't open."""
         worker, self._worker = self._worker, None
         file, self._store = self._store, None
         try:

@@ -174,7 +174,7 @@ def _other(raw: Raw, common: Raw) -> ev.MessageReceived:
 
 
 def _is_reply(raw: Raw) -> bool:
-    # A flattened button is found by its shape, whatever the type (ruling 33).
+    # A flattened button is found by its shape, for any type (ruling 33).
     return bool(
         raw.get("button_id") or raw.get("button_reply") or raw.get("list_reply") or raw.get("nfm_reply")
     )

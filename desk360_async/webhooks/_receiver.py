@@ -1,6 +1,6 @@
 """`WebhookReceiver`: from a request to an answer, and the receiver's life. No parsing, no SQL, no queues.
 
-The core is `receive`, which knows no framework; `__call__` is ASGI around it. Requests only queue events;
+The core is `receive`, which uses no framework; `__call__` is ASGI around it. Requests only queue events;
 the handlers run in a task of the receiver's own, so that any task may open and close it.
 """
 
@@ -76,7 +76,7 @@ class _Life:
 class WebhookReceiver:
     """An ASGI app that takes Desk360's webhooks ("WhatsApp Webhooks") and hands events to your functions.
 
-    The vendor signs nothing: anybody who has the URL can forge events. So the URL's last segment is a
+    The vendor doesn't sign events: anybody who has the URL can forge them. So the URL's last segment is a
     secret, such as `secrets.token_urlsafe(32)`; keep it out of access logs.
 
     Answers: 200 once the events are queued (with an inbox: on disk), also for repeats and to GET; 400 for a
@@ -489,7 +489,7 @@ class WebhookReceiver:
 # secrets -----------------------------------------------------------------------------------------------
 
 # RFC 3986's `pchar` without escapes: servers decode a path before the receiver sees it, so that a secret
-# with `%` in it would match nothing. Beyond ASCII there are only escapes.
+# with `%` in it would never match. Outside ASCII there are only escapes.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 # RFC 9110: a field's name is a token; its value loses the blanks around it on the way.
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -501,9 +501,9 @@ def checked(secret: str | Iterable[str]) -> list[bytes]:
     """Return one secret or several, ready to compare.
 
     Raises:
-        ConfigurationError: there is none, or one isn't text or fits in no path.
+        ConfigurationError: it is missing, or one isn't text or fits in no path.
     """
-    given: Any = secret  # whatever it is said to be: a variable of the environment may be None
+    given: Any = secret  # not only its annotated type: a variable of the environment may be None
     if isinstance(given, str):
         given = [given]
     if isinstance(given, bytes | bytearray) or not hasattr(given, "__iter__"):
@@ -531,8 +531,8 @@ def checked_token(header_token: tuple[str, str] | None) -> tuple[str, bytes] | N
     """Return a header's name in small letters, and the value that it must have, ready to compare.
 
     Raises:
-        ConfigurationError: it is no pair of texts, or no header can be so: an empty value is what a
-            request without the header would seem to have.
+        ConfigurationError: it is no pair of texts, or no header can be so: a request without the header would
+            match an empty value.
     """
     given: Any = header_token
     if given is None:
@@ -552,8 +552,8 @@ def checked_token(header_token: tuple[str, str] | None) -> tuple[str, bytes] | N
 
 
 def same(given: str, known: Sequence[bytes]) -> bool:
-    """Whether a text is one of the secrets, in a time that doesn't tell (ruling 39)."""
-    # All of them are compared, whichever fits.
+    """Whether a text is one of the secrets, in a time that is independent of them (ruling 39)."""
+    # All of them are compared, also after a match.
     encoded = given.encode(errors="surrogatepass")
     compared = [hmac.compare_digest(encoded, secret) for secret in known]
     return any(compared)
