@@ -1,4 +1,4 @@
-"""The parser, and what an error becomes: a line on stderr and an exit code."""
+"""The parser, and the result of an error: a line on stderr and an exit code."""
 
 from collections.abc import Sequence
 

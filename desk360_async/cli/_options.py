@@ -47,7 +47,7 @@ class Common:
             [else: one in your state folder; `desk360 limits --path` prints it].
         customers: The file of your customers' windows and opt-outs [env: DESK360_CUSTOMERS].
         json: Print JSON: one object, or a line for each; words and bars go to stderr.
-        quiet: Say only what was asked for.
+        quiet: Print only the result.
         verbose: Log every request to stderr, without the key and whole phone numbers.
     """
 
@@ -217,7 +217,7 @@ def columns_of(pairs: tuple[str, ...]) -> dict[str, str]:
     """Return variable → column.
 
     Raises:
-        ConfigurationError: for a pair that is none.
+        ConfigurationError: for a text without `=`, or with an empty side.
     """
     columns: dict[str, str] = {}
     for pair in pairs:
@@ -229,7 +229,7 @@ def columns_of(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def check_port(port: int) -> None:
-    """Refuse a port that is none.
+    """Refuse a number that isn't a port.
 
     Raises:
         ConfigurationError: if so.

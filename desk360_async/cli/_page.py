@@ -26,7 +26,7 @@ _LATEST = 60  # minutes of the rate that the page draws
 
 
 def open_browser(url: str) -> None:
-    """Open a URL in the user's browser; without a browser nothing happens."""
+    """Open a URL in the user's browser; without a browser there is no effect."""
     webbrowser.open(url)
 
 

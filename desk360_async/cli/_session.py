@@ -41,7 +41,7 @@ __all__ = [
 
 Sink = Callable[["SendResult"], None]
 
-# Seconds. The sandbox that a command makes has a short minute: a list then shows in seconds what it does.
+# Seconds. The sandbox that a command makes has a short minute: a list then takes seconds.
 MINUTE = 3.0
 # The one file that such a sandbox has to download.
 SAMPLE = "sample"
@@ -75,7 +75,7 @@ def run(
 
     Args:
         common: the shared options.
-        work: what to do.
+        work: the command's work.
         on_result: hears the end of every send, also of one that Ctrl-C ends.
         send_log: the store of keys, for a send under one.
     """
@@ -91,7 +91,7 @@ def run(
 async def open_session(
     common: Common, on_result: Sink | None = None, send_log: "SendLog | None" = None
 ) -> AsyncGenerator[Session]:
-    """Open the client that the shared options ask for, and say where it leads.
+    """Open the client that the shared options ask for, and print its server.
 
     Raises:
         ConfigurationError: if the options don't fit together, or a setting is missing.
@@ -303,14 +303,14 @@ def _answer(terminal: Terminal, question: str) -> str:
 
 
 def show_logs(key: str) -> None:
-    """Log to stderr what the package and its HTTP library do.
+    """Log to stderr the work of the package and its HTTP library.
 
     Args:
         key: the API key, to be masked wherever it shows.
     """
     lines = logging.StreamHandler()
     lines.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s", "%H:%M:%S"))
-    # On the handler: a filter on a logger doesn't see what its children log.
+    # On the handler: a filter on a logger doesn't see its children's records.
     lines.addFilter(Redaction(key))
     for name in _LOGGERS:
         logger = logging.getLogger(name)

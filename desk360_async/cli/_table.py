@@ -1,4 +1,4 @@
-"""The table of commands: a line each; whoever adds a command adds a line, and a function in a module.
+"""The table of commands: a line each; a new command is a new line, and a function in a module.
 
 A command's module is loaded when it is run. Here is also the overview, which is printed without any of them.
 """
@@ -15,7 +15,7 @@ class Command(NamedTuple):
 
     Attributes:
         name: the word that is typed.
-        summary: what it does, short enough for a line of the overview.
+        summary: its effect, short enough for a line of the overview.
         target: `module:function` of a command; "" of a group.
         commands: a group's commands.
     """
@@ -192,7 +192,7 @@ Exit codes:
 
 
 def table(commands: tuple[Command, ...]) -> str:
-    """Return commands and what they do, a line each."""
+    """Return commands and their summaries, a line each."""
     width = max(len(command.name) for command in commands)
     return "\n".join(f"  {command.name:{width}}  {command.summary}" for command in commands)
 

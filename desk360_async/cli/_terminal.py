@@ -1,4 +1,4 @@
-"""What is printed and where: results on stdout, words and bars on stderr."""
+"""Printing: results on stdout, words and bars on stderr."""
 
 import json
 import re
@@ -20,13 +20,13 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 def harmless(text: object) -> str:
-    """Return text of strangers without what could steer a terminal."""
+    """Return text of strangers without the characters that could steer a terminal."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def _console(*, stderr: bool) -> Console:
-    # Names and texts hold brackets and numbers of their own; they are not ours to colour. In a pipe
-    # nothing is cut to a width that nobody sees.
+    # Names and texts hold brackets and numbers of their own; they are not ours to colour. In a pipe no line
+    # is cut.
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 1000
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
@@ -38,7 +38,7 @@ class Terminal:
 
     Attributes:
         json: print JSON on stdout, and words on stderr.
-        quiet: leave out what wasn't asked for.
+        quiet: print only results.
     """
 
     json: bool = False
@@ -52,23 +52,23 @@ class Terminal:
         return getattr(self.out.file, "error", None) is not None
 
     def note(self, text: str, style: str = "") -> None:
-        """Say something on stderr."""
+        """Print a line on stderr."""
         self.err.print(Text(harmless(text), style=style), soft_wrap=not self.err.is_terminal)
 
     def remark(self, text: str) -> None:
-        """Say something on stderr that the quiet need not know."""
+        """Print a line on stderr, unless `quiet`."""
         if not self.quiet:
             self.note(text, "dim")
 
     def say(self, text: str, style: str = "") -> None:
-        """Say something on stdout; on stderr where stdout is for JSON."""
+        """Print a line on stdout; on stderr where stdout is for JSON."""
         if self.json:
             self.note(text, style)
         else:
             self.out.print(Text(harmless(text), style=style), soft_wrap=not self.out.is_terminal)
 
     def item(self, lead: str, text: str) -> None:
-        """Say something behind a lead, under which no other line of it goes; where `say` would."""
+        """Print a text behind a lead, with its folded lines indented; to the stream of `say`."""
         to = self.err if self.json else self.out
         row = Table.grid()
         row.add_column(no_wrap=True)

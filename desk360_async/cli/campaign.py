@@ -75,7 +75,7 @@ def show_plan(terminal: Terminal, name: str, made: Plan) -> None:
 
 
 def show_request(terminal: Terminal, message: TemplateBatch | TemplateMessage, integration: int) -> None:
-    """Print the request that sends a message, whole: who asks for it wants to see who gets what."""
+    """Print the request that sends a message, whole, with each recipient and its parameters."""
     call = call_for(message, integration)
     if terminal.json:
         terminal.data({"method": call.method, "path": f"/v1{call.path}", "body": _body_of(call)})
@@ -93,7 +93,7 @@ def _body_of(call: Call) -> object:
 def _shown(value: str | Attachment) -> object:
     if isinstance(value, str):
         return value
-    # The user's file is a path here; what has content is the phones, where they are too many for a form.
+    # The user's file is a path here; only the phones have content, where they are too many for a form.
     return {"file": value.name} if value.content is None else {value.name: value.content.decode().split()}
 
 
@@ -167,7 +167,7 @@ def _words(session: Session, progress: Progress) -> str:
     counts, window = progress.counts, session.client.rate_limit
     width = session.terminal.err.width
     parts = [f"{counts.not_sent:,} not sent", f"{counts.unknown:,} unknown"]
-    # Else nothing is left for the bar.
+    # Else there is no room for the bar.
     if width >= 80:
         # A sandbox of the command's own has a short minute, which would look like a faster API.
         minute = MINUTE if session.sandbox is not None else 60.0
@@ -196,8 +196,8 @@ def _tell(terminal: Terminal, event: Event) -> None:
 
 
 def code_of(counts: Counts, done: Done | None = None) -> int:
-    """Return the exit code for an end; without one, for what a report shows."""
-    # What is on the wire after a run's end was left there by a crash.
+    """Return the exit code for an end; without one, for a report's counts."""
+    # Requests on the wire after a run's end were left there by a crash.
     if counts.unknown or counts.on_the_wire:
         return 4
     if counts.not_sent or (done is not None and done.end not in ("finished", "interrupted", "stopped")):
@@ -270,7 +270,7 @@ def plan(
     schedule: Schedule = SCHEDULE,
     common: Common = DEFAULTS,
 ) -> int:
-    """Load a list into a campaign's ledger, and show what sending takes. Nothing is sent.
+    """Load a list into a campaign's ledger, and show the requests and the time, without sending.
 
     Args:
         name: The campaign's; it comes again in the other commands.
@@ -280,8 +280,8 @@ def plan(
         reading: Shared.
         strategy: "auto" lets equal parameters share bulk requests, "single" gives each a message id
             [else: auto].
-        batch_size: Recipients a bulk request: what one crash makes unknown [else: 500].
-        not_listed: What a number is that a bulk answer doesn't list [else: unknown].
+        batch_size: Recipients a bulk request; a crash makes that number unknown [else: 500].
+        not_listed: State of a number that a bulk answer doesn't list [else: unknown].
         attachment: The file for a media header.
         opt_out: A file with a number a line, who are never written to.
         ledger: The ledger's file [else: NAME.db].
@@ -334,7 +334,7 @@ def start(
     schedule: Schedule = SCHEDULE,
     common: Common = DEFAULTS,
 ) -> int:
-    """Send what is pending. Ctrl-C finishes what is on the wire, and can be resumed; twice ends at once.
+    """Send the rest. Ctrl-C finishes the requests on the wire, and can be resumed; twice ends at once.
 
     Args:
         name: The campaign's.
@@ -402,7 +402,7 @@ def _ended(terminal: Terminal, done: Done, resuming: str) -> int:
 
 
 def _offline(common: Common, work: Callable[[Terminal], Awaitable[int]]) -> int:
-    """Do what needs no server."""
+    """Do work that needs no server."""
     return anyio.run(work, Terminal(json=common.json, quiet=common.quiet))
 
 
@@ -464,7 +464,7 @@ def report(
     ledger: Ledger = None,
     common: Common = DEFAULTS,
 ) -> int:
-    """Show what became of a campaign: exit code 0 all accepted, 3 some not sent (yet), 4 some unknown.
+    """Show the result of a campaign: exit code 0 all accepted, 3 some not sent (yet), 4 some unknown.
 
     Args:
         name: The campaign's.
@@ -504,14 +504,14 @@ def resolve(
     ledger: Ledger = None,
     common: Common = DEFAULTS,
 ) -> int:
-    """Say what unknown recipients are, or send again; it is written down.
+    """Decide about unknown recipients, or send again; the decision is stored.
 
     Args:
         name: The campaign's.
         sent: They have it.
         not_sent: They don't have it, and shan't.
-        resend: Those unknown or not sent are pending again; whoever was unknown and did get the first
-            message gets a second.
+        resend: Those unknown or not sent are pending again; an unknown one who did get the first message gets
+            a second.
         phone: Only this phone; may be repeated.
         batch: Only those of this batch.
         all: Everybody in the campaign.
@@ -538,7 +538,7 @@ def resolve(
 
 
 def _missed(terminal: Terminal, number: int, named: int) -> int:
-    """Return the exit code; say so if somebody was named whom it wasn't for."""
+    """Return the exit code; print a line if a named recipient wasn't resolved."""
     if number >= named:
         return 0
     terminal.note("Not all that you named were unknown (or not sent, to be resent).", "yellow")

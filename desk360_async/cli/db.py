@@ -48,7 +48,7 @@ def migrate(*, ledger: str | None = None, schema: str = "desk360", common: Commo
 
 
 def check(*, ledger: str | None = None, schema: str = "desk360", common: Common = DEFAULTS) -> int:
-    """Check that the database keeps its commits and has the tables; nothing is written.
+    """Check that the database keeps its commits and has the tables, without writing.
 
     A lone server and an asynchronous replica are warnings. A standby, a read-only database, fsync = off and a
     synchronous_commit that stays off are refused, with exit code 2.

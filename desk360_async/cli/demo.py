@@ -45,9 +45,9 @@ def demo(
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False,
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False,
 ) -> int:
-    """Send to a made-up list, then run a campaign, on a sandbox; nothing leaves this machine.
+    """Send to a made-up list, then run a campaign, on a sandbox, all on this machine.
 
-    The list: names in many scripts, a number that is none, a number that comes twice, one that isn't on
+    The list: names in many scripts, an invalid number, a number that comes twice, one that isn't on
     WhatsApp, and one whose answer is lost. The campaign: recipients who share parameters, planned, stopped in
     the middle, and resumed.
 
@@ -57,7 +57,7 @@ def demo(
         out: Write the list's results to this new CSV file.
         open: Show the sandbox in the browser; the page stays until Ctrl-C.
         json: Print JSON lines; words and bars go to stderr.
-        quiet: Say only what was asked for.
+        quiet: Print only the result.
         verbose: Log every request to stderr.
     """
     if count < 1 or campaign < 0:
@@ -130,7 +130,7 @@ async def _run_campaign(session: Session, folder: Path, count: int, spared: int)
 
 
 def _account(session: Session) -> None:
-    """Let the other side say what it saw."""
+    """Print the sandbox's counts."""
     seen = session.sandbox
     assert seen is not None
     session.terminal.remark(

@@ -51,7 +51,7 @@ _NOT_ASKED = {"31": "add --exhaust", "32": "add --exhaust", "17": "add --send-to
 
 
 class _Plan(NamedTuple):
-    """What a live run is allowed to do."""
+    """The permissions of a live run."""
 
     exhaust: bool
     template: TemplateMessage | None

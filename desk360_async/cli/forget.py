@@ -24,7 +24,7 @@ def forget(
 
     Args:
         phone: The phone, E.164 with +; all spellings are removed.
-        ledger: A ledger of campaigns, none of which runs; may be repeated.
+        ledger: A ledger of campaigns that don't run; may be repeated.
         inbox: A file of webhooks' events; may be repeated.
         log: A file of sends by key; may be repeated.
         common: Shared.

@@ -73,7 +73,7 @@ def send_list(
         attachment: The file for a media header.
         out: Write the results to this CSV file. The ledger OUT.db beside it stores each row's state.
         lane: "interactive" sends at once, "bulk" stands back and spreads [else: interactive up to 30].
-        dry_run: Show a sample, the requests, the minutes and the rows that are left out; send nothing.
+        dry_run: Show a sample, the requests, the minutes and the rows that are left out, without sending.
         yes: Send live without asking for the number of recipients.
         schedule: Shared.
         common: Shared.
@@ -100,11 +100,11 @@ def send_list(
 
 @frozen
 class RowResult:
-    """What became of one row.
+    """The result of one row.
 
     Attributes:
         line: the row's line in the list.
-        phone: the phone in E.164, or as it was written where it is none.
+        phone: the phone in E.164, or as it was written if it is invalid.
         outcome: accepted, not_sent or unknown.
         message_id: Desk360's, if it was accepted.
         reason: why it was not accepted, in words.
@@ -221,7 +221,7 @@ class Ended:
 
     Attributes:
         tally: the rows.
-        done: the end of the run; None if nothing was to be sent.
+        done: the end of the run; None if there was no row to send.
         written: whether the results are where they belong.
     """
 
@@ -279,7 +279,7 @@ class Mailing:
         return 0 if ended is None else ended.exit_code
 
     async def deliver(self, session: Session) -> Ended | None:
-        """Load the list, ask, send, and show what became of it; None for a dry run.
+        """Load the list, ask, send, and show the result; None for a dry run.
 
         Raises:
             ConfigurationError: if the file or the settings don't fit the template, or `out` is another's.
@@ -360,7 +360,7 @@ class Mailing:
         if left_out:
             await self._show_left_out(terminal, campaign, place)
         for warning in plan.warnings:
-            # The forecast says the one, the lines above say the other.
+            # The forecast holds the one, the lines above hold the other.
             if not warning.startswith(("Left out", f"{plan.tokens:,} requests")):
                 terminal.note(warning, "yellow")
         if not plan.recipients:
@@ -507,10 +507,10 @@ def _name_of(file: Path) -> str:
 
 
 class ResultsFile:
-    """A results file: there whole or not at all, mode 0600. Without a path nothing is written.
+    """A results file: there whole or not at all, mode 0600. Without a path no file is written.
 
     Attributes:
-        problem: why it can't be written; what comes after a failure is dropped.
+        problem: why it can't be written; rows after a failure are dropped.
     """
 
     def __init__(self, path: Path | None) -> None:

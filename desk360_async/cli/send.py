@@ -124,7 +124,7 @@ def location(
         to: The phone.
         latitude: Degrees, -90 to 90.
         longitude: Degrees, -180 to 180.
-        name: What the place is called.
+        name: The place's name.
         address: Where it is, in words.
         once: Shared.
         common: Shared.
@@ -290,19 +290,19 @@ def load_contacts(file: Path) -> tuple[Contact, ...]:
 def send_one(
     common: Common, once: Once, make: Callable[[], Message], *, recipients: int = 1, sure: bool = True
 ) -> int:
-    """Make a message, send it, and print what became of it.
+    """Make a message, send it, and print the result.
 
     Args:
         common: the shared options.
         once: the key, if it is to be sent once.
         make: makes the message; it may raise InvalidMessage.
         recipients: to how many it goes.
-        sure: whether nobody is to be asked, however many they are.
+        sure: whether to send without asking, to any number of recipients.
 
     Raises:
-        Desk360Error: `.outcome` says whether it went out.
+        Desk360Error: `.outcome` is whether it went out.
     """
-    message = make()  # before a server is started, or a connection opened: a typo costs nothing
+    message = make()  # before a server is started, or a connection opened: a typo costs no request
 
     async def work(session: Session) -> int:
         confirm(session, recipients, sure=sure)
@@ -326,7 +326,7 @@ def send_one(
         return run(common, work, ended.append, once.open())
     except KeyboardInterrupt:
         if any(result.outcome is Outcome.UNKNOWN for result in ended):
-            # More than an interrupt: whoever only sees that would send it again.
+            # More than an interrupt: after a mere interrupt a user would send it again.
             raise Desk360Error("interrupted while it was on the wire", outcome=Outcome.UNKNOWN) from None
         raise
 

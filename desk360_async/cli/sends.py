@@ -54,7 +54,7 @@ def resolve(
     log: str | None = None,
     common: Common = DEFAULTS,
 ) -> int:
-    """Decide about a send whose outcome is unknown. It sends nothing; the next send under the key obeys.
+    """Decide about a send whose outcome is unknown. It doesn't send; the next send under the key obeys.
 
     Args:
         key: The send's key.

@@ -51,7 +51,7 @@ def sandbox(
 ) -> int:
     """Run a server that behaves like Desk360's, until Ctrl-C.
 
-    What it received can be asked for at /_sandbox/received, its settings changed at /_sandbox.
+    Its requests are listed at /_sandbox/received, its settings can be changed at /_sandbox.
 
     Args:
         host: The address to listen on [else: 127.0.0.1].
@@ -61,9 +61,9 @@ def sandbox(
         window: How it counts [else: first_hit, as Laravel does].
         other_traffic: Requests a minute that others behind the same address make [else: 0].
         seed_file: Integrations and templates, a JSON file.
-        webhook: The URL, on this machine, that hears what became of messages, and what customers write.
-        delivered_after: Seconds until a message is said to be delivered [else: 0.5].
-        read_after: Seconds until a message is said to be read [else: 2].
+        webhook: The URL, on this machine, that gets the messages' statuses, and customers' messages.
+        delivered_after: Seconds until a message is reported as delivered [else: 0.5].
+        read_after: Seconds until a message is reported as read [else: 2].
         allow_remote: Listen on an address that other machines reach.
         allow_remote_webhook: Let the webhook's URL be another machine's.
         allow_host: A name that requests may give in Host, besides this machine's; may be repeated.
@@ -174,7 +174,7 @@ def listen(
 
 def _appending(path: Path) -> IO[str]:
     def private(name: str, flags: int) -> int:
-        # Only what is made here: a file that was there keeps the rights that it was given.
+        # Only for a new file: an existing one keeps its rights.
         return os.open(name, flags, 0o600)
 
     return open(path, "a", encoding="utf-8", opener=private)
@@ -220,7 +220,7 @@ def _show(terminal: Terminal, file: IO[str] | None) -> "Callable[[Event], Awaita
 
 def _append(file: IO[str], line: str) -> None:
     file.write(line)
-    file.flush()  # so that `tail -f` sees it, and a kill loses nothing
+    file.flush()  # so that `tail -f` sees it, and a kill loses no line
 
 
 def _words(event: "Event") -> tuple[str, str]:
@@ -231,7 +231,7 @@ def _words(event: "Event") -> tuple[str, str]:
     if isinstance(event, MessageReceived):
         said = f": {event.text}" if event.text else ""
         return "message", f"{event.type} from {_who(event.phone or event.sender)}{said}"
-    # Nobody knows which of its fields is a phone; --record keeps them whole.
+    # Any of its fields may be a phone; --record keeps them whole.
     return "unknown", mask_numbers(json.dumps(event.raw, default=str, ensure_ascii=False))[:200]
 
 
@@ -253,7 +253,7 @@ def _serve(receiver: "WebhookReceiver", listener: socket.socket) -> None:
 Kind = Literal["text", "location", "contacts", "image", "referral", "status", "unknown"]
 
 
-# Documented by nobody: what an app does with it shows whether it is ready for what comes next.
+# Undocumented: an app's reaction shows whether it is ready for new kinds.
 _UNKNOWN = {"calls": {"id": "", "from": "", "event": "missed"}}
 
 
@@ -269,7 +269,7 @@ def trigger(
     allow_remote: bool = False,
     json: bool = False,
 ) -> int:
-    """Send one webhook to your web app: an example of the document, or one of a kind that nobody knows.
+    """Send one webhook to your web app: an example of the document, or one of an undocumented kind.
 
     It gets a new id, the phone and the time, so that it is no repeat and can be answered.
 
@@ -277,7 +277,7 @@ def trigger(
         kind: Which example.
         to: The webhook's URL with its secret, on this machine.
         phone: The customer it is from [else: +905551112233].
-        text: What the customer writes, in place of the example's text.
+        text: The customer's text, in place of the example's.
         status: Of kind status [else: delivered].
         verbatim: Send the document's example as it is.
         allow_remote: Let the URL be another machine's.
