@@ -28,6 +28,7 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("demo", "Try it: a made-up list and a campaign, sent to a sandbox.", "demo:demo"),
+    Command("new", "Write a small app with its tests: fastapi, django or campaign.", "new:new"),
     Command(
         "send",
         "Send one message, or a template to a whole list.",
@@ -122,6 +123,7 @@ COMMANDS = (
 # The words behind the command in the example of its help page, by target.
 EXAMPLES = {
     "demo:demo": "--count 20 --campaign 500",
+    "new:new": "fastapi shop",
     "doctor:doctor": "--live --save facts.json",
     "send:text": "+905551112233 'Your order is ready.'",
     "send:template": "+905551112233 birthday --language English --param body-1=Ada",

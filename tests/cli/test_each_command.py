@@ -47,7 +47,7 @@ CODES = {"campaign report": 3}
 OTHERS = {
     *("campaign watch", "customers export", "customers opt-in", "customers opt-out", "customers show"),
     *("db check", "db init", "db migrate", "demo", "docs", "doctor", "forget", "inbox list", "inbox retry"),
-    *("listen", "otel dashboard", "sandbox", "sends list", "sends resolve", "trigger"),
+    *("listen", "new", "otel dashboard", "sandbox", "sends list", "sends resolve", "trigger"),
 }
 
 
