@@ -1,7 +1,7 @@
 """Lists that the server keeps: integrations, and templates with their cache."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # Errors of the server or the network, shared with other waiters; not the errors of one caller.
+# Templates in an error: one line must stay readable, and an account has dozens.
+_SHOWN = 8
 _SHARED = (APIError, ConnectionFailed, UnexpectedResponse)
 
 log = logging.getLogger("desk360_async")
@@ -322,13 +324,15 @@ def _one(known: "tuple[Template, ...]", id_or_name: int | str) -> "Template":
     if len(found) == 1:
         return found[0]
     problem = "is ambiguous; use its id" if found else "is unknown"
-    close: list[str] = []
+    meant, shown = ";", found or known
     if not found and isinstance(id_or_name, str):
-        from difflib import get_close_matches  # for this error only
+        from difflib import SequenceMatcher, get_close_matches  # for this error only
 
-        close = get_close_matches(id_or_name.casefold(), [t.name for t in known if t.name], 1)
-    meant = f"; did you mean {close[0]!r}?" if close else ";"
-    raise InvalidMessage("template", f"{id_or_name!r} {problem}{meant} there is: {_names(known)}")
+        word = id_or_name.casefold()
+        if close := get_close_matches(word, [t.name for t in known if t.name], 1):
+            meant = f"; did you mean {close[0]!r}?"
+            shown = sorted(known, key=lambda t: -SequenceMatcher(None, word, t.name.casefold()).ratio())
+    raise InvalidMessage("template", f"{id_or_name!r} {problem}{meant} there is: {_names(shown)}")
 
 
 def _find(templates: "tuple[Template, ...]", id_or_name: int | str) -> "list[Template]":
@@ -339,8 +343,9 @@ def _find(templates: "tuple[Template, ...]", id_or_name: int | str) -> "list[Tem
     return matching(templates, id_or_name, lambda template: template.name)
 
 
-def _names(templates: "Iterable[Template]") -> str:
-    return ", ".join(f"{t.name} ({t.id})" for t in templates) or "none"
+def _names(templates: "Sequence[Template]") -> str:
+    more = f" … and {len(templates) - _SHOWN} more" if len(templates) > _SHOWN else ""
+    return ", ".join(f"{t.name} ({t.id})" for t in templates[:_SHOWN]) + more or "none"
 
 
 def _check_sendable(known: "tuple[Template, ...]", template: "Template") -> None:

@@ -34,6 +34,7 @@ PHONE_COLUMNS = (
 SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 # A row of more lines than this is taken for a quote that isn't closed.
 TALLEST = 20
+_SHOWN = 8  # columns in an error, so that one line stays readable
 _PIECE = 1 << 20  # bytes that are decoded at a time
 _SAMPLE = 4096  # bytes that show whether a file is UTF-16
 # A line inside a cell that begins like a row: a phone, and the delimiter behind it.
@@ -121,7 +122,9 @@ class Table:
         """The columns, for an error; a recipient's data don't belong there."""
         if self.is_headless:
             return "the first line must name the columns, and it seems to hold a recipient"
-        return f"the columns are: {', '.join(filter(None, self.columns))}"
+        named = [column for column in self.columns if column]
+        more = f" … and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
+        return f"the columns are: {', '.join(named[:_SHOWN])}{more}"
 
     def mapping(self, variables: Sequence[str], given: Mapping[str, str] | None) -> dict[str, str]:
         """Return the column of each variable, and of "phone": as given, else the one of that name.

@@ -37,7 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     # Before the parser sees it: its error would repeat the key, and shells and `ps` show it to others.
     # `send --key` with a send log is the name of a send.
-    names_a_send = words[:1] == ["send"] and ("DESK360_SEND_LOG" in os.environ or "--log" in words)
+    flags = {word.split("=")[0] for word in words}
+    has_log = "DESK360_SEND_LOG" in os.environ or "--log" in flags
+    names_a_send = words[:1] == ["send"] and has_log
+    if words[:1] == ["send"] and not has_log and flags.intersection(_KEY_FLAGS) == {"--key"}:
+        return _refuse(
+            "--key names a send, and needs a send log: add --log PATH, or set DESK360_SEND_LOG "
+            "(the API key comes from DESK360_API_KEY, or from --key-file PATH)"
+        )
     if any(w.split("=")[0] in _KEY_FLAGS and not (names_a_send and w.startswith("--key")) for w in words):
         return _refuse(
             "the API key is never taken from the command line, where others can read it: "

@@ -55,7 +55,7 @@ def _page(topic: Sequence[str], pages: dict[str, str]) -> str:
     meant = get_close_matches(name, pages, n=1)
     guess = f"did you mean {meant[0]}? " if meant else ""
     raise ConfigurationError(
-        f"the guide has no page {' '.join(topic)!r}; {guess}The pages: {', '.join(pages)}"
+        f"the guide has no page {' '.join(topic)!r}; {guess}`desk360 docs` lists its {len(pages)} pages"
     )
 
 

@@ -23,7 +23,7 @@ from cyclopts import Parameter
 from desk360_async import ConfigurationError, Desk360Error, Lane, Outcome, TemplateMessage, _threads
 from desk360_async._errors import mask_phone
 from desk360_async._sqlite import create
-from desk360_async._tables import neutral
+from desk360_async._tables import SPREADSHEETS, neutral
 from desk360_async.campaigns import Campaign, Counts, Done, Hours, Plan, campaigns_in
 from desk360_async.campaigns._values import words_for
 
@@ -80,6 +80,10 @@ def send_list(
     """
     if common.live and not (out or common.json or dry_run):
         raise ConfigurationError("a live send needs a place for its results: add --out results.csv")
+    if out is not None and out.suffix.lower() in SPREADSHEETS:
+        raise ConfigurationError(
+            f"--out {out}: the results are a CSV file; name it {out.with_suffix('.csv')}"
+        )
     mailing = Mailing(
         file,
         id_or_name(template),

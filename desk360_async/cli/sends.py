@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["list_", "resolve"]
 
 
-def list_(*, log: str | None = None, common: Common = DEFAULTS) -> int:
+def list_(*, unknown: bool = True, log: str | None = None, common: Common = DEFAULTS) -> int:
     """List the sends whose outcome is unknown: exit code 4 if there is one.
 
     Args:
+        unknown: The unknown ones. The log lists no others, so the option may be left out.
         log: The send log: a file, or a PostgreSQL DSN [env: DESK360_SEND_LOG].
         common: Shared.
     """

@@ -57,6 +57,7 @@ def test_a_decision_is_one_and_a_log_is_named(desk360: Desk360, tmp_path: Path) 
     """Both are found before a file is made."""
     assert "give one of --resend" in desk360("sends", "resolve", "k", "--resend", "--accepted").err
     assert "Add --log PATH" in desk360("sends", "list").err
+    assert "Add --log PATH" in desk360("sends", "list", "--unknown").err
     assert desk360("sends", "resolve", "k", "--resend", "--log", tmp_path / "s.db", "--json").code == 2
 
 

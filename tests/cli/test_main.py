@@ -45,7 +45,7 @@ def test_each_command_has_help(desk360: Desk360, command: str, columns: int) -> 
 
 @pytest.mark.parametrize(
     "command",
-    [c for c in LEAVES if c not in ("demo", "sandbox", "listen", "trigger", "docs", "otel dashboard")],
+    [c for c in LEAVES if c not in ("demo", "sandbox", "listen", "trigger", "docs", "new", "otel dashboard")],
 )
 def test_shared_options_are_everywhere(desk360: Desk360, command: str) -> None:
     """Whatever talks to a server takes the shared options."""
@@ -208,3 +208,19 @@ def test_a_leaving_reader_leaves_a_sends_code(words: str) -> None:
     shell = f"{sys.executable} -m desk360_async.cli {words} 2>/dev/null | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, check=False, text=True)
     assert done.stdout == "3\n"
+
+
+def test_a_key_of_a_send_without_a_log_is_answered_with_the_log(desk360: Desk360) -> None:
+    """The word behind it may be an API key, so it isn't repeated."""
+    run = desk360("send", "text", "+905551112233", "hi", "--key", "order-1")
+    assert (run.code, "add --log PATH" in run.err, "order-1" in run.err) == (2, True, False)
+
+
+@pytest.mark.parametrize("name", ["results.xlsx", "results.ODS"])
+def test_the_results_of_a_list_are_never_a_spreadsheet(desk360: Desk360, name: str) -> None:
+    """CSV under a spreadsheet's name doesn't open."""
+    run = desk360("send", "list", "people.csv", "--template", "1", "--language", "1", "--out", name)
+    assert (run.code, run.err) == (
+        2,
+        f"desk360: --out {name}: the results are a CSV file; name it results.csv\n",
+    )

@@ -136,6 +136,18 @@ async def test_an_unknown_name_is_told_what_there_is(name: int | str, problem: s
     assert (caught.value.outcome, [s.method for s in wire.seen]) == (Outcome.NOT_SENT, ["GET"])
 
 
+async def test_of_many_templates_an_error_shows_the_nearest() -> None:
+    """Eight of them, and the number of the others."""
+    rows = [{"id": number, "name": f"notice_{number}"} for number in range(25)] + [
+        {"id": 99, "name": "shipped"}
+    ]
+    async with connect(Wire(listing(rows))) as client:
+        with pytest.raises(
+            InvalidMessage, match=r"did you mean 'shipped'\? .*: shipped \(99\), .* and 18 more$"
+        ):
+            await client.templates.get("shiped")
+
+
 async def test_an_empty_list_says_so() -> None:
     """There is none."""
     async with connect(Wire(listing([]))) as client:
