@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import anyio
 from attrs import frozen
@@ -286,9 +286,10 @@ class Customers:
         return number
 
 
-def _path_of(given: object) -> str | os.PathLike[str]:
+def _path_of(given: Any) -> str | os.PathLike[str]:
     if isinstance(given, str) and given.startswith(("postgresql://", "postgres://")):
         raise ConfigurationError("Customers needs a file's path or ':memory:'; it can't use PostgreSQL yet")
     if not isinstance(given, str | os.PathLike):
         raise ConfigurationError(f"Customers needs a file's path or ':memory:', not {type(given).__name__}")
-    return given
+    path: str | os.PathLike[str] = given
+    return path
