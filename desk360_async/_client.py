@@ -315,7 +315,7 @@ class AsyncDesk360:
         Raises:
             ConfigurationError: if it is no whole number of 1 or more.
         """
-        if integration_id is None:
+        if integration_id is None:  # pyright: ignore[reportUnnecessaryComparison]  # callers without a checker
             raise ConfigurationError("integration_id must be a whole number of 1 or more, got None")
         return self.with_options(integration_id=integration_id)
 

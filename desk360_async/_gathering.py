@@ -22,7 +22,7 @@ MOST = 10_000  # calls that share one commit
 @define(eq=False)
 class _Call(Generic[T, R]):
     item: T
-    results: list[R] = field(factory=list)
+    results: list[R] = field(factory=list[R])
     error: BaseException | None = None
     done: anyio.Event = field(factory=anyio.Event)
 

@@ -17,7 +17,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 try:  # the extra `speed`
     from orjson import loads as _fast_loads
@@ -218,6 +218,11 @@ def as_rows(value: object) -> list[Any]:
 
 def _is_index(key: object) -> bool:
     return isinstance(key, str) and len(key) <= MAX_INDEX and key.isascii() and key.isdigit()
+
+
+def is_object(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a decoded value is an object, whose keys are text."""
+    return isinstance(value, Mapping)
 
 
 def as_object(value: object) -> dict[str, Any]:

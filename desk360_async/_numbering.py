@@ -35,7 +35,7 @@ _E164 = 0  # phonenumbers.PhoneNumberFormat.E164
 def is_installed() -> bool:
     """Whether phonenumbers can be imported."""
     try:
-        import phonenumbers  # noqa: F401  # the import is the question
+        import phonenumbers  # noqa: F401  # pyright: ignore[reportUnusedImport]  # the import is the question
     except ImportError:
         return False
     return True

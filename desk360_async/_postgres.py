@@ -320,7 +320,7 @@ class Database:
                     # Without the cause: its text may quote the password.
                     raise ConfigurationError(f"the DSN {self.name} can't be read; check its form") from None
                 self._process, self.ready = os.getpid(), False
-                self._pool = pools.ConnectionPool(
+                pool: ConnectionPool[Connection[Any]] = pools.ConnectionPool(
                     self._dsn,
                     min_size=0,
                     max_size=_POOL,
@@ -330,6 +330,7 @@ class Database:
                     kwargs={"autocommit": True, "prepare_threshold": None},
                     check=pools.ConnectionPool.check_connection if self._durable else None,
                 )
+                self._pool = pool
             return self._pool
 
     def _prepare(self, connection: "Connection[Any]") -> None:

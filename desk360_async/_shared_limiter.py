@@ -409,7 +409,7 @@ class SharedLimiter:
             if not self._ends:
                 return None
             try:
-                return self._step(lambda *_: None)
+                return self._step(_change_nothing)
             except StoreBusy:
                 continue  # it has waited for the lock
             except StoreLost as lost:
@@ -455,6 +455,10 @@ class SharedLimiter:
             self._writer.shutdown()
         self._writer = None
         self._store.close()
+
+
+def _change_nothing(model: Bucket, waits: Waits, now: float, wall: float) -> None:
+    """Do nothing in a step that only writes pending ends."""
 
 
 class HostLimiter(SharedLimiter):

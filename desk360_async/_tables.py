@@ -368,7 +368,8 @@ class _Sheet:
             fix = "pip install 'desk360-async[excel]', or save it as CSV UTF-8"
             raise ConfigurationError(f"{path}: a spreadsheet needs the extra 'excel': {fix}") from None
         try:
-            book = calamine.CalamineWorkbook.from_path(str(path))
+            # An ignore, since the stub leaves the parameter of PathLike open.
+            book = calamine.CalamineWorkbook.from_path(str(path))  # pyright: ignore[reportUnknownMemberType]
             names = book.sheet_names
             self._sheet = book.get_sheet_by_index(self._index(names, sheet))
         except calamine.PasswordError as error:

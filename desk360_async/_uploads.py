@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, 
 from contextlib import aclosing, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias, cast
 
 import anyio
 from attrs import evolve
@@ -53,10 +53,10 @@ def flatten(value: Any, name: str = "") -> Iterator[Part]:
     `destinations[][x]` would make a new destination of each field (ruling 6).
     """
     if isinstance(value, Mapping):
-        for key, inner in value.items():
+        for key, inner in cast("Mapping[str, object]", value).items():
             yield from flatten(inner, f"{name}[{key}]" if name else str(key))
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        for index, inner in enumerate(value):
+        for index, inner in enumerate(cast("Sequence[object]", value)):
             yield from flatten(inner, f"{name}[{index}]")
     elif isinstance(value, bool):
         yield Part(name, "1" if value else "0")  # PHP takes the text "False" for true

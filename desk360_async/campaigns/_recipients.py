@@ -364,7 +364,7 @@ class _AnyOf:
     """The numbers that are in one of several containers."""
 
     def __init__(self, containers: Sequence[Container[int]]) -> None:
-        self._containers = containers
+        self._containers: Sequence[Container[Any]] = containers  # `in` may ask for any object
 
     def __contains__(self, number: object) -> bool:
         return any(number in container for container in self._containers)

@@ -233,7 +233,8 @@ class Dispatch:
         with anyio.CancelScope(shield=True):  # a known result must not become unknown
             following = await self.ledger.conclude(batch, request, result)
         self.unwritten.pop(batch.id, None)
-        return Attempt(batch, len(members), skipped, result, following, error)
+        # The names below are bound, since a shielded scope swallows no error.
+        return Attempt(batch, len(members), skipped, result, following, error)  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 def message_for(
@@ -766,8 +767,11 @@ class Run:
 
 def _alone(error: BaseException) -> BaseException:
     """Return the only error of a group, or the error as it is."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        if len(group.exceptions) != 1:
+            return group
+        error = group.exceptions[0]
     return error
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, cast
 
 import anyio
 from attrs import frozen
@@ -214,10 +214,11 @@ class Customers:
         now = self.now().timestamp()
         with anyio.CancelScope(shield=True):  # a commit takes milliseconds, and it decides who is answered
             news, opt_outs = await self._feeding.add([self._note(message, now) for message in messages])
+        # The names below are bound, since a shielded scope swallows no error.
         if self._on_opt_out is not None:
-            for place in opt_outs:
+            for place in opt_outs:  # pyright: ignore[reportPossiblyUnboundVariable]
                 await self._answer(self._on_opt_out, messages[place])
-        return news
+        return news  # pyright: ignore[reportPossiblyUnboundVariable]
 
     def _note(self, message: MessageReceived, now: float) -> Note:
         # A time in the future is a wrong clock; it must not keep a window open for longer.
@@ -291,5 +292,4 @@ def _path_of(given: Any) -> str | os.PathLike[str]:
         raise ConfigurationError("Customers needs a file's path or ':memory:'; it can't use PostgreSQL yet")
     if not isinstance(given, str | os.PathLike):
         raise ConfigurationError(f"Customers needs a file's path or ':memory:', not {type(given).__name__}")
-    path: str | os.PathLike[str] = given
-    return path
+    return cast("str | os.PathLike[str]", given)

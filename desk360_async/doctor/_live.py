@@ -5,7 +5,7 @@ kept: status, headers, and the JSON's shape.
 """
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import anyio
@@ -16,6 +16,7 @@ from desk360_async import (
     APIError,
     AsyncDesk360,
     Desk360Error,
+    Message,
     TemplateBatch,
     TemplateMessage,
     TextMessage,
@@ -58,7 +59,7 @@ class Probe:
 class MakeClient(Protocol):
     """Makes a client of the same server with another key."""
 
-    def __call__(self, key: str) -> AsyncDesk360:
+    def __call__(self, key: str, /) -> AsyncDesk360:
         """Return the client."""
         ...
 
@@ -107,7 +108,7 @@ def _integrations(client: AsyncDesk360) -> Awaitable[Answer]:
 def _own_number(probe: Probe, integration: int | None) -> tuple[int | None, str]:
     """Return the integration to ask about, and its own number; request 5 is addressed to no other person."""
     for row in _json.as_rows(probe.data):
-        if isinstance(row, Mapping) and (integration is None or str(row.get("id")) == str(integration)):
+        if _json.is_object(row) and (integration is None or str(row.get("id")) == str(integration)):
             number = str(row.get("phone_number") or "")
             phone = number if number.startswith("+") or not number else f"+{number}"
             return int(str(row.get("id", 0))), phone
@@ -216,9 +217,9 @@ async def send_to(
         ("text", TextMessage(phone, "desk360 doctor: a test of the 24-hour window")),
     ):
 
-        async def send(c: AsyncDesk360, message: Any = message) -> Answer:
+        async def send(c: AsyncDesk360, message: Message = message) -> Answer:
             reply = await c.send(message)
-            return Answer(200, {}, dict(reply.raw) if isinstance(reply.raw, dict) else reply.raw)
+            return Answer(200, {}, dict(reply.raw) if _json.is_object(reply.raw) else reply.raw)
 
         yield await _probe(name, send, client, wall)
         await anyio.sleep(pause)

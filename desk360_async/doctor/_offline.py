@@ -174,7 +174,7 @@ def _key(subject: Subject) -> Finding:
         return Finding(
             "API key", "problem", "it is the sandbox's key, and the base URL is the vendor's", mend
         )
-    notes = []
+    notes: list[str] = []
     if raw.strip().lower().startswith("bearer"):
         notes.append("a pasted 'Bearer ' is dropped")
     if raw != raw.strip():

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from desk360_async._json import as_rows
+from desk360_async._json import as_rows, is_object
 from desk360_async.doctor._findings import Reading
 from desk360_async.doctor._live import Probe
 
@@ -101,10 +101,10 @@ def _order_of_checks(found: Found) -> Reading:
 
 def _shape(found: Found) -> Reading:
     probe = found["integrations"]
-    is_wrapped = isinstance(probe.data, Mapping)
+    is_wrapped = is_object(probe.data)
     rows = as_rows(probe.data)
     problem = "" if rows or probe.data in ([], {}) else "the list can't be read: please report its shape"
-    if any(not isinstance(row, Mapping) or not row.get("id") for row in rows):
+    if any(not is_object(row) or not row.get("id") for row in rows):
         problem = "a row has no id: listing integrations raises UnexpectedResponse"
     shape = "data" if is_wrapped else "list"
     return _reading(
@@ -113,7 +113,7 @@ def _shape(found: Found) -> Reading:
 
 
 def _names(found: Found) -> Reading:
-    rows = [row for row in as_rows(found["integrations"].data) if isinstance(row, Mapping)]
+    rows = [row for row in as_rows(found["integrations"].data) if is_object(row)]
     if not rows:
         return Reading("23", "not asked", "this key has no integration")
     first = rows[0]
@@ -130,8 +130,8 @@ def _validation(found: Found) -> Reading:
     if probe.status not in (400, 422):
         problem = f"a refused field answers {probe.status}: it is no ValidationFailed, look at `.status`"
         return Reading("24", "differs", problem, {})
-    body = "laravel" if isinstance(probe.data, Mapping) and "errors" in probe.data else "document"
-    if not isinstance(probe.data, Mapping) or not ({"error", "errors", "message"} & set(probe.data)):
+    body = "laravel" if is_object(probe.data) and "errors" in probe.data else "document"
+    if not is_object(probe.data) or not ({"error", "errors", "message"} & set(probe.data)):
         body = "other"
     facts = {"24.status": probe.status, "24.body": body}
     problem = ""
@@ -175,7 +175,7 @@ def _pages(found: Found) -> Reading:
     probe, beyond = found["templates"], found["beyond"]
     rows, link = as_rows(probe.data), probe.headers.get("link", "")
     facts: dict[str, Any] = {"28.link": bool(link)}
-    problems = []
+    problems: list[str] = []
     if link:
         facts["28.page_size"] = len(rows)
         if len(rows) != 20:
@@ -233,13 +233,13 @@ def _skew(probe: Probe) -> float | None:
 
 def _named_fields(probe: Probe) -> set[str]:
     """Return the fields that a refusal names, in `errors` or in the words of its message."""
-    data = probe.data if isinstance(probe.data, Mapping) else {}
+    data: Mapping[str, Any] = probe.data if is_object(probe.data) else {}
     errors = data.get("errors")
-    named = {str(name).partition(".")[0] for name in errors} if isinstance(errors, Mapping) else set()
+    named: set[str] = {str(name).partition(".")[0] for name in errors} if is_object(errors) else set()
     error = data.get("error")
     words = " ".join(
         str(part)
-        for part in (data.get("message"), error.get("message") if isinstance(error, Mapping) else error)
+        for part in (data.get("message"), error.get("message") if is_object(error) else error)
         if part
     )
     known = (*_FIELDS_OF_TEXT, "phones", "destinations", "template_id", "language_id", "destinations_file")
@@ -296,7 +296,7 @@ def read_sends(probes: Sequence[Probe]) -> list[Reading]:
 def _reply(probe: Probe | None) -> Reading:
     if probe is None or probe.status != 200:
         return Reading("21", "not asked", "the template was not accepted")
-    ids = probe.data.get("message_id") if isinstance(probe.data, Mapping) else None
+    ids = probe.data.get("message_id") if is_object(probe.data) else None
     is_list = isinstance(ids, list)
     return _reading(
         "21",
@@ -307,10 +307,10 @@ def _reply(probe: Probe | None) -> Reading:
 
 
 def _bulk(probe: Probe | None) -> Reading:
-    if probe is None or probe.status != 200 or not isinstance(probe.data, Mapping):
+    if probe is None or probe.status != 200 or not is_object(probe.data):
         return Reading("19", "not asked", "the bulk of one was not accepted")
     phones = probe.data.get("phones")
-    texts = [str(p.get("phone", "")) if isinstance(p, Mapping) else str(p) for p in as_rows(phones)]
+    texts = [str(p.get("phone", "")) if is_object(p) else str(p) for p in as_rows(phones)]
     spelling = "none" if not texts else "plus" if texts[0].startswith("+") else "digits"
     problem = "a bulk answer lists no phone: campaigns call its recipients unknown" if not texts else ""
     return _reading("19", problem, f"a bulk answer lists phones ({spelling})", {"26.spelling": spelling})

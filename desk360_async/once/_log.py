@@ -335,9 +335,10 @@ class SendLog:
             )
             with anyio.CancelScope(shield=True):
                 await self._write_pending()
-        if isinstance(reply, BaseException):
+        # `reply` is bound, since the group's scope is cancelled only after the reply is there.
+        if isinstance(reply, BaseException):  # pyright: ignore[reportPossiblyUnboundVariable]
             raise reply
-        return reply
+        return reply  # pyright: ignore[reportPossiblyUnboundVariable]
 
     async def _renew(self, key: str, attempt: str) -> None:
         """Move the lease's end while the send waits for a token."""

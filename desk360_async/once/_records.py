@@ -8,7 +8,7 @@ import hmac
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import attrs
 
@@ -117,19 +117,20 @@ def hash_of(name: str, value: object, secret: bytes) -> str:
     return hmac.new(secret, canonical.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Return a value as JSON can hold it; an attachment by its name, type, size and bytes in memory."""
     if isinstance(value, Attachment):
         return _plain_file(value)
-    if attrs.has(type(value)):
-        kind = type(value)
+    kind = type(value)
+    if attrs.has(kind):
         return [kind.__name__, *([f.name, _plain(getattr(value, f.name))] for f in attrs.fields(kind))]
     if isinstance(value, Mapping):
-        return [[str(key), _plain(inner)] for key, inner in sorted(value.items())]
+        fields = cast("Mapping[str, object]", value)
+        return [[str(key), _plain(inner)] for key, inner in sorted(fields.items())]
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(inner) for inner in value]
+        return [_plain(inner) for inner in cast("Sequence[object]", value)]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

@@ -88,7 +88,7 @@ class Owners(Protocol):
         """Return this process's name among them."""
         ...
 
-    def has_ended(self, owner: str) -> bool:
+    def has_ended(self, owner: str, /) -> bool:
         """Return whether a process is certainly gone, before its lease runs out."""
         ...
 

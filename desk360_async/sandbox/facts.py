@@ -12,6 +12,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 from attrs.validators import ge, gt, in_, instance_of, optional
 
+from desk360_async._json import is_object
 from desk360_async.sandbox.records import Answer
 from desk360_async.sandbox.throttle import WINDOWS, WindowRule
 
@@ -77,10 +78,10 @@ class Facts:
                 document = json.loads(Path(source).read_text(encoding="utf-8"))
             except ValueError as error:
                 raise ValueError(f"{source}: not a JSON file in UTF-8: {error}") from error
-        facts = document.get("facts") if isinstance(document, Mapping) else None
-        if not isinstance(facts, Mapping) or document.get("version", VERSION) != VERSION:
+        facts = document.get("facts") if is_object(document) else None
+        if not is_object(document) or not is_object(facts) or document.get("version", VERSION) != VERSION:
             raise ValueError('like: {"version": 1, "facts": {"24.status": 422, ...}} is needed')
-        given = {name: facts[key] for key, name in KEYS.items() if facts.get(key) is not None}
+        given: dict[str, Any] = {name: facts[key] for key, name in KEYS.items() if facts.get(key) is not None}
         try:
             return cls(**given)
         except TypeError as error:

@@ -8,7 +8,7 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -89,7 +89,9 @@ class _Waiting:
     handlers: Sequence[Handler]
     attempts: int = 0
     parts: int = 0  # the handlers as a whole, and the feeding
-    failures: list[tuple[str, str]] = field(factory=list)  # handlers' names and their errors' classes
+    failures: list[tuple[str, str]] = field(
+        factory=list[tuple[str, str]]
+    )  # handlers' names and their errors' classes
 
 
 class Handling:
@@ -408,7 +410,7 @@ def handler_for(function: object, matches: Callable[[Event], bool]) -> Handler:
         message = f"{function!r} must be an `async def` function of one event: it runs on the event loop"
         raise ConfigurationError(message)
     named: Any = function if hasattr(function, "__qualname__") else type(function)
-    return Handler(function, matches, f"{named.__module__}.{named.__qualname__}")
+    return Handler(cast("AsyncFunction[Any]", function), matches, f"{named.__module__}.{named.__qualname__}")
 
 
 async def failure_of(handler: AsyncFunction[Any], event: Event, observer: Observer) -> str | None:

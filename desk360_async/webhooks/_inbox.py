@@ -482,7 +482,8 @@ def _release(db: "sqlite3.Connection", token: str) -> None:
 
 
 def _unclaimed(db: "sqlite3.Connection", messages: int, others: int) -> list[tuple[Any, ...]]:
-    due, found = time.time(), []
+    due = time.time()
+    found: list[tuple[Any, ...]] = []
     if messages:
         found += db.execute(_UNCLAIMED.format("= 'messages'"), (due, messages)).fetchall()
     if others:

@@ -328,7 +328,7 @@ class WebhookReceiver:
     async def _open(self, life: _Life) -> None:
         if self._inbox is not None:
             await self._inbox.enter()
-        shared = [store for store in self._stores if hasattr(store, "join") and hasattr(store, "leave")]
+        shared: list[Any] = [s for s in self._stores if hasattr(s, "join") and hasattr(s, "leave")]
         for store in shared:
             store.join()
         handling = Handling(
