@@ -1,7 +1,7 @@
 """The asyncio-native Python SDK for the Desk360 WhatsApp Business API.
 
-Start with `AsyncDesk360`. Every send ends as accepted, not sent or unknown, and what is unknown is never
-sent again unasked; errors say which in `.outcome`. Webhooks, campaigns, the sandbox and the testing kit are
+Start with `AsyncDesk360`. Every send ends as accepted, not sent or unknown, and an unknown one is never sent
+again unasked; an error holds it in `.outcome`. Webhooks, campaigns, the sandbox and the testing kit are
 packages of their own: `desk360_async.webhooks`, `.campaigns`, `.sandbox`, `.testing`.
 """
 
@@ -194,8 +194,8 @@ __all__ = [
     "redact_logs",
 ]
 
-# A name is loaded when it is first asked for: a webhook handler needs no HTTP client, and nobody pays for
-# what stays unused.
+# A name is loaded when it is first asked for: a webhook handler needs no HTTP client, and unused parts cost
+# no time.
 _HOMES = {
     "_attachments": "Attachment",
     "_client": "AsyncDesk360",

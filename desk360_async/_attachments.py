@@ -25,7 +25,7 @@ def safe_name(name: object) -> str:
     """Return a file's name as it may stand in a multipart header: base name only, quotes and controls `_`.
 
     Raises:
-        InvalidMessage: if nothing is left of it, or if it isn't valid Unicode.
+        InvalidMessage: if the cleaned name is empty, or if it isn't valid Unicode.
     """
     if not isinstance(name, str):
         raise InvalidMessage("attachment.name", f"must be text, not {type(name).__name__}")
@@ -162,7 +162,7 @@ class Attachment:
 
     @property
     def media_type(self) -> str:
-        """The media type that goes over the wire: the one given, else what the name suggests."""
+        """The media type that goes over the wire: the given one, else the name's."""
         return self.content_type or guess_type(self.name)
 
     @classmethod
@@ -223,7 +223,7 @@ class Attachment:
 
 
 def as_attachment(value: Any, where: str = "attachment") -> Attachment:
-    """Return an attachment for what stands where one is taken: itself, or a path.
+    """Return an attachment for an argument: itself, or the file at a path.
 
     Raises:
         InvalidMessage: if it is neither; bytes and open files get the right call in the message.

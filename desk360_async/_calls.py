@@ -1,4 +1,4 @@
-"""What goes down the pipeline and what comes up it: a call and an answer, as values."""
+"""The pipeline's input and output: a call and an answer, as values."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +18,7 @@ class Answered(NamedTuple):
         status: the HTTP status.
         headers: names in lower case.
         body: decompressed, at most 8 MiB.
-        damage: what went wrong with the body after the status was seen; empty if nothing.
+        damage: the body's defect after the status was seen; empty without one.
         cut: whether that was the network's doing, so that another attempt may read it whole.
         sent_as: the status on the wire if `status` is 429 only by the body's meaning (ruling 25).
     """
@@ -46,10 +46,10 @@ class Call:
         content: the JSON body.
         form: the multipart body, where files go up.
         idempotent: whether repeating it does no harm.
-        has_outcome: whether its errors say what became of a send; reads have none.
+        has_outcome: whether its errors have an outcome; reads have none.
         files: the number of files that go up.
-        phones: the digits of the phones in it, to be masked in what the server says.
-        asked: what the request listed, to compare the answer with.
+        phones: the digits of the phones in it, to be masked in the server's words.
+        asked: the request's list, to compare the answer with.
         name: the client's method, for observers.
         template: the path's template, for observers; empty for the user's own path.
     """

@@ -74,7 +74,7 @@ class Results(Generic[Item]):
         self._working = 0
         self._entered = False
         self._exhausted = False
-        # A waiter makes the event and whoever wakes it removes it, so every waiter is woken.
+        # A waiter makes the event, and the notifier removes it, so every waiter is woken.
         self._pulling: set[anyio.CancelScope] = set()
         self._news: anyio.Event | None = None
         self._room: anyio.Event | None = None
@@ -251,7 +251,7 @@ def _pull_from(items: Items) -> Callable[[], Awaitable[Any]]:
 
     async def pull_async() -> Any:
         try:
-            turn.acquire_nowait()  # a third of what `async with` costs, and most often free
+            turn.acquire_nowait()  # a third of the cost of `async with`, and most often free
         except anyio.WouldBlock:
             await turn.acquire()
         try:

@@ -84,7 +84,7 @@ class Gathering(Generic[T, R]):
         return call
 
     async def aclose(self) -> None:
-        """Commit what waits, and close the file now."""
+        """Commit the waiting calls, and close the file now."""
         if self._wake is not None and self._ended is not None:
             self._closing = True
             self._wake.set()

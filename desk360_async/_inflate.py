@@ -33,7 +33,7 @@ class Inflater:
         self._head = b""
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield what a chunk decodes to, at most 64 KiB at a time.
+        """Yield a chunk's decoded bytes, at most 64 KiB at a time.
 
         Raises:
             Undecodable: if the data is broken.
@@ -43,7 +43,7 @@ class Inflater:
                 yield chunk
             return
         if self._deflate and not self._started:
-            # It takes two bytes to tell zlib's format from a raw one.
+            # Two bytes distinguish zlib's format from a raw one.
             chunk, self._head = self._head + chunk, b""
             if len(chunk) < 2:
                 self._head = chunk
@@ -52,11 +52,11 @@ class Inflater:
             piece = self._decompress(chunk)
             if piece:
                 yield piece
-            # zlib keeps what follows a member's end, and adds to it: it must not pile up there.
+            # zlib keeps the bytes after a member's end, and adds to them: they must not pile up there.
             chunk = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
 
     def _next_member(self, chunk: bytes) -> bytes:
-        """Return what is left to decode: a gzip file may hold several members, and zeros behind the last."""
+        """Return the rest to decode: a gzip file may hold several members, and zeros behind the last."""
         if self._stream.eof:
             chunk = chunk.lstrip(b"\0")
             if chunk:
@@ -78,7 +78,7 @@ class Inflater:
             raise Undecodable("the compressed body is broken") from None
 
     def finish(self) -> Iterator[bytes]:
-        """Yield what is left at the end of the body.
+        """Yield the rest at the end of the body.
 
         Raises:
             Undecodable: if the compressed data stops too early.

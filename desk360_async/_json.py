@@ -5,8 +5,8 @@
 - A lone surrogate becomes U+FFFD: no database and no log can store one.
 - Of equal keys the last one counts. An integer of more than 4,299 digits stays text.
 
-With orjson (the extra `speed`) and without it the results are the same: the standard library reads again
-whatever orjson refuses. Nothing here needs cattrs, and nothing here is about messages or events.
+With orjson (the extra `speed`) and without it the results are the same: the standard library reads again each
+text that orjson refuses. This module doesn't use cattrs, messages or events.
 """
 
 # pyright: basic

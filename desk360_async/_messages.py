@@ -1,7 +1,7 @@
-"""Messages: what can be sent, as values. Each checks the vendor's limits when it is made; none does I/O.
+"""Messages to send, as values. Each checks the vendor's limits when it is made; none does I/O.
 
 They are frozen, comparable and can be pickled, so that a list, a ledger or a log can hold them. Their reprs
-mask phone numbers. What is None stays off the wire; 0 and "" do not.
+mask phone numbers. A None stays off the wire; 0 and "" do not.
 """
 
 from collections.abc import Iterable, Mapping

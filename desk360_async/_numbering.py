@@ -103,7 +103,7 @@ def _matches_nothing(text: str) -> object:
 
 
 def _code_of(digits: str) -> int:
-    """Return the country code that some digits begin with; 0 if there is none."""
+    """Return the country code that some digits begin with; 0 for an unknown one."""
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
     return next((int(digits[:n]) for n in (1, 2, 3) if int(digits[:n]) in COUNTRY_CODE_TO_REGION_CODE), 0)

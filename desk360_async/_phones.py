@@ -113,7 +113,7 @@ def normalize_phone(text: str, *, region: str | None = None) -> str:
     With the extra `phone`, the number must be possible in its country's numbering plan.
 
     Args:
-        text: the number, such as "+90 555 111 22 33", and nothing else.
+        text: the number, such as "+90 555 111 22 33", without other text.
         region: two letters, such as "TR": numbers without `+` are read as dialled there (extra `phone`).
 
     Raises:

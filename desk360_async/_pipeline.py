@@ -1,7 +1,7 @@
 """The pipeline of a call: a token, a slot, the wire, the verdict, and then the reply, a wait or an error.
 
 One loop, `Pipeline._repeat`, serves sends, reads and downloads. A client and its views share one `Pipeline`.
-Each call carries one `CallState`. Nothing below this module waits for the rate limit, and nothing above it
+Each call carries one `CallState`. No module below this one waits for the rate limit, and no module above it
 decides about retries.
 """
 
@@ -76,7 +76,7 @@ class Options:
         """Return the integration's id.
 
         Raises:
-            ConfigurationError: if there is none; the message names `purpose` and the ways to give one.
+            ConfigurationError: if it is missing; the message names `purpose` and the ways to give one.
         """
         if self.integration_id is None:
             raise ConfigurationError(
@@ -121,7 +121,7 @@ class CallState:
 
     Attributes:
         options: of the client or the view.
-        stop: what ends the call's waits, beside closing the client; None for closing only.
+        stop: ends the call's waits, beside closing the client; None for closing only.
         max_wait: seconds that are left for waits for tokens; None for no limit.
         gates: seconds that are left for waits after a 429.
         refused: seconds that the last 429 asked for.
@@ -355,7 +355,7 @@ class Pipeline:
         self._under_way += 1
 
     def leave(self) -> None:
-        """End what `enter` began."""
+        """End the block that `enter` began."""
         self._under_way -= 1
         if not self._under_way and self._idle is not None:
             self._idle.set()
@@ -460,7 +460,7 @@ class Pipeline:
             else:
                 if not isinstance(answer, Answered):
                     return answer
-                # A send's 2xx stands, whatever happened to its body; a read needs the body whole.
+                # A send's 2xx stands even without a whole body; a read needs the body whole.
                 if 200 <= answer.status < 300 and (call.has_outcome or not answer.cut):
                     return answer
                 error, judged = self._setback(call, answer, state)
@@ -623,7 +623,7 @@ class Pipeline:
         return error, judged
 
     async def _pause(self, state: CallState, error: Desk360Error, judged: Verdict) -> None:
-        """Return when the next attempt may begin; raise `error` if there is none."""
+        """Return when the next attempt may begin; raise `error` if no other may."""
         retry = state.options.retry
         if judged.again is Again.WHEN_ALLOWED and state.gates >= 0:
             # The gate of our limiters is closed for as long as the server asked; a user's own may have none.

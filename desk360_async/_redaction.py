@@ -1,4 +1,4 @@
-"""What nobody may read by accident: the key, whole phone numbers, message ids; in answers and in logs.
+"""Masks the key, whole phone numbers and message ids in answers and in logs.
 
 Our own log lines never hold them. httpx and httpcore log whole URLs at INFO and headers at DEBUG, so those
 who show these logs install the filter.
@@ -15,12 +15,13 @@ _SHORTEST_PIECE = 8
 _MASK = "[key]"
 
 _NUMBER = re.compile(r"[0-9]{7,}")
-# With what people write between digits. A second pass: it could join two numbers that stand side by side.
+# With the characters that people write between digits. A second pass: it could join two numbers that stand
+# side by side.
 _SPACED_NUMBER = re.compile(r"[0-9]{1,6}(?:[ ().\-\u00a0]{1,2}[0-9]+){1,12}")
-# What can only be a phone: a plus, however it is escaped, and 7 to 15 digits.
+# Certainly a phone: a plus, however it is escaped, and 7 to 15 digits.
 _PLUS = re.compile(r"(\+|%2B|\\u002b)([1-9](?:[ ().\-\u00a0]{0,2}[0-9]){6,14})(?![0-9])", re.IGNORECASE)
-# What may be one: 10 to 15 digits on their own, as the vendor's webhooks write phones. Not a piece of a word,
-# a UUID or a fraction; and not a time, in seconds or milliseconds since 1970.
+# Possibly a phone: 10 to 15 digits on their own, as the vendor's webhooks write phones. Not a piece of a
+# word, a UUID or a fraction; and not a time, in seconds or milliseconds since 1970.
 _BARE = re.compile(r"(?<![\w.\-])(?!1[0-9]{9}(?:[0-9]{3})?(?![0-9]))[0-9]{10,15}(?![\w\-])")
 _E164 = re.compile(r"(?:\+|%2B)([1-9][0-9]{6,14})", re.IGNORECASE)
 _MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
@@ -63,7 +64,7 @@ def mask_phones(text: str, phones: Iterable[str]) -> str:
 
     However they are written: without the country's code, with a 0 in front, in groups. So is any other
     number that looks like a phone: the server may speak of somebody else's. Short ids and times are kept; a
-    bare id of 10 to 15 digits can't be told from a phone, and its last four digits stay.
+    bare id of 10 to 15 digits looks the same as a phone, and its last four digits stay.
     """
     tails = {phone[-7:] for phone in phones}
 
@@ -108,7 +109,7 @@ def mask_dsn(text: str) -> str:
 
 
 class Redaction(logging.Filter):
-    """Masks keys, anything after `Bearer`, phone numbers and message ids in what passes through it.
+    """Masks keys, anything after `Bearer`, phone numbers and message ids in log records.
 
     Args:
         keys: the API keys to look for.
@@ -138,7 +139,7 @@ def redact_logs(*keys: str) -> None:
     """Install the filter on the loggers of the HTTP stack, in place of one that was there.
 
     Args:
-        keys: the API keys to look for; what follows `Bearer` is masked anyway.
+        keys: the API keys to look for; the text after `Bearer` is masked anyway.
     """
     ours = Redaction(*keys)
     for name in _LOGGERS:
@@ -149,6 +150,6 @@ def redact_logs(*keys: str) -> None:
 
 
 def masked_headers(headers: Mapping[str, str], pieces: Iterable[str]) -> dict[str, str]:
-    """Return headers with the pieces of a key masked; a debug page may echo what it was sent."""
+    """Return headers with the pieces of a key masked; a debug page may echo the request."""
     pieces = tuple(pieces)
     return {name: without(value, pieces) for name, value in headers.items()}

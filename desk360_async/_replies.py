@@ -1,7 +1,7 @@
-"""Replies: what comes back, as values. How they are read from JSON is `_codec`'s business, not theirs.
+"""Replies, as values. `_codec` reads them from JSON.
 
-Only ids are required; whatever else is missing, null or unreadable is None (ruling 22). Every reply has
-`.raw`, the JSON as it came, so that a field which the vendor adds tomorrow is reachable today. Reprs mask
+Only ids are required; any other field that is missing, null or unreadable is None (ruling 22). Every reply
+has `.raw`, the JSON as it came, so that a field which the vendor adds tomorrow is reachable today. Reprs mask
 phone numbers and message ids, since an id decodes to the phone.
 """
 
@@ -124,7 +124,7 @@ class Page(Sequence[T], Generic[T]):
     """One page of a list: a sequence of at most 20. Implements "Pagination".
 
     Attributes:
-        items: what it holds.
+        items: the page's values.
         number: the page's number, from 1.
         has_next: whether the server names a later page.
         following: the page that the server calls next, if it names one at all.
@@ -152,7 +152,7 @@ class Page(Sequence[T], Generic[T]):
 
 @frozen
 class Answer:
-    """What `client.request` returns.
+    """The result of `client.request`.
 
     Attributes:
         status: the HTTP status, 200 to 299.

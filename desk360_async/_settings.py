@@ -52,7 +52,7 @@ class Timeouts:
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """When an attempt is repeated by itself; what may have gone out never is.
+    """When an attempt is repeated by itself; a send that may have gone out never is.
 
     Attributes:
         attempts: at most so many, the first included; those after a 429 don't count.
@@ -226,7 +226,7 @@ def is_public(host: str) -> bool:
 
 
 def check_settings(max_connections: object, user_agent: object) -> None:
-    """Refuse what can't be used of a client's lesser settings."""
+    """Refuse unusable values of a client's lesser settings."""
     if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
         raise ConfigurationError(f"max_connections must be 1 or more, got {max_connections!r}")
     if user_agent is not None and (
@@ -236,7 +236,7 @@ def check_settings(max_connections: object, user_agent: object) -> None:
 
 
 def check_parts(*, limiter: object, transport: object, verify: object, on_result: object) -> None:
-    """Refuse what lacks the methods that a client will call: the first send would be too late to find out."""
+    """Refuse an object without the methods that a client will call: the first send would be too late."""
     if limiter is not None and not (hasattr(limiter, "acquire") and hasattr(limiter, "snapshot")):
         kind = type(limiter).__name__
         raise ConfigurationError(f"limiter must be a TokenBucket, a HostLimiter or a RateLimiter, not {kind}")

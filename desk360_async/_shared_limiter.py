@@ -179,7 +179,7 @@ class _Spending:
             return alone
 
 
-# By the file's name: a limiter that is made after another one on the same file must know its tokens, in case
+# By the file's name: a limiter that is made after another one on the same file must count its tokens, in case
 # the file was deleted between them.
 _spendings: dict[str, _Spending] = {}
 
@@ -438,12 +438,12 @@ class SharedLimiter:
         than it would keep a token itself.
 
         Args:
-            seconds: seconds that an attempt may take; fewer than before change nothing.
+            seconds: seconds that an attempt may take; fewer than before are ignored.
         """
         self._model.hold = max(self._model.hold, hold_of(seconds, self._model.period, self._model.margin))
 
     def seed(self, ages: Iterable[float]) -> None:
-        """Do nothing: the store remembers the requests that `TokenBucket.seed` has to learn.
+        """Ignore the ages: the store holds the requests that `TokenBucket.seed` has to learn.
 
         Args:
             ages: seconds since each request was complete.

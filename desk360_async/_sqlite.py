@@ -265,7 +265,7 @@ class SQLiteFile:
     def displaced(self) -> str | None:
         """Return why the path is no longer the opened file alone, or None; one `stat`, no lock.
 
-        A file that was deleted, replaced or linked a second time no longer is what other processes see.
+        A file that was deleted, replaced or linked a second time is no longer the file of other processes.
         """
         if self.in_memory or self._identity is None:
             return None
@@ -462,7 +462,7 @@ def snapshot(connection: sqlite3.Connection) -> Generator[None]:
         yield
     finally:
         with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")  # the block wrote nothing
+            connection.execute("ROLLBACK")  # no write in the block
 
 
 def is_busy(error: BaseException) -> bool:

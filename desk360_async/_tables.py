@@ -424,7 +424,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
 
 
 def neutral(cell: object) -> str:
-    """Return a cell that no spreadsheet takes for a formula; a phone in E.164 is none.
+    """Return a cell that no spreadsheet takes for a formula; a phone in E.164 is no formula.
 
     A leading apostrophe is the spreadsheets' own mark for text.
     """

@@ -1,4 +1,4 @@
-"""What the server keeps for us: integrations, and templates with their translations, as values.
+"""The server's integrations, and its templates with their translations, as values.
 
 As with the other replies, only ids are required, and `.raw` holds the JSON as it came (ruling 22).
 """
@@ -109,7 +109,7 @@ class Translation:
     Attributes:
         language_id: its language's id.
         language: its language's label, such as "English".
-        header_type: what the header is: TEXT, IMAGE, VIDEO or DOCUMENT; None without a header.
+        header_type: the header's type: TEXT, IMAGE, VIDEO or DOCUMENT; None without a header.
         header_variables: the header's variables.
         header: the header's text, or None.
         header_file: the file that the template was made with, as the vendor describes it.
@@ -145,7 +145,7 @@ class Translation:
 
     @property
     def active(self) -> bool:
-        """Whether it can be sent; what carries no `status_value` is given the benefit of the doubt."""
+        """Whether it can be sent; a template without `status_value` counts as active."""
         return self.status_value is None or self.status_value == ACTIVE
 
     @property
@@ -165,8 +165,8 @@ class Translation:
             attachment: the file for a media header.
 
         Raises:
-            InvalidMessage: if a variable is missing or unknown, or a file is missing or surplus; the
-                message lists what there is.
+            InvalidMessage: if a variable is missing or unknown, or a file is missing or surplus; the message
+                lists the known names.
         """
         self._check_parameters(set(parameters or ()))
         if self.needs_attachment and attachment is None:
@@ -177,7 +177,7 @@ class Translation:
 
     def _check_parameters(self, given: set[str]) -> None:
         if self.raw and self.raw.get("variables") is None:
-            return  # the server didn't say which there are (ruling 22), so nothing is known to be wrong
+            return  # the server didn't list them (ruling 22), so no name is known to be wrong
         expected = ", ".join(self.variables) or "none"
         surplus = sorted(given - set(self.variables))
         if missing := [key for key in self.variables if key not in given]:
@@ -257,7 +257,7 @@ class Template:
                 such as "tr" is taken where one translation fits it.
 
         Raises:
-            InvalidMessage: if there is none, or more than one; the message lists what there is.
+            InvalidMessage: if there is no match, or more than one; the message lists the languages.
         """
         if isinstance(language, bool) or not isinstance(language, int | str):
             problem = f"must be an id (int) or a label (str), not {type(language).__name__}"

@@ -1,8 +1,8 @@
 """Worker threads for blocking code, and tasks that outlive their caller.
 
 Everything that would block the event loop (files, SQLite, name resolution) goes through `run`, for two
-reasons: what cancellation does to a thread is decided once, and tests in virtual time can keep the thread
-out of it (trio's `MockClock` jumps ahead while a thread works).
+reasons: the effect of a cancellation on a thread is decided once, and tests in virtual time can keep the
+thread out of it (trio's `MockClock` jumps ahead while a thread works).
 """
 
 import contextvars
@@ -68,10 +68,10 @@ def start(executor: "Executor", func: Callable[[], None]) -> None:
 
 
 async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `func` in a worker thread and return what it returns, or raise what it raises.
+    """Run `func` in a worker thread and return its result, or raise its error.
 
     A cancellation comes either before `func` starts, and then it never will, or after it has ended: a
-    thread can't be stopped, and one left behind would go on using what its caller cleans up.
+    thread can't be stopped, and one left behind would go on using files that its caller cleans up.
     """
     if _inline.get():
         await checkpoint()
@@ -82,7 +82,7 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
 
     def work() -> T:
         if not life.set_running_or_notify_cancel():
-            raise CancelledError  # nobody listens any more
+            raise CancelledError  # the caller is gone
         try:
             return func(*args, **kwargs)
         finally:

@@ -148,7 +148,7 @@ def _load(state: str, model: Bucket, now: float) -> tuple[Bucket, Waits]:
 
 
 def _dump(bucket: Bucket, waits: Waits, *, learned: bool) -> str:
-    """Pack the state; JSON knows no infinity."""
+    """Pack the state; JSON has no infinity."""
     packed: dict[str, Any] = {name: getattr(bucket, name) for name in FIELDS}
     for name in TIMES:
         packed[name] = None if math.isinf(packed[name]) else packed[name]

@@ -1,10 +1,10 @@
-"""What makes a field valid: the vendor's limits, as validators and converters for attrs.
+"""The vendor's limits on fields, as validators and converters for attrs.
 
 Each raises `InvalidMessage` with the field, the limit and the fix. No message is defined here.
 """
 
 # pyright: basic
-# Since it tells apart what may be anything; mypy --strict checks the rest.
+# Since it distinguishes values of any type; mypy --strict checks the rest.
 
 import datetime
 import os
@@ -24,7 +24,7 @@ T = TypeVar("T")
 Check = Callable[[Any, "Attribute[Any]", Any], None]
 File = Attachment | str | os.PathLike[str]
 
-MOST_ID = 2**63 - 1  # what a database's widest integer holds; PHP makes a fraction of anything above
+MOST_ID = 2**63 - 1  # a database's widest integer; PHP makes a fraction of anything above
 
 
 def check_unicode(text: str, where: str) -> str:
@@ -241,7 +241,7 @@ def _parameter(key: str, value: object) -> str:
         problem = f"must be text, as the customer shall read it, not {type(value).__name__}"
         raise InvalidMessage(where, problem)
     if not value.strip():
-        # "Required parameters for the template", says the document; Laravel makes null of empty text.
+        # "Required parameters for the template" in the document; Laravel makes null of empty text.
         raise InvalidMessage(where, f"is {_void(value)}; a template's variable must be filled, if with '-'")
     if "\0" in value:
         raise InvalidMessage(where, f"holds NUL at position {value.index(chr(0))}; remove it")
@@ -249,7 +249,7 @@ def _parameter(key: str, value: object) -> str:
 
 
 def refused_by_whatsapp(text: str) -> str | None:
-    """Return what makes WhatsApp refuse a template's parameter; None if it takes the text.
+    """Return why WhatsApp refuses a template's parameter; None if it takes the text.
 
     Desk360 may accept such a message: the refusal then comes as a `failed` status, or not at all.
     """

@@ -197,7 +197,7 @@ class Customers:
     async def feed(self, *events: object) -> int:
         """Store the messages among webhook events durably; repeats do no harm.
 
-        Calls side by side share a commit. A message of a person without a number changes nothing.
+        Calls side by side share a commit. A message of a person without a number is ignored.
 
         Args:
             events: events from `desk360_async.webhooks`; all but messages are ignored.

@@ -60,7 +60,7 @@ class Note(NamedTuple):
 
 
 def noted(row: Row, note: Note) -> Row:
-    """Return the row after a message. A repeat and a late arrival change nothing that is newer.
+    """Return the row after a message. A repeat and a late arrival don't replace newer values.
 
     WhatsApp's times are whole seconds: of two wishes in one second, the one that arrives later counts.
     """

@@ -1,6 +1,6 @@
 """Opt-out words: a message opts out if the whole message is one of the words.
 
-Pure functions. "STOP!" is an opt-out, and "stop, the man isn't here" is none.
+Pure functions. "STOP!" is an opt-out, and "stop, the man isn't here" is not.
 """
 
 import unicodedata

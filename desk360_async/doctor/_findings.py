@@ -28,7 +28,7 @@ class Finding:
 
 @frozen
 class Reading:
-    """What the server's answers mean for one ruling of the guide.
+    """The finding of the server's answers on one ruling of the guide.
 
     Attributes:
         ruling: the ruling's number, such as "24".

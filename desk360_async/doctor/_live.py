@@ -199,7 +199,7 @@ async def send_to(
     wall: Callable[[], float],
     pause: float = PAUSE,
 ) -> AsyncIterator[Probe]:
-    """Send to one phone what a person allowed: a template, the same as a bulk of one, and a text.
+    """Send the allowed messages to one phone: a template, the same as a bulk of one, and a text.
 
     Args:
         client: a client that never repeats a request.

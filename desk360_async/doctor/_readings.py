@@ -277,7 +277,7 @@ def _refusals(refused: Sequence[Probe], again: Probe) -> Reading:
 
 
 def _window(first: Probe, again: Probe) -> Reading:
-    """Tell a fixed window, which gives the whole limit back at once, from one that slides."""
+    """Distinguish a fixed window, which gives the whole limit back at once, from one that slides."""
     period = round(again.sent_at - first.sent_at)
     limit = again.headers.get("x-ratelimit-limit", "")
     left = (again.remaining or 0) / int(limit) if limit.isdecimal() and int(limit) else 0.0

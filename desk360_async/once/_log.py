@@ -40,7 +40,7 @@ Transmit: TypeAlias = Callable[[Intend, End], Awaitable[Reply]]
 
 
 class ClaimLost(Desk360Error):
-    """Another process took the claim over while this one was stopped; nothing was sent."""
+    """Another process took the claim over while this one was stopped; the message wasn't sent."""
 
 
 class _Result(NamedTuple):
@@ -296,7 +296,7 @@ class SendLog:
         claim = await self._store.claim(key, fields, phone, now, now + self._lease)
         pending = self._unwritten.get(key)
         if pending is not None and claim.row.attempt == pending.attempt:
-            # The disk is still full: this process knows the end, and answers from memory.
+            # The disk is still full: this process has the end in memory, and answers from there.
             row = claim.row._replace(state=pending.state, reply=pending.reply, since=pending.since)
             return claim._replace(row=row)
         return claim
@@ -329,7 +329,7 @@ class SendLog:
                 reply = await _unwrapped(transmit(intend, end))
                 tasks.cancel_scope.cancel()
         finally:
-            # An error before the pipeline began (a closed client) reaches no `end`; nothing was sent then.
+            # An error before the pipeline began (a closed client) reaches no `end`; no request was sent then.
             self._unwritten[key] = (
                 ended[-1] if ended else _Result(attempt, Outcome.NOT_SENT.value, None, (), self._now())
             )

@@ -183,8 +183,8 @@ class Store:
             now: seconds since the epoch.
             until: the end of the lease, seconds since the epoch.
         """
-        # A claim has sent nothing, so a power cut may forget it. The intent's sync makes both durable, and
-        # a send under a key costs two syncs and not three.
+        # A claim comes before the request, so a power cut may lose it. The intent's sync makes both durable,
+        # and a send under a key costs two syncs and not three.
         return await self.file.write_unsynced(self._claim, key, fields, phone, now, until)
 
     def _claim(
@@ -221,7 +221,7 @@ class Store:
         if row is None or row.state not in ("waiting", "in_flight"):
             return
         if row.until < now or self._owners.has_ended(row.owner):
-            # A claim without an intent sent nothing; after an intent the request may have gone out.
+            # A claim without an intent sent no request; after an intent the request may have gone out.
             state = "not_sent" if row.state == "waiting" else "unknown"
             db.execute("UPDATE send SET state = ? WHERE key = ?", (state, key))
 

@@ -135,7 +135,7 @@ class Metrics:
         self._readings[egress] = _Reading(status, time.monotonic())
 
     def campaign(self, name: str, event: object) -> None:
-        """Keep a campaign's counts for the gauge; events without counts change nothing."""
+        """Keep a campaign's counts for the gauge; events without counts are ignored."""
         counts = getattr(event, "counts", None)
         if counts is not None:
             self._campaigns[name] = {state: getattr(counts, state, 0) for state in STATES}
