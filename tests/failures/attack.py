@@ -24,14 +24,16 @@ from typing import Any
 import anyio
 from attrs import define
 
-from desk360_async import AsyncDesk360, TokenBucket
+from desk360_async import AsyncDesk360, Attachment, TokenBucket
 from desk360_async.campaigns import Campaign, Recipient
 
 FINISHED, STOPPED, CRASHED = 0, 10, 20
 # Runs of one campaign after which the vendor turns honest: some modes refuse everybody.
-PATIENCE = 12
+PATIENCE = 8
 # Kills of one campaign at most, so that each mode gets its turn.
 KILLS = 4
+# Strategy, recipients, and the bytes of the file that goes with each request.
+SHAPES = (("single", 30, 0), ("bulk", 100, 0), ("bulk", 40, 500_000))
 
 
 @define
@@ -90,22 +92,25 @@ class Target:
         ledger: its file.
         phones: its recipients, who are in no other campaign.
         strategy: "single" or "bulk".
+        size: the bytes of its file; 0 without one.
     """
 
     url: str
     ledger: Path
     phones: list[str]
     strategy: str
+    size: int = 0
 
     def campaign(self) -> Campaign:
         """Make the campaign."""
         return Campaign(
             "attack",
-            template=75,
+            template=76 if self.size else 75,
             language=1,
             ledger=self.ledger,
             strategy=self.strategy,  # type: ignore[arg-type]  # one of the three
             batch_size=5,
+            attachment=Attachment.from_bytes("a.pdf", b"x" * self.size) if self.size else None,
         )
 
     def client(self) -> AsyncDesk360:
@@ -189,29 +194,41 @@ def compare(score: Score, target: Target, took: dict[str, int], said: set[str]) 
 
 
 def attack(kills: int, seed: int = 1, *, modes: list[str] | None = None) -> Score:
-    """Attack one campaign after another, single and bulk, mode by mode, until there were enough kills."""
+    """Attack one campaign after another: each shape in each mode, and further until the kills are enough."""
     chance, score = random.Random(seed), Score()  # no secret
     with tempfile.TemporaryDirectory() as folder, vendor() as url:
         turns = modes or ask(url, "_modes")
-        span, number = 0.0, 0
-        while score.kills < kills or (number <= 2 * len(turns) and not modes):
-            mode = turns[(number - 1) // 2 % len(turns)] if number else "honest"
-            strategy, size = (("single", 30), ("bulk", 100))[number % 2]
-            phones = [f"+905{number:04}{n:05}" for n in range(size)]
-            target = Target(url, Path(folder) / f"{number}.db", phones, strategy)
-            anyio.run(target.load)
-            most = min(KILLS, kills - score.kills) if number else 0  # the first one measures
-            began = time.monotonic()
-            score.kills += destroy(target, mode, chance, most, span)
-            span = span or time.monotonic() - began
-            record = ask(url, "_record")
-            before = score.broken
-            compare(score, target, record["took"], set(record["said"]))
-            if score.broken > before:
-                print(f"broken in {mode}, {strategy} (number {number}): {score}", flush=True)
-            number += 1
-        print(f"{sum(count > 0 for count in record['modes'].values())} modes answered")
+        began = time.monotonic()
+        strike(score, targeted(url, Path(folder), 0, 0), "honest", chance, 0, 0.0)
+        span = time.monotonic() - began
+        while score.kills < kills or score.campaigns <= len(turns) * len(SHAPES):
+            cycle, turn = divmod(score.campaigns - 1, len(turns))
+            target = targeted(url, Path(folder), score.campaigns, cycle % len(SHAPES))
+            most = min(KILLS, kills - score.kills)
+            strike(score, target, turns[turn], chance, most, span)
+            if score.campaigns % 50 == 0:
+                print(score, flush=True)
+        answered = ask(url, "_record")["modes"]
+        print(f"{len(answered)} modes answered {sum(answered.values())} requests")
     return score
+
+
+def targeted(url: str, folder: Path, number: int, shape: int) -> Target:
+    """Return a campaign of a shape; its recipients are in no other one."""
+    strategy, size, file = SHAPES[shape]
+    phones = [f"+905{number:04}{n:05}" for n in range(size)]
+    return Target(url, folder / f"{number}.db", phones, strategy, file)
+
+
+def strike(score: Score, target: Target, mode: str, chance: random.Random, most: int, span: float) -> None:
+    """Load a campaign, destroy it, and take its end into the score."""
+    anyio.run(target.load)
+    score.kills += destroy(target, mode, chance, most, span)
+    record = ask(target.url, "_record")
+    before = score.broken
+    compare(score, target, record["took"], set(record["said"]))
+    if score.broken > before:
+        print(f"broken in {mode}, {target.strategy}, file of {target.size} bytes: {score}", flush=True)
 
 
 def main() -> int:

@@ -15,23 +15,25 @@ import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 from urllib.parse import unquote
 
-TEMPLATE = {
-    "id": 75,
-    "name": "spring",
-    "sendable": True,
-    "translations": [
-        {
-            "language_id": 1,
-            "language": "English",
-            "body": "Hello {{1}}",
-            "body_variables": [{"id": "", "key": "1", "value": "Ada"}],
-            "variables": ["body-1"],
-            "status_value": 2,
-        }
-    ],
-}
+
+def template(number: int, header: str | None) -> dict[str, Any]:
+    """Return a template with one variable, and perhaps with a file in its header."""
+    translation = {
+        "language_id": 1,
+        "language": "English",
+        "header_type": header and {"value": 3, "label": header},
+        "body": "Hello {{1}}",
+        "body_variables": [{"id": "", "key": "1", "value": "Ada"}],
+        "variables": ["body-1"],
+        "status_value": 2,
+    }
+    return {"id": number, "name": f"spring-{number}", "sendable": True, "translations": [translation]}
+
+
+TEMPLATES = [template(75, None), template(76, "DOCUMENT")]
 # Share of the answers in the mode that is set; some of the rest are in another one, at random.
 MAIN, OTHER = 0.7, 0.1
 
@@ -422,7 +424,7 @@ class Vendor:
         await MODES[name](it)
 
     async def _steer(self, path: str, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
-        answer: object = [TEMPLATE]
+        answer: object = TEMPLATES
         if path.startswith("/_mode?"):
             self.main = unquote(path.partition("?")[2])
         elif path == "/_modes":

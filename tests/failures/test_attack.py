@@ -14,8 +14,9 @@ BROKEN = ("lost", "sent_twice", "falsely_accepted", "falsely_not_sent")
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the children are forked")
 def test_killed_campaigns_keep_their_promises() -> None:
-    """In a mode that accepts, and in one that leaves it open."""
-    score = attack(4, seed=3, modes=["another_answer_behind", "half_an_answer"])
+    """Single, bulk and with a file, over a vendor that mostly breaks its answers off."""
+    score = attack(4, seed=3, modes=["half_an_answer"])
+    assert score.campaigns >= 4  # an honest one first
     assert (score.kills, score.broken) == (4, 0)
     assert score.recipients == score.accepted + score.not_sent + score.unknown > 0
 
