@@ -331,7 +331,9 @@ def _one(known: "tuple[Template, ...]", id_or_name: int | str) -> "Template":
         word = id_or_name.casefold()
         if close := get_close_matches(word, [t.name for t in known if t.name], 1):
             meant = f"; did you mean {close[0]!r}?"
-            shown = sorted(known, key=lambda t: -SequenceMatcher(None, word, t.name.casefold()).ratio())
+            shown = sorted(
+                known, key=lambda t: -SequenceMatcher(None, word, (t.name or "").casefold()).ratio()
+            )
     raise InvalidMessage("template", f"{id_or_name!r} {problem}{meant} there is: {_names(shown)}")
 
 

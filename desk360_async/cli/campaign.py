@@ -146,7 +146,7 @@ async def watch(session: Session, events: Run, pending: int, *, batches: bool = 
     done: Done | None = None
     told = anyio.current_time()
     with bar(terminal) as shown:
-        task = shown.add_task("Sending", total=pending, words="")
+        task = shown.add_task("Sending", total=pending, words="", visible=pending > 0)
         async for event in events:
             if isinstance(event, Progress):
                 left = event.counts.pending
