@@ -4,6 +4,7 @@ A function here names no argument of its own: the caller gives the argument's na
 """
 
 import math
+import os
 import re
 from collections.abc import Iterable
 from typing import TypeVar
@@ -101,6 +102,17 @@ def one_of(name: str, value: object, choices: Iterable[T]) -> T:
             return choice
     *others, last = map(repr, allowed)
     raise _refusal(name, f"{', '.join(others)} or {last}" if others else last, value, "")
+
+
+def require_path(path: str | os.PathLike[str], name: str) -> None:
+    """Refuse an empty path, and SQLite's name for a store without a file.
+
+    Raises:
+        ConfigurationError: the path is empty or ":memory:".
+    """
+    if os.fspath(path) in ("", ":memory:"):
+        message = f"{name} needs a file's path, not {os.fspath(path)!r}: it has to outlive the process"
+        raise ConfigurationError(message)
 
 
 def shown(value: object) -> str:

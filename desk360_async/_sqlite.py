@@ -18,6 +18,7 @@ import anyio
 from anyio.lowlevel import RunVar
 
 from desk360_async import _threads
+from desk360_async._arguments import require_path
 from desk360_async._errors import ConfigurationError, Desk360Error
 
 __all__ = [
@@ -95,9 +96,8 @@ class SQLiteFile:
         prepare: Callable[[sqlite3.Connection], None] = lambda _: None,
     ) -> None:
         self.in_memory = os.fspath(path) == ":memory:"
-        if not os.fspath(path) or (self.in_memory and not memory):
-            message = f"{name} needs a file's path, not {os.fspath(path)!r}: it has to outlive the process"
-            raise ConfigurationError(message)
+        if not (self.in_memory and memory):
+            require_path(path, name)
         self.path = Path(path)
         self.name = name
         self.mode = mode

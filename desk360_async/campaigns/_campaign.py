@@ -24,7 +24,7 @@ from desk360_async import (
     TokenBucket,
     _threads,
 )
-from desk360_async._arguments import one_of, seconds, whole
+from desk360_async._arguments import one_of, require_path, seconds, whole
 from desk360_async._attachments import as_attachment
 from desk360_async._gathering import Gathering
 from desk360_async._phones import Reader, parse_phone, spellings_of
@@ -117,6 +117,7 @@ class Campaign:
         self._feeding: Gathering[list[Status], int] = Gathering(self._feed, close=self._stop_feeding)
         self._fed: tuple[Ledger, AsyncExitStack] | None = None
         self.name = name
+        require_path(ledger, "the ledger")
         self._dsn = str(ledger) if is_dsn(ledger) else None
         self.ledger: Path = Path(mask_dsn(self._dsn)) if self._dsn is not None else Path(ledger)
         self._template = template

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from attrs import frozen
 
 from desk360_async import _threads
-from desk360_async._arguments import seconds
+from desk360_async._arguments import require_path, seconds
 from desk360_async._errors import ClientStateError, ConfigurationError
 from desk360_async._phones import parse_phone, person_of
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate
@@ -150,6 +150,7 @@ class SQLiteInbox:
         """
         if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
             raise ConfigurationError(f"path must be a file's path, not {type(path).__name__}")
+        require_path(path, "the inbox")
         self._path = Path(path)
         self._keep = seconds("keep", keep, meaning="the time for which repeats are recognised")
         self._busy = seconds("busy_timeout", busy_timeout, meaning="the time for another process's lock")

@@ -3,11 +3,14 @@
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
+from desk360_async.once import SendLog
 from tests.campaigns.killing import strace
 from tests.once import killing, racing
 
@@ -54,4 +57,26 @@ def test_no_request_begins_before_its_intent_is_on_the_disk(url: str, tmp_path: 
         elif "POST /v1" in line:
             posts += 1
             assert not unsynced, line
-    assert posts == 6
+    assert posts == 9
+
+
+async def _ask(url: str, log: SendLog, key: str) -> bool:
+    async with racing.client(url, log) as client:
+        return (await client.send_text(racing.PHONE, key, idempotency_key=key)).replayed
+
+
+def test_two_loops_in_threads_share_one_log(url: str, tmp_path: Path) -> None:
+    log, replayed = SendLog(tmp_path / "sends.db"), []
+
+    def run() -> None:
+        replayed.extend(anyio.run(_ask, url, log, f"thread-{number}") for number in range(10))
+
+    log.join()  # the threads' clients come and go
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    anyio.run(log.leave)
+    assert sorted(replayed) == [False] * 10 + [True] * 10
+    assert {racing.accepted(url)[f"thread-{number}"] for number in range(10)} == {1}

@@ -12,14 +12,16 @@ import pytest
 from desk360_async import (
     ConfigurationError,
     Desk360Error,
+    HostLimiter,
     InvalidMessage,
     Outcome,
     SendInProgress,
     SendUnknown,
     Sent,
 )
+from desk360_async.campaigns import Campaign
 from desk360_async.once import SendLog
-from desk360_async.webhooks import StatusUpdate, TextReceived
+from desk360_async.webhooks import SQLiteInbox, StatusUpdate, TextReceived
 from tests.once.harness import TO, Server, accepted, ask, clock, failing
 
 pytestmark = pytest.mark.anyio
@@ -266,3 +268,17 @@ async def hashes(log: SendLog) -> dict[str, str]:
     from tests.once.harness import HELLO
 
     return _records.hashes(HELLO, 11, "https://a/v1", await log._hash_key())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: HostLimiter(":memory:"),
+        lambda: SQLiteInbox(":memory:"),
+        lambda: Campaign("x", template="welcome", language="English", ledger=":memory:"),
+    ],
+)
+def test_only_the_send_log_may_live_in_memory(make: Any) -> None:
+    """A file of that name would be a surprise, and a ledger in memory forgets what was sent."""
+    with pytest.raises(ConfigurationError, match="needs a file's path, not ':memory:'"):
+        make()

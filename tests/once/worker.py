@@ -1,4 +1,4 @@
-"""Sends six messages under six keys, one after the other; a test kills it at a system call."""
+"""Sends nine messages under nine keys, one after the other; a test kills it at a system call."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from desk360_async import Desk360Error
 from desk360_async.once import SendLog
 from tests.once.racing import PHONE, client
 
-KEYS = [f"order-{number}" for number in range(6)]
+KEYS = [f"order-{number}" for number in range(9)]
 
 
 async def work(url: str, path: Path) -> None:
