@@ -64,7 +64,11 @@ class Library:
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        self.never_started = (module.ConnectError, module.ConnectTimeout, module.PoolTimeout)
+        self.never_started: tuple[type[Exception], ...] = (
+            module.ConnectError,
+            module.ConnectTimeout,
+            module.PoolTimeout,
+        )
         self.inert: Any = type("_Inert", (_Inert, module.AsyncBaseTransport), {"library": module})
         self.outgoing: Any = type("_Outgoing", (_Outgoing, module.AsyncByteStream), {})
         self.rising: Any = type("_Rising", (_Rising, module.AsyncByteStream), {})

@@ -253,7 +253,7 @@ class Pipeline:
         observer: Observers,
     ) -> None:
         self.base_url = base_url
-        self.headers = headers
+        self.headers: tuple[tuple[str, str], ...] = headers
         self._key = key
         self._key_number = 0
         self._key_pieces: tuple[str, ...] = ()
