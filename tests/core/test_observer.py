@@ -377,6 +377,7 @@ async def test_the_default_logs_attempts_retries_refusals_and_unknown_outcomes(
     assert events(caplog) == [
         (logging.INFO, "desk360.attempt"),
         (logging.WARNING, "desk360.rate_limited"),
+        (logging.WARNING, "desk360.limit_unshared"),
         (logging.WARNING, "desk360.retry"),
         (logging.INFO, "desk360.attempt"),
         (logging.WARNING, "desk360.outcome_unknown"),
