@@ -176,7 +176,7 @@ def test_bulk_stands_back_for_another_processs_interactive_requests(
 
     run(backend, main)
     assert order.index("bulk") in range(9, 16)
-    assert 2 <= order.count("bulk") <= 4
+    assert 2 <= order.count("bulk") <= 5  # every tenth of the 50 that eleven tasks take
 
 
 def test_arguments_are_checked_like_a_token_buckets(tmp_path: Path) -> None:
