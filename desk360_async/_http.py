@@ -439,6 +439,7 @@ class Http:
         response: httpx.Response | None = None
         body = _Body(total)
         try:
+            evidence.deadline = anyio.current_time() + total
             with _Deadline(total):
                 response = await self._send(request, evidence, connect=connect)
                 await body.read(response)
@@ -522,6 +523,7 @@ class Http:
         """
         response: httpx.Response | None = None
         try:
+            evidence.deadline = anyio.current_time() + total
             with _Deadline(total):
                 response = await self._send(request, evidence, connect=connect)
         finally:

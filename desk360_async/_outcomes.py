@@ -5,6 +5,7 @@ certainly not sent, or that is harmless to repeat, is retried automatically.
 """
 
 import enum
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -98,6 +99,7 @@ class Evidence:
         seen: whether it gave a trace at all.
         starts: how often the headers were started; more than once if a user's transport tries again.
         refused: whether the library refused the request, before a byte left.
+        deadline: the attempt's end by the loop's clock; a virtual transport reads it.
         status: the final status, once seen.
         stream: the network stream while TLS begins on it; no connection owns it then.
         headers: the raw header lines of the last answer.
@@ -107,6 +109,7 @@ class Evidence:
 
     __slots__ = (
         "before_close",
+        "deadline",
         "handed",
         "headers",
         "refused",
@@ -129,6 +132,7 @@ class Evidence:
         self.starts = 0
         self.status: int | None = None
         self.stream: Any = None
+        self.deadline: float = math.inf
         self.headers: Sequence[tuple[bytes, bytes]] = ()
         self.version: str | None = None
         self.before_close: Callable[[Evidence], None] | None = None

@@ -32,7 +32,9 @@ def new(
         raise ConfigurationError(f"{folder} exists and isn't an empty folder; name another one")
     folder.mkdir(parents=True, exist_ok=True)
     # A run of the tests inside the package leaves folders of compiled files.
-    sources = [source for source in files(__package__).joinpath("apps", kind).iterdir() if source.is_file()]
+    sources = [
+        source for source in files("desk360_async.cli").joinpath("apps", kind).iterdir() if source.is_file()
+    ]
     for source in sources:
         folder.joinpath(source.name).write_bytes(source.read_bytes())
     names = sorted(source.name for source in sources)
