@@ -7,16 +7,22 @@ import json
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from attrs import evolve, field, frozen
 from attrs.validators import ge, gt, in_, instance_of, optional
 
-from desk360_async._json import is_object
 from desk360_async.sandbox.records import Answer
 from desk360_async.sandbox.throttle import WINDOWS, WindowRule
 
 VERSION = 1
+
+
+def is_object(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a JSON value is an object."""
+    return isinstance(value, Mapping)
+
+
 _BOOL = instance_of(bool)
 
 

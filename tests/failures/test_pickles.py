@@ -142,7 +142,8 @@ def test_client() -> None:
 
 # Alive, and so tied to their process; protocols and aliases; or inside others that are here.
 _NOT_VALUES = {
-    "AsyncDesk360", "HostLimiter", "Integrations", "Lane", "MediaStream", "Message", "Permit",
+    "AsyncDesk360", "AttemptEnd", "HostLimiter", "LogObserver", "Observer", "Operation", "OperationEnd",
+    "Integrations", "Lane", "MediaStream", "Message", "Permit",
     "PostgresLimiter", "RateLimiter", "Results", "Templates", "TokenBucket", "Transport", "__version__",
     "normalize_phone", "redact_logs",
 }  # fmt: skip
