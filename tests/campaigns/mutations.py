@@ -80,7 +80,7 @@ def the_intent_is_written_after_the_post() -> Generator[None]:
     """A crash in between sends twice."""
 
     def make(_: Any) -> Any:
-        def intend(self: Ledger, connection: Any, batch: Batch) -> int:
+        def intend(self: Ledger, connection: Any, file: Any, batch: Batch) -> int:
             return 1
 
         return intend
@@ -91,7 +91,7 @@ def the_intent_is_written_after_the_post() -> Generator[None]:
 
         return write
 
-    with replaced(Ledger, "_intend", make), rewritten("conclude", conclude):
+    with replaced(Ledger, "_intend_in", make), rewritten("conclude", conclude):
         yield
 
 
@@ -105,7 +105,7 @@ def a_failed_intent_is_ignored() -> Generator[None]:
                 return int(await real(self, batch))
             except Exception:  # noqa: BLE001  # the bug
                 self.file.failure = None
-                return None
+                return 10**9
 
         return intend
 
