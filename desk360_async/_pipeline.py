@@ -269,8 +269,6 @@ class Pipeline:
         self._proxy = proxy
         self._verify = verify
         self._max_connections = max_connections
-        self._starting = anyio.Lock()
-        self._slots = anyio.Semaphore(max_connections, fast_acquire=True)
         self._loop: object | None = None
         self._pid = 0
         self._http: Http | None = None
@@ -297,6 +295,9 @@ class Pipeline:
         if self._loop is None:
             self._loop = _current_loop()
             self._pid = os.getpid()
+            # Not in the constructor: a client may be made on one event loop and used on another.
+            self._starting = anyio.Lock()
+            self._slots = anyio.Semaphore(self._max_connections, fast_acquire=True)
         elif self._pid != os.getpid():
             raise ClientStateError(
                 "this client was used before the process forked; its connections belong to the parent: "

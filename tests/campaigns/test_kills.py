@@ -72,9 +72,9 @@ def test_a_recovery_can_be_killed_as_well(shooting: Range) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "number"),
     [
-        ("pwrite64", "ENOSPC", 14),
+        ("pwrite64", "ENOSPC", 20),
         ("pwrite64", "ENOSPC", 19),
-        ("pwrite64", "EIO", 14),
+        ("pwrite64", "EIO", 20),
         ("pwrite64", "EIO", 19),
         ("fdatasync", "EIO", 8),
         ("fdatasync", "EIO", 14),

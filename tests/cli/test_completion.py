@@ -51,7 +51,7 @@ def test_each_command_is_in_the_script(desk360: Desk360, home: Path, shell: str)
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("se",), ["send"]),
+        (("se",), ["send", "sends"]),
         (("send", "lo"), ["location", "location-request"]),
         (("templates", ""), ["list", "show"]),
         (("send", "text", "--ti"), ["--timeout"]),
