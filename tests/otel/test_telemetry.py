@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -151,6 +150,7 @@ async def test_the_http_version_is_named_where_the_transport_gives_it(exports: E
 
 @pytest.mark.anyio
 async def test_a_send_inside_a_request_of_fastapi_is_that_requests_child(exports: Exports) -> None:
+    FastAPI = pytest.importorskip("fastapi").FastAPI  # noqa: N806  # a class
     """The host's middleware makes the server's span; here it is four lines."""
     app, tracer = FastAPI(), exports.tracers.get_tracer("host")
     client = connect(Wire(), observer=exports.observer())
