@@ -314,7 +314,11 @@ class SharedLimiter:
             before = self._waiting["interactive"] > 0 or waits.says("interactive", now)
             turn = bucket.turn(now, interactive=before, bulk_since=begun)
         if turn == lane:
-            waits.forget(self._key, lane)
+            # Others behind this one still wait; their own look comes too late to keep bulk elsewhere back.
+            if lane == "interactive" and self._waiting[lane] > 1:
+                waits.note(self._key, lane, now)
+            else:
+                waits.forget(self._key, lane)
             return _Look(bucket.take(now, lane), origin=self._store.identity)
         if lane == "interactive" or bucket.overdue(now, begun):
             waits.note(self._key, lane, now)

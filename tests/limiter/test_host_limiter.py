@@ -179,6 +179,33 @@ def test_bulk_stands_back_for_another_processs_interactive_requests(
     assert 2 <= order.count("bulk") <= 5  # every tenth of the 50 that eleven tasks take
 
 
+@BACKENDS
+def test_bulk_stands_back_between_two_waiters_of_another_process(
+    make: Callable[..., HostLimiter], backend: str
+) -> None:
+    """The first waiter's token doesn't end the note that the second one waits."""
+
+    async def main() -> None:
+        one, two = make(8, period=10.0, reserve=0), make(8, period=10.0, reserve=0)
+        for _ in range(8):
+            (await one.acquire()).done(200, {})
+
+        async def wait() -> None:
+            await one.acquire()
+            if one.snapshot().waiting["interactive"]:
+                with pytest.raises(RateLimitWaitTooLong):
+                    await two.acquire("bulk", 0.0)
+                refused.append(True)
+
+        refused: list[bool] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            tasks.start_soon(wait)
+        assert refused == [True]
+
+    run(backend, main)
+
+
 def test_arguments_are_checked_like_a_token_buckets(tmp_path: Path) -> None:
     """Before any file is touched."""
     with pytest.raises(ConfigurationError, match="limit is 0"):
