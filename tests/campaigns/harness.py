@@ -28,7 +28,7 @@ def people(count: int, *, sets: int = 1, start: int = 1) -> list[Recipient]:
 
 
 @define
-class Scene:
+class Harness:
     """What a test needs; `play` runs it in virtual time."""
 
     folder: Path
@@ -54,7 +54,7 @@ class Scene:
         return AsyncDesk360("sandbox-key", **{**given, **options})
 
     def campaign(self, name: str = "sale", **options: Any) -> Campaign:
-        """Make a campaign with this scene's ledger; what that pins already isn't said again."""
+        """Make a campaign with this harness's ledger; what that pins already isn't said again."""
         given = {"template": TEMPLATE, "language": 1, "ledger": self.dsn or self.ledger}
         if not self.ledger.exists() and name not in self.pinned:
             given["batch_size"] = 100

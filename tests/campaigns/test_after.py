@@ -12,25 +12,25 @@ from desk360_async import AsyncDesk360, ConfigurationError
 from desk360_async.campaigns import Counts, Recipient, Report, _report, campaigns_in
 from desk360_async.sandbox import Fault
 from desk360_async.webhooks import StatusUpdate
-from tests.campaigns.harness import Scene, done, finish, people, phone
+from tests.campaigns.harness import Harness, done, finish, people, phone
 
 
-async def with_unknowns(scene: Scene, client: AsyncDesk360) -> None:
+async def with_unknowns(harness: Harness, client: AsyncDesk360) -> None:
     """Load 30 in batches of 10, of which the first becomes unknown though the server has it."""
-    await scene.campaign(batch_size=10).load(client, people(30))
-    scene.sandbox.faults.add(Fault("status", status=502, times=1, accepted=True))
-    await finish(scene.campaign(), client, concurrency=1)
+    await harness.campaign(batch_size=10).load(client, people(30))
+    harness.sandbox.faults.add(Fault("status", status=502, times=1, accepted=True))
+    await finish(harness.campaign(), client, concurrency=1)
 
 
-def resolved(scene: Scene, decision: str, **scope: object) -> Counts:
+def resolved(harness: Harness, decision: str, **scope: object) -> Counts:
     """Return the counts once the unknowns in a scope are resolved."""
 
     async def main(client: AsyncDesk360) -> Counts:
-        await with_unknowns(scene, client)
-        await scene.campaign().resolve(decision, **scope)
-        return await scene.campaign().status()
+        await with_unknowns(harness, client)
+        await harness.campaign().resolve(decision, **scope)
+        return await harness.campaign().status()
 
-    return scene.play(main)
+    return harness.play(main)
 
 
 @pytest.mark.parametrize(
@@ -38,48 +38,50 @@ def resolved(scene: Scene, decision: str, **scope: object) -> Counts:
     [({"everything": True}, 0), ({"batch": 1}, 0), ({"batch": 2}, 10), ({"phones": [phone(3)]}, 9)],
 )
 def test_unknowns_are_resolved_by_phone_batch_or_all(
-    scene: Scene, scope: dict[str, object], left: int
+    harness: Harness, scope: dict[str, object], left: int
 ) -> None:
     """Whoever isn't meant stays unknown."""
-    counts = resolved(scene, "sent", **scope)
+    counts = resolved(harness, "sent", **scope)
     assert (counts.unknown, counts.accepted) == (left, 30 - left)
 
 
-def test_what_is_resolved_as_not_sent_stays_unsent(scene: Scene) -> None:
+def test_what_is_resolved_as_not_sent_stays_unsent(harness: Harness) -> None:
     """It is a final state."""
-    assert resolved(scene, "not_sent", everything=True) == Counts(accepted=20, not_sent=10)
+    assert resolved(harness, "not_sent", everything=True) == Counts(accepted=20, not_sent=10)
 
 
-def test_what_is_resolved_to_be_resent_is_pending_and_goes_out(scene: Scene) -> None:
+def test_what_is_resolved_to_be_resent_is_pending_and_goes_out(harness: Harness) -> None:
     """A second time, as the user wished."""
-    assert resolved(scene, "resend", phones=[phone(3), phone(4)]) == Counts(accepted=20, unknown=8, pending=2)
-    scene.sandbox.reset()
-    events = scene.play(lambda client: finish(scene.campaign(), client))
-    assert scene.received() == [phone(3), phone(4)]
+    assert resolved(harness, "resend", phones=[phone(3), phone(4)]) == Counts(
+        accepted=20, unknown=8, pending=2
+    )
+    harness.sandbox.reset()
+    events = harness.play(lambda client: finish(harness.campaign(), client))
+    assert harness.received() == [phone(3), phone(4)]
     assert done(events).counts == Counts(accepted=22, unknown=8)
 
 
-def test_resolutions_are_audited(scene: Scene) -> None:
+def test_resolutions_are_audited(harness: Harness) -> None:
     """When, how many, and what was decided."""
-    resolved(scene, "sent", batch=1)
-    report = scene.play(lambda client: scene.campaign().report())
+    resolved(harness, "sent", batch=1)
+    report = harness.play(lambda client: harness.campaign().report())
     assert report.resolutions[0].endswith("UTC: 10 unknown, of batch 1: accepted")
 
 
 @pytest.mark.parametrize("scope", [{}, {"batch": 1, "everything": True}, {"phones": "+905551112233"}])
-def test_a_resolution_needs_one_scope(scene: Scene, scope: dict[str, object]) -> None:
+def test_a_resolution_needs_one_scope(harness: Harness, scope: dict[str, object]) -> None:
     """Nobody resolves everything by accident."""
     with pytest.raises(ConfigurationError, match="takes one of"):
-        scene.play(lambda client: scene.campaign().resolve("sent", **scope))
+        harness.play(lambda client: harness.campaign().resolve("sent", **scope))
 
 
-async def with_failures(scene: Scene, client: AsyncDesk360) -> None:
+async def with_failures(harness: Harness, client: AsyncDesk360) -> None:
     """Load 30 in batches of 10: the first is unknown, the second refused for its parameters."""
-    await scene.campaign(batch_size=10).load(client, people(30))
-    scene.sandbox.faults.add(Fault("status", status=502, times=1))
+    await harness.campaign(batch_size=10).load(client, people(30))
+    harness.sandbox.faults.add(Fault("status", status=502, times=1))
     body = {"errors": {"parameters.body-1": ["Too long."]}}
-    scene.sandbox.faults.add(Fault("status", status=422, times=1, body=body))
-    counts = done(await finish(scene.campaign(), client, concurrency=1)).counts
+    harness.sandbox.faults.add(Fault("status", status=422, times=1, body=body))
+    counts = done(await finish(harness.campaign(), client, concurrency=1)).counts
     assert counts == Counts(accepted=10, not_sent=10, unknown=10)
 
 
@@ -96,19 +98,21 @@ async def with_failures(scene: Scene, client: AsyncDesk360) -> None:
         ),
     ],
 )
-def test_who_was_not_sent_to_can_be_sent_again(scene: Scene, scope: dict[str, Any], counts: Counts) -> None:
+def test_who_was_not_sent_to_can_be_sent_again(
+    harness: Harness, scope: dict[str, Any], counts: Counts
+) -> None:
     """Which is safe; each state is audited on its own, and it goes out."""
 
     async def main(client: AsyncDesk360) -> Report:
-        await with_failures(scene, client)
-        assert await scene.campaign().resolve("resend", **scope) == counts.pending
-        return await scene.campaign().report()
+        await with_failures(harness, client)
+        assert await harness.campaign().resolve("resend", **scope) == counts.pending
+        return await harness.campaign().report()
 
-    report = scene.play(main)
+    report = harness.play(main)
     assert report.counts == counts
     audited = {line.split(": ")[1].split(", ")[0].split(" ", 1)[1] for line in report.resolutions}
     assert audited == {state for state in ("unknown", "not_sent") if getattr(counts, state) < 10}
-    end = done(scene.play(lambda client: finish(scene.campaign(), client)))
+    end = done(harness.play(lambda client: finish(harness.campaign(), client)))
     assert (end.end, end.counts.accepted) == ("finished", 10 + counts.pending)
 
 
@@ -117,162 +121,162 @@ def test_who_was_not_sent_to_can_be_sent_again(scene: Scene, scope: dict[str, An
     [({"everything": True}, 0), ({"state": "not_sent", "everything": True}, 10), ({"phones": [phone(3)]}, 1)],
 )
 def test_who_shall_not_get_it_is_resent_only_if_meant(
-    scene: Scene, scope: dict[str, Any], number: int
+    harness: Harness, scope: dict[str, Any], number: int
 ) -> None:
     """The user's own decision isn't undone by a sweep."""
 
     async def main(client: AsyncDesk360) -> int:
-        await with_unknowns(scene, client)
-        await scene.campaign().resolve("not_sent", everything=True)
-        return await scene.campaign().resolve("resend", **scope)
+        await with_unknowns(harness, client)
+        await harness.campaign().resolve("not_sent", everything=True)
+        return await harness.campaign().resolve("resend", **scope)
 
-    assert scene.play(main) == number
+    assert harness.play(main) == number
 
 
 @pytest.mark.parametrize(("decision", "state"), [("sent", "not_sent"), ("resend", "accepted")])
-def test_only_the_unsent_are_sent_again(scene: Scene, decision: str, state: str) -> None:
+def test_only_the_unsent_are_sent_again(harness: Harness, decision: str, state: str) -> None:
     """What was not sent can't be said to have arrived."""
     with pytest.raises(ConfigurationError, match="state must be"):
-        scene.play(lambda client: scene.campaign().resolve(decision, everything=True, state=state))
+        harness.play(lambda client: harness.campaign().resolve(decision, everything=True, state=state))
 
 
-def test_the_report_counts_everybody(scene: Scene) -> None:
+def test_the_report_counts_everybody(harness: Harness) -> None:
     """With reasons."""
 
     async def main(client: AsyncDesk360) -> Report:
-        await with_unknowns(scene, client)
-        return await scene.campaign().report()
+        await with_unknowns(harness, client)
+        return await harness.campaign().report()
 
-    report = scene.play(main)
+    report = harness.play(main)
     assert report.counts == Counts(accepted=20, unknown=10)
     assert report.reasons == {("unknown", "ServerError 502 internal_server_error"): 10}
     assert report.requests == 5  # three sends, and two pages of templates
 
 
-def exported(scene: Scene, name: str, parameter: str = "x") -> str:
+def exported(harness: Harness, name: str, parameter: str = "x") -> str:
     """Return a report's text."""
 
     async def main(client: AsyncDesk360) -> None:
         given = [Recipient(phone(1), {"body-1": parameter}), Recipient("=cmd|' /C calc'!A0", {"body-1": "x"})]
-        await scene.campaign().load(client, given)
-        await finish(scene.campaign(), client)
-        await scene.campaign().export(scene.folder / name)
+        await harness.campaign().load(client, given)
+        await finish(harness.campaign(), client)
+        await harness.campaign().export(harness.folder / name)
 
-    scene.play(main)
-    assert (scene.folder / name).stat().st_mode & 0o777 == 0o600
-    return (scene.folder / name).read_text(encoding="utf-8")
+    harness.play(main)
+    assert (harness.folder / name).stat().st_mode & 0o777 == 0o600
+    return (harness.folder / name).read_text(encoding="utf-8")
 
 
-def test_the_csv_report_neutralises_formulas(scene: Scene) -> None:
+def test_the_csv_report_neutralises_formulas(harness: Harness) -> None:
     """What somebody wrote in place of a phone must not run in a spreadsheet; a phone can't."""
-    rows = list(csv.DictReader(exported(scene, "report.csv").removeprefix("\ufeff").splitlines()))
+    rows = list(csv.DictReader(exported(harness, "report.csv").removeprefix("\ufeff").splitlines()))
     assert [row["phone"] for row in rows] == [phone(1), "'=cmd|' /C calc'!A0"]
     assert [row["state"] for row in rows] == ["accepted", "skipped"]
 
 
-def test_the_json_report_has_a_summary_and_everybody(scene: Scene) -> None:
+def test_the_json_report_has_a_summary_and_everybody(harness: Harness) -> None:
     """Read by somebody else's parser."""
-    report = json.loads(exported(scene, "report.json"))
+    report = json.loads(exported(harness, "report.json"))
     assert report["summary"]["counts"]["accepted"] == 1
     assert [row["phone"] for row in report["recipients"]] == [phone(1), "=cmd|' /C calc'!A0"]
     assert report["recipients"][0]["message_id"]
 
 
-def test_a_report_is_of_one_moment(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_is_of_one_moment(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its summary counts what its rows list, though the campaign goes on meanwhile."""
     write, moved = _report._write_json, []
 
     def meanwhile(file: IO[str], rows: Any, summary: Any) -> int:
-        connection = sqlite3.connect(scene.ledger)
+        connection = sqlite3.connect(harness.ledger)
         moved.append(connection.execute("UPDATE batch SET state = 'accepted'").rowcount)
         connection.commit()
         connection.close()
         return write(file, rows, summary)
 
     async def main(client: AsyncDesk360) -> None:
-        await scene.campaign().load(client, people(3))
+        await harness.campaign().load(client, people(3))
         monkeypatch.setattr(_report, "_write_json", meanwhile)
-        await scene.campaign().export(scene.folder / "report.json")
+        await harness.campaign().export(harness.folder / "report.json")
 
-    scene.play(main)
-    report = json.loads((scene.folder / "report.json").read_text())
+    harness.play(main)
+    report = json.loads((harness.folder / "report.json").read_text())
     assert moved == [1]
     assert report["summary"]["counts"]["pending"] == 3
     assert [row["state"] for row in report["recipients"]] == ["pending"] * 3
 
 
-def test_who_is_not_listed_carries_the_reason_alone(scene: Scene) -> None:
+def test_who_is_not_listed_carries_the_reason_alone(harness: Harness) -> None:
     """Whoever was accepted beside them carries none."""
 
     async def main(client: AsyncDesk360) -> Report:
-        campaign = scene.campaign(not_listed="not_sent")
+        campaign = harness.campaign(not_listed="not_sent")
         await campaign.load(client, [*people(10), Recipient("+905550000000", {"body-1": "offer 0"})])
         await finish(campaign, client)
-        await campaign.export(scene.folder / "report.csv")
+        await campaign.export(harness.folder / "report.csv")
         return await campaign.report()
 
-    assert scene.play(main).reasons == {("not_sent", "not_listed"): 1}
-    rows = csv.DictReader((scene.folder / "report.csv").read_text().splitlines())
+    assert harness.play(main).reasons == {("not_sent", "not_listed"): 1}
+    rows = csv.DictReader((harness.folder / "report.csv").read_text().splitlines())
     assert [row["reason"] for row in rows if row["state"] == "accepted"] == [""] * 10
 
 
-def test_webhooks_count_single_sends_by_id_and_bulk_by_phone(scene: Scene) -> None:
+def test_webhooks_count_single_sends_by_id_and_bulk_by_phone(harness: Harness) -> None:
     """In any order, repeats and strangers included."""
 
     async def main(client: AsyncDesk360) -> Report:
-        campaign = scene.campaign()
+        campaign = harness.campaign()
         await campaign.load(client, [*people(5), Recipient("+905559999999", {"body-1": "you"})])
         await finish(campaign, client)
-        single = scene.sandbox.sent(to="+905559999999")[0].message_id
+        single = harness.sandbox.sent(to="+905559999999")[0].message_id
         by_id = StatusUpdate(id=single, sender="905559999999", status="read")
         by_phone = StatusUpdate(id="unheard-of", sender=phone(1)[1:], status="delivered")
         strange = StatusUpdate(id="unheard-of", sender="905559999999", status="delivered")
         assert await campaign.feed(by_id, by_phone, by_phone, strange) == 2
         return await campaign.report()
 
-    report = scene.play(main)
+    report = harness.play(main)
     assert (report.delivered, report.read) == (2, 1)
 
 
 class Hasty(httpx.AsyncBaseTransport):
     """A server whose webhooks overtake its answers."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene, self.inner = scene, httpx.ASGITransport(app=scene.sandbox.app)
+    def __init__(self, harness: Harness) -> None:
+        self.harness, self.inner = harness, httpx.ASGITransport(app=harness.sandbox.app)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Tell the campaign what was received, and only then answer."""
-        known = len(self.scene.sandbox.received)
+        known = len(self.harness.sandbox.received)
         response = await self.inner.handle_async_request(request)
-        for message in self.scene.sandbox.received[known:]:
+        for message in self.harness.sandbox.received[known:]:
             told = StatusUpdate(id=message.message_id, sender=message.phone[1:], status="delivered")
-            assert await self.scene.campaign().feed(told, told) == 1
+            assert await self.harness.campaign().feed(told, told) == 1
         return response
 
 
 @pytest.mark.parametrize("strategy", ["bulk", "single"])
-def test_a_webhook_may_be_faster_than_the_answer(scene: Scene, strategy: str) -> None:
+def test_a_webhook_may_be_faster_than_the_answer(harness: Harness, strategy: str) -> None:
     """It is kept until the answer says which message it was about."""
-    scene.transport = Hasty(scene)
+    harness.transport = Hasty(harness)
 
     async def main(client: AsyncDesk360) -> Report:
-        campaign = scene.campaign(strategy=strategy)
+        campaign = harness.campaign(strategy=strategy)
         await campaign.load(client, people(5))
         await finish(campaign, client)
         return await campaign.report()
 
-    report = scene.play(main)
+    report = harness.play(main)
     assert (report.delivered, report.read) == (5, 0)
 
 
-def test_a_ledger_holds_several_campaigns(scene: Scene) -> None:
+def test_a_ledger_holds_several_campaigns(harness: Harness) -> None:
     """Each under its own name; the same phone may be in both."""
 
     async def main(client: AsyncDesk360) -> tuple[str, ...]:
         for name in ("spring", "autumn"):
-            await scene.campaign(name).load(client, people(5))
-            await finish(scene.campaign(name), client)
-        return await campaigns_in(scene.ledger)
+            await harness.campaign(name).load(client, people(5))
+            await finish(harness.campaign(name), client)
+        return await campaigns_in(harness.ledger)
 
-    assert scene.play(main) == ("spring", "autumn")
-    assert len(scene.received()) == 10
+    assert harness.play(main) == ("spring", "autumn")
+    assert len(harness.received()) == 10

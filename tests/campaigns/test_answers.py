@@ -10,7 +10,7 @@ import pytest
 from desk360_async import AsyncDesk360
 from desk360_async.campaigns import Event, Paused
 from desk360_async.webhooks import StatusUpdate
-from tests.campaigns.harness import Scene, done, finish, people, phone
+from tests.campaigns.harness import Harness, done, finish, people, phone
 
 TOO_MANY = {"error": {"code": "too_many_requests_exception", "message": "Slow down."}}
 SILENT = [b"", b"<html>Back soon", b'{"status":"fail"}', b'{"success":false}', b'{"phones":']
@@ -19,8 +19,8 @@ SILENT = [b"", b"<html>Back soon", b'{"status":"fail"}', b'{"success":false}', b
 class Answering(httpx.AsyncBaseTransport):
     """Answers the first sends with given bodies and status 200, and passes all others to the sandbox."""
 
-    def __init__(self, scene: Scene, bodies: list[bytes], **headers: str) -> None:
-        self.inner, self.bodies, self.headers = httpx.ASGITransport(app=scene.sandbox.app), bodies, headers
+    def __init__(self, harness: Harness, bodies: list[bytes], **headers: str) -> None:
+        self.inner, self.bodies, self.headers = httpx.ASGITransport(app=harness.sandbox.app), bodies, headers
         self.under_way = self.most = self.sends = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -35,41 +35,41 @@ class Answering(httpx.AsyncBaseTransport):
 
 
 @pytest.mark.parametrize("strategy", ["single", "bulk"])
-def test_five_answers_without_the_reply_stop_it_and_can_be_resent(scene: Scene, strategy: str) -> None:
-    scene.transport = Answering(scene, [*SILENT])
+def test_five_answers_without_the_reply_stop_it_and_can_be_resent(harness: Harness, strategy: str) -> None:
+    harness.transport = Answering(harness, [*SILENT])
 
     async def main(client: AsyncDesk360) -> tuple[list[Event], int, list[Event]]:
-        campaign = scene.campaign(strategy=strategy, batch_size=2)
+        campaign = harness.campaign(strategy=strategy, batch_size=2)
         await campaign.load(client, people(12))
         stopped = await finish(campaign, client, concurrency=1)
         resent = await campaign.resolve("resend", state="unknown", everything=True)
-        return stopped, resent, await finish(scene.campaign(), client)
+        return stopped, resent, await finish(harness.campaign(), client)
 
-    stopped, resent, again = scene.play(main)
+    stopped, resent, again = harness.play(main)
     assert done(stopped).end == "unreachable"
     assert resent == done(stopped).counts.unknown == (5 if strategy == "single" else 10)
-    assert done(again).counts.accepted == len(set(scene.received())) == 12
+    assert done(again).counts.accepted == len(set(harness.received())) == 12
 
 
 @pytest.mark.parametrize("strategy", ["single", "bulk"])
-def test_too_many_requests_in_a_200_pauses(scene: Scene, strategy: str) -> None:
-    scene.transport = Answering(scene, [json.dumps(TOO_MANY).encode()], **{"retry-after": "7"})
+def test_too_many_requests_in_a_200_pauses(harness: Harness, strategy: str) -> None:
+    harness.transport = Answering(harness, [json.dumps(TOO_MANY).encode()], **{"retry-after": "7"})
 
     async def main(client: AsyncDesk360) -> list[Event]:
-        await scene.campaign(strategy=strategy).load(client, people(3))
-        return await finish(scene.campaign(), client, concurrency=1)
+        await harness.campaign(strategy=strategy).load(client, people(3))
+        return await finish(harness.campaign(), client, concurrency=1)
 
-    events = scene.play(main)
+    events = harness.play(main)
     pauses = [event for event in events if isinstance(event, Paused)]
     assert [pause.reason for pause in pauses] == ["rate_limit"]
-    assert done(events).counts.accepted == len(scene.received()) == 3
+    assert done(events).counts.accepted == len(harness.received()) == 3
 
 
-def test_unknown_people_can_be_resolved_as_accepted_or_not_sent(scene: Scene) -> None:
-    scene.transport = Answering(scene, [*SILENT])
+def test_unknown_people_can_be_resolved_as_accepted_or_not_sent(harness: Harness) -> None:
+    harness.transport = Answering(harness, [*SILENT])
 
     async def main(client: AsyncDesk360) -> tuple[int, int]:
-        campaign = scene.campaign(strategy="single")
+        campaign = harness.campaign(strategy="single")
         await campaign.load(client, people(6))
         await finish(campaign, client, concurrency=1)
         first = (await campaign.people(state="unknown"))[0].phone
@@ -77,21 +77,21 @@ def test_unknown_people_can_be_resolved_as_accepted_or_not_sent(scene: Scene) ->
         await campaign.resolve("not_sent", everything=True)
         return len(await campaign.people(state="accepted")), len(await campaign.people(state="not_sent"))
 
-    assert scene.play(main) == (1, 4)
+    assert harness.play(main) == (1, 4)
 
 
 async def run_with_statuses(
-    scene: Scene, client: AsyncDesk360, failed: int, share: float | None = None
+    harness: Harness, client: AsyncDesk360, failed: int, share: float | None = None
 ) -> list[Event]:
     """Run 60 singles; after the first, feed 20 statuses of accepted recipients, so many of them failed."""
-    campaign = scene.campaign(strategy="single")
+    campaign = harness.campaign(strategy="single")
     await campaign.load(client, people(120))
     events: list[Event] = []
     async with campaign.run(client, concurrency=1, stop_if_failed=share) as run:
         async for event in run:
             events.append(event)
-            if run.counts.accepted == 40 and len(scene.received()) == 40:
-                sent = scene.sandbox.received[:20]
+            if run.counts.accepted == 40 and len(harness.received()) == 40:
+                sent = harness.sandbox.received[:20]
                 statuses = [
                     StatusUpdate(
                         id=message.message_id,
@@ -105,29 +105,29 @@ async def run_with_statuses(
 
 
 @pytest.mark.parametrize(("failed", "end"), [(5, "failures"), (4, "finished")])
-def test_a_run_ends_if_whatsapp_refuses_more_than_a_share(scene: Scene, failed: int, end: str) -> None:
-    events = scene.play(lambda client: run_with_statuses(scene, client, failed, 0.2))
+def test_a_run_ends_if_whatsapp_refuses_more_than_a_share(harness: Harness, failed: int, end: str) -> None:
+    events = harness.play(lambda client: run_with_statuses(harness, client, failed, 0.2))
     assert done(events).end == end
     if end == "failures":
         assert done(events).reason.startswith("WhatsApp could not reach 5 of the 20 recipients")
 
 
-def test_failed_statuses_of_an_earlier_run_do_not_count(scene: Scene) -> None:
+def test_failed_statuses_of_an_earlier_run_do_not_count(harness: Harness) -> None:
     async def main(client: AsyncDesk360) -> list[Event]:
-        await run_with_statuses(scene, client, 20, 0.2)
-        return await finish(scene.campaign(), client, stop_if_failed=0.2)
+        await run_with_statuses(harness, client, 20, 0.2)
+        return await finish(harness.campaign(), client, stop_if_failed=0.2)
 
-    assert done(scene.play(main)).end == "finished"
+    assert done(harness.play(main)).end == "finished"
 
 
-def test_people_whom_whatsapp_could_not_reach_are_the_next_list(scene: Scene) -> None:
+def test_people_whom_whatsapp_could_not_reach_are_the_next_list(harness: Harness) -> None:
     async def main(client: AsyncDesk360) -> tuple[list[str], int]:
-        await run_with_statuses(scene, client, 3)
-        unreached = await scene.campaign().people(state="failed")
-        resent = await scene.campaign().resolve("resend", state="failed", everything=True)
+        await run_with_statuses(harness, client, 3)
+        unreached = await harness.campaign().people(state="failed")
+        resent = await harness.campaign().resolve("resend", state="failed", everything=True)
         return [person.phone for person in unreached], resent
 
-    assert scene.play(main) == ([phone(1), phone(2), phone(3)], 3)
+    assert harness.play(main) == ([phone(1), phone(2), phone(3)], 3)
 
 
 class Slow(Answering):
@@ -145,17 +145,17 @@ class Slow(Answering):
         return httpx.Response(413)
 
 
-def test_the_first_request_with_a_file_goes_alone(scene: Scene, tmp_path: Path) -> None:
+def test_the_first_request_with_a_file_goes_alone(harness: Harness, tmp_path: Path) -> None:
     """A server that refuses the file early refuses one batch, and not as many as are on the wire."""
     file = tmp_path / "bill.pdf"
     file.write_bytes(b"%PDF")
-    scene.transport = server = Slow(scene, [])
+    harness.transport = server = Slow(harness, [])
 
     async def main(client: AsyncDesk360) -> list[Event]:
-        campaign = scene.campaign(template="invoice", attachment=file, batch_size=5)
+        campaign = harness.campaign(template="invoice", attachment=file, batch_size=5)
         await campaign.load(client, people(40))
         return await finish(campaign, client, concurrency=4)
 
-    events = scene.play(main)
+    events = harness.play(main)
     assert (server.most, server.sends) == (1, 1)
     assert (done(events).end, done(events).counts.pending) == ("refused", 40)

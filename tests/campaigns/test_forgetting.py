@@ -21,17 +21,17 @@ from desk360_async.campaigns import (
     _storage,
 )
 from desk360_async.sandbox import Fault
-from tests.campaigns.harness import Scene, done, finish, people
+from tests.campaigns.harness import Harness, done, finish, people
 
 KEPT = "kept"
 
 
-def interrupt(scene: Scene, count: int = 40) -> Path:
+def interrupt(harness: Harness, count: int = 40) -> Path:
     """Send a part of a campaign, and return a folder with its files as they are in mid-run."""
-    kept = scene.folder / KEPT
+    kept = harness.folder / KEPT
 
     async def main(client: AsyncDesk360) -> None:
-        campaign = scene.campaign(batch_size=2)
+        campaign = harness.campaign(batch_size=2)
         await campaign.load(client, people(count))
         async with campaign.run(client, concurrency=2, signals=False) as events:
             results = 0
@@ -39,74 +39,74 @@ def interrupt(scene: Scene, count: int = 40) -> Path:
                 results += isinstance(event, BatchResult)
                 if results == 6 and not kept.exists():
                     kept.mkdir()
-                    for path in scene.folder.glob("ledger.db*"):
+                    for path in harness.folder.glob("ledger.db*"):
                         shutil.copy(path, kept / path.name)
                     events.abort()
 
-    scene.play(main)
+    harness.play(main)
     return kept
 
 
-def restore(scene: Scene, kept: Path) -> list[str]:
+def restore(harness: Harness, kept: Path) -> list[str]:
     """Put the files of mid-run in place, as a kill leaves them; return the phones that were sent to."""
-    for path in scene.folder.glob("ledger.db*"):
+    for path in harness.folder.glob("ledger.db*"):
         path.unlink()
     for path in kept.iterdir():
-        shutil.copy(path, scene.folder / path.name)
-    return scene.received()
+        shutil.copy(path, harness.folder / path.name)
+    return harness.received()
 
 
-def resume(scene: Scene) -> Done:
-    return done(scene.play(lambda client: finish(scene.campaign(), client)))
+def resume(harness: Harness) -> Done:
+    return done(harness.play(lambda client: finish(harness.campaign(), client)))
 
 
-def test_an_undamaged_ledger_goes_on_after_a_kill(scene: Scene) -> None:
-    restore(scene, interrupt(scene))
-    assert resume(scene).end == "finished"
-    assert max(Counter(scene.received()).values()) == 1
-    assert len(set(scene.received())) >= 36
+def test_an_undamaged_ledger_goes_on_after_a_kill(harness: Harness) -> None:
+    restore(harness, interrupt(harness))
+    assert resume(harness).end == "finished"
+    assert max(Counter(harness.received()).values()) == 1
+    assert len(set(harness.received())) >= 36
 
 
-def test_a_ledger_without_its_wal_is_refused(scene: Scene) -> None:
-    restore(scene, interrupt(scene))
-    scene.ledger.with_name("ledger.db-wal").unlink()
+def test_a_ledger_without_its_wal_is_refused(harness: Harness) -> None:
+    restore(harness, interrupt(harness))
+    harness.ledger.with_name("ledger.db-wal").unlink()
     with pytest.raises(LedgerError, match="has forgotten requests"):
-        resume(scene)
+        resume(harness)
 
 
-def test_an_older_copy_is_refused(scene: Scene) -> None:
-    kept = interrupt(scene)
-    restore(scene, kept)
-    assert resume(scene).end == "finished"
+def test_an_older_copy_is_refused(harness: Harness) -> None:
+    kept = interrupt(harness)
+    restore(harness, kept)
+    assert resume(harness).end == "finished"
     for name in ("ledger.db", "ledger.db-wal"):
-        shutil.copy(kept / name, scene.folder / name)
+        shutil.copy(kept / name, harness.folder / name)
     with pytest.raises(LedgerError, match=r"has forgotten requests: ledger\.db-owner records 2\d, the"):
-        resume(scene)
+        resume(harness)
 
 
-def test_a_ledger_with_a_second_name_is_refused(scene: Scene) -> None:
-    restore(scene, interrupt(scene))
-    os.link(scene.ledger, scene.folder / "b.db")
+def test_a_ledger_with_a_second_name_is_refused(harness: Harness) -> None:
+    restore(harness, interrupt(harness))
+    os.link(harness.ledger, harness.folder / "b.db")
     with pytest.raises(LedgerError, match="hard links"):
-        resume(scene)
+        resume(harness)
 
 
-def test_a_lost_ledger_is_not_begun_anew(scene: Scene) -> None:
-    interrupt(scene)
-    scene.ledger.unlink()
+def test_a_lost_ledger_is_not_begun_anew(harness: Harness) -> None:
+    interrupt(harness)
+    harness.ledger.unlink()
     with pytest.raises(
         LedgerError, match=r"is gone, but ledger\.db-owner records .* delete ledger\.db-owner"
     ):
-        scene.play(lambda client: scene.campaign().load(client, people(3)))
-    assert not scene.ledger.exists()
-    scene.ledger.with_name("ledger.db-owner").unlink()
-    assert scene.play(lambda client: scene.campaign().load(client, people(3))).pending == 3
+        harness.play(lambda client: harness.campaign().load(client, people(3)))
+    assert not harness.ledger.exists()
+    harness.ledger.with_name("ledger.db-owner").unlink()
+    assert harness.play(lambda client: harness.campaign().load(client, people(3))).pending == 3
 
 
-def test_a_lost_ledger_that_never_sent_may_be_begun_anew(scene: Scene) -> None:
-    scene.play(lambda client: scene.campaign().load(client, people(3)))
-    scene.ledger.unlink()
-    assert scene.play(lambda client: scene.campaign().load(client, people(3))).pending == 3
+def test_a_lost_ledger_that_never_sent_may_be_begun_anew(harness: Harness) -> None:
+    harness.play(lambda client: harness.campaign().load(client, people(3)))
+    harness.ledger.unlink()
+    assert harness.play(lambda client: harness.campaign().load(client, people(3))).pending == 3
 
 
 def _delete(path: Path) -> None:
@@ -123,27 +123,27 @@ def _link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("act", [_delete, _replace, _link])
-def test_a_file_that_changes_in_mid_run_stops_it(scene: Scene, act: object) -> None:
+def test_a_file_that_changes_in_mid_run_stops_it(harness: Harness, act: object) -> None:
     async def main(client: AsyncDesk360) -> tuple[Done, int]:
-        campaign = scene.campaign(batch_size=2)
+        campaign = harness.campaign(batch_size=2)
         await campaign.load(client, people(40))
         async with campaign.run(client, concurrency=1, signals=False) as events:
             async for event in events:
                 if isinstance(event, BatchResult):
-                    act(scene.ledger)  # type: ignore[operator]  # one of the three
+                    act(harness.ledger)  # type: ignore[operator]  # one of the three
                     break
-            return await events.wait(), len(scene.received())
+            return await events.wait(), len(harness.received())
 
-    end, received = scene.play(main)
+    end, received = harness.play(main)
     assert (end.end, received) == ("ledger", 2)
     assert "while the campaign runs" in end.reason
 
 
 def test_a_step_of_the_wall_clock_does_not_empty_the_window(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main(client: AsyncDesk360) -> list[float]:
-        campaign = scene.campaign(batch_size=1, strategy="single")
+        campaign = harness.campaign(batch_size=1, strategy="single")
         await campaign.load(client, people(3))
         await finish(campaign, client)
         monkeypatch.setattr(_ledger, "now", lambda: 1e10)
@@ -151,28 +151,28 @@ def test_a_step_of_the_wall_clock_does_not_empty_the_window(
             await ledger.settings()
             return await ledger.request_ages(60.0, 1.0)
 
-    assert len(scene.play(main)) == 5  # the look-up counts as two
+    assert len(harness.play(main)) == 5  # the look-up counts as two
 
 
 @pytest.mark.parametrize("content", [b"", b"123", b"\0" * 200, b"process 1 request 99999999"])
-def test_an_owner_file_without_a_whole_record_does_not_count(scene: Scene, content: bytes) -> None:
-    restore(scene, interrupt(scene))
-    scene.ledger.with_name("ledger.db-owner").write_bytes(content)
-    assert resume(scene).end == "finished"
-    assert max(Counter(scene.received()).values()) == 1
+def test_an_owner_file_without_a_whole_record_does_not_count(harness: Harness, content: bytes) -> None:
+    restore(harness, interrupt(harness))
+    harness.ledger.with_name("ledger.db-owner").write_bytes(content)
+    assert resume(harness).end == "finished"
+    assert max(Counter(harness.received()).values()) == 1
 
 
 def test_a_report_can_be_read_where_nothing_can_be_written(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = interrupt(scene)
-    restore(scene, kept)
+    kept = interrupt(harness)
+    restore(harness, kept)
     monkeypatch.setattr(_storage, "writable", lambda path: False)
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
-    counts = scene.play(lambda client: scene.campaign().report()).counts
+    counts = harness.play(lambda client: harness.campaign().report()).counts
     assert counts.total == 40
     assert counts.accepted >= 10
-    after = {path.name: path.read_bytes() for path in scene.folder.glob("ledger.db*")}
+    after = {path.name: path.read_bytes() for path in harness.folder.glob("ledger.db*")}
     assert after == before
 
 
@@ -211,27 +211,27 @@ def flip_a_bit(content: bytearray, rng: random.Random) -> bytearray:
 DAMAGES = (_truncate, _zero_a_page, _overwrite_a_page, _swap_pages)
 
 
-def outcome_of_damage(scene: Scene, kept: Path, rng: random.Random, kinds: tuple[object, ...]) -> str:
+def outcome_of_damage(harness: Harness, kept: Path, rng: random.Random, kinds: tuple[object, ...]) -> str:
     """Damage one of the files of mid-run, and resume; return "refused", "finished" or "twice"."""
-    before = Counter(restore(scene, kept))
-    path = scene.folder / rng.choice(sorted(p.name for p in kept.iterdir()))
+    before = Counter(restore(harness, kept))
+    path = harness.folder / rng.choice(sorted(p.name for p in kept.iterdir()))
     damage = rng.choice((*kinds, None))
     if damage is None:
         path.unlink()
     elif path.stat().st_size:
         path.write_bytes(damage(bytearray(path.read_bytes()), rng))  # type: ignore[operator]  # one of ours
     try:
-        end = resume(scene).end
+        end = resume(harness).end
     except (CampaignError, LedgerError):
         end = "refused"
-    after = Counter(scene.received())
+    after = Counter(harness.received())
     return "twice" if any(number > 1 for number in (after - before + before).values()) else end
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_damaged_ledger_is_refused_or_sends_to_nobody_twice(tmp_path: Path, seed: int) -> None:
-    scene = Scene(tmp_path, "asyncio")
-    assert outcome_of_damage(scene, interrupt(scene), random.Random(seed), DAMAGES) != "twice"
+    harness = Harness(tmp_path, "asyncio")
+    assert outcome_of_damage(harness, interrupt(harness), random.Random(seed), DAMAGES) != "twice"
 
 
 def sweep(number: int) -> None:
@@ -242,8 +242,8 @@ def sweep(number: int) -> None:
         outcomes: Counter[str] = Counter()
         for seed in range(number):
             with tempfile.TemporaryDirectory() as folder:
-                scene = Scene(Path(folder), "asyncio")
-                outcomes[outcome_of_damage(scene, interrupt(scene), random.Random(seed), kinds)] += 1
+                harness = Harness(Path(folder), "asyncio")
+                outcomes[outcome_of_damage(harness, interrupt(harness), random.Random(seed), kinds)] += 1
         print(f"{number} x {name}: {dict(outcomes)}")
 
 
@@ -264,75 +264,75 @@ def broken_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_storage.LedgerFile, "write", write)
 
 
-def test_results_that_cannot_be_written_are_unknown(scene: Scene, broken_after: None) -> None:
+def test_results_that_cannot_be_written_are_unknown(harness: Harness, broken_after: None) -> None:
     async def main(client: AsyncDesk360) -> Done:
-        await scene.campaign(batch_size=2).load(client, people(40))
-        scene.sandbox.faults.add(Fault("latency", delay=5))
-        return done(await finish(scene.campaign(), client, concurrency=4))
+        await harness.campaign(batch_size=2).load(client, people(40))
+        harness.sandbox.faults.add(Fault("latency", delay=5))
+        return done(await finish(harness.campaign(), client, concurrency=4))
 
-    end = scene.play(main)
+    end = harness.play(main)
     assert end.end == "ledger"
     assert end.counts == Counts(unknown=8, pending=32)
-    assert len(scene.received()) == 8
+    assert len(harness.received()) == 8
 
 
-def test_another_task_may_leave_the_run(scene: Scene) -> None:
+def test_another_task_may_leave_the_run(harness: Harness) -> None:
     async def main(client: AsyncDesk360) -> Counts:
-        await scene.campaign().load(client, people(3))
-        run = scene.campaign().run(client)
+        await harness.campaign().load(client, people(3))
+        run = harness.campaign().run(client)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run.__aenter__)
         await run.wait()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run.__aexit__, None, None, None)
-        return await scene.campaign().status()
+        return await harness.campaign().status()
 
-    assert scene.play(main) == Counts(accepted=3)
+    assert harness.play(main) == Counts(accepted=3)
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), ValueError("mine"), GeneratorExit()])
-def test_the_callers_own_exceptions_leave_the_run_as_they_are(scene: Scene, error: BaseException) -> None:
+def test_the_callers_own_exceptions_leave_the_run_as_they_are(harness: Harness, error: BaseException) -> None:
     async def main(client: AsyncDesk360) -> BaseException | None:
-        await scene.campaign(batch_size=1).load(client, people(9))
+        await harness.campaign(batch_size=1).load(client, people(9))
         try:
-            async with scene.campaign().run(client) as events:
+            async with harness.campaign().run(client) as events:
                 async for _ in events:
                     raise error
         except BaseException as raised:  # noqa: BLE001  # compared
             return raised
         return None
 
-    assert scene.play(main) is error
+    assert harness.play(main) is error
 
 
-def test_people_of_a_state_are_the_list_of_another_campaign(scene: Scene) -> None:
+def test_people_of_a_state_are_the_list_of_another_campaign(harness: Harness) -> None:
     async def main(client: AsyncDesk360) -> int:
-        await scene.campaign().load(client, people(3))
-        listed = await scene.campaign().people(state="pending")
+        await harness.campaign().load(client, people(3))
+        listed = await harness.campaign().people(state="pending")
         assert [(p.phone, p.parameters) for p in listed] == [(p.phone, p.parameters) for p in people(3)]
         return (
-            await Campaign("next", template="back_in_stock", language=1, ledger=scene.ledger).load(
+            await Campaign("next", template="back_in_stock", language=1, ledger=harness.ledger).load(
                 client, listed
             )
         ).pending
 
-    assert scene.play(main) == 3
+    assert harness.play(main) == 3
 
 
-def test_a_campaign_is_watched_to_its_end(scene: Scene) -> None:
+def test_a_campaign_is_watched_to_its_end(harness: Harness) -> None:
     async def main(client: AsyncDesk360) -> list[int]:
-        await scene.campaign(batch_size=1).load(client, people(120))
+        await harness.campaign(batch_size=1).load(client, people(120))
         seen: list[int] = []
 
         async def watch() -> None:
-            seen.extend([p.counts.accepted async for p in scene.campaign().watch(every=5.0)])
+            seen.extend([p.counts.accepted async for p in harness.campaign().watch(every=5.0)])
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch)
-            await finish(scene.campaign(), client)
+            await finish(harness.campaign(), client)
         return seen
 
-    seen = scene.play(main)
+    seen = harness.play(main)
     assert seen == sorted(seen)
     assert (seen[-1], len(seen) > 2) == (120, True)
 

@@ -9,7 +9,7 @@ import pytest
 
 from desk360_async import AsyncDesk360, ConfigurationError
 from desk360_async.campaigns import BatchResult, Campaign, Done, Event, Hours, Paused, _ledger, _run
-from tests.campaigns.harness import Scene, done, people
+from tests.campaigns.harness import Harness, done, people
 
 T = TypeVar("T")
 
@@ -107,17 +107,20 @@ def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wa
 
 
 def play(
-    scene: Scene, clock: WallClock, main: Callable[[AsyncDesk360, Campaign], Awaitable[T]], number: int = 200
+    harness: Harness,
+    clock: WallClock,
+    main: Callable[[AsyncDesk360, Campaign], Awaitable[T]],
+    number: int = 200,
 ) -> T:
     """Load single sends, and do something with the campaign."""
 
     async def loaded(client: AsyncDesk360) -> T:
         clock.began = anyio.current_time()
-        campaign = scene.campaign(strategy="single")
+        campaign = harness.campaign(strategy="single")
         await campaign.load(client, people(number))
         return await main(client, campaign)
 
-    return scene.play(loaded)
+    return harness.play(loaded)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +132,7 @@ def play(
     indirect=["clock"],
 )
 def test_a_run_pauses_outside_the_hours_and_goes_on_by_itself(
-    scene: Scene, clock: WallClock, seconds: float, finish: str
+    harness: Harness, clock: WallClock, seconds: float, finish: str
 ) -> None:
     """From 20:00 to 09:00 the zone's clock loses an hour in March, and gains one in October."""
     times: list[tuple[Event, datetime]] = []
@@ -140,19 +143,19 @@ def test_a_run_pauses_outside_the_hours_and_goes_on_by_itself(
             times.extend([(event, clock.now()) async for event in events])
         return plan.finish
 
-    assert play(scene, clock, main) == utc(finish)
+    assert play(harness, clock, main) == utc(finish)
     (pause,) = [event for event, _ in times if isinstance(event, Paused)]
     assert (pause.reason, pause.seconds) == ("hours", pytest.approx(seconds, abs=2))
-    assert done([event for event, _ in times]).counts.accepted == len(set(scene.received())) == 200
+    assert done([event for event, _ in times]).counts.accepted == len(set(harness.received())) == 200
     assert all(DAY.is_open(at) for event, at in times if isinstance(event, BatchResult))
 
 
-def test_a_plan_without_hours_takes_all_hours(scene: Scene, clock: WallClock) -> None:
-    plan = play(scene, clock, lambda client, campaign: campaign.plan(client))
+def test_a_plan_without_hours_takes_all_hours(harness: Harness, clock: WallClock) -> None:
+    plan = play(harness, clock, lambda client, campaign: campaign.plan(client))
     assert plan.finish == utc("2026-03-28 19:02:50")
 
 
-def test_the_time_left_includes_the_pause(scene: Scene, clock: WallClock) -> None:
+def test_the_time_left_includes_the_pause(harness: Harness, clock: WallClock) -> None:
     async def main(client: AsyncDesk360, campaign: Campaign) -> float | None:
         async with campaign.run(client, hours=DAY) as events:
             async for event in events:
@@ -160,12 +163,12 @@ def test_the_time_left_includes_the_pause(scene: Scene, clock: WallClock) -> Non
                     return getattr(event, "eta", None)
         return None
 
-    assert play(scene, clock, main) == pytest.approx(12 * 3600 + 200, abs=40)
+    assert play(harness, clock, main) == pytest.approx(12 * 3600 + 200, abs=40)
 
 
 @pytest.mark.parametrize("action", ["stop", "pause"])
 def test_a_run_outside_its_hours_stops_and_pauses_at_once(
-    scene: Scene, clock: WallClock, action: str
+    harness: Harness, clock: WallClock, action: str
 ) -> None:
     async def main(client: AsyncDesk360, campaign: Campaign) -> tuple[Done, float]:
         clock.begins = utc("2026-03-28 23:00:00")
@@ -176,12 +179,12 @@ def test_a_run_outside_its_hours_stops_and_pauses_at_once(
             events.stop()
             return await events.wait(), anyio.current_time() - clock.began
 
-    end, passed = play(scene, clock, main)
+    end, passed = play(harness, clock, main)
     assert (end.end, end.counts.accepted, end.counts.pending) == ("stopped", 0, 200)
     assert passed < 5
 
 
-def test_a_wall_clock_that_is_set_is_noticed_within_a_minute(scene: Scene, clock: WallClock) -> None:
+def test_a_wall_clock_that_is_set_is_noticed_within_a_minute(harness: Harness, clock: WallClock) -> None:
     async def main(client: AsyncDesk360, campaign: Campaign) -> float:
         clock.begins = utc("2026-03-28 23:00:00")
         async with campaign.run(client, hours=DAY) as events:
@@ -190,11 +193,11 @@ def test_a_wall_clock_that_is_set_is_noticed_within_a_minute(scene: Scene, clock
             await anext(events)
         return anyio.current_time() - clock.began
 
-    assert play(scene, clock, main, number=1) <= 61
+    assert play(harness, clock, main, number=1) <= 61
 
 
 @pytest.mark.parametrize("hours", ["09:00-20:00", 9])
-def test_hours_are_a_value_of_their_own(scene: Scene, hours: object) -> None:
-    campaign = scene.campaign()
+def test_hours_are_a_value_of_their_own(harness: Harness, hours: object) -> None:
+    campaign = harness.campaign()
     with pytest.raises(ConfigurationError, match=r"hours must be Hours\("):
-        campaign.run(scene.client(), hours=hours)  # type: ignore[arg-type]  # the mistake is the subject
+        campaign.run(harness.client(), hours=hours)  # type: ignore[arg-type]  # the mistake is the subject

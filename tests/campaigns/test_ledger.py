@@ -12,33 +12,33 @@ import pytest
 from desk360_async import AsyncDesk360
 from desk360_async.campaigns import CampaignError, LedgerError, _storage
 from desk360_async.campaigns._storage import LedgerFile, migrate, open_ledger, version_of
-from tests.campaigns.harness import Scene, done, finish, people
+from tests.campaigns.harness import Harness, done, finish, people
 
 
-def load(scene: Scene) -> None:
+def load(harness: Harness) -> None:
     """Load ten recipients."""
-    scene.play(lambda client: scene.campaign(batch_size=1, strategy="single").load(client, people(10)))
+    harness.play(lambda client: harness.campaign(batch_size=1, strategy="single").load(client, people(10)))
 
 
 @pytest.mark.parametrize("suffix", ["", "-owner"])
-def test_only_the_owner_can_read_it(scene: Scene, suffix: str) -> None:
+def test_only_the_owner_can_read_it(harness: Harness, suffix: str) -> None:
     """Phone numbers are in it."""
-    load(scene)
-    assert Path(f"{scene.ledger}{suffix}").stat().st_mode & 0o777 == 0o600
+    load(harness)
+    assert Path(f"{harness.ledger}{suffix}").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_wider_mode_is_narrowed(scene: Scene) -> None:
+def test_a_wider_mode_is_narrowed(harness: Harness) -> None:
     """Whoever made the file."""
-    scene.ledger.touch(0o644)
-    load(scene)
-    assert scene.ledger.stat().st_mode & 0o777 == 0o600
+    harness.ledger.touch(0o644)
+    load(harness)
+    assert harness.ledger.stat().st_mode & 0o777 == 0o600
 
 
-def test_it_is_durable(scene: Scene) -> None:
+def test_it_is_durable(harness: Harness) -> None:
     """WAL and FULL, read back."""
 
     async def main(_: AsyncDesk360) -> tuple[str, int]:
-        async with open_ledger(scene.ledger, owner=True, must_exist=False) as file:
+        async with open_ledger(harness.ledger, owner=True, must_exist=False) as file:
             return await file.run(
                 lambda connection: (
                     connection.execute("PRAGMA journal_mode").fetchone()[0],
@@ -46,110 +46,110 @@ def test_it_is_durable(scene: Scene) -> None:
                 )
             )
 
-    assert scene.play(main) == ("wal", 2)
+    assert harness.play(main) == ("wal", 2)
 
 
-def test_a_second_owner_is_refused(scene: Scene) -> None:
+def test_a_second_owner_is_refused(harness: Harness) -> None:
     """Only one may load, run or resolve; reading is free."""
-    load(scene)
+    load(harness)
 
     async def main(client: AsyncDesk360) -> None:
-        async with open_ledger(scene.ledger, owner=True):
-            assert (await scene.campaign().status()).pending == 10
+        async with open_ledger(harness.ledger, owner=True):
+            assert (await harness.campaign().status()).pending == 10
             with pytest.raises(LedgerError, match=f"in use by process {os.getpid()}"):
-                await finish(scene.campaign(), client)
+                await finish(harness.campaign(), client)
 
-    scene.play(main)
+    harness.play(main)
 
 
-def test_a_link_leads_to_the_same_owner(scene: Scene) -> None:
+def test_a_link_leads_to_the_same_owner(harness: Harness) -> None:
     """The lock is the file's, and not its name's."""
-    load(scene)
-    link = scene.folder / "link.db"
-    link.symlink_to(scene.ledger)
+    load(harness)
+    link = harness.folder / "link.db"
+    link.symlink_to(harness.ledger)
 
     async def main(client: AsyncDesk360) -> None:
         async with open_ledger(link, owner=True):
             with pytest.raises(LedgerError, match="in use by process"):
-                await finish(scene.campaign(), client)
+                await finish(harness.campaign(), client)
 
-    scene.play(main)
+    harness.play(main)
 
 
-def test_a_network_file_system_is_refused(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_file_system_is_refused(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its locks and syncs can't be trusted."""
     monkeypatch.setattr(_storage, "network_file_system", lambda path: "nfs4")
     with pytest.raises(LedgerError, match=r"network file system \(nfs4\)"):
-        load(scene)
+        load(harness)
 
 
 @pytest.mark.parametrize("version", range(1, len(_storage.MIGRATIONS)))
-def test_an_older_schema_is_migrated(scene: Scene, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+def test_an_older_schema_is_migrated(harness: Harness, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     """What is in it stays."""
-    connection = sqlite3.connect(scene.ledger, isolation_level=None)
+    connection = sqlite3.connect(harness.ledger, isolation_level=None)
     with closing(connection), monkeypatch.context() as older:
         older.setattr(_storage, "MIGRATIONS", _storage.MIGRATIONS[:version])
         migrate(connection)
-    load(scene)
-    assert scene.play(lambda client: scene.campaign().report()).counts.pending == 10
+    load(harness)
+    assert harness.play(lambda client: harness.campaign().report()).counts.pending == 10
 
 
-def test_two_may_migrate_the_same_ledger(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_may_migrate_the_same_ledger(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever comes second finds it done, though it was still to be done when it looked."""
-    first, second = (sqlite3.connect(scene.ledger, isolation_level=None) for _ in range(2))
+    first, second = (sqlite3.connect(harness.ledger, isolation_level=None) for _ in range(2))
     with monkeypatch.context() as older:
         older.setattr(_storage, "MIGRATIONS", _storage.MIGRATIONS[:1])
         migrate(first)
     for connection in (first, second):
-        assert version_of(connection, scene.ledger) == 1
+        assert version_of(connection, harness.ledger) == 1
     for connection in (first, second):
         migrate(connection)
-        assert version_of(connection, scene.ledger) == len(_storage.MIGRATIONS)
+        assert version_of(connection, harness.ledger) == len(_storage.MIGRATIONS)
         connection.close()
 
 
-def test_an_empty_file_is_no_ledger_to_a_reader(scene: Scene) -> None:
+def test_an_empty_file_is_no_ledger_to_a_reader(harness: Harness) -> None:
     """It is left as it was: only loading makes a ledger of it."""
-    scene.ledger.touch()
+    harness.ledger.touch()
     with pytest.raises(LedgerError, match="holds no ledger yet"):
-        scene.play(lambda client: scene.campaign().status())
-    assert scene.ledger.read_bytes() == b""
+        harness.play(lambda client: harness.campaign().status())
+    assert harness.ledger.read_bytes() == b""
 
 
-def test_a_newer_schema_is_refused(scene: Scene) -> None:
+def test_a_newer_schema_is_refused(harness: Harness) -> None:
     """It says to upgrade."""
-    load(scene)
-    connection = sqlite3.connect(scene.ledger)
+    load(harness)
+    connection = sqlite3.connect(harness.ledger)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(LedgerError, match="upgrade"):
-        scene.play(lambda client: scene.campaign().status())
+        harness.play(lambda client: harness.campaign().status())
 
 
 @pytest.mark.parametrize("content", [b"plainly no database, but text" * 100, None])
-def test_somebody_elses_file_is_refused(scene: Scene, content: bytes | None) -> None:
+def test_somebody_elses_file_is_refused(harness: Harness, content: bytes | None) -> None:
     """It is left as it was."""
     if content is not None:
-        scene.ledger.write_bytes(content)
+        harness.ledger.write_bytes(content)
     else:
-        connection = sqlite3.connect(scene.ledger)
+        connection = sqlite3.connect(harness.ledger)
         connection.execute("CREATE TABLE other (id)")
         connection.close()
-    before = scene.ledger.read_bytes()
+    before = harness.ledger.read_bytes()
     with pytest.raises(LedgerError):
-        load(scene)
-    assert scene.ledger.read_bytes() == before
+        load(harness)
+    assert harness.ledger.read_bytes() == before
 
 
-def test_a_missing_ledger_is_not_made_by_reading(scene: Scene) -> None:
+def test_a_missing_ledger_is_not_made_by_reading(harness: Harness) -> None:
     """A typo in the name must not look like an empty campaign."""
     with pytest.raises(CampaignError, match="there is no ledger"):
-        scene.play(lambda client: scene.campaign().status())
-    assert not scene.ledger.exists()
+        harness.play(lambda client: harness.campaign().status())
+    assert not harness.ledger.exists()
 
 
 def failing(
-    number: int, error: Exception, *, after: bool, failed: list[int], scene: Scene
+    number: int, error: Exception, *, after: bool, failed: list[int], harness: Harness
 ) -> Callable[..., Any]:
     """Return a `_once` whose n-th call fails, before or after its write, and later ones work."""
     once, calls = LedgerFile._once, 0
@@ -161,13 +161,13 @@ def failing(
 
         def disturbed(connection: sqlite3.Connection, *given: Any) -> Any:
             if fails and not after:
-                failed.append(len(scene.received()))
+                failed.append(len(harness.received()))
                 raise error
             return what(connection, *given)
 
         answer = await once(self, run, disturbed, *given)
         if fails:
-            failed.append(len(scene.received()))
+            failed.append(len(harness.received()))
             self.failure = error
             raise LedgerError(self.explain(error))
         return answer
@@ -178,32 +178,32 @@ def failing(
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("number", range(7, 17))
 def test_nothing_is_sent_after_a_failed_write(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
 ) -> None:
     """At each write: the campaign stops with a clear error, and goes on when the disk is mended."""
-    load(scene)
+    load(harness)
     failed: list[int] = []
     error = sqlite3.OperationalError("disk I/O error" if number % 2 else "database or disk is full")
 
     with monkeypatch.context() as disk:
-        disk.setattr(LedgerFile, "_once", failing(number, error, after=after, failed=failed, scene=scene))
-        events = scene.play(lambda client: finish(scene.campaign(), client, concurrency=1))
+        disk.setattr(LedgerFile, "_once", failing(number, error, after=after, failed=failed, harness=harness))
+        events = harness.play(lambda client: finish(harness.campaign(), client, concurrency=1))
     assert done(events).end == "ledger"
     assert "Mend that" in done(events).reason
-    assert [len(scene.received())] == failed
+    assert [len(harness.received())] == failed
 
     def mended(client: AsyncDesk360) -> Any:
-        return finish(scene.campaign(), client)
+        return finish(harness.campaign(), client)
 
-    counts = done(scene.play(mended)).counts
+    counts = done(harness.play(mended)).counts
     assert counts.accepted + counts.unknown == 10
     assert counts.unknown <= 1
-    assert len(scene.received()) == len(set(scene.received())) >= counts.accepted
+    assert len(harness.received()) == len(set(harness.received())) >= counts.accepted
 
 
-def test_a_full_disk_is_said_clearly(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_clearly(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own error this time."""
-    load(scene)
+    load(harness)
     begin = LedgerFile._begin
 
     def small(self: LedgerFile, connection: sqlite3.Connection) -> None:
@@ -214,5 +214,5 @@ def test_a_full_disk_is_said_clearly(scene: Scene, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as disk:
         disk.setattr(LedgerFile, "_begin", small)
         with pytest.raises(LedgerError, match="the disk is full"):
-            scene.play(lambda client: scene.campaign("other").load(client, people(3000, sets=3000)))
-    assert scene.received() == []
+            harness.play(lambda client: harness.campaign("other").load(client, people(3000, sets=3000)))
+    assert harness.received() == []

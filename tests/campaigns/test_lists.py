@@ -16,14 +16,14 @@ from desk360_async.campaigns import Plan, Recipient
 from desk360_async.campaigns._values import words_for
 from desk360_async.sandbox import Fault
 from desk360_async.webhooks import StatusUpdate
-from tests.campaigns.harness import Scene, finish
+from tests.campaigns.harness import Harness, finish
 
 TO = "+905551112233"
 
 
-def load(scene: Scene, content: object, name: str = "list.csv", **options: Any) -> Plan:
+def load(harness: Harness, content: object, name: str = "list.csv", **options: Any) -> Plan:
     """Write a file and load it, or load recipients; return the plan."""
-    path = scene.folder / name
+    path = harness.folder / name
     given: Any = path
     match content:
         case str():
@@ -32,12 +32,12 @@ def load(scene: Scene, content: object, name: str = "list.csv", **options: Any) 
             path.write_bytes(content)
         case _:
             given = content
-    return scene.play(lambda client: scene.campaign().load(client, given, **options))
+    return harness.play(lambda client: harness.campaign().load(client, given, **options))
 
 
-def skipped(scene: Scene) -> list[tuple[int, str, str]]:
+def skipped(harness: Harness) -> list[tuple[int, str, str]]:
     """Return the rows that were left out."""
-    return scene.play(lambda client: scene.campaign().skipped())
+    return harness.play(lambda client: harness.campaign().skipped())
 
 
 def sheet(path: Path, *rows: list[object], title: str = "List") -> Path:
@@ -56,28 +56,28 @@ ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_unicode_files_need_no_option(scene: Scene, encoding: str) -> None:
-    plan = load(scene, f"{HEAD}{TO},Çağla\n".encode(encoding))
+def test_unicode_files_need_no_option(harness: Harness, encoding: str) -> None:
+    plan = load(harness, f"{HEAD}{TO},Çağla\n".encode(encoding))
     assert (plan.recipients, plan.warnings) == (1, ())
 
 
-def test_another_encoding_is_read_when_it_is_named(scene: Scene) -> None:
-    load(scene, f"{HEAD}{TO},Şule\n".encode("cp1254"), encoding="cp1254")
+def test_another_encoding_is_read_when_it_is_named(harness: Harness) -> None:
+    load(harness, f"{HEAD}{TO},Şule\n".encode("cp1254"), encoding="cp1254")
 
     async def text(client: AsyncDesk360) -> object:
-        return [message.parameters async for message in scene.campaign().dry_run()]
+        return [message.parameters async for message in harness.campaign().dry_run()]
 
-    assert scene.play(text) == [{"body-1": "Şule"}]
+    assert harness.play(text) == [{"body-1": "Şule"}]
 
 
-def test_a_file_in_another_encoding_is_refused_as_a_whole(scene: Scene) -> None:
+def test_a_file_in_another_encoding_is_refused_as_a_whole(harness: Harness) -> None:
     """Its plain rows alone would leave out the customers with Turkish names."""
     content = f"{HEAD}+905551110001,Ada\n+905551110002,Şule\n+905551110003,İnci\n".encode("cp1254")
     with pytest.raises(
         ConfigurationError, match=r"2 lines can't be read, the first is line 3.*encoding='cp1254'"
     ):
-        load(scene, content)
-    assert not scene.ledger.exists()
+        load(harness, content)
+    assert not harness.ledger.exists()
 
 
 @pytest.mark.parametrize(
@@ -94,68 +94,68 @@ def test_a_file_in_another_encoding_is_refused_as_a_whole(scene: Scene) -> None:
     ],
 )
 def test_a_broken_file_is_refused_with_its_line(
-    scene: Scene, content: str | bytes, options: dict[str, Any], message: str
+    harness: Harness, content: str | bytes, options: dict[str, Any], message: str
 ) -> None:
     """One customer would get the others' numbers, or some would get nothing."""
     with pytest.raises(ConfigurationError, match=message):
-        load(scene, content, **options)
+        load(harness, content, **options)
 
 
 @pytest.mark.parametrize(
     "name", ["phone", "Telefon", "GSM", "Cep", "CEP TELEFONU", "Telefon Numaras\u0131", "TELEFON NO"]
 )
-def test_the_phone_column_is_found_by_its_usual_names(scene: Scene, name: str) -> None:
-    assert load(scene, f"no;{name};BODY-1\n1;{TO};x\n").recipients == 1
+def test_the_phone_column_is_found_by_its_usual_names(harness: Harness, name: str) -> None:
+    assert load(harness, f"no;{name};BODY-1\n1;{TO};x\n").recipients == 1
 
 
-def test_a_header_may_hold_line_breaks(scene: Scene) -> None:
+def test_a_header_may_hold_line_breaks(harness: Harness) -> None:
     """Form tools export questions so."""
     mapping = {"phone": "phone (+90…)", "body-1": "name"}
-    assert load(scene, f'"phone\r\n(+90…)",name\r\n{TO},Ada\r\n', mapping=mapping).recipients == 1
+    assert load(harness, f'"phone\r\n(+90…)",name\r\n{TO},Ada\r\n', mapping=mapping).recipients == 1
 
 
-def test_columns_and_rows_without_content_are_ignored(scene: Scene) -> None:
-    plan = load(scene, f"\nphone,body-1,,\n{TO},Ada,,\n,,,\n , \n\n+905551112244,Bora,comment\n")
+def test_columns_and_rows_without_content_are_ignored(harness: Harness) -> None:
+    plan = load(harness, f"\nphone,body-1,,\n{TO},Ada,,\n,,,\n , \n\n+905551112244,Bora,comment\n")
     assert (plan.recipients, dict(plan.left_out)) == (2, {})
 
 
-def test_a_missing_cell_is_empty_and_a_surplus_one_leaves_the_row_out(scene: Scene) -> None:
-    load(scene, f"{HEAD}{TO}\n+905551110002,x,y\n+905551110003,x,,\n+905551110004,x\n")
-    assert skipped(scene) == [
+def test_a_missing_cell_is_empty_and_a_surplus_one_leaves_the_row_out(harness: Harness) -> None:
+    load(harness, f"{HEAD}{TO}\n+905551110002,x,y\n+905551110003,x,,\n+905551110004,x\n")
+    assert skipped(harness) == [
         (2, "missing_parameter: body-1", TO),
         (3, "too_many_cells", "+905551110002"),
     ]
 
 
-def test_nul_is_an_invalid_parameter(scene: Scene) -> None:
-    plan = load(scene, f"{HEAD}{TO},A\0da\n")
+def test_nul_is_an_invalid_parameter(harness: Harness) -> None:
+    plan = load(harness, f"{HEAD}{TO},A\0da\n")
     assert dict(plan.left_out) == {"invalid_parameter: body-1": 1}
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-def test_lines_are_numbered_from_the_header(scene: Scene, ending: str) -> None:
+def test_lines_are_numbered_from_the_header(harness: Harness, ending: str) -> None:
     rows = [HEAD.strip(), f'{TO},"two\nlines"'.replace("\n", ending), "", "x,y"]
-    load(scene, ending.join(rows))
-    assert skipped(scene) == [(5, "invalid_phone: letters", "x")]
+    load(harness, ending.join(rows))
+    assert skipped(harness) == [(5, "invalid_phone: letters", "x")]
 
 
 # ── spreadsheets ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("which", ["List", 2])
-def test_a_sheet_is_read_by_name_or_number(scene: Scene, which: str | int) -> None:
-    path = sheet(scene.folder / "list.xlsx", ["phone", "body-1"], [TO, "Ada"])
-    assert load(scene, path, sheet=which).recipients == 1
+def test_a_sheet_is_read_by_name_or_number(harness: Harness, which: str | int) -> None:
+    path = sheet(harness.folder / "list.xlsx", ["phone", "body-1"], [TO, "Ada"])
+    assert load(harness, path, sheet=which).recipients == 1
 
 
 @pytest.mark.parametrize("which", ["Liste", 0, 3, True])
-def test_an_unknown_sheet_is_refused_with_the_sheets(scene: Scene, which: str | int) -> None:
-    path = sheet(scene.folder / "list.xlsx", ["phone", "body-1"])
+def test_an_unknown_sheet_is_refused_with_the_sheets(harness: Harness, which: str | int) -> None:
+    path = sheet(harness.folder / "list.xlsx", ["phone", "body-1"])
     with pytest.raises(ConfigurationError, match="the sheets are: 1 'Sheet', 2 'List'"):
-        load(scene, path, sheet=which)
+        load(harness, path, sheet=which)
 
 
-def test_phones_that_are_numbers_are_read_as_of_a_region(scene: Scene) -> None:
+def test_phones_that_are_numbers_are_read_as_of_a_region(harness: Harness) -> None:
     """Excel drops the `+` and the zero, and the plan names the cells."""
     rows = [
         ["body-1", "cep"],
@@ -164,9 +164,9 @@ def test_phones_that_are_numbers_are_read_as_of_a_region(scene: Scene) -> None:
         ["x", 5551112255.5],
         ["x", "0555 111 22 66"],
     ]
-    path = sheet(scene.folder / "list.xlsx", *rows)
-    plan = load(scene, path, sheet=2, region="TR")
-    assert skipped(scene) == [(4, "invalid_phone: decimal", "5551112255.5")]
+    path = sheet(harness.folder / "list.xlsx", *rows)
+    plan = load(harness, path, sheet=2, region="TR")
+    assert skipped(harness) == [(4, "invalid_phone: decimal", "5551112255.5")]
     assert (plan.recipients, "(cells B2, B3, B4): format the column as text" in plan.warnings[-1]) == (
         3,
         True,
@@ -190,21 +190,23 @@ def test_cells_become_the_texts_that_people_expect(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_spreadsheet_is_refused(
-    scene: Scene, name: str, options: dict[str, Any], message: str
+    harness: Harness, name: str, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        load(scene, b"phone,body-1\n", name, **options)
+        load(harness, b"phone,body-1\n", name, **options)
 
 
-def test_options_for_files_are_refused_beside_recipients(scene: Scene) -> None:
+def test_options_for_files_are_refused_beside_recipients(harness: Harness) -> None:
     with pytest.raises(ConfigurationError, match="encoding is for files"):
-        load(scene, [Recipient(TO)], encoding="cp1254")
+        load(harness, [Recipient(TO)], encoding="cp1254")
 
 
-def test_progress_counts_rows_and_the_share_of_the_file(scene: Scene) -> None:
+def test_progress_counts_rows_and_the_share_of_the_file(harness: Harness) -> None:
     seen: list[tuple[int, float | None]] = []
     load(
-        scene, HEAD + "".join(f"+90555{n:07d},x\n" for n in range(12_000)), progress=lambda *a: seen.append(a)
+        harness,
+        HEAD + "".join(f"+90555{n:07d},x\n" for n in range(12_000)),
+        progress=lambda *a: seen.append(a),
     )
     assert [rows for rows, _ in seen] == [5000, 10_000, 12_000]
     shares = [share for _, share in seen if share is not None]
@@ -217,9 +219,9 @@ def test_progress_counts_rows_and_the_share_of_the_file(scene: Scene) -> None:
 BAD = ["Ada\nLovelace", "A\tB", "A      B", "\u200b"]
 
 
-def test_a_plan_warns_of_what_whatsapp_refuses(scene: Scene) -> None:
+def test_a_plan_warns_of_what_whatsapp_refuses(harness: Harness) -> None:
     given = [Recipient(f"+90555111000{n}", {"body-1": text}) for n, text in enumerate([*BAD, "A    B"])]
-    plan = load(scene, given)
+    plan = load(harness, given)
     assert plan.recipients == 5
     assert [warning.partition(",")[0] for warning in plan.warnings] == [
         "body-1 holds a line break in line 1",
@@ -229,23 +231,23 @@ def test_a_plan_warns_of_what_whatsapp_refuses(scene: Scene) -> None:
     ]
 
 
-def test_clean_folds_white_space(scene: Scene) -> None:
+def test_clean_folds_white_space(harness: Harness) -> None:
     given = [Recipient(f"+90555111000{n}", {"body-1": text}) for n, text in enumerate(BAD[:3])]
-    assert load(scene, given, clean=True).warnings == ()
+    assert load(harness, given, clean=True).warnings == ()
 
     async def texts(client: AsyncDesk360) -> set[str]:
-        return {message.parameters["body-1"] async for message in scene.campaign().dry_run()}
+        return {message.parameters["body-1"] async for message in harness.campaign().dry_run()}
 
-    assert scene.play(texts) == {"Ada Lovelace", "A B"}
+    assert harness.play(texts) == {"Ada Lovelace", "A B"}
 
 
-def test_a_warning_counts_its_lines_and_names_the_first(scene: Scene) -> None:
+def test_a_warning_counts_its_lines_and_names_the_first(harness: Harness) -> None:
     given = [Recipient(f"+90555111{n:04d}", {"body-1": "a\nb"}) for n in range(8)]
-    assert "in 8 lines (1, 2, 3, 4, 5, …), which WhatsApp refuses" in load(scene, given).warnings[0]
+    assert "in 8 lines (1, 2, 3, 4, 5, …), which WhatsApp refuses" in load(harness, given).warnings[0]
 
 
-def test_a_number_that_is_possible_but_not_valid_is_sent_with_a_warning(scene: Scene) -> None:
-    plan = load(scene, [Recipient("+905991112233", {"body-1": "x"}), Recipient(TO, {"body-1": "x"})])
+def test_a_number_that_is_possible_but_not_valid_is_sent_with_a_warning(harness: Harness) -> None:
+    plan = load(harness, [Recipient("+905991112233", {"body-1": "x"}), Recipient(TO, {"body-1": "x"})])
     assert plan.recipients == 2
     assert "not valid in its country's numbering plan in line 1" in plan.warnings[0]
 
@@ -254,14 +256,14 @@ def test_a_number_that_is_possible_but_not_valid_is_sent_with_a_warning(scene: S
     "phone",
     ["0555 111 22 33 Ada", "905551112233.0", "0555 111 22 33-34", 905551112233.0, "+90 0555 111 22 33"],
 )
-def test_nobody_else_is_sent_to_where_a_region_is_named(scene: Scene, phone: Any) -> None:
-    plan = load(scene, [Recipient(phone, {"body-1": "x"})], region="TR")
+def test_nobody_else_is_sent_to_where_a_region_is_named(harness: Harness, phone: Any) -> None:
+    plan = load(harness, [Recipient(phone, {"body-1": "x"})], region="TR")
     assert (plan.recipients, dict(plan.left_out)) == (0, {"invalid_phone": 1})
 
 
-def test_default_region_is_an_alias_with_a_warning(scene: Scene) -> None:
+def test_default_region_is_an_alias_with_a_warning(harness: Harness) -> None:
     with pytest.warns(DeprecationWarning, match="now called region"):
-        plan = load(scene, [Recipient("0555 111 22 33", {"body-1": "x"})], default_region="TR")
+        plan = load(harness, [Recipient("0555 111 22 33", {"body-1": "x"})], default_region="TR")
     assert plan.recipients == 1
 
 
@@ -302,18 +304,18 @@ def test_a_reason_is_put_in_words(reason: str, words: str) -> None:
     ],
 )
 def test_a_phone_that_is_none_is_left_out_with_the_problem_in_words(
-    scene: Scene, phone: Any, slug: str
+    harness: Harness, phone: Any, slug: str
 ) -> None:
-    plan = load(scene, [Recipient(phone, {"body-1": "x"})])
-    assert skipped(scene) == [(1, f"invalid_phone: {slug}", str(phone))]
+    plan = load(harness, [Recipient(phone, {"body-1": "x"})])
+    assert skipped(harness) == [(1, f"invalid_phone: {slug}", str(phone))]
     assert plan.warnings == (f"Left out when loading: no phone number: {PROBLEMS[slug]} (1).",)
 
 
-def test_a_later_plan_repeats_the_warnings_about_the_last_input(scene: Scene) -> None:
-    warnings = load(scene, [Recipient(TO, {"body-1": "a\tb"})]).warnings
+def test_a_later_plan_repeats_the_warnings_about_the_last_input(harness: Harness) -> None:
+    warnings = load(harness, [Recipient(TO, {"body-1": "a\tb"})]).warnings
     assert "a tab in line 1" in warnings[0]
-    assert scene.play(lambda client: scene.campaign().plan(client)).warnings == warnings
-    assert load(scene, [Recipient(TO, {"body-1": "a\tb"})] * 0).warnings == ()
+    assert harness.play(lambda client: harness.campaign().plan(client)).warnings == warnings
+    assert load(harness, [Recipient(TO, {"body-1": "a\tb"})] * 0).warnings == ()
 
 
 # ── persons ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -327,76 +329,76 @@ both_ways = pytest.mark.parametrize(("one", "other"), [*TWINS, *((b, a) for a, b
 
 
 @both_ways
-def test_an_opt_out_holds_under_every_spelling(scene: Scene, one: str, other: str) -> None:
-    campaign = scene.campaign(opt_out=[one])
+def test_an_opt_out_holds_under_every_spelling(harness: Harness, one: str, other: str) -> None:
+    campaign = harness.campaign(opt_out=[one])
     people = [Recipient(other, {"body-1": "x"}), Recipient(TO, {"body-1": "x"})]
-    plan = scene.play(lambda client: campaign.load(client, people))
+    plan = harness.play(lambda client: campaign.load(client, people))
     assert (plan.recipients, dict(plan.left_out)) == (1, {"opted_out": 1})
 
 
-def run(scene: Scene, then: Callable[[AsyncDesk360], Any]) -> Any:
+def run(harness: Harness, then: Callable[[AsyncDesk360], Any]) -> Any:
     """Run the campaign, and then something else."""
 
     async def main(client: AsyncDesk360) -> Any:
-        await finish(scene.campaign(), client)
+        await finish(harness.campaign(), client)
         return await then(client)
 
-    return scene.play(main)
+    return harness.play(main)
 
 
 @both_ways
 def test_a_person_under_two_spellings_is_sent_to_once_as_first_given(
-    scene: Scene, one: str, other: str
+    harness: Harness, one: str, other: str
 ) -> None:
-    plan = load(scene, f"{HEAD}{one},x\n{TO},x\n{other},x\n{one},x\n")
-    assert skipped(scene) == [(4, "duplicate", other), (5, "duplicate", one)]
+    plan = load(harness, f"{HEAD}{one},x\n{TO},x\n{other},x\n{one},x\n")
+    assert skipped(harness) == [(4, "duplicate", other), (5, "duplicate", one)]
     assert plan.recipients == 2
-    scene.play(lambda client: finish(scene.campaign(), client))
-    assert sorted(scene.received()) == sorted([one, TO])
+    harness.play(lambda client: finish(harness.campaign(), client))
+    assert sorted(harness.received()) == sorted([one, TO])
 
 
 @both_ways
-def test_a_further_list_knows_a_person_under_another_spelling(scene: Scene, one: str, other: str) -> None:
-    load(scene, f"{HEAD}{one},x\n")
-    assert load(scene, f"{HEAD}{other},x\n{TO},x\n").recipients == 2
-    assert skipped(scene) == []
-    load(scene, f"{HEAD}{other},y\n")
-    assert skipped(scene) == [(2, "parameters_changed", other)]
+def test_a_further_list_knows_a_person_under_another_spelling(harness: Harness, one: str, other: str) -> None:
+    load(harness, f"{HEAD}{one},x\n")
+    assert load(harness, f"{HEAD}{other},x\n{TO},x\n").recipients == 2
+    assert skipped(harness) == []
+    load(harness, f"{HEAD}{other},y\n")
+    assert skipped(harness) == [(2, "parameters_changed", other)]
 
 
 @both_ways
-def test_a_status_counts_under_another_spelling(scene: Scene, one: str, other: str) -> None:
-    load(scene, f"{HEAD}{one},x\n{TO},x\n")
+def test_a_status_counts_under_another_spelling(harness: Harness, one: str, other: str) -> None:
+    load(harness, f"{HEAD}{one},x\n{TO},x\n")
     status = StatusUpdate(id="bulk", sender=other[1:], status="read")
-    assert run(scene, lambda client: scene.campaign().feed(status)) == 1
-    assert scene.play(lambda client: scene.campaign().report()).read == 1
+    assert run(harness, lambda client: harness.campaign().feed(status)) == 1
+    assert harness.play(lambda client: harness.campaign().report()).read == 1
 
 
 @both_ways
-def test_an_unknown_person_is_resolved_under_another_spelling(scene: Scene, one: str, other: str) -> None:
-    load(scene, f"{HEAD}{one},x\n{TO},x\n")
-    scene.sandbox.faults.add(Fault("status", status=502, times=1, accepted=True))
-    assert run(scene, lambda client: scene.campaign().resolve("accepted", phones=[other])) == 1
+def test_an_unknown_person_is_resolved_under_another_spelling(harness: Harness, one: str, other: str) -> None:
+    load(harness, f"{HEAD}{one},x\n{TO},x\n")
+    harness.sandbox.faults.add(Fault("status", status=502, times=1, accepted=True))
+    assert run(harness, lambda client: harness.campaign().resolve("accepted", phones=[other])) == 1
 
 
 # ── exports ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def exported(scene: Scene, name: str) -> Path:
+def exported(harness: Harness, name: str) -> Path:
     """Return the export of the campaign."""
-    path = scene.folder / name
-    scene.play(lambda client: scene.campaign().export(path))
+    path = harness.folder / name
+    harness.play(lambda client: harness.campaign().export(path))
     return path
 
 
 @pytest.mark.parametrize("name", ["report.csv", "report.xlsx"])
-def test_an_export_loads_again_with_the_same_people(scene: Scene, name: str) -> None:
+def test_an_export_loads_again_with_the_same_people(harness: Harness, name: str) -> None:
     names = ["Çağla", "=1+1", "a, b", 'x "y"', "<&>"]
     given = [Recipient(f"+90555111000{n}", {"body-1": text}) for n, text in enumerate(names)]
-    load(scene, given)
-    path = exported(scene, name)
-    again = scene.campaign("again")
-    plan = scene.play(lambda client: again.load(client, path, mapping={"body-1": "phone"}))
+    load(harness, given)
+    path = exported(harness, name)
+    again = harness.campaign("again")
+    plan = harness.play(lambda client: again.load(client, path, mapping={"body-1": "phone"}))
     assert (plan.recipients, dict(plan.left_out)) == (5, {})
     table = Table.open(path)
     rows = table.rows({"phone": "phone", "p": "parameters"}, ["p"])
@@ -405,14 +407,14 @@ def test_an_export_loads_again_with_the_same_people(scene: Scene, name: str) -> 
     }
 
 
-def test_an_export_as_csv_begins_with_the_mark_by_which_excel_knows_utf_8(scene: Scene) -> None:
-    load(scene, [Recipient(TO, {"body-1": "Şule"})])
-    assert exported(scene, "report.csv").read_bytes().startswith(b"\xef\xbb\xbfline,phone,")
+def test_an_export_as_csv_begins_with_the_mark_by_which_excel_knows_utf_8(harness: Harness) -> None:
+    load(harness, [Recipient(TO, {"body-1": "Şule"})])
+    assert exported(harness, "report.csv").read_bytes().startswith(b"\xef\xbb\xbfline,phone,")
 
 
-def test_an_export_as_xlsx_holds_texts(scene: Scene) -> None:
-    load(scene, [Recipient(TO, {"body-1": "=1+1"}), Recipient("x\x01", {"body-1": "y"})])
-    page = openpyxl.load_workbook(exported(scene, "report.xlsx")).active
+def test_an_export_as_xlsx_holds_texts(harness: Harness) -> None:
+    load(harness, [Recipient(TO, {"body-1": "=1+1"}), Recipient("x\x01", {"body-1": "y"})])
+    page = openpyxl.load_workbook(exported(harness, "report.xlsx")).active
     cells = [[cell.value for cell in row[:4]] for row in page.iter_rows(min_row=2)]
     assert cells == [[1, TO, "pending", ""], [2, "x\ufffd", "skipped", "invalid_phone: letters"]]
     assert page["B2"].data_type == "s"

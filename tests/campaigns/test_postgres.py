@@ -10,21 +10,21 @@ import pytest
 from desk360_async import AsyncDesk360
 from desk360_async.campaigns import Campaign, CampaignError, Counts, LedgerError, Recipient
 from desk360_async.campaigns._values import Batch, Result
-from tests.campaigns.harness import Scene, done, finish, people
+from tests.campaigns.harness import Harness, done, finish, people
 from tests.postgres import PASSWORD
 
 
 @pytest.fixture
-def sale(scene: Scene, dsn: str) -> Any:
+def sale(harness: Harness, dsn: str) -> Any:
     """Make campaigns whose ledger is in PostgreSQL."""
 
     def make(**options: Any) -> Campaign:
-        return scene.campaign(**{"ledger": dsn, "batch_size": 10, **options})
+        return harness.campaign(**{"ledger": dsn, "batch_size": 10, **options})
 
     return make
 
 
-def test_a_campaign_is_loaded_run_and_reported(scene: Scene, sale: Any) -> None:
+def test_a_campaign_is_loaded_run_and_reported(harness: Harness, sale: Any) -> None:
     async def main(client: AsyncDesk360) -> None:
         plan = await sale().load(client, people(100, sets=3))
         assert (plan.recipients, plan.groups, plan.bulk_requests) == (100, 3, 12)
@@ -33,11 +33,11 @@ def test_a_campaign_is_loaded_run_and_reported(scene: Scene, sale: Any) -> None:
         assert report.counts == Counts(accepted=100)
         assert (await sale().status()).accepted == 100
 
-    scene.play(main)
-    assert sorted(scene.received()) == sorted(r.phone for r in people(100))
+    harness.play(main)
+    assert sorted(harness.received()) == sorted(r.phone for r in people(100))
 
 
-def test_runs_side_by_side_send_to_each_recipient_once(scene: Scene, sale: Any) -> None:
+def test_runs_side_by_side_send_to_each_recipient_once(harness: Harness, sale: Any) -> None:
     async def main(client: AsyncDesk360) -> None:
         await sale().load(client, people(400))
         async with anyio.create_task_group() as tasks:
@@ -45,11 +45,11 @@ def test_runs_side_by_side_send_to_each_recipient_once(scene: Scene, sale: Any) 
                 tasks.start_soon(finish, sale(), client)
         assert (await sale().report()).counts == Counts(accepted=400)
 
-    scene.play(main)
-    assert max(Counter(scene.received()).values()) == 1
+    harness.play(main)
+    assert max(Counter(harness.received()).values()) == 1
 
 
-def test_a_run_waits_for_the_batches_of_another(scene: Scene, sale: Any) -> None:
+def test_a_run_waits_for_the_batches_of_another(harness: Harness, sale: Any) -> None:
     """It takes over those that the other one gives back."""
 
     async def main(client: AsyncDesk360) -> None:
@@ -61,12 +61,12 @@ def test_a_run_waits_for_the_batches_of_another(scene: Scene, sale: Any) -> None
                 assert (await first.wait()).end == "stopped"
                 assert (await second.wait()).end == "finished"
 
-    scene.play(main)
-    assert sorted(scene.received()) == sorted(r.phone for r in people(300))
+    harness.play(main)
+    assert sorted(harness.received()) == sorted(r.phone for r in people(300))
 
 
 @pytest.mark.parametrize("state", ["paused", "stopped"])
-def test_a_decision_reaches_all_runs(scene: Scene, sale: Any, state: str) -> None:
+def test_a_decision_reaches_all_runs(harness: Harness, sale: Any, state: str) -> None:
     ends: list[str] = []
 
     async def run(client: AsyncDesk360) -> None:
@@ -80,30 +80,30 @@ def test_a_decision_reaches_all_runs(scene: Scene, sale: Any, state: str) -> Non
             await anyio.sleep(20)
             await (sale().pause() if state == "paused" else sale().stop("the offer is over"))
             await anyio.sleep(10)
-            before = len(scene.received())
+            before = len(harness.received())
             await anyio.sleep(100)
-            assert len(scene.received()) == before < 800
+            assert len(harness.received()) == before < 800
             await sale().proceed()
         if state == "stopped":
             await run(client)
 
-    scene.play(main)
+    harness.play(main)
     assert ends == (["finished"] * 2 if state == "paused" else ["stopped", "stopped", "finished"])
-    assert sorted(scene.received()) == sorted(r.phone for r in people(800))
+    assert sorted(harness.received()) == sorted(r.phone for r in people(800))
 
 
-def test_a_stopped_campaign_begins_no_run_until_it_proceeds(scene: Scene, sale: Any) -> None:
+def test_a_stopped_campaign_begins_no_run_until_it_proceeds(harness: Harness, sale: Any) -> None:
     async def main(client: AsyncDesk360) -> None:
         await sale().load(client, people(20))
         await sale().stop("the offer is over")
         last = done(await finish(sale(), client))
         assert (last.end, last.reason) == ("stopped", "the offer is over")
 
-    scene.play(main)
-    assert scene.received() == []
+    harness.play(main)
+    assert harness.received() == []
 
 
-def test_a_refusal_ends_all_runs_and_a_later_one_begins_anew(scene: Scene, sale: Any) -> None:
+def test_a_refusal_ends_all_runs_and_a_later_one_begins_anew(harness: Harness, sale: Any) -> None:
     async def main(client: AsyncDesk360) -> None:
         await sale().load(client, people(200))
         async with sale().run(client, signals=False, max_failures=0) as run:
@@ -113,20 +113,20 @@ def test_a_refusal_ends_all_runs_and_a_later_one_begins_anew(scene: Scene, sale:
             assert (await run.wait()).end in ("refused", "finished")
         assert done(await finish(sale(), client)).end == "finished"
 
-    scene.play(main)
+    harness.play(main)
 
 
 @pytest.mark.parametrize("method", ["pause", "proceed", "stop"])
-def test_a_campaign_in_a_file_is_not_decided_from_outside(scene: Scene, method: str) -> None:
+def test_a_campaign_in_a_file_is_not_decided_from_outside(harness: Harness, method: str) -> None:
     async def main(client: AsyncDesk360) -> None:
-        await scene.campaign().load(client, people(2))
+        await harness.campaign().load(client, people(2))
         with pytest.raises(CampaignError, match="in a file can't be"):
-            await getattr(scene.campaign(), method)()
+            await getattr(harness.campaign(), method)()
 
-    scene.play(main)
+    harness.play(main)
 
 
-def test_a_running_campaign_is_not_resolved(scene: Scene, sale: Any) -> None:
+def test_a_running_campaign_is_not_resolved(harness: Harness, sale: Any) -> None:
     async def main(client: AsyncDesk360) -> None:
         await sale().load(client, people(200))
         async with sale().run(client, signals=False) as run:
@@ -134,7 +134,7 @@ def test_a_running_campaign_is_not_resolved(scene: Scene, sale: Any) -> None:
             with pytest.raises(CampaignError, match="is running"):
                 await sale().resolve("resend", everything=True)
 
-    scene.play(main)
+    harness.play(main)
 
 
 class Frozen:
@@ -156,7 +156,7 @@ class Frozen:
 
 
 def test_the_intent_of_a_dead_run_is_unknown_and_its_late_result_counts(
-    scene: Scene, sale: Any, dsn: str
+    harness: Harness, sale: Any, dsn: str
 ) -> None:
     async def main(client: AsyncDesk360) -> None:
         await sale().load(client, people(30))
@@ -169,10 +169,10 @@ def test_the_intent_of_a_dead_run_is_unknown_and_its_late_result_counts(
             await ledger.conclude(batch, request, Result("not_sent"))  # a request ends once
             assert await sale().status() == Counts(accepted=30)
 
-    scene.play(main)
+    harness.play(main)
 
 
-def test_a_frozen_run_begins_nothing_that_another_one_took(scene: Scene, sale: Any, dsn: str) -> None:
+def test_a_frozen_run_begins_nothing_that_another_one_took(harness: Harness, sale: Any, dsn: str) -> None:
     async def main(client: AsyncDesk360) -> None:
         await sale().load(client, people(30))
         async with sale()._opened() as ledger:
@@ -186,11 +186,11 @@ def test_a_frozen_run_begins_nothing_that_another_one_took(scene: Scene, sale: A
             await ledger.beat()
             assert await ledger.intend(claimed[1]) is None
 
-    scene.play(main)
-    assert max(Counter(scene.received()).values()) == 1
+    harness.play(main)
+    assert max(Counter(harness.received()).values()) == 1
 
 
-def test_a_resolution_outweighs_a_late_result(scene: Scene, sale: Any, dsn: str) -> None:
+def test_a_resolution_outweighs_a_late_result(harness: Harness, sale: Any, dsn: str) -> None:
     async def main(client: AsyncDesk360) -> None:
         await sale().load(client, people(10))
         async with sale()._opened() as ledger:
@@ -199,10 +199,12 @@ def test_a_resolution_outweighs_a_late_result(scene: Scene, sale: Any, dsn: str)
             await ledger.conclude(batch, request, Result("pending", "ServerError", halve=True))
             assert await sale().status() == Counts(pending=10)
 
-    scene.play(main)
+    harness.play(main)
 
 
-def test_a_promoted_database_stops_the_run_until_a_person_decides(scene: Scene, sale: Any, dsn: str) -> None:
+def test_a_promoted_database_stops_the_run_until_a_person_decides(
+    harness: Harness, sale: Any, dsn: str
+) -> None:
     async def main(client: AsyncDesk360) -> None:
         await sale().load(client, people(30))
         async with sale().run(client, signals=False):
@@ -216,20 +218,20 @@ def test_a_promoted_database_stops_the_run_until_a_person_decides(scene: Scene, 
         assert lost == min(10, before.pending)
         assert done(await finish(sale(), client)).end == "finished"
 
-    scene.play(main)
+    harness.play(main)
 
 
-def test_the_tables_keep_what_a_load_left_out(scene: Scene, sale: Any) -> None:
-    odd = Recipient("no\\phone\t\n\0", {"body-1": "x"})
+def test_the_tables_keep_what_a_load_left_out(harness: Harness, sale: Any) -> None:
+    unusual = Recipient("no\\phone\t\n\0", {"body-1": "x"})
     twins = [Recipient("+5215512345678", {"body-1": "a"}), Recipient("+525512345678", {"body-1": "a"})]
 
     async def main(client: AsyncDesk360) -> None:
-        plan = await sale().load(client, [odd, *twins, *people(3), *people(1)])
+        plan = await sale().load(client, [unusual, *twins, *people(3), *people(1)])
         assert (plan.recipients, plan.left_out) == (4, {"duplicate": 2, "invalid_phone": 1})
         assert [line for line, *_ in await sale().skipped()] == [1, 3, 7]
         assert (await sale().load(client, people(5))).recipients == 6
 
-    scene.play(main)
+    harness.play(main)
 
 
 def test_a_password_shows_nowhere(sale: Any) -> None:

@@ -18,7 +18,7 @@ from desk360_async.campaigns import Counts, Done, Event
 from desk360_async.campaigns._values import Result
 from desk360_async.campaigns._verdicts import fault_of, judge_error
 from desk360_async.sandbox import Fault, Sandbox
-from tests.campaigns.harness import Scene, done, finish, people, phone, results
+from tests.campaigns.harness import Harness, done, finish, people, phone, results
 
 
 def refusal(*named: str, message: str = "") -> APIError:
@@ -95,16 +95,16 @@ def test_a_file_that_fails_on_the_way_stops_it() -> None:
     assert judge_error(error, 5) == Result("unknown", "InvalidMessage", stop=str(error))
 
 
-def refused(scene: Scene, fault: Fault, count: int = 60, **options: Any) -> list[Event]:
+def refused(harness: Harness, fault: Fault, count: int = 60, **options: Any) -> list[Event]:
     """Load, be refused everything, and return the run's events."""
 
     async def main(client: AsyncDesk360) -> list[Event]:
-        campaign = scene.campaign(**options)
+        campaign = harness.campaign(**options)
         await campaign.load(client, people(count))
-        scene.sandbox.faults.add(fault)
+        harness.sandbox.faults.add(fault)
         return await finish(campaign, client)
 
-    return scene.play(main)
+    return harness.play(main)
 
 
 @pytest.mark.parametrize("strategy", ["bulk", "single"])
@@ -116,21 +116,21 @@ def refused(scene: Scene, fault: Fault, count: int = 60, **options: Any) -> list
         {"error": {"code": "failed_validation", "message": "Not today."}},
     ],
 )
-def test_what_is_nobodys_own_fault_gives_nobody_up(scene: Scene, strategy: str, body: Any) -> None:
+def test_what_is_nobodys_own_fault_gives_nobody_up(harness: Harness, strategy: str, body: Any) -> None:
     """Everybody is pending, and goes out once it is mended."""
-    events = refused(scene, Fault("status", status=422, body=body), strategy=strategy)
+    events = refused(harness, Fault("status", status=422, body=body), strategy=strategy)
     assert (done(events).end, done(events).counts) == ("refused", Counts(pending=60))
-    scene.sandbox.faults.clear()
-    again = scene.play(lambda client: finish(scene.campaign(strategy=strategy), client))
+    harness.sandbox.faults.clear()
+    again = harness.play(lambda client: finish(harness.campaign(strategy=strategy), client))
     assert done(again).counts == Counts(accepted=60)
 
 
 @pytest.mark.parametrize("strategy", ["bulk", "single"])
-def test_a_file_that_vanishes_gives_nobody_up(scene: Scene, strategy: str) -> None:
+def test_a_file_that_vanishes_gives_nobody_up(harness: Harness, strategy: str) -> None:
     """It stops, and goes on once the file is back."""
-    file = scene.folder / "invoice.pdf"
+    file = harness.folder / "invoice.pdf"
     file.write_bytes(b"%PDF")
-    campaign = scene.campaign(template="invoice", attachment=file, strategy=strategy)
+    campaign = harness.campaign(template="invoice", attachment=file, strategy=strategy)
 
     async def main(client: AsyncDesk360) -> tuple[Done, Done]:
         await campaign.load(client, people(30))
@@ -140,7 +140,7 @@ def test_a_file_that_vanishes_gives_nobody_up(scene: Scene, strategy: str) -> No
         file.write_bytes(b"%PDF")
         return stopped, done(await finish(campaign, client))
 
-    stopped, finished = scene.play(main)
+    stopped, finished = harness.play(main)
     assert (stopped.end, stopped.counts) == ("refused", Counts(pending=30))
     assert finished.counts == Counts(accepted=30)
 
@@ -148,8 +148,8 @@ def test_a_file_that_vanishes_gives_nobody_up(scene: Scene, strategy: str) -> No
 class Terse(httpx.AsyncBaseTransport):
     """A server that refuses requests with a bad number in them, and doesn't say which field it was."""
 
-    def __init__(self, scene: Scene, bad: set[str]) -> None:
-        self.inner, self.bad = httpx.ASGITransport(app=scene.sandbox.app), bad
+    def __init__(self, harness: Harness, bad: set[str]) -> None:
+        self.inner, self.bad = httpx.ASGITransport(app=harness.sandbox.app), bad
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Refuse, or pass it on."""
@@ -161,58 +161,58 @@ class Terse(httpx.AsyncBaseTransport):
 
 @pytest.mark.parametrize("terse", [False, True])
 @pytest.mark.parametrize(("first", "last"), [(100, 119), (1, 40), (441, 500)])
-def test_neighbouring_bad_numbers_are_found(scene: Scene, terse: bool, first: int, last: int) -> None:
+def test_neighbouring_bad_numbers_are_found(harness: Harness, terse: bool, first: int, last: int) -> None:
     """However many are side by side in a batch, everybody else gets the message."""
     bad = {phone(n) for n in range(first, last + 1)}
-    scene.sandbox = Sandbox(
+    harness.sandbox = Sandbox(
         keep=None, clock=anyio.current_time, strict_bulk=True, refused_phones=lambda number: number in bad
     )
     if terse:
-        scene.transport = Terse(scene, bad)
+        harness.transport = Terse(harness, bad)
 
     async def main(client: AsyncDesk360) -> list[Event]:
-        campaign = scene.campaign(batch_size=500)
+        campaign = harness.campaign(batch_size=500)
         await campaign.load(client, people(500))
         return await finish(campaign, client)
 
-    events = scene.play(main)
+    events = harness.play(main)
     counts = Counts(accepted=500 - len(bad), not_sent=len(bad))
     assert (done(events).end, done(events).counts) == ("finished", counts)
-    assert sorted(scene.received()) == [phone(n) for n in range(1, 501) if phone(n) not in bad]
+    assert sorted(harness.received()) == [phone(n) for n in range(1, 501) if phone(n) not in bad]
 
 
-def test_who_is_refused_alone_waits_for_the_next_acceptance(scene: Scene) -> None:
+def test_who_is_refused_alone_waits_for_the_next_acceptance(harness: Harness) -> None:
     """Until somebody else is accepted, it may be nobody's own fault."""
-    scene.transport = Terse(scene, {phone(1), phone(5)})
+    harness.transport = Terse(harness, {phone(1), phone(5)})
 
     async def main(client: AsyncDesk360) -> list[Event]:
-        campaign = scene.campaign(strategy="single")
+        campaign = harness.campaign(strategy="single")
         await campaign.load(client, people(5))
         return await finish(campaign, client, concurrency=1)
 
-    told = [(event.accepted, event.not_sent, event.again) for event in results(scene.play(main))]
+    told = [(event.accepted, event.not_sent, event.again) for event in results(harness.play(main))]
     assert told == [(0, 0, 1), (1, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, 0), (0, 0, 1), (0, 1, 0)]
 
 
-def test_one_request_tells_of_parameters_that_are_refused(scene: Scene) -> None:
+def test_one_request_tells_of_parameters_that_are_refused(harness: Harness) -> None:
     """All in the batch have the same: halving it would only cost tokens."""
     named = Fault("status", status=422, body={"errors": {"parameters.body-1": ["Too long."]}}, times=1)
-    events = refused(scene, named, batch_size=50)
+    events = refused(harness, named, batch_size=50)
     assert done(events).counts == Counts(accepted=10, not_sent=50)
     assert len(results(events)) == 2
 
 
-def test_a_half_of_which_all_opted_out_is_finished(scene: Scene) -> None:
+def test_a_half_of_which_all_opted_out_is_finished(harness: Harness) -> None:
     """Nothing is left to be planned."""
-    scene.transport = Terse(scene, {phone(1)})
+    harness.transport = Terse(harness, {phone(1)})
     left: list[str] = []
 
     async def main(client: AsyncDesk360) -> tuple[Done, int]:
-        campaign = scene.campaign(opt_out=lambda: left)
+        campaign = harness.campaign(opt_out=lambda: left)
         await campaign.load(client, people(4))
         left[:] = [phone(3), phone(4)]
         return done(await finish(campaign, client)), (await campaign.plan(client)).tokens
 
-    end, tokens = scene.play(main)
+    end, tokens = harness.play(main)
     assert (end.end, end.counts) == ("finished", Counts(accepted=1, not_sent=1, skipped=2))
     assert tokens == 0

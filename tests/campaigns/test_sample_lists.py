@@ -7,7 +7,7 @@ import pytest
 
 from desk360_async import AsyncDesk360, ConfigurationError
 from desk360_async.campaigns import CampaignError
-from tests.campaigns.harness import Scene
+from tests.campaigns.harness import Harness
 
 LISTS = Path(__file__).parent.parent / "samples" / "lists"
 TR: dict[str, Any] = {"region": "TR", "mapping": {"body-1": "Ad"}}
@@ -45,32 +45,32 @@ REFUSED = {
 }
 
 
-def load(scene: Scene, name: str, **options: Any) -> tuple[list[str], list[tuple[int, str]]]:
+def load(harness: Harness, name: str, **options: Any) -> tuple[list[str], list[tuple[int, str]]]:
     """Load a list; return the phones of the messages, and the rows that were left out."""
     options = {"mapping": {"body-1": "name"}, **options}
 
     async def main(client: AsyncDesk360) -> tuple[list[str], list[tuple[int, str]]]:
-        campaign = scene.campaign(strategy="single")
+        campaign = harness.campaign(strategy="single")
         await campaign.load(client, LISTS / name, **options)
         sent = [message.to async for message in campaign.dry_run()]
         return sent, [(line, reason) for line, reason, _ in await campaign.skipped()]
 
-    return scene.play(main)
+    return harness.play(main)
 
 
 @pytest.mark.parametrize("name", READ)
-def test_a_list_reaches_the_people_it_means_and_names_every_other_row(scene: Scene, name: str) -> None:
+def test_a_list_reaches_the_people_it_means_and_names_every_other_row(harness: Harness, name: str) -> None:
     options, phones, left_out = READ[name]
-    sent, skipped = load(scene, name, **options)
+    sent, skipped = load(harness, name, **options)
     assert (sorted(sent), skipped) == (sorted(phones), left_out)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_list_that_would_be_read_in_part_is_refused(scene: Scene, name: str) -> None:
+def test_a_list_that_would_be_read_in_part_is_refused(harness: Harness, name: str) -> None:
     with pytest.raises(ConfigurationError, match=REFUSED[name]):
-        load(scene, name)
+        load(harness, name)
     with pytest.raises(CampaignError, match="load"):
-        scene.play(lambda client: scene.campaign().status())
+        harness.play(lambda client: harness.campaign().status())
 
 
 def test_every_sample_has_its_outcome() -> None:

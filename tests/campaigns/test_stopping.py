@@ -12,23 +12,23 @@ import pytest
 from desk360_async import AsyncDesk360, TokenBucket
 from desk360_async.campaigns import Campaign, Counts, Done, Run, _run
 from desk360_async.sandbox import Fault
-from tests.campaigns.harness import Scene, done, finish, people
+from tests.campaigns.harness import Harness, done, finish, people
 
 
-def stopped(scene: Scene, *steps: Callable[[Run], Any], **options: Any) -> tuple[Done, float]:
+def stopped(harness: Harness, *steps: Callable[[Run], Any], **options: Any) -> tuple[Done, float]:
     """Run with a request on the wire for 25 s, stop it step by step; return its end, and how long it took."""
 
     async def main(client: AsyncDesk360) -> tuple[Done, float]:
-        await scene.campaign(batch_size=3).load(client, people(6))
-        scene.sandbox.faults.add(Fault("latency", delay=25))
+        await harness.campaign(batch_size=3).load(client, people(6))
+        harness.sandbox.faults.add(Fault("latency", delay=25))
         began = anyio.current_time()
-        async with scene.campaign(batch_size=3).run(client, concurrency=1, **options) as run:
+        async with harness.campaign(batch_size=3).run(client, concurrency=1, **options) as run:
             for step in steps:
                 await anyio.sleep(5)
                 step(run)
             return await run.wait(), anyio.current_time() - began
 
-    return scene.play(main)
+    return harness.play(main)
 
 
 def ctrl_c(run: Run) -> None:
@@ -52,21 +52,23 @@ CUT_OFF = Counts(unknown=3, pending=3)
     ],
 )
 def test_the_second_signal_ends_it_at_once(
-    scene: Scene, steps: list[Callable[[Run], Any]], end: str, counts: Counts, reason: str
+    harness: Harness, steps: list[Callable[[Run], Any]], end: str, counts: Counts, reason: str
 ) -> None:
     """And the first one does where what is on the wire was finishing anyway."""
-    told, seconds = stopped(scene, *steps)
+    told, seconds = stopped(harness, *steps)
     assert (told.end, told.counts, told.reason) == (end, counts, reason)
     assert (seconds < 20) is (counts == CUT_OFF)
 
 
-def test_what_outlasts_the_drain_is_said_to_be_unknown(scene: Scene) -> None:
+def test_what_outlasts_the_drain_is_said_to_be_unknown(harness: Harness) -> None:
     """Nobody reads that it finished."""
-    told, _ = stopped(scene, ctrl_c, drain=2.0)
+    told, _ = stopped(harness, ctrl_c, drain=2.0)
     assert (told.counts, told.reason) == (CUT_OFF, "SIGINT; 3 recipients on the wire are unknown")
 
 
-def test_a_loop_without_signals_runs_it_all_the_same(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_without_signals_runs_it_all_the_same(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As asyncio's on Windows."""
 
     def refuse(*_: object) -> None:
@@ -75,31 +77,31 @@ def test_a_loop_without_signals_runs_it_all_the_same(scene: Scene, monkeypatch: 
     monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", refuse)
 
     async def main(client: AsyncDesk360) -> Done:
-        await scene.campaign().load(client, people(3))
-        return done(await finish(scene.campaign(), client, signals=True))
+        await harness.campaign().load(client, people(3))
+        return done(await finish(harness.campaign(), client, signals=True))
 
-    assert scene.play(main).counts == Counts(accepted=3)
+    assert harness.play(main).counts == Counts(accepted=3)
 
 
-def test_resuming_starts_to_count_failures_anew(scene: Scene) -> None:
+def test_resuming_starts_to_count_failures_anew(harness: Harness) -> None:
     """Else it would stop after its first request, and each try would add a batch."""
 
     async def main(client: AsyncDesk360) -> list[int]:
-        campaign = scene.campaign(batch_size=10)
+        campaign = harness.campaign(batch_size=10)
         await campaign.load(client, people(200))
-        scene.sandbox.faults.add(Fault("status", status=500))
+        harness.sandbox.faults.add(Fault("status", status=500))
         first = await finish(campaign, client, concurrency=1, max_failures=25)
         again = await finish(campaign, client, concurrency=1, max_failures=25)
-        scene.sandbox.faults.clear()
+        harness.sandbox.faults.clear()
         last = await finish(campaign, client, concurrency=1, max_failures=25)
         return [done(events).counts.unknown for events in (first, again, last)]
 
-    assert scene.play(main) == [30, 60, 60]
+    assert harness.play(main) == [30, 60, 60]
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("handler", ["the loop's", "the host's"])
-def test_signals_are_left_as_they_were_found(scene: Scene, handler: str) -> None:
+def test_signals_are_left_as_they_were_found(harness: Harness, handler: str) -> None:
     """`asyncio.run` makes a cancellation of Ctrl-C, also after a run."""
     heard: list[int] = []
 
@@ -107,9 +109,9 @@ def test_signals_are_left_as_they_were_found(scene: Scene, handler: str) -> None
         if handler == "the host's":
             signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
         before = [signal.getsignal(number) for number in _run.STOPPING]
-        async with scene.client(limiter=TokenBucket(1000, 1.0)) as client:
-            await scene.campaign().load(client, people(3))
-            await finish(scene.campaign(), client, signals=True)
+        async with harness.client(limiter=TokenBucket(1000, 1.0)) as client:
+            await harness.campaign().load(client, people(3))
+            await finish(harness.campaign(), client, signals=True)
         assert [signal.getsignal(number) for number in _run.STOPPING] == before
 
     try:
@@ -119,14 +121,14 @@ def test_signals_are_left_as_they_were_found(scene: Scene, handler: str) -> None
 
 
 @pytest.mark.real
-def test_real_signals_are_heard(scene: Scene) -> None:
+def test_real_signals_are_heard(harness: Harness) -> None:
     """By the process that runs it."""
 
     async def main() -> Done:
-        async with scene.client(limiter=TokenBucket(1000, 1.0)) as client:
-            await scene.campaign().load(client, people(3))
-            scene.sandbox.faults.add(Fault("stall", delay=30))
-            async with scene.campaign().run(client, signals=True) as run:
+        async with harness.client(limiter=TokenBucket(1000, 1.0)) as client:
+            await harness.campaign().load(client, people(3))
+            harness.sandbox.faults.add(Fault("stall", delay=30))
+            async with harness.campaign().run(client, signals=True) as run:
                 await anyio.sleep(0.3)
                 for _ in range(2):
                     os.kill(os.getpid(), signal.SIGINT)
@@ -138,13 +140,13 @@ def test_real_signals_are_heard(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("drain", [-1.0, float("nan"), "long"])
-def test_a_drain_is_seconds(scene: Scene, drain: Any) -> None:
+def test_a_drain_is_seconds(harness: Harness, drain: Any) -> None:
     """Checked before anything is opened."""
     with pytest.raises(ValueError, match="drain"):
-        Campaign("x", ledger=scene.ledger).run(scene.client(), drain=drain)
+        Campaign("x", ledger=harness.ledger).run(harness.client(), drain=drain)
 
 
 @pytest.mark.parametrize(("drain", "counts"), [(0.0, CUT_OFF), (float("inf"), WENT_OUT)])
-def test_patience_is_up_to_the_user(scene: Scene, drain: float, counts: Counts) -> None:
+def test_patience_is_up_to_the_user(harness: Harness, drain: float, counts: Counts) -> None:
     """None at all, or as much as it takes."""
-    assert stopped(scene, ctrl_c, drain=drain)[0].counts == counts
+    assert stopped(harness, ctrl_c, drain=drain)[0].counts == counts

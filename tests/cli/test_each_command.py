@@ -52,7 +52,7 @@ OTHERS = {
 
 
 @pytest.fixture
-def scene(
+def harness(
     desk360: Desk360, server: Server, people: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Server:
     """A sandbox that the environment names, with a file to be had, a list, and a campaign that is planned."""
@@ -68,7 +68,7 @@ def test_each_command_is_run_here() -> None:
     assert sorted([*RUNS, *OTHERS]) == sorted(LEAVES)
 
 
-@pytest.mark.usefixtures("scene")
+@pytest.mark.usefixtures("harness")
 @pytest.mark.parametrize("command", RUNS)
 def test_for_people(desk360: Desk360, command: str) -> None:
     """The result is on stdout, where it leads on stderr."""
@@ -80,7 +80,7 @@ def test_for_people(desk360: Desk360, command: str) -> None:
     assert TO not in run.out + run.err
 
 
-@pytest.mark.usefixtures("scene")
+@pytest.mark.usefixtures("harness")
 @pytest.mark.parametrize("command", RUNS)
 def test_as_json(desk360: Desk360, command: str) -> None:
     """One object, or one a line, and nothing else on stdout."""
@@ -99,7 +99,7 @@ def test_the_demo_as_json(desk360: Desk360) -> None:
     assert rows[-1]["accepted"] == 300
 
 
-@pytest.mark.usefixtures("scene")
+@pytest.mark.usefixtures("harness")
 def test_a_campaign_is_watched_and_reported_as_a_page(desk360: Desk360, start: Start, tmp_path: Path) -> None:
     """The page is on this machine; the file has the same numbers, and no phone."""
     ledger = str(tmp_path / "spring.db")
@@ -135,7 +135,7 @@ def test_a_port_that_is_taken_is_named(desk360: Desk360, server: Server, command
 # ── what a campaign's commands say beside ──────────────────────────────────────────────────────────────
 
 
-@pytest.mark.usefixtures("scene")
+@pytest.mark.usefixtures("harness")
 def test_a_dry_run_shows_the_requests(desk360: Desk360) -> None:
     """Whole, as nothing else does: that is what it is asked for."""
     run = desk360("campaign", "plan", "spring", "people.csv", *FROM_A_LIST, "--dry-run")
@@ -143,24 +143,26 @@ def test_a_dry_run_shows_the_requests(desk360: Desk360) -> None:
     assert '[{"phone": "+905551110001", "parameters": {"body-1": "Ada"}}]' in run.out
 
 
-def test_the_way_on_has_what_a_campaign_needs_again(desk360: Desk360, scene: Server, tmp_path: Path) -> None:
+def test_the_way_on_has_what_a_campaign_needs_again(
+    desk360: Desk360, harness: Server, tmp_path: Path
+) -> None:
     """Whoever copies it sends the same, and still to nobody who opted out."""
     (tmp_path / "never.txt").write_text("+905551110003\n")
-    scene.sandbox.faults.add(Fault("status", status=500))
-    words = ("spring", "--opt-out", "never.txt", "--max-failures", "0", "--base-url", scene.url)
+    harness.sandbox.faults.add(Fault("status", status=500))
+    words = ("spring", "--opt-out", "never.txt", "--max-failures", "0", "--base-url", harness.url)
     run = desk360("campaign", "run", "--concurrency", "1", *words)
     assert run.code == 4
     way_on = run.err.partition("Go on with:  desk360 ")[2].splitlines()[0].split()
     assert way_on[:3] == ["campaign", "resume", "spring"]
     assert set(words) <= set(way_on)
-    scene.sandbox.faults.clear()
+    harness.sandbox.faults.clear()
     assert "1 skipped" in desk360(*way_on).out
 
 
-@pytest.mark.usefixtures("scene")
-def test_what_was_resolved_is_in_the_report(desk360: Desk360, scene: Server) -> None:
+@pytest.mark.usefixtures("harness")
+def test_what_was_resolved_is_in_the_report(desk360: Desk360, harness: Server) -> None:
     """How many requests there were, who is what and why, and who said so."""
-    scene.sandbox.faults.add(Fault("status", status=500))
+    harness.sandbox.faults.add(Fault("status", status=500))
     assert desk360("campaign", "run", "spring").code == 4
     assert "unknown: " in desk360("campaign", "report", "spring").out
     assert desk360("campaign", "resolve", "spring", "--not-sent", "--phone", "+905551110001").code == 0
@@ -198,7 +200,7 @@ def test_ctrl_c_on_the_wire_tells_a_send_from_a_read(
 # ── errors as JSON ─────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.usefixtures("scene")
+@pytest.mark.usefixtures("harness")
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [

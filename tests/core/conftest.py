@@ -8,7 +8,7 @@ from hypothesis import settings
 from trio.testing import MockClock
 
 from desk360_async import _threads
-from tests.core.stand_ins import VirtualLoop, Wire
+from tests.core.fakes import VirtualLoop, Wire
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -38,7 +38,7 @@ from desk360_async import (
 )
 from desk360_async._attachments import Attachment
 from desk360_async._calls import Answered, Call
-from tests.core.stand_ins import ID, TO
+from tests.core.fakes import ID, TO
 from tests.core.vendor import SAMPLES, answer_sample
 
 PHONES = ("+905555555555", "+905551112233")

@@ -31,7 +31,7 @@ from desk360_async import (
     TextMessage,
     VideoHeader,
 )
-from tests.core.stand_ins import ID, KEY, TO, Tokens, Wire, connect
+from tests.core.fakes import ID, KEY, TO, Tokens, Wire, connect
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ def button(n: int) -> Button:
 
 
 def on_disk(name: str) -> str:
-    """Name one of the odd things of the fixture `disk`."""
+    """Name one of the unusual things of the fixture `disk`."""
     return os.environ["DISK"] + name
 
 

@@ -32,7 +32,7 @@ from desk360_async import (
     TokenBucket,
     UnexpectedResponse,
 )
-from tests.core.stand_ins import ID, KEY, TO, Drip, Seen, Tokens, Wire, connect, sent
+from tests.core.fakes import ID, KEY, TO, Drip, Seen, Tokens, Wire, connect, sent
 from tests.core.vendor import BASE
 
 pytestmark = pytest.mark.anyio

@@ -35,7 +35,7 @@ from desk360_async import (
     UnexpectedResponse,
 )
 from desk360_async._downloads import filename_of
-from tests.core.stand_ins import KEY, Drip, Seen, Ticket, Tokens, Wire, connect
+from tests.core.fakes import KEY, Drip, Seen, Ticket, Tokens, Wire, connect
 from tests.core.vendor import BASE, PNG
 
 pytestmark = [

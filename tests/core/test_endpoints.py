@@ -13,7 +13,7 @@ import desk360_async
 from desk360_async import AsyncDesk360, Message, ReadMessage, _validators, _wire
 from desk360_async._endpoints import ENDPOINT_OF, ENDPOINTS, Endpoint
 from desk360_async.testing import ANSWERS
-from tests.core.stand_ins import TO, Wire, connect
+from tests.core.fakes import TO, Wire, connect
 from tests.core.vendor import CALLS, PHONE, SAMPLES, answer_sample
 
 PACKAGE = Path(desk360_async.__file__).parent

@@ -21,7 +21,7 @@ from desk360_async import (
     TextMessage,
     TokenBucket,
 )
-from tests.core.stand_ins import TO, Seen, Tokens, Wire, connect, sent
+from tests.core.fakes import TO, Seen, Tokens, Wire, connect, sent
 
 pytestmark = pytest.mark.anyio
 

@@ -23,7 +23,7 @@ from desk360_async import (
 from desk360_async._http import Request, _Once, own_transport
 from desk360_async._outcomes import Evidence, orphans
 from desk360_async._redaction import Redaction, redact_logs
-from tests.core.stand_ins import ID, KEY, TO, Wire, connect, sent
+from tests.core.fakes import ID, KEY, TO, Wire, connect, sent
 
 pytestmark = pytest.mark.anyio
 

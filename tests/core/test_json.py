@@ -32,7 +32,7 @@ def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         (b"[" * 100 + b"]" * 100, None),
     ],
 )
-def test_odd_text_has_one_meaning(body: bytes | str, value: Any) -> None:
+def test_malformed_text_has_one_meaning(body: bytes | str, value: Any) -> None:
     assert value is None or decode(body) == value
     decode(body)
 

@@ -7,7 +7,7 @@ import pytest
 
 from desk360_async import AsyncDesk360, ConfigurationError, TokenBucket, _http
 from desk360_async.sandbox import Sandbox
-from tests.core.stand_ins import Wire, connect
+from tests.core.fakes import Wire, connect
 
 
 @pytest.fixture

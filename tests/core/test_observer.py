@@ -25,7 +25,7 @@ from desk360_async import (
     TokenBucket,
 )
 from desk360_async._observer import Observers, current_operation, parse_observers, set_default_observers
-from tests.core.stand_ins import ID, TO, Tokens, Wire, connect, sent
+from tests.core.fakes import ID, TO, Tokens, Wire, connect, sent
 
 pytestmark = pytest.mark.anyio
 TEMPLATES = [
@@ -303,12 +303,12 @@ async def test_a_broken_observer_changes_no_send_and_is_logged_once(
 async def test_an_end_that_takes_no_attributes_changes_no_send(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Odd:
+    class Malformed:
         @contextmanager
         def operation(self, op: Operation) -> Generator[None]:
             yield None
 
-    async with connect(wire, observer=Odd()) as client:
+    async with connect(wire, observer=Malformed()) as client:
         assert (await client.send_text(TO, "x")).message_id == ID
     assert "an observer failed" in caplog.text
 

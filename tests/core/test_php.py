@@ -22,7 +22,7 @@ from desk360_async import (
     _wire,
 )
 from desk360_async._uploads import BLOCK, Upload, measure
-from tests.core.stand_ins import TO
+from tests.core.fakes import TO
 from tests.core.vendor import CONTACT, LOCATION, TEMPLATE, request_sample
 from tests.php import Php, needs_php, serving
 

@@ -22,7 +22,7 @@ from desk360_async import (
     VideoHeader,
 )
 from desk360_async._uploads import flatten
-from tests.core.stand_ins import KEY, TO, Seen, Wire, connect
+from tests.core.fakes import KEY, TO, Seen, Wire, connect
 from tests.core.vendor import (
     BASE,
     BUTTONS,

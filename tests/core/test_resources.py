@@ -23,7 +23,7 @@ from desk360_async import (
     UnexpectedResponse,
 )
 from desk360_async._resources import FRESH, RETRIED, STALE
-from tests.core.stand_ins import ID, TO, Seen, Tokens, Wire, connect, sent
+from tests.core.fakes import ID, TO, Seen, Tokens, Wire, connect, sent
 from tests.core.vendor import PNG
 
 pytestmark = pytest.mark.anyio

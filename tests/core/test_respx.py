@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from desk360_async import AsyncDesk360
-from tests.core.stand_ins import KEY, Tokens
+from tests.core.fakes import KEY, Tokens
 from tests.core.vendor import CALLS, PNG, answer_sample, request_sample
 
 respx = pytest.importorskip(

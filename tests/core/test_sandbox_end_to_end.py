@@ -22,7 +22,7 @@ from desk360_async import (
     ValidationFailed,
 )
 from desk360_async.sandbox import Sandbox
-from tests.core.stand_ins import TO, Tokens
+from tests.core.fakes import TO, Tokens
 from tests.core.vendor import BUTTONS, CONTACT, LOCATION, PNG
 
 pytestmark = pytest.mark.anyio

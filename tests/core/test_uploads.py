@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from desk360_async import Attachment, ConnectionFailed, InvalidMessage, MediaMessage, Outcome, _uploads
 from desk360_async._attachments import guess_type, safe_name
 from desk360_async._uploads import BLOCK, Form, Part, Upload, head_of, measure, tail_of
-from tests.core.stand_ins import TO, Seen, Tokens, Wire, connect
+from tests.core.fakes import TO, Seen, Tokens, Wire, connect
 from tests.core.vendor import PNG, answer_sample, parse_multipart
 
 pytestmark = pytest.mark.anyio

@@ -45,7 +45,7 @@ from desk360_async import (
 )
 from desk360_async._errors import mask_phone
 from desk360_async._phones import digits_of, parse_phone
-from tests.core.stand_ins import ID, TO
+from tests.core.fakes import ID, TO
 
 SPELLINGS = [
     "+905551112233",

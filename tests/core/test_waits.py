@@ -29,7 +29,7 @@ from desk360_async import (
     TokenBucket,
 )
 from desk360_async._resources import RETRIED
-from tests.core.stand_ins import ID, TO, Seen, Tokens, Wire, connect, sent
+from tests.core.fakes import ID, TO, Seen, Tokens, Wire, connect, sent
 from tests.core.test_resources import ENGLISH, listing, template, translation
 from tests.core.vendor import PNG
 

@@ -27,7 +27,7 @@ from desk360_async import (
     Location,
     testing,
 )
-from tests.core.stand_ins import TO
+from tests.core.fakes import TO
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 BASE = "https://public-api.desk360.com/v1"

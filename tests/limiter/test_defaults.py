@@ -11,7 +11,7 @@ import pytest
 from desk360_async import TokenBucket, _limiter
 from desk360_async._bucket import Bucket
 from desk360_async._limiter import default_limiter
-from tests.core.stand_ins import VirtualLoop
+from tests.core.fakes import VirtualLoop
 from tests.limiter.virtual import run
 
 HOSTS = iter(f"host-{number}:443" for number in range(100))

@@ -15,7 +15,7 @@ from desk360_async import _threads
 from desk360_async._bucket import Lane
 from desk360_async._headers import refusal_wait
 from desk360_async._limiter import RateLimiter
-from tests.core.stand_ins import VirtualLoop
+from tests.core.fakes import VirtualLoop
 from tests.limiter.servers import Answer, Server, answer
 
 T = TypeVar("T")

@@ -30,7 +30,7 @@ from desk360_async import (
 )
 from desk360_async.once import SendLog
 from desk360_async.testing import sandbox_client
-from tests.core.stand_ins import Seen, Wire, connect
+from tests.core.fakes import Seen, Wire, connect
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,8 @@ from desk360_async import Desk360Error, RateLimitStatus
 from desk360_async.campaigns import Counts, Done
 from desk360_async.otel import OpenTelemetry, dashboard
 from desk360_async.webhooks import WebhookReceiver
-from tests.campaigns.harness import Scene, people
-from tests.core.stand_ins import ID, TO, VirtualLoop, Wire, connect, sent
+from tests.campaigns.harness import Harness, people
+from tests.core.fakes import ID, TO, VirtualLoop, Wire, connect, sent
 from tests.otel.exports import Exports, event, hits, searched
 
 MESSAGES = "/v1/integrations/{integration_id}/conversations/messages"
@@ -175,17 +175,17 @@ async def test_a_send_inside_a_request_of_fastapi_is_that_requests_child(exports
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_campaigns_batch_has_a_trace_of_its_own_linked_to_the_run(tmp_path: Path, exports: Exports) -> None:
-    scene = Scene(tmp_path, "asyncio")
+    harness = Harness(tmp_path, "asyncio")
     tracer = exports.tracers.get_tracer("shop")
 
     async def main(client: Any) -> None:
-        campaign = scene.campaign(batch_size=2)
+        campaign = harness.campaign(batch_size=2)
         await campaign.load(client, people(4))
         with tracer.start_as_current_span("night run"):
             async with campaign.run(client) as events:
                 await events.wait()
 
-    scene.play(main, observer=exports.observer())
+    harness.play(main, observer=exports.observer())
     batches = exports.spans_named("desk360 send_batch")
     [night] = exports.spans_named("night run")
     assert [(span.parent, span.kind) for span in batches] == [(None, SpanKind.INTERNAL)] * 2

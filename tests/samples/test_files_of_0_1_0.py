@@ -14,7 +14,7 @@ from desk360_async import AsyncDesk360, HostLimiter
 from desk360_async.campaigns import Campaign, Counts, Recipient
 from desk360_async.campaigns._storage import migrate
 from desk360_async.webhooks import SQLiteInbox
-from tests.campaigns.harness import Scene, done, finish
+from tests.campaigns.harness import Harness, done, finish
 
 FILES = Path(__file__).parent / "0.1.0"
 RECEIVED: dict[str, list[str]] = json.loads((FILES / "received.json").read_text())
@@ -34,9 +34,9 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, anyio_backend: str) -> Scene:
+def harness(tmp_path: Path, anyio_backend: str) -> Harness:
     """A sandbox, a client and a folder, on each event loop."""
-    return Scene(tmp_path, anyio_backend)
+    return Harness(tmp_path, anyio_backend)
 
 
 def sale(files: Path, name: str) -> Campaign:
@@ -45,12 +45,14 @@ def sale(files: Path, name: str) -> Campaign:
 
 
 @pytest.mark.parametrize("name", LEDGERS)
-def test_a_campaign_of_0_1_0_goes_on_and_sends_to_nobody_twice(scene: Scene, files: Path, name: str) -> None:
+def test_a_campaign_of_0_1_0_goes_on_and_sends_to_nobody_twice(
+    harness: Harness, files: Path, name: str
+) -> None:
     async def main(client: AsyncDesk360) -> Counts:
         return done(await finish(sale(files, name), client)).counts
 
-    counts = scene.play(main)
-    times = Counter(RECEIVED[name] + scene.received())
+    counts = harness.play(main)
+    times = Counter(RECEIVED[name] + harness.received())
     resent = 4 if name == "resolved" else 0  # a person decided so
     assert counts == LEDGERS[name]
     assert sum(times.values()) == 40 + resent
@@ -58,21 +60,21 @@ def test_a_campaign_of_0_1_0_goes_on_and_sends_to_nobody_twice(scene: Scene, fil
 
 
 @pytest.mark.parametrize("name", LEDGERS)
-def test_a_report_of_0_1_0_can_be_read(scene: Scene, files: Path, name: str) -> None:
-    report = scene.play(lambda client: sale(files, name).report())
+def test_a_report_of_0_1_0_can_be_read(harness: Harness, files: Path, name: str) -> None:
+    report = harness.play(lambda client: sale(files, name).report())
     assert report.counts.total == 40
     assert report.left_out == {"duplicate": 1, "invalid_phone": 1}
     assert len(report.resolutions) == (3 if name == "resolved" else 0)
 
 
 def test_an_owner_file_of_0_1_0_whose_ledger_is_gone_does_not_stop_a_new_one(
-    scene: Scene, files: Path
+    harness: Harness, files: Path
 ) -> None:
     async def main(client: AsyncDesk360) -> int:
         campaign = Campaign("sale", template="back_in_stock", language=1, ledger=files / "gone.ledger")
         return (await campaign.load(client, [])).recipients
 
-    assert scene.play(main) == 0
+    assert harness.play(main) == 0
 
 
 async def _status(path: Path) -> tuple[int, int]:
@@ -132,7 +134,7 @@ def test_each_parameter_set_of_0_1_0_keeps_its_number_and_its_digest(path: Path,
 
 
 @pytest.mark.parametrize("name", ["finished", "interrupted"])
-def test_a_second_load_shares_the_parameter_sets_of_0_1_0(scene: Scene, files: Path, name: str) -> None:
+def test_a_second_load_shares_the_parameter_sets_of_0_1_0(harness: Harness, files: Path, name: str) -> None:
     campaign = Campaign("sale", template="back_in_stock", language=1, ledger=files / f"{name}.ledger")
 
     async def main(client: AsyncDesk360) -> list[Recipient]:
@@ -147,4 +149,4 @@ def test_a_second_load_shares_the_parameter_sets_of_0_1_0(scene: Scene, files: P
         assert shared == (2, 1)
         return await campaign.people(state="pending")
 
-    assert "+905509999999" in [person.phone for person in scene.play(main)]
+    assert "+905509999999" in [person.phone for person in harness.play(main)]

@@ -79,7 +79,7 @@ async def test_the_documents_template_is_listed_word_for_word(client: httpx.Asyn
 
 @pytest.mark.parametrize("phone", ["+15551234567", "+905057510467", "+4912345678901", "+1234567"])
 async def test_message_ids_hold_numbers_of_any_length(client: httpx.AsyncClient, phone: str) -> None:
-    """An odd count of digits is filled up, and read back without the filling."""
+    """An uneven count of digits is filled up, and read back without the filling."""
     answer = await client.post(PATHS["send_text"], json={"to": phone, "text": "Hello!"})
     assert phone_of(answer.json()["message_id"]) == phone
 

@@ -60,7 +60,7 @@ def _names(dice: random.Random) -> list[str]:
 
 
 def test_random_names_nest_as_in_php(php: Php) -> None:
-    """300 forms of odd names, multipart and urlencoded."""
+    """300 forms with unusual names, multipart and urlencoded."""
     dice = random.Random(0)
     for names in [_names(dice) for _ in range(300)]:
         body = multipart([(f'name="{name}"', str(number)) for number, name in enumerate(names)])

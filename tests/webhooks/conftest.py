@@ -9,7 +9,7 @@ import pytest
 
 from desk360_async.testing import WEBHOOKS, webhook_sample
 
-ODD = Path(__file__).parent.parent / "samples" / "webhooks" / "odd"
+MALFORMED = Path(__file__).parent.parent / "samples" / "webhooks" / "malformed"
 
 
 @pytest.fixture
@@ -39,10 +39,10 @@ def beside(name):
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give each test that asks for `odd` all the odd bodies, with what is expected of them."""
-    if "odd" in metafunc.fixturenames:
-        expected: dict[str, Any] = json.loads((ODD / "expected.json").read_text())
-        cases = [((ODD / f"{name}.body").read_bytes(), case) for name, case in expected.items()]
-        metafunc.parametrize("odd", cases, ids=list(expected))
+    """Give each test that asks for `malformed` all the malformed bodies, with what is expected of them."""
+    if "malformed" in metafunc.fixturenames:
+        expected: dict[str, Any] = json.loads((MALFORMED / "expected.json").read_text())
+        cases = [((MALFORMED / f"{name}.body").read_bytes(), case) for name, case in expected.items()]
+        metafunc.parametrize("malformed", cases, ids=list(expected))
     if "documented" in metafunc.fixturenames:
         metafunc.parametrize("documented", [webhook_sample(name) for name in WEBHOOKS], ids=WEBHOOKS)

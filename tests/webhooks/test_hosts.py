@@ -104,10 +104,10 @@ def test_documented_bodies(hosts, host, documented):
     assert hosts.request(port, "POST", HOOK, documented) == (200, b"ok\n")
 
 
-def test_odd_bodies(hosts, host, odd):
-    """Each odd body has the same answer under every framework."""
+def test_malformed_bodies(hosts, host, malformed):
+    """Each malformed body has the same answer under every framework."""
     _, port, _, _ = host
-    content, expected = odd
+    content, expected = malformed
     assert hosts.request(port, "POST", HOOK, content)[0] == (
         400 if expected["events"] == "InvalidWebhook" else 200
     )

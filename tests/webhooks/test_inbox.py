@@ -95,9 +95,9 @@ async def test_handed_out_again(path):
     assert [handled is not None for (handled,) in rows(path, "handled_at")] == [True] * 3
 
 
-async def test_handed_out_as_it_was(path, odd):
-    """All kinds of events come back from the file as they went in, odd ones too."""
-    body, expected = odd
+async def test_handed_out_as_it_was(path, malformed):
+    """All kinds of events come back from the file as they went in, malformed ones too."""
+    body, expected = malformed
     events = parse(body) if expected["events"] != "InvalidWebhook" else ()
     inbox = SQLiteInbox(path)
     await inbox.open()

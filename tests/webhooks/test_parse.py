@@ -59,9 +59,9 @@ def found(event, path):
 
 
 @pytest.mark.usefixtures("decoder")
-def test_odd_bodies(odd):
-    """An odd body gives the events that its file's expectation names, or InvalidWebhook."""
-    body, expected = odd
+def test_malformed_bodies(malformed):
+    """A malformed body gives the events that its file's expectation names, or InvalidWebhook."""
+    body, expected = malformed
     if expected["events"] == "InvalidWebhook":
         with pytest.raises(InvalidWebhook):
             parse(body)

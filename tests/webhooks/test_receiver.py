@@ -85,9 +85,9 @@ def keep(seen):
     return handler
 
 
-async def test_odd_bodies(odd):
-    """An odd body is answered with 200 and handled, or with 400 if it is no JSON object."""
-    content, expected = odd
+async def test_malformed_bodies(malformed):
+    """A malformed body is answered with 200 and handled, or with 400 if it is no JSON object."""
+    content, expected = malformed
     seen = []
     receiver = WebhookReceiver(SECRET)
     for register in (receiver.on_message, receiver.on_status, receiver.on_unknown):

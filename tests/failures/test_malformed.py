@@ -1,4 +1,4 @@
-"""The corpus of odd answers, all through the whole client: a reply or a Desk360Error, and the outcome."""
+"""Malformed answers through the whole client: each comes to a reply or a Desk360Error, and an outcome."""
 
 import tracemalloc
 from typing import Any
@@ -18,7 +18,7 @@ from desk360_async import (
     TokenBucket,
     UnexpectedResponse,
 )
-from tests.failures.odd import FOLDER, OddAnswer, load
+from tests.failures.malformed import FOLDER, MalformedAnswer, load
 
 CORPUS = [load(path) for path in sorted(FOLDER.glob("*.http"))]
 PHONE = "+905551234567"
@@ -52,29 +52,29 @@ async def call(client: AsyncDesk360, kind: str) -> Any:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("odd", [pytest.param(odd, id=odd.name) for odd in CORPUS])
-async def test_odd_answer(odd: OddAnswer) -> None:
+@pytest.mark.parametrize("malformed", [pytest.param(each, id=each.name) for each in CORPUS])
+async def test_malformed_answer(malformed: MalformedAnswer) -> None:
     """The answer comes to what its file says."""
     ends: list[SendResult] = []
     seen: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return odd.response()
+        return malformed.response()
 
     async with client_of(httpx.MockTransport(answer), on_result=ends.append) as client:
-        kind = odd.expected.get("call", "text")
-        if "raises" in odd.expected:
+        kind = malformed.expected.get("call", "text")
+        if "raises" in malformed.expected:
             with pytest.raises(Desk360Error) as caught:
                 await call(client, kind)
-            assert type(caught.value).__name__ == odd.expected["raises"], repr(caught.value)
-            assert odd.expected.get("says", "") in str(caught.value)
-            assert str(caught.value.outcome or "none") == odd.expected["outcome"]
+            assert type(caught.value).__name__ == malformed.expected["raises"], repr(caught.value)
+            assert malformed.expected.get("says", "") in str(caught.value)
+            assert str(caught.value.outcome or "none") == malformed.expected["outcome"]
         else:
-            assert odd.expected["reply"] in look(await call(client, kind))
+            assert malformed.expected["reply"] in look(await call(client, kind))
     # A status that proves nothing, and a refusal, are not asked a second time; no redirect is followed.
     assert [request.url.host for request in seen] == ["api.example"]
-    assert [str(end.outcome) for end in ends] in ([], [odd.expected["outcome"]])
+    assert [str(end.outcome) for end in ends] in ([], [malformed.expected["outcome"]])
 
 
 def look(reply: Any) -> str:
@@ -85,7 +85,7 @@ def look(reply: Any) -> str:
 def test_size() -> None:
     """There are at least 100 files, and each says what it must come to."""
     assert len(CORPUS) >= 100
-    assert all({"raises", "reply"} & odd.expected.keys() and "outcome" in odd.expected for odd in CORPUS)
+    assert all({"raises", "reply"} & each.expected.keys() and "outcome" in each.expected for each in CORPUS)
 
 
 @pytest.mark.anyio
@@ -94,8 +94,8 @@ def test_size() -> None:
 )
 async def test_memory(name: str) -> None:
     """What a bomb may cost is bounded: 8 MiB of body, and a few copies on its way."""
-    odd = next(odd for odd in CORPUS if odd.name == name)
-    transport = httpx.MockTransport(lambda _: odd.response())
+    malformed = next(each for each in CORPUS if each.name == name)
+    transport = httpx.MockTransport(lambda _: malformed.response())
     async with client_of(transport) as client:
         tracemalloc.start()
         try:
@@ -181,5 +181,5 @@ async def test_link_loop(target: str) -> None:
 
 def test_errors_are_public() -> None:
     """The corpus names classes that a user can catch."""
-    named = {odd.expected["raises"] for odd in CORPUS if "raises" in odd.expected}
+    named = {each.expected["raises"] for each in CORPUS if "raises" in each.expected}
     assert all(issubclass(getattr(desk360_async, name), Desk360Error) for name in named)

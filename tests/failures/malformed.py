@@ -1,4 +1,4 @@
-r"""The corpus of odd answers: files that hold an HTTP answer and what it must come to.
+r"""The corpus of malformed answers: files that hold an HTTP answer and what it must come to.
 
 A file's first lines, up to the first blank one, say what is expected; then comes the answer. In the answer
 `\n` ends a header line, and the body stands behind the next blank line. Lines of the first part:
@@ -21,11 +21,11 @@ from typing import Any
 import httpx
 from attrs import field, frozen
 
-FOLDER = Path(__file__).parents[1] / "samples" / "odd"
+FOLDER = Path(__file__).parents[1] / "samples" / "malformed"
 
 
 @frozen
-class OddAnswer:
+class MalformedAnswer:
     """One file.
 
     Attributes:
@@ -55,7 +55,7 @@ class _InPieces(httpx.AsyncByteStream):
             yield self._body[start : start + 65536]
 
 
-def load(path: Path) -> OddAnswer:
+def load(path: Path) -> MalformedAnswer:
     """Read a file of the corpus."""
     says, _, answer = path.read_bytes().partition(b"\n\n")
     head, _, body = answer.partition(b"\n\n")
@@ -63,7 +63,9 @@ def load(path: Path) -> OddAnswer:
     status, *lines = head.split(b"\n")
     headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
     body = body.removesuffix(b"\n") * int(expected.get("repeat", "1"))
-    return OddAnswer(path.stem, expected, int(status), headers, _encode(body, expected.get("encode", "")))
+    return MalformedAnswer(
+        path.stem, expected, int(status), headers, _encode(body, expected.get("encode", ""))
+    )
 
 
 def _encode(body: bytes, how: str) -> bytes:
