@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 from attrs import field, frozen
 
 from ._errors import InvalidMessage
+from ._redaction import show_half_made
 
 MAX_BYTES = 20 * 1024 * 1024  # "Max Size: 20MB", read as the larger of its two meanings (ruling 18)
 
@@ -239,3 +240,6 @@ def as_attachment(value: Any, where: str = "attachment") -> Attachment:
     else:
         fix = f"must be a path or an Attachment, not {type(value).__name__}"
     raise InvalidMessage(where, fix)
+
+
+show_half_made(globals())

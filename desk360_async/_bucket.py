@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 from attrs import define, field, frozen
 
 from desk360_async._headers import ServerLimit, parse_limit, parse_remaining, refusal_wait, retry_after
+from desk360_async._redaction import show_half_made
 
 __all__ = [
     "LANES",
@@ -463,3 +464,6 @@ class Bucket:
             next_token=max(0.0, self.ready_at("interactive") - now),
             as_of=now + clock,
         )
+
+
+show_half_made(globals())

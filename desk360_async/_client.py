@@ -61,7 +61,7 @@ from ._settings import (
     parse_retry,
     parse_timeouts,
 )
-from ._validators import refused_by_whatsapp, to_private
+from ._validators import refused_by_whatsapp, to_private, to_private_list
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -697,6 +697,7 @@ class AsyncDesk360:
             print(len(sent.phones), sent.unlisted)
             ```
         """
+        phones = to_private_list(phones)
         message = TemplateBatch(
             phones,
             template,
@@ -705,7 +706,6 @@ class AsyncDesk360:
             attachment=attachment,
             destinations_file=destinations_file,
         )
-        del phones  # the message's repr counts them; a traceback with local variables would print all
         return await self.send(message, idempotency_key=idempotency_key)
 
     async def send_text(

@@ -31,6 +31,7 @@ from desk360_async._bucket import (
     hold_of,
 )
 from desk360_async._errors import ClientStateError, ConfigurationError, RateLimitWaitTooLong
+from desk360_async._redaction import show_half_made
 
 __all__ = [
     "LANES",
@@ -559,3 +560,6 @@ def default_limiter(host: str) -> TokenBucket:
         _earlier[host] = [other for other in _earlier.get(host, ()) if bucket.inherit(other)] + [bucket]
         here[host] = bucket
     return here[host]
+
+
+show_half_made(globals())

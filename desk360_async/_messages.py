@@ -15,6 +15,7 @@ from . import _validators as check
 # imports here saved some 5 % of the client's import, and broke all three.
 from ._attachments import Attachment
 from ._errors import InvalidMessage
+from ._redaction import show_half_made
 
 # ── parts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -473,3 +474,6 @@ def with_ids(
 ) -> TemplateMessage | TemplateBatch:
     """Return the message with names replaced by ids."""
     return evolve(message, template=template, language=language)
+
+
+show_half_made(globals())

@@ -16,6 +16,7 @@ from attrs import define, field, fields, frozen
 
 from ._bucket import Lane, RateLimitStatus
 from ._errors import ConfigurationError, Outcome
+from ._redaction import show_half_made
 
 log = logging.getLogger("desk360_async")
 webhook_log = logging.getLogger("desk360_async.webhooks")
@@ -483,3 +484,6 @@ def parse_observers(given: Any) -> Observers:
                 f"observer must be an Observer such as LogObserver(), a list of them, or (), not {kind}"
             )
     return Observers(several)
+
+
+show_half_made(globals())

@@ -98,7 +98,7 @@ def parse_phones(values: Iterable[object], field: str = "phones") -> tuple[str, 
     Raises:
         InvalidMessage: names the position of the first wrong number, as in `phones[3]`.
     """
-    unique: dict[object, str] = {}
+    unique = _Unique()
     for index, value in enumerate(values):
         # The fast path first: building the field's name costs more than the whole check.
         if not (isinstance(value, str) and _E164.fullmatch(value)):
@@ -270,6 +270,20 @@ class Phone(str):
 
     def __repr__(self) -> str:
         return repr(mask_phone(str(self)))
+
+
+class Phones(tuple[str, ...]):
+    """Phone numbers whose repr is their count, for the same reason."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} phones>"
+
+
+class _Unique(dict[object, str]):
+    def __repr__(self) -> str:
+        return f"<{len(self)} phones>"
 
 
 def digits_of(phone: str) -> str:

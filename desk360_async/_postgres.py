@@ -17,7 +17,7 @@ import anyio
 
 from desk360_async import _threads
 from desk360_async._errors import ConfigurationError, Desk360Error
-from desk360_async._redaction import mask_dsn
+from desk360_async._redaction import mask_dsn, show_half_made
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -596,3 +596,6 @@ def connected(database: Database) -> "Generator[Connection[Any]]":
             yield connection
     except _psycopg().OperationalError as error:
         raise ConfigurationError(f"{database.name} can't be reached ({str(error).strip()})") from error
+
+
+show_half_made(globals())

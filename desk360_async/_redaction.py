@@ -6,7 +6,8 @@ who show these logs install the filter.
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 
 from ._errors import mask_phone
 
@@ -96,6 +97,34 @@ def mask_numbers(text: str) -> str:
 def masked_repr(value: object) -> str:
     """Return a repr in which every number that may be a phone is cut, in groups or not, and every id."""
     return mask_numbers(_SPACED_NUMBER.sub(_mask_if_long, repr(value)))
+
+
+def show_half_made(names: Mapping[str, object]) -> None:
+    """Give the classes of a module or package a repr that works before their attributes are set.
+
+    A traceback with local variables calls it while a constructor refuses a value; before Python 3.13 an
+    exception in a repr replaces the whole traceback.
+
+    Args:
+        names: the `globals()` of the module or package, after its last class.
+    """
+    home = str(names["__name__"])
+    for kind in list(names.values()):
+        if isinstance(kind, type) and kind.__module__.startswith(home):
+            whole = vars(kind).get("__repr__")
+            if whole is not None and not hasattr(whole, "__wrapped__"):
+                setattr(kind, "__repr__", _or_half_made(whole))  # noqa: B010  # checkers forbid the assignment
+
+
+def _or_half_made(whole: Callable[[object], str]) -> Callable[[object], str]:
+    @wraps(whole)
+    def show(value: object) -> str:
+        try:
+            return whole(value)
+        except AttributeError:
+            return f"<{type(value).__name__}, half made>"
+
+    return show
 
 
 def _mask_if_long(found: re.Match[str]) -> str:

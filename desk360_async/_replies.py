@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from ._errors import Desk360Error, Outcome, mask_phone
 from ._messages import Message
-from ._redaction import masked_repr
+from ._redaction import masked_repr, show_half_made
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -213,3 +213,6 @@ class SendResult(Generic[Item]):
             raise self.error
         assert self.reply is not None
         return self.reply
+
+
+show_half_made(globals())

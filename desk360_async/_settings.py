@@ -14,7 +14,7 @@ from attrs import Attribute, field, frozen
 
 from ._bucket import Lane
 from ._errors import ConfigurationError
-from ._redaction import Secret
+from ._redaction import Secret, show_half_made
 
 DEFAULT_BASE_URL = "https://public-api.desk360.com/v1"
 
@@ -273,3 +273,6 @@ def parse_max_wait(max_wait: float | None) -> float | None:
     ):
         return max_wait
     raise ConfigurationError(f"max_wait must be seconds of 0 or more, or None for no limit, got {max_wait!r}")
+
+
+show_half_made(globals())

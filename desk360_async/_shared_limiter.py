@@ -34,6 +34,7 @@ from desk360_async._bucket import (
 )
 from desk360_async._errors import ConfigurationError, RateLimitWaitTooLong
 from desk360_async._limiter import Permit, TokenPermit, check_arguments, check_wish, wait_too_long
+from desk360_async._redaction import show_half_made
 from desk360_async._token_file import TokenFile
 
 __all__ = ["HostLimiter", "PostgresLimiter", "SharedLimiter", "TokenStore"]
@@ -564,3 +565,6 @@ class PostgresLimiter(SharedLimiter):
         self.egress: str = egress
         store = TokenTable(Database(dsn, schema=schema, durable=durable), egress, durable=durable)
         super().__init__(store, Bucket(limit, period, reserve, margin, hold, learn))
+
+
+show_half_made(globals())

@@ -20,6 +20,7 @@ from anyio.lowlevel import RunVar
 from desk360_async import _threads
 from desk360_async._arguments import require_path
 from desk360_async._errors import ConfigurationError, Desk360Error
+from desk360_async._redaction import show_half_made
 
 __all__ = [
     "PRIVATE",
@@ -544,3 +545,6 @@ def network_file_system(path: Path, mounts: Iterable[str] | None = None) -> str 
         if folder.is_relative_to(place) and len(place) >= best:
             best, kind = len(place), name
     return kind if kind in NETWORK_FILE_SYSTEMS else None
+
+
+show_half_made(globals())

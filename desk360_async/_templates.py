@@ -13,6 +13,7 @@ from attrs import field, frozen
 from ._arguments import shown
 from ._attachments import Attachment
 from ._errors import InvalidMessage
+from ._redaction import show_half_made
 from ._replies import raw_field, tail
 
 T = TypeVar("T")
@@ -301,3 +302,6 @@ def matching(items: Sequence[T], name: str, name_of: Callable[[T], str | None]) 
 def _case_folded(name: str) -> str:
     # Turkish has two letters i, and Unicode folds neither I to the dotless one nor the dotted capital to i.
     return name.casefold().replace("i\u0307", "i").replace("\u0131", "i")
+
+
+show_half_made(globals())

@@ -18,7 +18,7 @@ from attrs import Attribute, has
 from ._arguments import shown
 from ._attachments import Attachment, as_attachment
 from ._errors import InvalidMessage
-from ._phones import Phone, parse_phone, parse_phones
+from ._phones import Phone, Phones, parse_phone, parse_phones
 
 T = TypeVar("T")
 Check = Callable[[Any, "Attribute[Any]", Any], None]
@@ -178,12 +178,19 @@ def to_phone(value: str) -> Phone:
 
 
 def to_phones(value: Iterable[str] | None) -> tuple[str, ...]:
-    return tuple(map(Phone, parse_phones(listed(value, "phones"), "phones"))) if value is not None else ()
+    return tuple(map(Phone, parse_phones(Phones(listed(value, "phones"))))) if value is not None else ()
 
 
 def to_private(value: str) -> str:
     """Return a text whose repr is masked; a validator refuses any other value."""
     return Phone(value) if isinstance(value, str) else value
+
+
+def to_private_list(value: Iterable[str] | None) -> Iterable[str] | None:
+    """Return phones as a tuple whose repr is their count; `listed` refuses any other value."""
+    if isinstance(value, str):
+        return to_private(value)
+    return Phones(value) if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping) else value
 
 
 def to_private_or_none(value: str | None) -> str | None:

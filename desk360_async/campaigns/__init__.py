@@ -5,6 +5,7 @@ ledger before it is on the wire. After a crash the campaign goes on: no recipien
 A recipient whose request may have arrived is `unknown`, until you resolve it.
 """
 
+from desk360_async._redaction import show_half_made
 from desk360_async.campaigns._campaign import Campaign, campaigns_in
 from desk360_async.campaigns._forgetting import forget
 from desk360_async.campaigns._hours import Hours
@@ -22,6 +23,8 @@ from desk360_async.campaigns._values import (
     Progress,
     Report,
 )
+
+show_half_made(globals())
 
 __all__ = [
     "BatchResult",

@@ -10,6 +10,7 @@ from attrs import evolve, field, frozen
 
 from desk360_async import Desk360Error
 from desk360_async._phones import PROBLEMS, Reader
+from desk360_async._redaction import show_half_made
 
 
 class CampaignError(Desk360Error):
@@ -480,3 +481,6 @@ class Attempt:
         unlisted = len(result.unlisted)
         refused = unlisted if result.unlisted_state == "not_sent" else 0
         return evolve(event, accepted=size - unlisted, not_sent=refused, unknown=unlisted - refused)
+
+
+show_half_made(globals())

@@ -4,10 +4,14 @@ Free messages arrive only within 24 hours of the customer's last message. People
 template. `Customers` stores both facts; clients and campaigns follow them.
 """
 
+from desk360_async._redaction import show_half_made
+
 from ._book import Customers, OnOptOut, Window
 from ._file import OptOuts
 from ._forgetting import forget
 from ._words import DEFAULT_OPT_IN_WORDS, DEFAULT_OPT_OUT_WORDS
+
+show_half_made(globals())
 
 __all__ = [
     "DEFAULT_OPT_IN_WORDS",

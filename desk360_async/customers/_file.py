@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from desk360_async._phones import person_of
+from desk360_async._redaction import show_half_made
 from desk360_async._sqlite import SQLiteFile, reads, writes
 from desk360_async.customers._words import Wish
 
@@ -276,3 +277,6 @@ def _prepare(db: sqlite3.Connection) -> None:
     except BaseException:
         db.execute("ROLLBACK")
         raise
+
+
+show_half_made(globals())

@@ -4,10 +4,14 @@
 returns a reading for each ruling of the guide. The command `desk360 doctor` prints both.
 """
 
+from desk360_async._redaction import show_half_made
+
 from ._findings import Finding, Reading
 from ._live import Probe, ask, exhaust, send_to
 from ._offline import Subject, examine
 from ._readings import facts_of, read_exhaustion, read_probes, read_sends
+
+show_half_made(globals())
 
 __all__ = [
     "Finding",

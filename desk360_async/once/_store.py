@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from desk360_async import _threads
 from desk360_async._postgres import Database, Tables
 from desk360_async._presence import Presence
+from desk360_async._redaction import show_half_made
 from desk360_async._sqlite import SQLiteFile, Transactions, reads, writes
 from desk360_async.once._records import conflicts, later_status
 
@@ -436,3 +437,6 @@ def _prepare(db: sqlite3.Connection) -> None:
     except BaseException:
         db.execute("ROLLBACK")
         raise
+
+
+show_half_made(globals())

@@ -20,6 +20,7 @@ English), 90 and 91 are in review, 92 is not sendable; 79, 80 and 81 need a file
 pass for valid and are refused as "not on WhatsApp". `/_sandbox/…` shows record and settings over HTTP.
 """
 
+from desk360_async._redaction import show_half_made
 from desk360_async.sandbox import _extra as _extra
 from desk360_async.sandbox.account import Account, demo_account, load_account, parse_account
 from desk360_async.sandbox.faults import Fault, Faults
@@ -34,6 +35,8 @@ from desk360_async.sandbox.records import (
 from desk360_async.sandbox.sandbox import Sandbox, run
 from desk360_async.sandbox.server import RunningServer
 from desk360_async.sandbox.webhooks import SentWebhook, Webhooks, WebhookTarget
+
+show_half_made(globals())
 
 __all__ = [
     "Account",

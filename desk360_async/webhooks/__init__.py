@@ -16,6 +16,7 @@
 Only public names live here. The vendor's heading is "WhatsApp Webhooks".
 """
 
+from desk360_async._redaction import show_half_made
 from desk360_async.webhooks._asgi import Answer
 from desk360_async.webhooks._events import (
     CardAddress,
@@ -44,6 +45,8 @@ from desk360_async.webhooks._inbox import DeadLetter, SQLiteInbox
 from desk360_async.webhooks._parsing import parse
 from desk360_async.webhooks._receiver import WebhookReceiver
 from desk360_async.webhooks._thread import ReceiverThread
+
+show_half_made(globals())
 
 __all__ = [
     "Answer",

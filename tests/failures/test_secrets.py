@@ -108,6 +108,8 @@ async def one_call(client: AsyncDesk360, index: int, phone: str) -> Any:
         lambda: client.read_media("m-77"),
         lambda: client.send_text(phone, ""),
         lambda: client.send_text(phone.replace("+", "(0)"), "x"),
+        lambda: client.send_template_bulk([phone, "letters"], 1, language=2),
+        lambda: client.send_template_bulk(phone, 1, language=2),
     ]
     return await calls[index % len(calls)]()
 
@@ -189,10 +191,10 @@ def test_search(
 
 
 # The kinds of `one_call` that send to a phone.
-PHONE_IS_MASKED = (0, 1, 2, 3, 4, 5, 10)
+PHONE_IS_MASKED = (0, 1, 2, 3, 4, 5, 10, 12, 13)
 
 
-@pytest.mark.parametrize("kind", range(12))
+@pytest.mark.parametrize("kind", range(14))
 @pytest.mark.parametrize("status", [0, 307, 422, 500])
 def test_local_variables(kind: int, status: int) -> None:
     """A traceback that shows our frames' local variables doesn't show the key."""
