@@ -303,7 +303,7 @@ class Run:
         signals: bool | None,
         hours: Hours | None = None,
     ) -> None:
-        self.counts = Counts()
+        self.counts: Counts = Counts()
         self._hours = hours
         self._opens: datetime | None = None  # the opening that the last event "hours" announced
         self._open = open_

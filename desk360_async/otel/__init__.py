@@ -11,10 +11,10 @@ from desk360_async import ConfigurationError
 
 try:
     from desk360_async.otel._telemetry import OpenTelemetry
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ConfigurationError(
         "desk360_async.otel needs opentelemetry-api: pip install 'desk360-async[otel]'"
-    ) from missing
+    ) from _missing
 
 if TYPE_CHECKING:
     Desk360Instrumentor: Any

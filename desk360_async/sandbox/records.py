@@ -323,11 +323,12 @@ class Store:
         strict_bulk: bool,
         announce: Callable[[ReceivedMessage], None],
         feed: Feed,
+        page_size: int = PAGE_SIZE,
     ) -> None:
         self.account = account
         self.strict_bulk = strict_bulk
         self.media: MediaStore = MediaStore()
-        self.page_size = PAGE_SIZE
+        self.page_size = page_size
         self._clock = clock
         self._seed = seed
         self._refused_phones = refused_phones

@@ -107,14 +107,13 @@ class Sandbox:
     ) -> None:
         keep = keep if record else 0
         facts = Facts.of(like)
-        limit, period = facts.limit or limit, facts.period or period
         self.api_key = api_key
         self.clock = clock
         self.feed: Feed = Feed()
         self.faults: Faults = Faults(seed)
         self.throttle: Throttle = Throttle(
-            limit=limit,
-            period=period,
+            limit=facts.limit or limit,
+            period=facts.period or period,
             rule=facts.window or window,
             clock=clock,
             others=other_traffic,
@@ -141,12 +140,11 @@ class Sandbox:
             strict_bulk=strict_bulk,
             announce=self.webhooks.announce,
             feed=self.feed,
+            page_size=facts.page_size,
         )
-        self._store.page_size = facts.page_size
         self._log = RequestLog(None if keep is None else keep // 10 + (keep > 0))
-        settings = Settings(api_key, max_body, sleep, keep_alive, facts)
-        api = Api(self._store, self.throttle, self.faults, self._log, self.feed, settings)
-        self._keep_alive = keep_alive
+        self._settings = Settings(api_key, max_body, sleep, keep_alive, facts)
+        api = Api(self._store, self.throttle, self.faults, self._log, self.feed, self._settings)
         self._running: RunningServer | None = None
         self._panel = Panel(
             self._store, self.throttle, self.faults, self._log, self.webhooks, self.feed, api_key
@@ -313,7 +311,7 @@ class Sandbox:
             yield running
 
     def _at(self, host: str, port: int, allow_remote: bool, allow_hosts: Collection[str]) -> Listening:
-        keep_alive = self._keep_alive or _KEEP_ALIVE
+        keep_alive = self._settings.keep_alive or _KEEP_ALIVE
         return Listening(host, port, allow_remote, tuple(allow_hosts), keep_alive)
 
     @contextmanager

@@ -82,7 +82,7 @@ class Connections:
     def __init__(self, app: ASGIApp, allow_hosts: tuple[str, ...] = ()) -> None:
         self._app = HostCheck(app, allow_hosts)
         self._open: dict[tuple[str, int], asyncio.Transport] = {}
-        self.ending = threading.Event()
+        self.ending: threading.Event = threading.Event()
 
     def protocol(self) -> "type[H11Protocol]":
         """Make uvicorn's HTTP protocol note each connection that opens and closes."""
