@@ -258,6 +258,11 @@ class AsyncDesk360:
         return None if self._admission is None else self._admission.book
 
     @property
+    def send_log(self) -> SendOnce | None:
+        """The log of sends under an idempotency key; None if this client or view has none."""
+        return self._send_log
+
+    @property
     def lane(self) -> Lane:
         """The limiter's priority for calls of this client or view: "interactive" or "bulk"."""
         return self._options.lane
@@ -328,6 +333,7 @@ class AsyncDesk360:
         retry: RetryPolicy | _Same = _SAME,
         max_wait: float | _Same | None = _SAME,
         customers: _Same | None = _SAME,
+        send_log: SendOnce | _Same = _SAME,
     ) -> Self:
         """Return a light view with other options: same pool, same bucket.
 
@@ -338,6 +344,7 @@ class AsyncDesk360:
             retry: when an attempt is repeated.
             max_wait: seconds that one call may wait for the rate limit.
             customers: None for a view that doesn't check windows and opt-outs.
+            send_log: a `SendLog` for sends under an idempotency key.
 
         Raises:
             ConfigurationError: if one is unusable.
@@ -365,6 +372,8 @@ class AsyncDesk360:
         view._is_view = True
         if customers is None:
             view._admission = None
+        if not isinstance(send_log, _Same):
+            view._send_log = send_log
         view._attach()
         return view
 

@@ -83,6 +83,7 @@ class Campaign:
         opt_out: phones that get no message: a file with a number a line, an iterable, or a function, also an
             async one, that returns one; or a `Customers`. Read before each request, as are the client's
             own `customers`.
+        schema: the schema of the tables in PostgreSQL.
 
     Raises:
         ConfigurationError: if an argument is unusable; the message names it.
@@ -109,6 +110,7 @@ class Campaign:
         attachment: Attachment | str | os.PathLike[str] | None = None,
         not_listed: NotListed | None = None,
         opt_out: OptOut = None,
+        schema: str = "desk360",
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError("name must be text, such as 'black-friday'")
@@ -119,6 +121,7 @@ class Campaign:
         self.name = name
         require_path(ledger, "the ledger")
         self._dsn = str(ledger) if is_dsn(ledger) else None
+        self._schema = schema
         self.ledger: Path = Path(mask_dsn(self._dsn)) if self._dsn is not None else Path(ledger)
         self._template = template
         self._language = language
@@ -624,7 +627,7 @@ class Campaign:
     @asynccontextmanager
     async def _opened(self, *, owner: bool = False, must_exist: bool = True) -> AsyncGenerator[Ledger]:
         if self._dsn is not None:
-            async with open_tables(self._dsn, self.name) as tables:
+            async with open_tables(self._dsn, self.name, self._schema) as tables:
                 yield tables
             return
         async with open_ledger(self.ledger, owner=owner, must_exist=must_exist) as file:

@@ -549,14 +549,14 @@ def _unite_spellings(db: Session, campaign: int) -> None:
 
 
 @asynccontextmanager
-async def open_tables(dsn: str, name: str) -> AsyncGenerator[TableLedger]:
+async def open_tables(dsn: str, name: str, schema: str) -> AsyncGenerator[TableLedger]:
     """Open a campaign's ledger in PostgreSQL, and close it in the end.
 
     Raises:
         LedgerError: if the database can't be reached.
         ConfigurationError: if it can't be written, or its commits don't last.
     """
-    tables = Tables(Database(dsn), name="the ledger", error=LedgerError, busy=BUSY)
+    tables = Tables(Database(dsn, schema=schema), name="the ledger", error=LedgerError, busy=BUSY)
     ledger = TableLedger(tables, name)
     try:
         yield ledger

@@ -69,6 +69,7 @@ class SendLog:
         settle: let a status for the phone of an unknown send turn it into an accepted one. Only for accounts
             from which no other program sends.
         lease: seconds after which a stopped owner's claim is free, and its request unknown.
+        schema: the schema of the tables in PostgreSQL.
         clock: returns the current time as an aware datetime; None for the system's.
 
     Raises:
@@ -89,6 +90,7 @@ class SendLog:
         keep_phones: bool = False,
         settle: bool = False,
         lease: float = 30.0,
+        schema: str = "desk360",
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._keep_phones = keep_phones
@@ -96,7 +98,7 @@ class SendLog:
         self._lease = _arguments.seconds("lease", lease, positive=True)
         _arguments.seconds("keep", keep)
         self._store = (
-            open_database(str(path_or_dsn), keep=keep)
+            open_database(str(path_or_dsn), keep=keep, schema=schema)
             if is_dsn(path_or_dsn)
             else open_file(path_or_dsn, keep=keep)
         )

@@ -407,9 +407,9 @@ def open_file(path: str | os.PathLike[str], *, keep: float) -> Store:
     return Store(file, str(file.path), owners, lock=lambda _, __: None, keep=keep)  # BEGIN IMMEDIATE locks
 
 
-def open_database(dsn: str, *, keep: float) -> Store:
+def open_database(dsn: str, *, keep: float, schema: str) -> Store:
     """Return a store in PostgreSQL, which processes of several hosts may share."""
-    tables = Tables(Database(dsn), name="the send log")
+    tables = Tables(Database(dsn, schema=schema), name="the send log")
     return Store(tables, tables.database.name, Leases(), lock=_lock_key, keep=keep)
 
 
