@@ -89,6 +89,17 @@ def test_a_failing_disk_stops_it(shooting: Range, call: str, error: str, number:
     shooting.survive(ledger, shape, 1)
 
 
+@pytest.mark.skipif(TRACER is None, reason="needs a strace that may trace")
+@pytest.mark.parametrize("number", [1, 8, 14])
+def test_a_disk_that_fails_while_the_ledger_opens_is_an_error(shooting: Range, number: int) -> None:
+    """`run` raises it before the first request, and a later run sends to all."""
+    shape = SHAPES["bulk"]
+    ledger = shooting.loaded(shape)
+    ended = shooting.disturb(ledger, shape, "pwrite64", f"error=ENOSPC:when={number}+")
+    assert b"LedgerError: the ledger " in ended.stderr.splitlines()[-1]
+    assert shooting.survive(ledger, shape, 1).accepted == shape.recipients
+
+
 def load_many(shooting: Range, ledger: Path, count: int) -> Campaign:
     """Load a campaign of so many recipients, with seven sets of parameters."""
     campaign = Campaign("kill", template="back_in_stock", language=1, ledger=ledger, batch_size=100)

@@ -1,13 +1,17 @@
 """Each command against the sandbox over TCP: for people, and as JSON with nothing else on stdout."""
 
 import json
+import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from desk360_async.campaigns import LedgerError
+from desk360_async.campaigns._storage import LedgerFile
 from desk360_async.sandbox import Fault, StoredMedia
 
 from .conftest import LEAVES, SECRET, Desk360, Server, Start
@@ -61,6 +65,21 @@ def harness(
     server.sandbox.media.put(StoredMedia("kept", 11, "note.txt", "text/plain", b"hello"))
     assert desk360("campaign", "plan", "spring", people, *FROM_A_LIST).code == 0
     return server
+
+
+def failing_at(number: int) -> Callable[..., Any]:
+    """Return a `_once` that fails from its n-th call on, as on a disk that is full."""
+    once, calls = LedgerFile._once, 0
+
+    async def work(self: LedgerFile, run: Any, what: Callable[..., Any], *given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls < number:
+            return await once(self, run, what, *given)
+        self.failure = sqlite3.OperationalError("disk I/O error")
+        raise LedgerError(self.explain(self.failure))
+
+    return work
 
 
 def test_each_command_is_run_here() -> None:
@@ -157,6 +176,21 @@ def test_the_way_on_has_what_a_campaign_needs_again(
     assert set(words) <= set(way_on)
     harness.sandbox.faults.clear()
     assert "1 skipped" in desk360(*way_on).out
+
+
+@pytest.mark.parametrize(("number", "accepted"), [(12, 0), (15, 1), (18, 2)])
+def test_a_result_that_the_ledger_cant_store_is_unknown(
+    desk360: Desk360, harness: Server, monkeypatch: pytest.MonkeyPatch, number: int, accepted: int
+) -> None:
+    """The numbers are true, the code is that of unknowns, and a resumed run doesn't send again."""
+    with monkeypatch.context() as disk:
+        disk.setattr(LedgerFile, "_once", failing_at(number))
+        run = desk360("campaign", "run", "spring", "--concurrency", "1")
+    assert len(harness.sandbox.received) == accepted + 1
+    assert run.out.startswith(f"{accepted} accepted · 0 not sent · 1 unknown")
+    assert (run.code, "Mend that" in run.err) == (4, True)
+    assert desk360("campaign", "resume", "spring").out.startswith("2 accepted · 0 not sent · 1 unknown")
+    assert len(harness.sandbox.received) == 3
 
 
 @pytest.mark.usefixtures("harness")
