@@ -556,7 +556,7 @@ class Campaign:
             await self._settings(ledger)
             return [Recipient(phone, parameters) for phone, parameters in await ledger.people(state)]
 
-    async def watch(self, *, every: float = 1.0) -> AsyncIterator[Progress]:
+    async def watch(self, *, every: float = 1.0) -> AsyncGenerator[Progress]:
         """Yield the progress of a campaign that this or another process runs, until all have ended.
 
         Args:

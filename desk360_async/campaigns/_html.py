@@ -6,9 +6,11 @@ from html import escape
 from importlib.resources import files
 
 from desk360_async._redaction import mask_numbers
-from desk360_async.campaigns._values import Report
+from desk360_async.campaigns._values import Report, words_for
 
-_WIDTH, _HEIGHT = 600, 130
+LIMIT = 60  # requests a minute, as the vendor documents them; a ledger doesn't hold the client's own limit
+_WIDTH, _HEIGHT, _BELOW = 600, 130, 26
+_DAY = 86_400
 _STATES = ("accepted", "not_sent", "unknown", "skipped", "on_the_wire", "pending")
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -18,12 +20,12 @@ _HEAD = """<!doctype html>
 """
 
 
-def render(report: Report, per_minute: int | None = None) -> str:
+def render(report: Report, limit: int = LIMIT) -> str:
     """Return a report as a self-contained HTML document.
 
     Args:
         report: the report.
-        per_minute: recipients a minute that the rate limit allows, drawn as a line; None draws none.
+        limit: requests a minute that the server allows; drawn as a line beside the recipients a minute.
     """
     title = mask_numbers(f"Campaign {report.name}")
     style = files("desk360_async.campaigns").joinpath("report.css").read_text(encoding="utf-8")
@@ -33,9 +35,10 @@ def render(report: Report, per_minute: int | None = None) -> str:
         f"<p>{report.counts.total:,} recipients, {report.requests:,} requests{_times(report)}</p>",
         _section("States", _bar(_states(report)), _table("State", _states(report))),
         _section("Progress", _progress(report.timeline)),
-        _section("Recipients a minute", _rate(report.timeline, per_minute)),
+        _section("Recipients a minute", _rate(report, limit)),
         _section("Deliveries", _funnel(_deliveries(report)), _table("Delivery", _deliveries(report))),
-        _section("Reasons", _table("Reason", _reasons(report))),
+        _section("Reasons", _table("Reason", _reasons(report)) if report.reasons or report.left_out else ""),
+        _section("Resolved by hand", _lines(report.resolutions)),
         "</main></body></html>\n",
     ]
     return "\n".join(part for part in parts if part)
@@ -51,6 +54,11 @@ def _states(report: Report) -> dict[str, int]:
     return {name: getattr(report.counts, name) for name in _STATES if getattr(report.counts, name)}
 
 
+def in_words(state: str) -> str:
+    """Return a state as it is read: "not sent" for "not_sent"."""
+    return state.replace("_", " ")
+
+
 def _deliveries(report: Report) -> dict[str, int]:
     return {
         "sent": report.counts.accepted,
@@ -61,8 +69,11 @@ def _deliveries(report: Report) -> dict[str, int]:
 
 
 def _reasons(report: Report) -> dict[str, int]:
-    found = {f"{state}: {reason}": number for (state, reason), number in report.reasons.items()}
-    return found | {f"left out: {reason}": number for reason, number in report.left_out.items()}
+    found = {
+        f"{in_words(state)}: {words_for(reason)}": number
+        for (state, reason), number in report.reasons.items()
+    }
+    return found | {f"left out: {words_for(reason)}": number for reason, number in report.left_out.items()}
 
 
 def _section(title: str, *parts: str) -> str:
@@ -73,12 +84,16 @@ def _section(title: str, *parts: str) -> str:
 def _table(head: str, rows: Mapping[str, int]) -> str:
     # A reason may quote an answer of the server, and the answer a number.
     body = "".join(
-        f'<tr><th scope="row">{escape(mask_numbers(name))}</th><td>{number:,}</td></tr>'
+        f'<tr><th scope="row">{escape(mask_numbers(in_words(name)))}</th><td>{number:,}</td></tr>'
         for name, number in rows.items()
     )
-    return (
-        f'<table><thead><tr><th scope="col">{head}</th><th scope="col">Count</th></tr></thead>{body}</table>'
-    )
+    heads = f'<th scope="col">{head}</th><th scope="col">Count</th>'
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _lines(texts: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(mask_numbers(text))}</li>" for text in texts)
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _svg(label: str, height: float, *parts: str) -> str:
@@ -94,41 +109,42 @@ def _bar(states: Mapping[str, int]) -> str:
         width = _WIDTH * number / total
         parts.append(
             f'<rect class="{name}" x="{x:.2f}" y="0" width="{width:.2f}" height="26">'
-            f"<title>{name}: {number:,}</title></rect>"
+            f"<title>{in_words(name)}: {number:,}</title></rect>"
         )
         x += width
     return _svg("Recipients by state", 26, *parts) if parts else ""
 
 
-def _line(label: str, points: Sequence[tuple[float, float]], cap: float | None = None) -> str:
-    top = max([y for _, y in points] + [cap or 0.0, 1.0]) * 1.05
-    first, last = points[0][0], points[-1][0]
-    span = (last - first) or 1.0
-    path = " ".join(
-        f"{_WIDTH * (x - first) / span:.1f},{_HEIGHT - (_HEIGHT - 4) * y / top:.1f}" for x, y in points
-    )
-    parts = [f'<polyline class="line" points="{path}"/>']
-    if cap is not None:
-        at = _HEIGHT - (_HEIGHT - 4) * cap / top
-        parts.append(f'<line class="cap" x1="0" x2="{_WIDTH}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="4" y="{at + 15:.1f}">limit: {cap:g} a minute</text>')
-    parts.append(f'<text x="4" y="{_HEIGHT + 16}">{_clock(first)}</text>')
-    parts.append(f'<text x="{_WIDTH - 4}" y="{_HEIGHT + 16}" text-anchor="end">{_clock(last)}</text>')
-    return _svg(label, _HEIGHT + 22, *parts)
+def _y(value: float, top: float) -> float:
+    return _HEIGHT - (_HEIGHT - 24) * value / (top or 1.0)
 
 
-def _clock(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
+def _axis(first: float, last: float) -> list[str]:
+    """Return the times below a plot, in UTC; with the date where a day lies between them."""
+    form = "%d %b %H:%M" if last - first >= _DAY else "%H:%M:%S"
+    ends = [f"{datetime.fromtimestamp(at, UTC):{form}}" for at in (first, last)]
+    return [
+        f'<line class="base" x1="0" x2="{_WIDTH}" y1="{_HEIGHT}" y2="{_HEIGHT}"/>',
+        f'<text x="4" y="{_HEIGHT + 20}">{ends[0]}</text>',
+        f'<text x="{_WIDTH - 4}" y="{_HEIGHT + 20}" text-anchor="end">{ends[1]}</text>',
+    ]
 
 
 def _progress(timeline: Sequence[tuple[float, int]]) -> str:
     if not timeline:
         return ""
-    points, done = [(timeline[0][0] - 1, 0.0)], 0
+    first, last = timeline[0][0] - 1, timeline[-1][0]
+    total, done = sum(recipients for _, recipients in timeline), 0
+    points = [f"0.0,{_HEIGHT:.1f}"]
     for at, recipients in timeline:
         done += recipients
-        points.append((at, float(done)))
-    return _line(f"Recipients with an outcome over time, {done:,} in the end", points)
+        points.append(f"{_WIDTH * (at - first) / (last - first):.1f},{_y(done, total):.1f}")
+    parts = [
+        f'<polyline class="line" points="{" ".join(points)}"/>',
+        f'<text x="{_WIDTH - 4}" y="18" text-anchor="end">{total:,}</text>',
+        *_axis(first, last),
+    ]
+    return _svg(f"Recipients with an outcome over time, {total:,} in the end", _HEIGHT + _BELOW, *parts)
 
 
 def minutes_of(timeline: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
@@ -140,8 +156,35 @@ def minutes_of(timeline: Sequence[tuple[float, int]]) -> list[tuple[float, float
     return sorted(found.items())
 
 
-def _rate(timeline: Sequence[tuple[float, int]], per_minute: int | None) -> str:
-    return _line("Recipients a minute", minutes_of(timeline), per_minute) if timeline else ""
+def recipients_a_minute(report: Report, limit: int) -> int:
+    """Return the recipients a minute that a limit of requests allows, at the mean size of the requests."""
+    if not report.requests:
+        return limit
+    return round(limit * max(1.0, report.counts.finished / report.requests))
+
+
+def _rate(report: Report, limit: int) -> str:
+    minutes = minutes_of(report.timeline)
+    if not minutes:
+        return ""
+    most, cap = max(count for _, count in minutes), recipients_a_minute(report, limit)
+    first, last, top = minutes[0][0], minutes[-1][0] + 60, max(most, cap)
+    path, end = f"M0,{_HEIGHT}", first
+    for at, count in minutes:
+        gap = f"V{_HEIGHT}H{_WIDTH * (at - first) / (last - first):.1f}" if at > end else ""
+        end = at + 60
+        path += f"{gap}V{_y(count, top):.1f}H{_WIDTH * (end - first) / (last - first):.1f}"
+    line = _y(cap, top)
+    parts = [
+        f'<path class="rate" d="{path}V{_HEIGHT}Z"/>',
+        f'<line class="cap" x1="0" x2="{_WIDTH}" y1="{line:.1f}" y2="{line:.1f}"/>',
+        f'<text x="4" y="{line - 5:.1f}">limit: {limit} requests a minute, about {cap:,} recipients</text>',
+        f'<text x="{_WIDTH / 2:g}" y="{_HEIGHT + 20}" text-anchor="middle">at most {most:,.0f}</text>',
+        *_axis(first, last),
+    ]
+    return _svg(
+        f"Recipients a minute, {most:,.0f} at most; the limit allows about {cap:,}", _HEIGHT + _BELOW, *parts
+    )
 
 
 def _funnel(deliveries: Mapping[str, int]) -> str:

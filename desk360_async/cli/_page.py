@@ -2,26 +2,27 @@
 
 import shlex
 import webbrowser
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from datetime import datetime, timedelta
-from os import PathLike
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from desk360_async._redaction import mask_numbers
-from desk360_async.campaigns import Campaign, Counts, Report
-from desk360_async.campaigns._html import minutes_of
+from desk360_async._redaction import mask_dsn, mask_numbers
+from desk360_async.campaigns import Campaign, Counts, Progress, Report
+from desk360_async.campaigns._html import LIMIT, minutes_of, recipients_a_minute
+from desk360_async.campaigns._values import words_for
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp
 
-__all__ = ["open_browser", "serve_campaign", "snapshot"]
+__all__ = ["open_browser", "resolving", "serve_campaign", "snapshot"]
 
-_EVERY = 10  # looks of 0.1 s each between two reads of the ledger
+_EVERY = 1.0  # seconds between two reads of the ledger
 _LATEST = 60  # minutes of the rate that the page draws
 
 
@@ -30,31 +31,44 @@ def open_browser(url: str) -> None:
     webbrowser.open(url)
 
 
-def snapshot(report: Report, resolve: str, now: datetime, per_minute: int) -> dict[str, Any]:
+def resolving(name: str, ledger: str) -> str:
+    """Return the command that resolves unknown recipients, without the decision, which is the user's.
+
+    Args:
+        name: the campaign's name.
+        ledger: the ledger's file or DSN, as the user wrote it; its password is masked.
+    """
+    command = ["desk360", "campaign", "resolve", name, "--ledger", mask_dsn(ledger)]
+    return shlex.join([*command, "--all", "--state", "unknown"])
+
+
+def snapshot(report: Report, progress: Progress, resolve: str, now: datetime) -> dict[str, Any]:
     """Return a campaign's state as the page draws it, without a phone.
 
     Args:
         report: the campaign's report.
+        progress: the campaign's progress; its rate is the one since the page began to watch.
         resolve: the command that resolves unknown recipients.
         now: the wall clock.
-        per_minute: requests a minute that the limit allows.
     """
     counts = report.counts
     finished = counts.pending + counts.on_the_wire == 0
-    rate = minutes_of(report.timeline)[-_LATEST:]
-    size = max(1.0, counts.finished / report.requests) if report.requests else 1.0
     return {
         "name": report.name,
         "total": counts.total,
         "finished": finished,
         "states": _states(counts),
-        "rate": rate,
-        "cap": round(per_minute * size),
-        "eta": None if finished else _eta(report, now),
+        "rate": minutes_of(report.timeline)[-_LATEST:],
+        "limit": LIMIT,
+        "cap": recipients_a_minute(report, LIMIT),
+        "pace": round(progress.rate * 60),
+        "requests_left": progress.requests_left,
+        "eta": None if finished or progress.eta is None else _clock(now, progress.eta),
         "deliveries": {"sent": counts.accepted, "delivered": report.delivered, "read": report.read,
                        "failed": report.failed},
         "resolve": resolve,
-        "errors": [mask_numbers(f"{state}: {reason}: {n}") for (state, reason), n in report.reasons.items()],
+        "errors": [{"state": state, "text": mask_numbers(words_for(reason)), "count": count}
+                   for (state, reason), count in report.reasons.items()],
     }  # fmt: skip
 
 
@@ -69,18 +83,29 @@ def _states(counts: Counts) -> dict[str, int]:
     }
 
 
-def _eta(report: Report, now: datetime) -> str | None:
-    """Return the time of the end at the pace so far, as HH:MM."""
-    counts = report.counts
-    if report.started is None or not counts.finished:
-        return None
-    passed = (now - report.started).total_seconds()
-    left = passed * (counts.pending + counts.on_the_wire) / counts.finished
-    return f"{(now + timedelta(seconds=left)).astimezone():%H:%M}"
+def _clock(now: datetime, seconds: float) -> str:
+    """Return the local time in so many seconds; with the date if it isn't today."""
+    end = (now + timedelta(seconds=seconds)).astimezone()
+    return f"{end:%H:%M}" if end.date() == now.astimezone().date() else f"{end:%Y-%m-%d %H:%M}"
 
 
-def campaign_app(look: Callable[[], Any]) -> "ASGIApp":
-    """Make the page's application over an async function that returns a snapshot."""
+async def look_at(campaign: Campaign, resolve: str, every: float = _EVERY) -> AsyncGenerator[dict[str, Any]]:
+    """Yield a campaign's state again and again; statuses and resolutions come after its end as well.
+
+    Args:
+        campaign: the campaign.
+        resolve: the command that resolves unknown recipients.
+        every: seconds between two reads of the ledger.
+    """
+    while True:
+        async with aclosing(campaign.watch(every=every)) as looks:
+            async for progress in looks:
+                yield snapshot(await campaign.report(), progress, resolve, datetime.now().astimezone())
+        await anyio.sleep(every)
+
+
+def campaign_app(looks: Callable[[], AsyncGenerator[dict[str, Any]]]) -> "ASGIApp":
+    """Make the page's application over a function that returns the campaign's states."""
     from starlette.routing import Route, Router
 
     from desk360_async.sandbox.access import refusal, seal
@@ -88,34 +113,30 @@ def campaign_app(look: Callable[[], Any]) -> "ASGIApp":
 
     run = token_hex(4)
 
-    async def looks() -> AsyncIterator[str]:
+    async def frames() -> AsyncGenerator[str]:
         yield frame("hello", {"run": run, "mode": "campaign", "clock": 0, "wall": 0})
         before = ""
-        while True:
-            text = frame("campaign", await look())
-            yield text if text != before else ""
-            before = text
-            for _ in range(_EVERY - 1):
-                yield ""
+        async with aclosing(looks()) as states:
+            async for state in states:
+                text = frame("campaign", state)
+                yield text if text != before else ""
+                before = text
 
     async def page(request: "Request") -> "Response":
         return seal(refusal(request, "") or page_file(request.path_params.get("name", "index.html")))
 
     async def events(request: "Request") -> "Response":
-        return seal(refusal(request, "") or event_stream(looks(), request))
+        return seal(refusal(request, "") or event_stream(frames(), request))
 
     return Router([Route("/", page), Route("/_sandbox/page/{name}", page), Route("/_sandbox/events", events)])
 
 
-def serve_campaign(
-    campaign: Campaign, name: str, ledger: str | PathLike[str], port: int, on_start: Callable[[str], None]
-) -> None:
+def serve_campaign(campaign: Campaign, ledger: str, port: int, on_start: Callable[[str], None]) -> None:
     """Serve a campaign's page on loopback until Ctrl-C.
 
     Args:
         campaign: the campaign.
-        name: its name.
-        ledger: the ledger's file, as the user wrote it.
+        ledger: the ledger's file or DSN, as the user wrote it.
         port: the TCP port; 0 takes a free one.
         on_start: called with the page's URL once the address is bound.
 
@@ -126,9 +147,5 @@ def serve_campaign(
     from desk360_async.sandbox.server import Listening, serve_in_foreground
 
     anyio.run(campaign.status)  # a wrong name is an error here, and not an empty page
-    resolve = shlex.join(["desk360", "campaign", "resolve", name, "--ledger", str(ledger), "--all", "--sent"])
-
-    async def look() -> dict[str, Any]:
-        return snapshot(await campaign.report(), resolve, datetime.now().astimezone(), 60)
-
-    serve_in_foreground(campaign_app(look), Listening("127.0.0.1", port), lambda at: on_start(f"{at.url}/"))
+    app = campaign_app(lambda: look_at(campaign, resolving(campaign.name, ledger)))
+    serve_in_foreground(app, Listening("127.0.0.1", port), lambda at: on_start(f"{at.url}/"))

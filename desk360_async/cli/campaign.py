@@ -1,6 +1,7 @@
 """`desk360 campaign …`: a template to a long list: plan, run, stop, resume, report, resolve."""
 
 import json
+import os
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from cyclopts import Parameter
 from desk360_async import Attachment, ConfigurationError, TemplateBatch, TemplateMessage
 from desk360_async._calls import Call
 from desk360_async._phones import parse_phone, person_of
+from desk360_async._redaction import mask_dsn
 from desk360_async._wire import call_for
 from desk360_async.campaigns import (
     BatchResult,
@@ -236,11 +238,12 @@ def show_report(terminal: Terminal, made: Report) -> None:
         terminal.item("  resolved ", line)
 
 
-Ledger = Annotated[Path | None, Parameter(name="--ledger")]
+Ledger = Annotated[str | None, Parameter(name="--ledger")]
 
 
-def _at(name: str, ledger: Path | None) -> Path:
-    return ledger or Path(f"{name}.db")
+def _at(name: str, ledger: str | None) -> str:
+    """Return the ledger's file or DSN: the option, else the environment's, else a file of the name."""
+    return ledger or os.environ.get("DESK360_LEDGER", "").strip() or f"{name}.db"
 
 
 def _standing(session: Session) -> None:
@@ -284,7 +287,7 @@ def plan(
         not_listed: State of a number that a bulk answer doesn't list [else: unknown].
         attachment: The file for a media header.
         opt_out: A file with a number a line, who are never written to.
-        ledger: The ledger's file [else: NAME.db].
+        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
         dry_run: Show the very requests too, whole phone numbers included.
         schedule: Shared.
         common: Shared.
@@ -338,7 +341,7 @@ def start(
 
     Args:
         name: The campaign's.
-        ledger: The ledger's file [else: NAME.db].
+        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
         attachment: The file for a media header, as it was planned.
         opt_out: A file with a number a line; read before each batch.
         concurrency: Requests on the wire at most [else: 4].
@@ -361,7 +364,7 @@ def start(
         ) as events:
             done = await watch(session, events, pending)
         options = {
-            "ledger": ledger,
+            "ledger": None if ledger is None else mask_dsn(ledger),
             "attachment": attachment,
             "opt-out": opt_out,
             "max-failures": max_failures,
@@ -411,7 +414,7 @@ def status(name: str, /, *, ledger: Ledger = None, common: Common = DEFAULTS) ->
 
     Args:
         name: The campaign's.
-        ledger: The ledger's file [else: NAME.db].
+        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
         common: Shared.
     """
 
@@ -435,7 +438,7 @@ def watch_page(
 
     Args:
         name: The campaign's name.
-        ledger: The ledger's file [else: NAME.db].
+        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
         port: The page's port on this machine; 0 takes a free one [else: 0].
         open: Open the page in the browser.
         common: Shared.
@@ -450,8 +453,8 @@ def watch_page(
         if open:
             open_browser(url)
 
-    file = _at(name, ledger)
-    serve_campaign(Campaign(name, ledger=file), name, file, port, started)
+    place = _at(name, ledger)
+    serve_campaign(Campaign(name, ledger=place), place, port, started)
     return 0
 
 
@@ -470,7 +473,7 @@ def report(
         name: The campaign's.
         out: Write everybody to this file, .csv or .json.
         html: Write the report with plots to this file, without a phone.
-        ledger: The ledger's file [else: NAME.db].
+        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
         common: Shared.
     """
 
@@ -516,7 +519,7 @@ def resolve(
         batch: Only those of this batch.
         all: Everybody in the campaign.
         state: Only those in this state; with --resend, "not_sent" is the safe one.
-        ledger: The ledger's file [else: NAME.db].
+        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
         common: Shared.
     """
     if sent + not_sent + resend != 1:

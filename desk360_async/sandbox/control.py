@@ -5,7 +5,8 @@
 
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from importlib.resources import files
 from secrets import token_hex
 from typing import Any, TypeAlias
@@ -244,19 +245,20 @@ async def events(panel: Panel, request: Request) -> Response:
     return event_stream(_looks(panel, cursor), request)
 
 
-def event_stream(looks: AsyncIterator[str], request: Request) -> Response:
+def event_stream(looks: AsyncGenerator[str], request: Request) -> Response:
     """Stream looks at a feed until the reader leaves or the server ends; an empty look is no news."""
     ending: threading.Event | None = request.scope.get("extensions", {}).get(ENDING)
 
     async def chunks() -> AsyncIterator[str]:
         quiet = 0
-        async for text in looks:
-            quiet = 0 if text else quiet + 1
-            if text or quiet % _IDLE == 0:
-                yield text or ": still here\n\n"
-            if ending is not None and ending.is_set():
-                return
-            await anyio.sleep(_POLL)
+        async with aclosing(looks):
+            async for text in looks:
+                quiet = 0 if text else quiet + 1
+                if text or quiet % _IDLE == 0:
+                    yield text or ": still here\n\n"
+                if ending is not None and ending.is_set():
+                    return
+                await anyio.sleep(_POLL)
 
     return StreamingResponse(chunks(), media_type="text/event-stream")
 
@@ -267,7 +269,7 @@ def frame(event: str, value: Any, number: int | None = None) -> str:
     return f"event: {event}\n{mark}data: {json.dumps(value, separators=(',', ':'), default=fields_of)}\n\n"
 
 
-async def _looks(panel: Panel, cursor: int) -> AsyncIterator[str]:
+async def _looks(panel: Panel, cursor: int) -> AsyncGenerator[str]:
     before = ""
     yield frame("hello", _hello(panel))
     while True:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TO = "+905551112233"
 KEY = {"Authorization": "Bearer sandbox-key"}
 CONVERSATIONS = "/v1/integrations/11/conversations"
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 PICTURES = Path(__file__).parents[2] / ".github"
 _FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
@@ -89,7 +90,13 @@ def open_page(browser: "Browser", sandbox: Sandbox) -> Iterator[Open]:
     said: list[str] = []
     contexts = []
 
-    def open_it(url: str | None = None, *, is_checked: bool = True, **options: Any) -> "Page":
+    def open_it(
+        url: str | None = None,
+        *,
+        is_checked: bool = True,
+        ready: str = "#switches input",
+        **options: Any,
+    ) -> "Page":
         settings = {
             "viewport": {"width": 1280, "height": 900},
             "locale": "en-US",
@@ -103,7 +110,7 @@ def open_page(browser: "Browser", sandbox: Sandbox) -> Iterator[Open]:
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("requestfailed", lambda request: said.append(f"{request.url}: {request.failure}"))
         page.goto(url or sandbox.page_url)
-        page.wait_for_selector("#switches input", state="attached")
+        page.wait_for_selector(ready, state="attached")
         return page
 
     yield open_it

@@ -11,12 +11,11 @@ import httpx
 import pytest
 
 from desk360_async.sandbox import Fault, Sandbox
-from tests.browser.conftest import CONVERSATIONS, PICTURES, TO, Open, until
+from tests.browser.conftest import AXE, CONVERSATIONS, PICTURES, TO, Open, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 INTERACTIVE = {
     "to": TO,
     "body": "Shall we send it *again*?",
@@ -413,7 +412,8 @@ def test_a_picture_of_the_page_is_kept(open_page: Open, sandbox: Sandbox, api: h
         page = open_page(color_scheme=scheme, locale=language, viewport={"width": width, "height": 900})
         page.locator("article[data-status=read][data-kind=media]").first.wait_for()
         page.evaluate(
-            "document.querySelector('#chats').scrollTop = document.querySelector('article').offsetTop"
+            "document.querySelector('#chats').scrollTop ="
+            " document.querySelector('article[data-kind=interactive]').offsetTop - 90"
         )
         page.screenshot(path=PICTURES / f"{name}.png")
         assert (PICTURES / f"{name}.png").stat().st_size > 20_000

@@ -13,9 +13,10 @@ const WORDS = {
     failed: 'başarısız', received: 'alındı', set_delivered: 'İletildi', set_read: 'Okundu', set_failed: 'Başarısız yap', curl: 'curl',
     python: 'Python', copied: 'Kopyalandı', template: 'Şablon', accepted: 'kabul', used: '{0} / {1} kullanıldı', ends: 'pencere {0} sn sonra biter',
     refused: '{0} istek 429 ile geri çevrildi', documented: 'belgede', measured: 'ölçüldü', inferred: 'çıkarım', ruling: 'kural {0}',
-    bulk: 'toplu', skipped: '{0} olay gösterilmedi', dropped: 'atıldı', no_answer: 'yanıt yok', share_location: 'Konumu gönder',
+    bulk: 'toplu', not_shown: '{0} olay gösterilmedi', dropped: 'atıldı', no_answer: 'yanıt yok', share_location: 'Konumu gönder',
     states: 'Durumlar', rate: 'Dakikada alıcı', funnel: 'Teslimat', eta: 'tahminî bitiş: {0}', pending: 'bekliyor', intent: 'gönderiliyor',
-    not_sent: 'gönderilmedi', unknown: 'bilinmiyor', left_out: 'listeye alınmadı', resolve: 'Bilinmeyenleri çözmek için:', cap: 'sınır: dakikada {0} alıcı',
+    not_sent: 'gönderilmedi', unknown: 'bilinmiyor', skipped: 'atlandı', watch_title: 'Desk360 kampanyası', resolve: 'Bilinmeyenler mesajı almış olabilir. Bakın, sonra --sent, --not-sent veya --resend ekleyin:',
+    cap: 'sınır: dakikada {0} istek, yaklaşık {1} alıcı', most: 'en çok {0}', pace: 'şu an dakikada {0} alıcı', left: '{0} istek kaldı',
     count: 'Sayı', state: 'Durum', finished: 'bitti', running: 'sürüyor', show_all: 'Tüm mesajlar', only: 'Yalnız bu alıcı', file: 'dosya',
   },
 };
@@ -24,17 +25,18 @@ const ENGLISH = {
   delivered: 'delivered', read: 'read', failed: 'failed', received: 'received', set_delivered: 'Delivered', set_read: 'Read', set_failed: 'Fail',
   curl: 'curl', python: 'Python', copied: 'Copied', template: 'Template', accepted: 'accepted', used: '{0} of {1} used',
   ends: 'the window ends in {0} s', refused: '{0} requests refused with 429', documented: 'documented', measured: 'measured',
-  inferred: 'inferred', ruling: 'ruling {0}', bulk: 'bulk', skipped: '{0} events are not shown', dropped: 'dropped', no_answer: 'no answer',
+  inferred: 'inferred', ruling: 'ruling {0}', bulk: 'bulk', not_shown: '{0} events are not shown', dropped: 'dropped', no_answer: 'no answer',
   share_location: 'Send location', states: 'States', rate: 'Recipients a minute', funnel: 'Deliveries', eta: 'ends at about {0}',
-  pending: 'pending', intent: 'sending', not_sent: 'not sent', unknown: 'unknown', left_out: 'left out', count: 'Count', state: 'State',
-  resolve: 'To resolve the unknown ones:', cap: 'limit: {0} recipients a minute', finished: 'finished', running: 'running',
+  pending: 'pending', intent: 'sending', not_sent: 'not sent', unknown: 'unknown', skipped: 'skipped', campaign: 'Campaign', watch_title: 'Desk360 campaign', count: 'Count', state: 'State',
+  resolve: 'Unknown ones may have the message. Look, then add --sent, --not-sent or --resend:',
+  cap: 'limit: {0} requests a minute, about {1} recipients', most: 'at most {0}', pace: '{0} recipients a minute now', left: '{0} requests left', finished: 'finished', running: 'running',
   show_all: 'All messages', only: 'This recipient only', file: 'file',
 };
 const asked = new URLSearchParams(location.search).get('lang') || navigator.language || 'en';
 const language = asked.toLowerCase().startsWith('tr') ? 'tr' : 'en';
 const t = (key, ...values) => {
   const text = (language === 'tr' && WORDS.tr[key]) || ENGLISH[key] || key;
-  return values.reduce((whole, value, n) => whole.replace(`{${n}}`, String(value)), text);
+  return values.reduce((whole, value, n) => whole.replace(`{${n}}`, typeof value === 'number' ? value.toLocaleString(language) : String(value)), text);
 };
 const $ = (id) => document.getElementById(id);
 
@@ -369,7 +371,7 @@ function work() {
 }
 function take({ events, skipped }) {
   for (const event of events) if (event.seq > known.last) { known.last = event.seq; queue.push(event); }
-  if (skipped) notice(t('skipped', skipped));
+  if (skipped) notice(t('not_shown', skipped));
   if (!working && queue.length) { working = true; setTimeout(work, 0); }
 }
 
@@ -421,6 +423,7 @@ async function toggle(kind, on) {
 // ---- a campaign's ledger: `desk360 campaign watch --open`
 function watch() {
   document.body.classList.add('watching');
+  document.title = document.querySelector('h1').textContent = t('watch_title');
   for (const id of ['messages', 'limit', 'faults', 'requests', 'webhooks', 'tools']) $(id).hidden = true;
 }
 function svg(name, settings, ...children) {
@@ -430,36 +433,46 @@ function svg(name, settings, ...children) {
   return made;
 }
 const plot = (title, height, ...children) => [element('h3', {}, title), svg('svg', { viewBox: `0 0 600 ${height}`, role: 'img', 'aria-label': title }, ...children)];
+const count = (n) => n.toLocaleString(language);
 function statesBar(states, total) {
   let x = 0;
   return plot(t('states'), 26, ...Object.entries(states).filter(([, n]) => n).map(([name, n]) => {
     const width = (600 * n) / (total || 1);
     x += width;
-    return svg('rect', { x: x - width, y: 2, width, height: 22, class: `s-${name}` }, svg('title', {}, `${t(name)}: ${n}`));
+    return svg('rect', { x: x - width, y: 2, width, height: 22, class: `s-${name}` }, svg('title', {}, `${t(name)}: ${count(n)}`));
   }));
 }
-function ratePlot({ rate, cap }) {
-  const top = Math.max(cap || 0, ...rate.map(([, n]) => n), 1) * 1.1;
-  const y = (n) => 110 - (105 * n) / top;
-  const points = rate.map(([, n], at) => `${rate.length < 2 ? 0 : (600 * at) / (rate.length - 1)},${y(n)}`).join(' ');
-  const limit = cap ? [svg('line', { x1: 0, x2: 600, y1: y(cap), y2: y(cap), class: 'cap' }), svg('text', { x: 4, y: y(cap) + 15 }, t('cap', cap))] : [];
-  return plot(t('rate'), 114, ...limit, svg('polyline', { points, class: 'line' }));
+function ratePlot({ rate, cap, limit }) {
+  if (!rate.length) return [];
+  const first = rate[0][0], last = rate[rate.length - 1][0] + 60;
+  const most = Math.max(...rate.map(([, n]) => n)), top = Math.max(cap, most);
+  const x = (at) => (600 * (at - first)) / (last - first), y = (n) => 120 - (96 * n) / top;
+  let path = 'M0,120', end = first;
+  for (const [at, n] of rate) {
+    path += `${at > end ? `V120H${x(at)}` : ''}V${y(n)}H${x(at + 60)}`;
+    end = at + 60;
+  }
+  const hour = (at) => new Date(at * 1000).toLocaleTimeString(language, { hour12: false });
+  return plot(`${t('rate')}: ${t('most', most)}`, 146, svg('path', { d: `${path}V120Z`, class: 'rate' }),
+    svg('line', { x1: 0, x2: 600, y1: y(cap), y2: y(cap), class: 'cap' }), svg('text', { x: 4, y: y(cap) - 5 }, t('cap', limit, cap)),
+    svg('text', { x: 4, y: 140 }, hour(first)), svg('text', { x: 596, y: 140, 'text-anchor': 'end' }, hour(last)));
 }
 function funnelPlot(deliveries) {
   const rows = Object.entries(deliveries);
   const top = Math.max(...rows.map(([, n]) => n), 1);
   return plot(t('funnel'), rows.length * 26, ...rows.flatMap(([name, n], at) => [
     svg('rect', { x: 130, y: at * 26 + 3, width: (380 * n) / top, height: 20, class: 'funnel' }), svg('text', { x: 0, y: at * 26 + 18 }, t(name)),
-    svg('text', { x: 140 + (380 * n) / top, y: at * 26 + 18 }, n)]));
+    svg('text', { x: 140 + (380 * n) / top, y: at * 26 + 18 }, count(n))]));
 }
 function showCampaign(value) {
-  $('campaign-title').textContent = `${t('campaign')} ${clean(value.name)} · ${t(value.finished ? 'finished' : 'running')}${value.eta ? ` · ${t('eta', value.eta)}` : ''}`;
-  const resolve = value.states.unknown ? [element('p', {}, t('resolve'), ' ', element('code', {}, clean(value.resolve)))] : [];
-  $('plots').replaceChildren(...statesBar(value.states, value.total), ...resolve, ...ratePlot(value), ...funnelPlot(value.deliveries));
+  $('campaign-title').textContent = `${t('campaign')} ${clean(value.name)} · ${t(value.finished ? 'finished' : 'running')}`;
+  const pace = value.finished ? [] : [element('p', { id: 'pace' }, [t('pace', value.pace), t('left', value.requests_left), value.eta && t('eta', value.eta)].filter(Boolean).join(' · '))];
+  const resolve = value.states.unknown ? [element('p', { id: 'resolve' }, t('resolve'), ' ', element('code', {}, clean(value.resolve)))] : [];
+  $('plots').replaceChildren(...pace, ...statesBar(value.states, value.total), ...resolve, ...ratePlot(value), ...funnelPlot(value.deliveries));
   $('campaign-head').replaceChildren(element('th', { scope: 'col' }, t('state')), element('th', { scope: 'col', class: 'number' }, t('count')));
   $('campaign-rows').replaceChildren(...Object.entries({ ...value.states, ...value.deliveries }).map(([name, n]) =>
-    element('tr', { class: name === 'unknown' && n ? 'bad' : '', 'data-state': name }, element('th', { scope: 'row' }, t(name)), element('td', { class: 'number' }, String(n)))));
-  $('errors').replaceChildren(...value.errors.map((text) => element('li', {}, clean(text))));
+    element('tr', { class: name === 'unknown' && n ? 'bad' : '', 'data-state': name }, element('th', { scope: 'row' }, t(name)), element('td', { class: 'number' }, count(n)))));
+  $('errors').replaceChildren(...value.errors.map((row) => element('li', {}, `${count(row.count)} × ${t(row.state)}: ${clean(row.text)}`)));
 }
 
 // ---- forms, keys, the stream
