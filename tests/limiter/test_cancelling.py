@@ -81,7 +81,7 @@ def test_cancelled_waiters_lose_no_token_and_starve_nobody(backend: str, how: st
     assert crowd.bucket.snapshot().free == 50
     served = [number for _, number in sorted(crowd.served)]
     assert set(range(10_000)) - set(served) <= crowd.doomed
-    assert len(served) < 9_700
+    assert len(crowd.doomed - set(served)) > 300  # cancelled while they waited; else nothing was tried
     kept = set(served)
     for lane in (0, 1):
         assert [n for n in served if n % 2 == lane] == [n for n in crowd.came if n % 2 == lane and n in kept]
