@@ -70,21 +70,23 @@ async def by_wait_for(client: AsyncDesk360, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("anyio_backend", "cancel", "scheme", "sends"),
+    ("anyio_backend", "cancel", "scheme", "sends", "http"),
     [
-        ("asyncio", by_timeout, "http", 5000),
-        ("asyncio", by_scope, "http", 2000),
-        ("asyncio", by_wait_for, "https", 1000),
-        ("trio", by_scope, "http", 1000),
-        ("trio", by_scope, "https", 1000),
+        ("asyncio", by_timeout, "http", 5000, "httpx"),
+        ("asyncio", by_scope, "http", 2000, "httpx"),
+        ("asyncio", by_wait_for, "https", 1000, "httpx"),
+        ("trio", by_scope, "http", 1000, "httpx"),
+        ("trio", by_scope, "https", 1000, "httpx"),
+        ("asyncio", by_timeout, "http", 2000, "httpx2"),
+        ("trio", by_scope, "https", 1000, "httpx2"),
     ],
 )
-async def test_storm(cancel: Any, scheme: str, sends: int) -> None:
-    """Afterwards 100 of 100 sends succeed; all 10,000 are known, and no descriptor or task is left."""
+async def test_storm(cancel: Any, scheme: str, sends: int, http: str) -> None:
+    """Afterwards 100 of 100 sends succeed; all 13,000 are known, and no descriptor or task is left."""
     ends: list[SendResult] = []
     context = server_context("good") if scheme == "https" else None
     with accepting(0.02, context) as server:
-        async with client_of(server.port, ends, scheme) as client:
+        async with client_of(server.port, ends, scheme, http=http) as client:
             # As long as 20 new connections take here: cancellations then fall into every phase.
             began = time.monotonic()
             await storm(client, 1, by_scope, 10.0)
