@@ -539,19 +539,23 @@ class Campaign:
             return await ledger.resolve(decided, Scope(numbers, batch, state), cut)
 
     async def people(
-        self, *, state: Literal["pending", "accepted", "not_sent", "unknown", "skipped", "failed"]
+        self,
+        *,
+        state: Literal["pending", "accepted", "not_sent", "unknown", "skipped", "failed", "unread"],
     ) -> list[Recipient]:
         """Return the recipients in a state, with their parameters: the list of another campaign.
 
         Args:
-            state: "pending", "accepted", "not_sent", "unknown", "skipped" (opted out while it ran), or
-                "failed" (accepted, but WhatsApp could not reach them, as webhooks reported).
+            state: "pending", "accepted", "not_sent", "unknown", "skipped" (opted out while it ran),
+                "failed" (accepted, but WhatsApp could not reach them, as webhooks reported), or "unread"
+                (accepted, not failed, and no webhook reported that they read it).
 
         Raises:
             ConfigurationError: for another state.
             CampaignError: if the campaign was never loaded.
         """
-        one_of("state", state, ("pending", "accepted", "not_sent", "unknown", "skipped", "failed"))
+        known = ("pending", "accepted", "not_sent", "unknown", "skipped", "failed", "unread")
+        one_of("state", state, known)
         async with self._opened() as ledger:
             await self._settings(ledger)
             return [Recipient(phone, parameters) for phone, parameters in await ledger.people(state)]

@@ -135,13 +135,27 @@ def failed(connection: sqlite3.Connection, campaign: int) -> frozenset[int]:
 
 
 def people(connection: sqlite3.Connection, campaign: int, state: str) -> list[tuple[str, dict[str, str]]]:
-    """Return (phone, parameters) of the recipients in a state; "failed" comes from statuses."""
-    unreached = failed(connection, campaign) if state == "failed" else frozenset[int]()
+    """Return (phone, parameters) of the recipients in a state; "failed" and "unread" come from statuses."""
+    unreached = failed(connection, campaign) if state in ("failed", "unread") else frozenset[int]()
+    others = unreached | _readers(connection, campaign) if state == "unread" else frozenset[int]()
     found: list[tuple[str, dict[str, str]]] = []
     for _, phone, ended, _, batch, _, _, _, parameters in lines(connection, campaign):
-        if batch is not None and (ended == state or int(phone) in unreached):
+        if batch is None:
+            continue
+        if state == "failed":
+            belongs = int(phone) in unreached
+        else:
+            belongs = ended == ("accepted" if state == "unread" else state) and int(phone) not in others
+        if belongs:
             found.append((phone, json.loads(parameters)))
     return found
+
+
+def _readers(connection: sqlite3.Connection, campaign: int) -> frozenset[int]:
+    rows = connection.execute(
+        "SELECT phone FROM delivery WHERE campaign = ? AND status = 'read'", (campaign,)
+    )
+    return frozenset(phone for (phone,) in rows)
 
 
 def report(connection: sqlite3.Connection, campaign: int, name: str) -> Report:

@@ -130,6 +130,19 @@ def test_people_whom_whatsapp_could_not_reach_are_the_next_list(harness: Harness
     assert harness.play(main) == ([phone(1), phone(2), phone(3)], 3)
 
 
+def test_people_who_have_not_read_it_are_the_next_list(harness: Harness) -> None:
+    """Neither those who read it nor those whom WhatsApp could not reach."""
+
+    async def main(client: AsyncDesk360) -> set[str]:
+        await run_with_statuses(harness, client, 3)
+        seen = harness.sandbox.received[3:-1]
+        reads = [StatusUpdate(id=m.message_id, sender=m.phone[1:], status="read") for m in seen]
+        await harness.campaign().feed(*reads)
+        return {person.phone for person in await harness.campaign().people(state="unread")}
+
+    assert harness.play(main) == {phone(120)}
+
+
 class Slow(Answering):
     """Refuses each file early, and counts how many requests are under way at once."""
 
