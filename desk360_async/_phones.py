@@ -6,7 +6,7 @@ region and the countries' numbering plans.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
@@ -15,6 +15,7 @@ from ._errors import InvalidMessage, mask_phone
 
 # `fullmatch` and [0-9], since `$` lets a final newline through and `\d` the digits of every script.
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_E164_LINES = re.compile(r"(?:\+[1-9][0-9]{6,14}\n)*")
 _DASHES = "\\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d"
 # NBSP, its relatives and bidi marks, which copying from a web page brings.
 _BLANK = re.compile("[ \\t\u00a0\u1680\u2000-\u200f\u202a-\u202f\u205f\u2060\u2066-\u2069\u3000\ufeff]")
@@ -152,6 +153,14 @@ class Reader:
             match = _numbering.matcher(text[1:4]) if self._plans else _E164.fullmatch
             self._matches[text[1:4]] = match
         return match(text) is not None
+
+    def are_plain(self, texts: Sequence[str]) -> bool:
+        """Whether all of several texts are plain; one match for all of them where no plans are installed."""
+        if not self._plans:
+            return "\n" not in "".join(texts) and _E164_LINES.fullmatch("\n".join((*texts, ""))) is not None
+        if len({text[1:4] for text in texts}) == 1 and self.is_plain(texts[0]):
+            return all(map(self._matches[texts[0][1:4]], texts))
+        return all(map(self.is_plain, texts))
 
     def is_possible(self, text: str) -> bool:
         """Whether a text is in E.164, and surely possible in its country's plan, though it may not be valid.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from datetime import time as time_of_day
 from io import TextIOWrapper
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
@@ -36,6 +37,7 @@ SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 TALLEST = 20
 _SHOWN = 8  # columns in an error, so that one line stays readable
 _PIECE = 1 << 20  # bytes that are decoded at a time
+_BLOCK = 100  # records that are read at a time
 _SAMPLE = 4096  # bytes that show whether a file is UTF-16
 # A line inside a cell that begins like a row: a phone, and the delimiter behind it.
 _NEXT_ROW = re.compile(r'[\r\n][ \t"]*\+?[0-9][0-9 ().\-]{6,}"?[ \t]*[,;\t]')
@@ -88,7 +90,7 @@ class Table:
             problem = "is no ordinary file; it is read twice" if path.exists() else "there is no such file"
             raise ConfigurationError(f"{path}: {problem}")
         records = _records_of(path, encoding, sheet)
-        for _, cells in records.read():
+        for cells in chain.from_iterable(block for _, block in records.blocks()):
             if _has_text(cells):
                 columns = tuple(" ".join(_text(cell).split()) for cell in cells)
                 break
@@ -155,14 +157,35 @@ class Table:
         Raises:
             ConfigurationError: if a quote isn't closed.
         """
+        self.numbers.clear()
         place = self.columns.index(mapping["phone"])
         pick = _picker([self.columns.index(mapping[variable]) for variable in variables])
+        return chain.from_iterable(self._parts(place, pick))
+
+    def _parts(self, place: int, pick: "_Pick") -> Iterator[Iterable[Row]]:
+        """Yield the rows of each block of the file, without the header."""
+        is_plain = isinstance(self._records, _Csv)
+        phone_of, width, header = itemgetter(place), {len(self.columns)}, True
+        for first, block in self._records.blocks():
+            if header:
+                before = next((n for n, cells in enumerate(block, 1) if _has_text(cells)), None)
+                if before is None:
+                    continue
+                header = False
+                first, block = first + before, block[before:]  # the same block, behind the header
+            if is_plain and set(map(len, block)) == width:
+                # The fast path first: half a microsecond a row less.
+                phones = [*map(phone_of, block)]
+                if all(phones) and not any(map(str.isspace, phones)):
+                    yield zip(range(first, first + len(block)), phones, map(pick, block), strict=True)
+                    continue
+            yield self._judged(first, block, place, pick)
+
+    def _judged(self, first: int, block: list[list[Any]], place: int, pick: "_Pick") -> Iterator[Row]:
+        """Yield the rows of a block, one by one."""
         width = len(self.columns)
         text = _text if isinstance(self._records, _Sheet) else None
-        self.numbers.clear()
-        records = self._records.read()
-        next((cells for _, cells in records if _has_text(cells)), None)  # the header
-        for line, cells in records:
+        for line, cells in enumerate(block, first):
             if text is not None:
                 if len(cells) > place and isinstance(cells[place], float) and len(self.numbers) < 5:
                     self.numbers.append(self._records.name_of(line, place))
@@ -203,7 +226,10 @@ def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
         raise ConfigurationError(f"{path}: its header names {', '.join(map(repr, twice))} more than once")
 
 
-def _picker(columns: Sequence[int]) -> Callable[[list[str]], tuple[str, ...]]:
+_Pick = Callable[[list[str]], tuple[str, ...]]
+
+
+def _picker(columns: Sequence[int]) -> _Pick:
     if not columns:
         return lambda row: ()
     if len(columns) == 1:
@@ -248,32 +274,46 @@ class _Csv:
             cells[delimiter] = len(first)
         return 0, max(cells, key=cells.__getitem__)
 
-    def read(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield each record with its first line.
+    def blocks(self) -> Iterator[tuple[int, list[list[str]]]]:
+        """Yield records in the file's order: the first one's line, and records each a line behind the last.
 
         Raises:
             ConfigurationError: if a quote isn't closed, or the file can't be read.
         """
-        before = self._skip
+        line = self._skip + 1
+        failure: csv.Error | None = None
         try:
             with self.path.open("rb") as raw, TextIOWrapper(raw, self._encoding, newline="") as file:
                 size = max(1, os.fstat(raw.fileno()).st_size)
                 for _ in range(self._skip):
                     file.readline()
                 reader = csv.reader(file, delimiter=self._delimiter, strict=True)
-                for cells in reader:
-                    line, before = before + 1, reader.line_num + self._skip
-                    if before != line:
-                        self._check_height(line, before - line + 1, cells)
-                    if not line & 0xFFF:
-                        self.done = min(1.0, raw.tell() / size)
-                    yield line, cells
-        except csv.Error as error:
-            raise self._unclosed(before + 1, str(error)) from error
+                while failure is None:
+                    block: list[list[str]] = []
+                    before = reader.line_num
+                    try:
+                        block.extend(islice(reader, _BLOCK))
+                    except csv.Error as error:
+                        failure = error  # behind the records that came before it
+                    if not block:
+                        break
+                    self.done = min(1.0, raw.tell() / size)
+                    if failure is None and reader.line_num - before == len(block):
+                        yield line, block
+                        line += len(block)
+                        continue
+                    for cells in block:
+                        height = _height(cells)
+                        if height > 1:
+                            self._check_height(line, height, cells)
+                        yield line, [cells]
+                        line += height
         except OSError as error:
-            raise ConfigurationError(f"{self.path}, after line {before}: {error.strerror}") from error
+            raise ConfigurationError(f"{self.path}, after line {line - 1}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise ConfigurationError(f"{self.path}: was changed while it was read") from error
+        if failure is not None:
+            raise self._unclosed(line, str(failure)) from failure
         self.done = 1.0
 
     def _check_height(self, line: int, lines: int, cells: list[str]) -> None:
@@ -289,6 +329,12 @@ class _Csv:
     def name_of(self, line: int, place: int) -> str:
         """Return a cell's name."""
         return f"line {line}, column {place + 1}"
+
+
+def _height(cells: list[str]) -> int:
+    """Return the number of the file's lines that a record takes."""
+    text = " ".join(cells)
+    return 1 + text.count("\n") + text.count("\r") - text.count("\r\n")
 
 
 def _encoding_of(path: Path, given: str | None) -> str:
@@ -388,12 +434,14 @@ class _Sheet:
         listed = ", ".join(f"{number} {name!r}" for number, name in enumerate(names, 1))
         raise ConfigurationError(f"{self.path}: has no sheet {sheet!r}; the sheets are: {listed}")
 
-    def read(self) -> Iterator[tuple[int, list[Any]]]:
-        """Yield each row with its number."""
+    def blocks(self) -> Iterator[tuple[int, list[list[Any]]]]:
+        """Yield rows in the sheet's order: the first one's number, and rows each behind the last."""
         height = max(1, self._sheet.total_height)
-        for number, cells in enumerate(self._sheet.iter_rows(), 1):
-            self.done = number / height
-            yield number, cells
+        rows, number = iter(self._sheet.iter_rows()), 1
+        while block := list(islice(rows, _BLOCK)):
+            self.done = min(1.0, (number + len(block)) / height)
+            yield number, block
+            number += len(block)
         self.done = 1.0
 
     def name_of(self, line: int, place: int) -> str:

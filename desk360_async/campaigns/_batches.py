@@ -5,10 +5,11 @@ ascending phone reach the unique key in its own order, five times as fast as in 
 """
 
 import sqlite3
+import struct
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, repeat
 from operator import itemgetter
 from typing import Any
 
@@ -20,16 +21,14 @@ from desk360_async.campaigns._values import Batch, Kind, pack, unpack
 # From so many sets of parameters on, they are sorted rather than filled side by side: that bounds the memory.
 MANY_SETS = 5000
 
+_pack_one = struct.Struct("<Q").pack
 _AT_ONCE = 100  # batches in memory while recipients are read on the same connection
 
 StagedSet = tuple[int, bytes, str]  # its number, the digest of its text, its text
 # Called before the recipients are taken in; returns the number of sets, at most `MANY_SETS`.
 Prepare = Callable[[Any, int], int]
 BatchRow = tuple[int, int, Kind, int, int, int, bytes]
-_INSERT = (
-    "INSERT INTO batch (campaign, parameter_set, kind, size, first, last, members) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
+_INTO_BATCH = "INSERT INTO batch (campaign, parameter_set, kind, size, first, last, members)"
 
 
 @frozen
@@ -63,20 +62,31 @@ class Cut:
             yield campaign, number, self.kind(size), size, members[0], members[-1], pack(members)
 
 
-# Rows that one statement inserts: a third faster than one by one.
-_ROWS_AT_ONCE = 300
-_VALUES = f"INSERT INTO staged VALUES {', '.join(['(?, ?, ?)'] * _ROWS_AT_ONCE)}"  # noqa: S608  # marks only
-
-
 def stage(
-    connection: sqlite3.Connection, rows: Sequence[tuple[int, int, int]], sets: Iterable[StagedSet]
+    connection: sqlite3.Connection, rows: Iterable[tuple[int, int, int]], sets: Iterable[StagedSet]
 ) -> None:
     """Add rows (line, phone, number of the set) and sets to those that wait."""
-    connection.executemany("INSERT INTO staged_set VALUES (?, ?, ?)", sets)
-    whole = len(rows) - len(rows) % _ROWS_AT_ONCE
-    for start in range(0, whole, _ROWS_AT_ONCE):
-        connection.execute(_VALUES, tuple(chain.from_iterable(rows[start : start + _ROWS_AT_ONCE])))
-    connection.executemany("INSERT INTO staged VALUES (?, ?, ?)", rows[whole:])
+    _insert(connection, "INSERT INTO staged_set", sets)
+    _insert(connection, "INSERT INTO staged", rows)
+
+
+def _insert(connection: Any, into: str, rows: Iterable[Sequence[object]], at_once: int = 300) -> None:
+    """Insert rows, several with a statement: that takes a third less than one by one.
+
+    Args:
+        connection: of a file or of PostgreSQL, which takes them one by one.
+        into: the beginning of the statement.
+        rows: of equal length.
+        at_once: rows in memory.
+    """
+    left = iter(rows)
+    while some := list(islice(left, at_once)):
+        marks = f"({', '.join('?' * len(some[0]))})"
+        if len(some) == at_once and isinstance(connection, sqlite3.Connection):
+            all_marks = ", ".join([marks] * at_once)
+            connection.execute(f"{into} VALUES {all_marks}", tuple(chain.from_iterable(some)))
+        else:
+            connection.executemany(f"{into} VALUES {marks}", some)
 
 
 def _take_in_sets(connection: sqlite3.Connection, campaign: int) -> None:
@@ -127,7 +137,7 @@ def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut, 
         (campaign, load),
     ).rowcount
     seen = bytearray(lines + 1) if staged else bytearray()
-    _insert(connection, _batch_rows(connection, (campaign, load), sets, cut, seen))
+    _insert(connection, _INTO_BATCH, _batch_rows(connection, (campaign, load), sets, cut, seen), _AT_ONCE)
     if added < staged:
         _note_repeats(connection, campaign, load, seen)
 
@@ -168,29 +178,57 @@ def _batch_rows(
     """Yield a load's new recipients as batches, and mark their lines as seen."""
     rows = "SELECT parameter_set, phone, line FROM recipient WHERE campaign = ? AND load = ?"
     if sets == MANY_SETS:
-        ordered = _stream(connection)(f"{rows} ORDER BY parameter_set, phone", load)
-        alone = cut.kind(1)
-        for number, group in groupby(ordered, itemgetter(0)):
-            equal: list[int] = []
-            for _, phone, line in group:
-                seen[line] = 1
-                equal.append(phone)
-            if len(equal) == 1:  # the fast path first
-                yield load[0], number, alone, 1, equal[0], equal[0], pack(equal)
-            else:
-                yield from cut.rows(load[0], number, equal)
+        yield from _sorted_rows(
+            _stream(connection)(f"{rows} ORDER BY parameter_set, phone", load), cut, load[0], seen
+        )
         return
     # Few sets: filling a batch of each at a time, by ascending phone, is cheaper than sorting by set.
     open_: defaultdict[int, array[int]] = defaultdict(lambda: array("Q"))
-    longest = cut.longest
-    for number, phone, line in _stream(connection)(rows, load):
-        seen[line] = 1
-        members = open_[number]
-        members.append(phone)
-        if len(members) == longest:
-            yield from cut.rows(load[0], number, open_.pop(number))
+    for some in _chunks(_stream(connection)(rows, load)):
+        numbers, phones, lines = zip(*some, strict=True)
+        for line in lines:
+            seen[line] = 1
+        for number, phone in zip(numbers, phones, strict=True):
+            open_[number].append(phone)
+        for number in set(numbers):
+            whole = len(open_[number]) // cut.longest * cut.longest
+            if whole:
+                yield from cut.rows(load[0], number, open_[number][:whole])
+                del open_[number][:whole]
     for number in sorted(open_):
         yield from cut.rows(load[0], number, open_[number])
+
+
+def _sorted_rows(
+    ordered: Iterable[tuple[int, int, int]], cut: Cut, campaign: int, seen: bytearray
+) -> Iterator[BatchRow]:
+    """Yield recipients, by ascending set and phone, as batches, and mark their lines as seen."""
+    alone = cut.kind(1)
+    number, equal = 0, list[int]()  # the recipients of the last set, which may go on
+    for some in _chunks(ordered):
+        numbers, phones, lines = zip(*some, strict=True)
+        for line in lines:
+            seen[line] = 1
+        if number != numbers[0] and len(set(numbers)) == len(numbers):
+            # The fast path first: each recipient of this chunk, but for the last one, is alone in its set.
+            yield from cut.rows(campaign, number, equal)
+            packed = map(_pack_one, phones)
+            singles = zip(repeat(campaign), numbers, repeat(alone), repeat(1), phones, phones, packed)
+            yield from islice(singles, len(numbers) - 1)
+            number, equal = numbers[-1], [phones[-1]]
+            continue
+        for of, group in groupby(some, itemgetter(0)):
+            if of != number:
+                yield from cut.rows(campaign, number, equal)
+                number, equal = of, []
+            equal.extend(phone for _, phone, _ in group)
+    yield from cut.rows(campaign, number, equal)
+
+
+def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    left = iter(rows)
+    while some := list(islice(left, 300)):
+        yield some
 
 
 def _stream(connection: Any) -> Callable[[str, Sequence[object]], Iterable[Any]]:
@@ -229,13 +267,7 @@ def write_set(
     connection: sqlite3.Connection, campaign: int, number: int, phones: Iterable[int], cut: Cut
 ) -> None:
     """Cut recipients of one set, by ascending phone, into batches."""
-    _insert(connection, cut.rows(campaign, number, phones))
-
-
-def _insert(connection: sqlite3.Connection, rows: Iterable[BatchRow]) -> None:
-    left = iter(rows)
-    while some := list(islice(left, _AT_ONCE)):
-        connection.executemany(_INSERT, some)
+    _insert(connection, _INTO_BATCH, cut.rows(campaign, number, phones), _AT_ONCE)
 
 
 def halve(connection: sqlite3.Connection, campaign: int, batch: Batch) -> list[Batch]:
@@ -247,7 +279,7 @@ def halve(connection: sqlite3.Connection, campaign: int, batch: Batch) -> list[B
         (len(left), left[-1], pack(left), batch.id),
     )
     (number,) = connection.execute(
-        _INSERT + " RETURNING id",
+        f"{_INTO_BATCH} VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (campaign, batch.parameter_set, batch.kind, len(right), right[0], right[-1], pack(right)),
     ).fetchone()
     connection.execute(

@@ -104,6 +104,7 @@ SetFor = Callable[[dict[str, str]], int]
 
 # Sets of parameters that are kept in memory; the ledger holds them all.
 REMEMBERED = 20_000
+_BLOCK = 100  # rows that are judged at once; one odd row makes all of them judged one by one
 _FIRST = 5  # lines that a warning names
 _GAP = " " * 5  # a run of blanks that WhatsApp refuses
 _CUT = 60  # characters of a text that stands in place of a phone
@@ -151,9 +152,10 @@ class Intake:
         self._opted_out = opted_out
         self._phones = phones
         self._clean = clean
-        # For the values of a row: the number of their set or why they can't be sent; the values that WhatsApp
-        # refuses.
-        self._known: dict[Values | Defect, tuple[int | str, tuple[Refused, ...]]] = {}
+        # Values that raise no doubt, with the number of their set; and others, also with the values that
+        # WhatsApp refuses, or with why the row can't be sent.
+        self._plain: dict[Values | Defect, int] = {}
+        self._odd: dict[Values | Defect, tuple[int | str, tuple[Refused, ...]]] = {}
         self._doubtful = Lines()
         self._refused: dict[Refused, Lines] = {}
 
@@ -161,15 +163,43 @@ class Intake:
         """Return the staged recipients, and the skipped rows."""
         staged: list[Staged] = []
         skipped: list[Skipped] = []
+        left = iter(rows)
+        while block := list(islice(left, _BLOCK)):
+            plain = self._judge_plain(block, set_for)
+            if plain is None:
+                self._judge_each(block, set_for, staged, skipped)
+            else:
+                staged.extend(plain)
+        return staged, skipped
+
+    def _judge_plain(self, block: list[Row], set_for: SetFor) -> Iterable[Staged] | None:
+        """Return a block's staged recipients, in half the time of one by one; None if a row of it is odd."""
+        lines, phones, values = zip(*block, strict=True)
+        if not (set(map(type, phones)) == {str} and self._phones.are_plain(phones)):
+            return None
+        numbers = [*map(int, phones)]  # int() reads "+905…" as it stands
+        if self._opted_out != frozenset() and any(map(self._opted_out.__contains__, numbers)):
+            return None
+        sets: list[int | str | None] = [*map(self._plain.get, values)]
+        if None in sets:
+            for place, number in enumerate(sets):
+                if number is None:
+                    sets[place], refused = self._look_up(values[place], set_for)
+                    if refused or isinstance(sets[place], str):
+                        return None
+        return zip(lines, numbers, cast("list[int]", sets), strict=True)
+
+    def _judge_each(
+        self, rows: Iterable[Row], set_for: SetFor, staged: list[Staged], skipped: list[Skipped]
+    ) -> None:
         slug = ""
-        known, opted_out, is_plain = self._known, self._opted_out, self._phones.is_plain
+        opted_out, is_plain = self._opted_out, self._phones.is_plain
         for line, given, values in rows:
-            # The fast path first: int() reads "+905…" as it stands.
             if isinstance(given, str) and is_plain(given):
                 phone = int(given)
             else:
                 phone, slug = self._second_look(line, given)
-            number, refused = known.get(values) or self._learn(values, set_for)
+            number, refused = self._look_up(values, set_for)
             if not phone:
                 skipped.append((line, f"invalid_phone: {slug}", str(given)[:_CUT]))
             elif phone in opted_out:
@@ -180,7 +210,6 @@ class Intake:
                 staged.append((line, phone, number))
                 for problem in refused:
                     self._refused.setdefault(problem, Lines()).add(line)
-        return staged, skipped
 
     def warnings(self, table: Table | None) -> list[str]:
         """Return the warnings about the rows that were judged."""
@@ -216,10 +245,22 @@ class Intake:
             self._doubtful.add(line)
         return int(phone), ""
 
-    def _learn(self, values: Values | Defect, set_for: SetFor) -> tuple[int | str, tuple[Refused, ...]]:
-        if len(self._known) >= REMEMBERED:
-            self._known.clear()
-        found = self._known[values] = self._checked(values, set_for)
+    def _look_up(self, values: Values | Defect, set_for: SetFor) -> tuple[int | str, tuple[Refused, ...]]:
+        """Return the number of the set of some values, or why they can't be sent; and the refused ones."""
+        plain = self._plain.get(values)
+        if plain is not None:
+            return plain, ()
+        found = self._odd.get(values)
+        if found is None:
+            found = self._checked(values, set_for)
+            if len(self._plain) + len(self._odd) >= REMEMBERED:
+                self._plain.clear()
+                self._odd.clear()
+            number, refused = found
+            if isinstance(number, str) or refused:
+                self._odd[values] = found
+            else:
+                self._plain[values] = number
         return found
 
     def _checked(self, values: Values | Defect, set_for: SetFor) -> tuple[int | str, tuple[Refused, ...]]:
