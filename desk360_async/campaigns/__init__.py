@@ -7,7 +7,7 @@ A recipient whose request may have arrived is `unknown`, until you resolve it.
 
 from desk360_async._redaction import show_half_made
 from desk360_async.campaigns._campaign import Campaign, campaigns_in
-from desk360_async.campaigns._forgetting import forget
+from desk360_async.campaigns._forgetting import expire, forget
 from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._recipients import Recipient
 from desk360_async.campaigns._run import Run
@@ -42,5 +42,6 @@ __all__ = [
     "Report",
     "Run",
     "campaigns_in",
+    "expire",
     "forget",
 ]

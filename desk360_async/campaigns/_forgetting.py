@@ -1,6 +1,7 @@
-"""A person's number and texts are removed from a ledger; counts and outcomes stay.
+"""People's numbers and texts are removed from a ledger; counts and outcomes stay.
 
-The number becomes a small one, which is no phone number. A person who is still pending is skipped.
+The number of one person becomes a small one, which is no phone number. A person who is still pending is
+skipped. The people of a whole campaign get numbers that are too long for phones.
 """
 
 import json
@@ -9,12 +10,16 @@ import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
+from desk360_async._arguments import seconds
 from desk360_async._phones import parse_phone, person_of, spellings_of
-from desk360_async.campaigns._ledger import Ledger
+from desk360_async.campaigns._ledger import EXPIRED, Ledger, now
 from desk360_async.campaigns._storage import open_ledger
 from desk360_async.campaigns._values import pack, unpack
 
 _LEAST_PHONE = 1_000_000  # E.164 has seven digits or more; the numbers below stand for forgotten people
+
+
+_MOST_PHONE = 10**15  # E.164 has fifteen digits or fewer; the numbers from here on stand for expired people
 
 
 class _Place(NamedTuple):
@@ -129,3 +134,99 @@ def _forget_skipped(db: sqlite3.Connection, person: int) -> int:
         "UPDATE skipped SET phone = '' WHERE campaign = ? AND line = ? AND reason = ? AND phone = ?", theirs
     )
     return len(theirs)
+
+
+# ── whole campaigns ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def expire(ledger: str | os.PathLike[str], *, retention: float) -> int:
+    """Remove all numbers and texts from the campaigns of a ledger that ended long ago; counts stay.
+
+    A campaign has ended if no recipient is pending, and no request is on the wire. It can't be loaded again
+    afterwards, since the ledger couldn't recognise the people who were sent to.
+
+    Args:
+        ledger: the ledger's file; no campaign of it may run meanwhile.
+        retention: seconds since the end of a campaign's last request (≥ 0).
+
+    Returns:
+        The number of recipients whose numbers and texts were removed.
+
+    Raises:
+        ConfigurationError: if `retention` is no such number.
+        LedgerError: if there is no ledger, it is in use, or it can't be written.
+
+    Example:
+        ```python
+        await expire("campaigns.db", retention=90 * 86_400)
+        ```
+    """
+    seconds("retention", retention, meaning="the time since a campaign's last request")
+    async with open_ledger(Path(ledger), owner=True) as file:
+        count = 0
+        await file.run(lambda db: db.execute("PRAGMA secure_delete = ON").fetchall())
+        for campaign in await file.read(_ended, now() - retention):
+            count += await file.write(_expire, campaign)
+        await file.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    return count
+
+
+def _ended(db: sqlite3.Connection, before: float) -> list[int]:
+    rows = db.execute(
+        "SELECT id FROM campaign c WHERE coalesce((SELECT max(coalesce(ended, started)) FROM request r "
+        "WHERE r.campaign = c.id), created) <= ? "
+        "AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.campaign = c.id AND b.state IN ('pending', 'intent')) "
+        "AND NOT EXISTS (SELECT 1 FROM resolution d WHERE d.campaign = c.id AND d.action = ?)",
+        (before, EXPIRED),
+    )
+    return [campaign for (campaign,) in rows]
+
+
+def _expire(db: sqlite3.Connection, campaign: int) -> int:
+    db.execute("CREATE TEMP TABLE alias (phone INTEGER PRIMARY KEY, number INTEGER NOT NULL)")
+    # In the order of the phones, so that the members of a batch stay in order.
+    count = db.execute(
+        "INSERT INTO alias SELECT phone, ? + row_number() OVER (ORDER BY phone) FROM recipient "
+        "WHERE campaign = ?",
+        (_MOST_PHONE, campaign),
+    ).rowcount
+    for table in ("recipient", "exception", "delivery"):
+        db.execute(
+            f"UPDATE {table} SET phone = (SELECT number FROM alias a WHERE a.phone = {table}.phone) "  # noqa: S608  # names of ours
+            "WHERE campaign = ?",
+            (campaign,),
+        )
+    db.execute(
+        "UPDATE resolved SET phone = (SELECT number FROM alias a WHERE a.phone = resolved.phone) "
+        "WHERE resolution IN (SELECT id FROM resolution WHERE campaign = ?)",
+        (campaign,),
+    )
+    for batch, packed in db.execute(
+        "SELECT id, members FROM batch WHERE campaign = ?", (campaign,)
+    ).fetchall():
+        _rename_members(db, batch, unpack(packed))
+    db.create_function("blank", 1, lambda text: json.dumps(dict.fromkeys(json.loads(text), "")))
+    db.execute("UPDATE parameter_set SET parameters = blank(parameters) WHERE campaign = ?", (campaign,))
+    db.execute("DELETE FROM set_digest WHERE campaign = ?", (campaign,))
+    db.execute("DELETE FROM early WHERE campaign = ?", (campaign,))
+    db.execute("DELETE FROM doubt WHERE campaign = ?", (campaign,))
+    db.execute("UPDATE skipped SET phone = '' WHERE campaign = ?", (campaign,))
+    db.execute("DROP TABLE alias")
+    db.execute(
+        "INSERT INTO resolution (campaign, at, action, scope, recipients) VALUES (?, ?, ?, ?, ?)",
+        (campaign, now(), EXPIRED, "all, numbers and texts", count),
+    )
+    return count
+
+
+def _rename_members(db: sqlite3.Connection, batch: int, members: tuple[int, ...]) -> None:
+    rows = db.execute(
+        "SELECT number FROM alias WHERE phone IN (SELECT value FROM json_each(?)) ORDER BY number",
+        (json.dumps(members),),
+    )
+    numbers = [number for (number,) in rows]
+    # The id of a message holds the number.
+    db.execute(
+        "UPDATE batch SET members = ?, first = ?, last = ?, message_id = NULL WHERE id = ?",
+        (pack(numbers), *((numbers[0], numbers[-1]) if numbers else (0, 0)), batch),
+    )

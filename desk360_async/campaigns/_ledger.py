@@ -8,6 +8,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from desk360_async._phones import spellings_of
 from desk360_async._sqlite import Transactions, reads, transaction, writes
 from desk360_async._tables import Row
 from desk360_async.campaigns import _batches, _report
-from desk360_async.campaigns._batches import Cut, StagedSet
+from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._recipients import Intake
 from desk360_async.campaigns._storage import STAGING, LedgerFile
@@ -44,9 +45,12 @@ from desk360_async.campaigns._values import (
 now = time.time
 
 _quoted = json.encoder.encode_basestring
+_quoted_name = lru_cache(100)(_quoted)  # of a variable
 
 # The statuses of WhatsApp that a campaign stores.
 STATUSES = frozenset({"sent", "delivered", "read", "failed", "deleted"})
+
+EXPIRED = "expired"  # the action that `expire` records; such a campaign is not loaded again
 
 Status = tuple[str, str | None, str]  # message id, phone, status
 
@@ -110,12 +114,25 @@ class Ledger:
         """Give the campaign its number, with no rows staged; `finish_load` pins the settings.
 
         Raises:
-            CampaignError: if other settings are pinned; it names the first that differs.
+            CampaignError: if other settings are pinned (it names the first that differs), or the people of
+                the campaign are expired.
         """
         before = await self.settings()
         if before is not None:
             compare(before, settings)
+            await self._require_unexpired()
         await self._begin_load()
+
+    @reads
+    def _require_unexpired(self, db: sqlite3.Connection) -> None:
+        found = db.execute(
+            "SELECT 1 FROM resolution WHERE campaign = ? AND action = ?", (self.id, EXPIRED)
+        ).fetchone()
+        if found:
+            raise CampaignError(
+                f"the campaign {self._name!r} is expired: its numbers were removed, so the people who were "
+                "sent to aren't recognised. Load the list under another name"
+            )
 
     @writes
     def _begin_load(self, db: sqlite3.Connection) -> None:
@@ -137,15 +154,17 @@ class Ledger:
     @writes
     def stage(self, db: sqlite3.Connection, rows: Iterable[Row], intake: Intake) -> int:
         """Judge and stage rows; return their number."""
-        sets: list[StagedSet] = []
+        first, texts = self._last_set + 1, list[str]()
 
         def number(parameters: dict[str, str]) -> int:
-            self._last_set += 1
-            text = spell(parameters)
-            sets.append((self._last_set, blake2b(text.encode(), digest_size=16).digest(), text))
-            return self._last_set
+            texts.append(spell(parameters))
+            return self._last_set + len(texts)
 
         staged, skipped = intake.judge(rows, number)
+        self._last_set += len(texts)
+        sets = (
+            (n, blake2b(text.encode(), digest_size=16).digest(), text) for n, text in enumerate(texts, first)
+        )
         _batches.stage(db, staged, sets)
         db.executemany("INSERT INTO left_out VALUES (?, ?, ?)", skipped)
         return len(staged) + len(skipped)
@@ -558,7 +577,9 @@ def batches_of(rows: Iterable[Any]) -> list[Batch]:
 
 def spell(parameters: Mapping[str, str]) -> str:
     """Return parameters as json.dumps writes them without blanks, in a third of the time."""
-    return "{" + ",".join([f"{_quoted(name)}:{_quoted(value)}" for name, value in parameters.items()]) + "}"
+    return (
+        "{" + ",".join([f"{_quoted_name(name)}:{_quoted(value)}" for name, value in parameters.items()]) + "}"
+    )
 
 
 def _clear(db: sqlite3.Connection) -> None:

@@ -1,9 +1,11 @@
-"""`desk360 forget`: a person's number and texts are removed from your files."""
+"""`desk360 forget`: the numbers and texts of a person, or of old campaigns, are removed from your files."""
 
 from functools import partial
 from pathlib import Path
 
 import anyio
+
+from desk360_async import ConfigurationError
 
 from ._options import DEFAULTS, Common, customers_path
 from ._terminal import Terminal
@@ -12,9 +14,10 @@ __all__ = ["forget"]
 
 
 def forget(
-    phone: str,
+    phone: str = "",
     /,
     *,
+    older_than: float | None = None,
     ledger: tuple[Path, ...] = (),
     inbox: tuple[Path, ...] = (),
     log: tuple[Path, ...] = (),
@@ -23,21 +26,30 @@ def forget(
     """Remove a person's number and texts from your files; counts, outcomes and a hashed opt-out stay.
 
     Args:
-        phone: The phone, E.164 with +; all spellings are removed.
+        phone: The phone, E.164 with +; all spellings are removed. Left out with --older-than.
+        older_than: Days: remove the numbers and texts of all campaigns and events that ended earlier. Such a
+            campaign can't be loaded again.
         ledger: A ledger of campaigns that don't run; may be repeated.
         inbox: A file of webhooks' events; may be repeated.
         log: A file of sends by key; may be repeated.
         common: Shared.
     """
+    from desk360_async.customers import expire
     from desk360_async.customers import forget as forget_person
 
-    path = customers_path(common)
-    stored = [path] if path is not None else []
-    work = partial(forget_person, phone, ledgers=ledger, inboxes=inbox, customers=stored, logs=log)
+    if bool(phone) == (older_than is not None):
+        raise ConfigurationError("give a phone, or --older-than DAYS")
+    if older_than is not None:
+        work = partial(expire, retention=older_than * 86_400, ledgers=ledger, inboxes=inbox)
+    else:
+        path = customers_path(common)
+        stored = [path] if path is not None else []
+        work = partial(forget_person, phone, ledgers=ledger, inboxes=inbox, customers=stored, logs=log)
     found = anyio.run(work)
     terminal = Terminal(json=common.json, quiet=common.quiet)
     if terminal.json:
         terminal.data({"removed": found})
     for name, count in found.items():
-        terminal.note(f"{name}: {count:,} records no longer hold the person")
+        whom = "the person" if phone else "a person"
+        terminal.note(f"{name}: {count:,} records no longer hold {whom}")
     return 0

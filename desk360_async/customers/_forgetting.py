@@ -41,17 +41,57 @@ async def forget(
     """
     number = parse_phone(phone, "phone")
     groups = [list(map(Path, group)) for group in (ledgers, inboxes, customers, logs)]
-    everything = [path for group in groups for path in group]
-    if not everything:
-        raise ConfigurationError("name a store: a ledger, an inbox, customers or a send log")
-    for path in everything:
-        if not path.is_file():
-            raise ConfigurationError(f"{path}: there is no such file")
+    _require_files(groups, "a ledger, an inbox, customers or a send log")
     found: dict[str, int] = {}
     for group, forget_in in zip(groups, (_in_ledger, _in_inbox, _in_customers, _in_log), strict=True):
         for path in group:
             found[str(path)] = await forget_in(path, number)
     return found
+
+
+async def expire(
+    *, retention: float, ledgers: Iterable[Stored] = (), inboxes: Iterable[Stored] = ()
+) -> dict[str, int]:
+    """Remove the numbers and texts of what ended long ago from files; counts and outcomes stay.
+
+    Args:
+        retention: seconds since a campaign's last request, or since an event was handled or given up (≥ 0).
+        ledgers: files of campaigns, none of which may run meanwhile. A campaign with pending recipients
+            stays as it is. An expired one can't be loaded again.
+        inboxes: files of `SQLiteInbox`.
+
+    Returns:
+        For each file, the number of its recipients or events.
+
+    Raises:
+        ConfigurationError: if no file is named, one is missing, or `retention` is no such number.
+        LedgerError: if a ledger is in use or can't be written.
+    """
+    groups = [list(map(Path, group)) for group in (ledgers, inboxes)]
+    _require_files(groups, "a ledger or an inbox")
+    found: dict[str, int] = {}
+    for path in groups[0]:
+        from desk360_async.campaigns import expire as expire_ledger
+
+        found[str(path)] = await expire_ledger(path, retention=retention)
+    for path in groups[1]:
+        from desk360_async.webhooks import SQLiteInbox
+
+        inbox = SQLiteInbox(path)
+        try:
+            found[str(path)] = await inbox.expire(retention)
+        finally:
+            await inbox.aclose()
+    return found
+
+
+def _require_files(groups: Iterable[list[Path]], kinds: str) -> None:
+    everything = [path for group in groups for path in group]
+    if not everything:
+        raise ConfigurationError(f"name a store: {kinds}")
+    for path in everything:
+        if not path.is_file():
+            raise ConfigurationError(f"{path}: there is no such file")
 
 
 async def _in_ledger(path: Path, phone: str) -> int:

@@ -6,6 +6,7 @@ worker distinguishes a dead owner from a slow one, without a clock.
 """
 
 import json
+import math
 import os
 import secrets
 import time
@@ -136,13 +137,20 @@ class SQLiteInbox:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, keep: float = _WEEK, busy_timeout: float = 10.0
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keep: float = _WEEK,
+        retention: float = math.inf,
+        busy_timeout: float = 10.0,
     ) -> None:
         """Remember the path; the first use opens the file.
 
         Args:
             path: the file, made if it is missing, readable by its owner only.
             keep: seconds for which handled events are remembered, so that repeats are recognised (≥ 0).
+            retention: seconds for which dead letters are kept, with their texts (≥ 0). By default they
+                stay until they are handled after all.
             busy_timeout: seconds to wait for another process's lock (≥ 0).
 
         Raises:
@@ -153,6 +161,7 @@ class SQLiteInbox:
         require_path(path, "the inbox")
         self._path = Path(path)
         self._keep = seconds("keep", keep, meaning="the time for which repeats are recognised")
+        self._retention = seconds("retention", retention, meaning="the time for which dead letters are kept")
         self._busy = seconds("busy_timeout", busy_timeout, meaning="the time for another process's lock")
         self._worker: _Worker | None = None
         self._store: SQLiteFile | None = None
@@ -300,6 +309,23 @@ class SQLiteInbox:
         await self._file().run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         return number
 
+    async def expire(self, retention: float) -> int:
+        """Delete the handled events and the dead letters that ended long ago; return their number.
+
+        The inbox trims itself while it is used. This is for files that no receiver opens any more, and for
+        dead letters of an inbox without `retention`.
+
+        Args:
+            retention: seconds since an event's end (≥ 0).
+
+        Raises:
+            ConfigurationError: `retention` is no such number, or the file can't be written.
+        """
+        seconds("retention", retention, meaning="the time since an event's end")
+        number = await self._file().write(self._expire, time.time() - retention)
+        await self._file().run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        return number
+
     # in the worker thread ------------------------------------------------------------------------------
 
     def _file(self) -> "SQLiteFile":
@@ -366,6 +392,15 @@ class SQLiteInbox:
             " (SELECT id FROM events WHERE handled_at < ? AND error IS NULL LIMIT ?)",
             (now - self._keep, most),
         )
+        db.execute(
+            "DELETE FROM events WHERE id IN"
+            " (SELECT id FROM events WHERE handled_at < ? AND error IS NOT NULL LIMIT ?)",
+            (now - self._retention, most),
+        )
+
+    def _expire(self, db: "sqlite3.Connection", before: float) -> int:
+        db.execute("PRAGMA secure_delete = ON")
+        return db.execute("DELETE FROM events WHERE handled_at <= ?", (before,)).rowcount
 
     def _anything(self, db: "sqlite3.Connection", messages: int, others: int) -> bool:
         return any(_unclaimed(db, min(messages, 1), min(others, 1)))

@@ -1,6 +1,7 @@
 """`desk360 customers` and `desk360 forget`, and `--customers` on a send."""
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,15 @@ def test_a_person_is_forgotten(desk360: Desk360, book: str) -> None:
 def test_forgetting_nowhere_is_refused(desk360: Desk360) -> None:
     run = desk360("forget", PHONE)
     assert (run.code, "name a store" in run.err) == (2, True)
+
+
+def test_a_phone_or_an_age_is_forgotten_and_not_both(desk360: Desk360, book: str) -> None:
+    for words in ([PHONE, "--older-than", "90"], []):
+        run = desk360("forget", *words, "--inbox", book)
+        assert (run.code, "give a phone, or --older-than DAYS" in run.err) == (2, True)
+
+
+def test_an_old_file_is_expired(desk360: Desk360, tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "inbox.db").close()
+    run = desk360("forget", "--older-than", "90", "--inbox", str(tmp_path / "inbox.db"))
+    assert (run.code, "0 records no longer hold a person" in run.err) == (0, True)

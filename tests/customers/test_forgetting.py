@@ -1,14 +1,15 @@
 """A forgotten person: no file holds the number or the texts, and counts, outcomes and opt-outs stay."""
 
+import math
 import struct
 from pathlib import Path
 
 import pytest
 
 from desk360_async import ConfigurationError
-from desk360_async.campaigns import Campaign, Counts, Recipient
+from desk360_async.campaigns import Campaign, CampaignError, Counts, Recipient
 from desk360_async.campaigns import forget as forget_in_ledger
-from desk360_async.customers import Customers, forget
+from desk360_async.customers import Customers, expire, forget
 from desk360_async.once import SendLog
 from desk360_async.testing import sandbox_client
 from desk360_async.webhooks import SQLiteInbox, StatusUpdate, TextReceived, parse
@@ -133,3 +134,103 @@ async def test_a_missing_file_is_named_before_any_is_changed(tmp_path: Path) -> 
         await forget(PHONE, customers=[tmp_path / "gone.db"])
     with pytest.raises(ConfigurationError, match="name a store"):
         await forget(PHONE)
+
+
+# ── retention ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def run_and_expire(folder: Path, *, retention: float = 0) -> tuple[Campaign, dict[str, int]]:
+    made = campaign(folder)
+    async with sandbox_client() as (client, _):
+        await made.load(
+            client, [Recipient(phone, {"body-1": "our secret"}) for phone in (PHONE, OTHER, "call me")]
+        )
+        await finish(made, client)
+        await made.feed(StatusUpdate(id="x", sender=PHONE[1:], status="read"))
+    return made, await expire(retention=retention, ledgers=[folder / "ledger.db"])
+
+
+async def test_an_expired_ledger_keeps_counts_and_no_number(tmp_path: Path) -> None:
+    made, found = await run_and_expire(tmp_path)
+    assert found == {str(tmp_path / "ledger.db"): 2}
+    report = await made.report()
+    assert (report.counts, report.read, report.left_out) == (Counts(accepted=2), 1, {"invalid_phone": 1})
+    assert "2 all, numbers and texts: expired" in report.resolutions[-1]
+    written = bytes_in(tmp_path, "ledger.db*")
+    for phone in (PHONE, OTHER):
+        assert struct.pack("<Q", int(phone)) not in written
+    assert (b"our secret" in written, b"call me" in written) == (False, False)
+
+
+async def test_an_expired_ledger_can_be_exported(tmp_path: Path) -> None:
+    made, _ = await run_and_expire(tmp_path)
+    assert await made.export(tmp_path / "report.csv") == 3
+    assert "555111" not in (tmp_path / "report.csv").read_text()
+
+
+async def test_an_expired_campaign_is_not_loaded_again(tmp_path: Path) -> None:
+    made, _ = await run_and_expire(tmp_path)
+    async with sandbox_client() as (client, _):
+        with pytest.raises(CampaignError, match=r"is expired: .* Load the list under another name"):
+            await made.load(client, people(PHONE))
+    assert await made.status() == Counts(accepted=2)
+
+
+async def test_a_second_expiry_finds_no_campaign(tmp_path: Path) -> None:
+    _, found = await run_and_expire(tmp_path)
+    assert await expire(retention=0, ledgers=found) == dict.fromkeys(found, 0)
+
+
+async def test_a_campaign_that_ended_lately_keeps_its_numbers(tmp_path: Path) -> None:
+    made, found = await run_and_expire(tmp_path, retention=86_400)
+    assert list(found.values()) == [0]
+    assert len(await made.people(state="accepted")) == 2
+
+
+async def test_a_campaign_with_pending_people_keeps_its_numbers(tmp_path: Path) -> None:
+    made = campaign(tmp_path)
+    async with sandbox_client() as (client, _):
+        await made.load(client, people(PHONE))
+    assert await expire(retention=0, ledgers=[tmp_path / "ledger.db"]) == {str(tmp_path / "ledger.db"): 0}
+    assert [person.phone for person in await made.people(state="pending")] == [PHONE]
+
+
+async def inbox_with_a_dead_letter(path: Path, *, retention: float = math.inf) -> SQLiteInbox:
+    """Return an open inbox with a dead letter and an event that waits."""
+    inbox = SQLiteInbox(path, retention=retention)
+    dead, waiting = (
+        parse({"messages": {"id": name, "from": PHONE[1:], "text": name, "type": "text"}})[0]
+        for name in ("dead", "waiting")
+    )
+    await inbox.enter()
+    (row,) = await inbox.commit([dead], [])
+    await inbox.commit([waiting], [(row, "ValueError")], keep=lambda _: False)
+    return inbox
+
+
+async def test_dead_letters_older_than_the_retention_are_deleted(tmp_path: Path) -> None:
+    inbox = await inbox_with_a_dead_letter(tmp_path / "inbox.db", retention=0)
+    await inbox.commit([], [])  # a commit trims
+    assert await inbox.dead_letters() == []
+    await inbox.aclose()
+
+
+async def test_dead_letters_stay_without_a_retention(tmp_path: Path) -> None:
+    inbox = await inbox_with_a_dead_letter(tmp_path / "inbox.db")
+    await inbox.commit([], [])
+    assert [letter.event.id for letter in await inbox.dead_letters()] == ["dead"]
+    await inbox.aclose()
+
+
+async def test_an_inbox_expires_dead_letters_and_keeps_waiting_events(tmp_path: Path) -> None:
+    path = tmp_path / "inbox.db"
+    await (await inbox_with_a_dead_letter(path)).aclose()
+    assert await expire(retention=0, inboxes=[path]) == {str(path): 1}
+    inbox = SQLiteInbox(path)
+    assert [event.id for _, event in await inbox.open()] == ["waiting"]
+    await inbox.aclose()
+
+
+async def test_expiry_nowhere_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="name a store: a ledger or an inbox"):
+        await expire(retention=0)
