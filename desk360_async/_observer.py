@@ -176,6 +176,17 @@ class Observer(Protocol):
         """
         ...
 
+    def job(self, kind: str, end: str, seconds: float) -> None:
+        """Take note of the end of a worker's job.
+
+        Args:
+            kind: "share" of a campaign, or "send" of one message.
+            end: the end of the share's run, such as "finished"; "accepted" for a send; else the name of the
+                error's class.
+            seconds: seconds that the job took.
+        """
+        ...
+
 
 # ── dispatch ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -191,6 +202,7 @@ _METHODS = [
     "webhook",
     "webhook_queue",
     "handler_failed",
+    "job",
 ]
 _END_FIELDS = {kind: tuple(part.name for part in fields(kind)) for kind in (OperationEnd, AttemptEnd)}
 
@@ -256,6 +268,10 @@ class Observers:
     def handler_failed(self, kind: str, error: BaseException) -> None:
         """As `Observer.handler_failed`."""
         self._call("handler_failed", kind, error)
+
+    def job(self, kind: str, end: str, seconds: float) -> None:
+        """As `Observer.job`."""
+        self._call("job", kind, end, seconds)
 
     def _call(self, method: str, *args: object) -> None:
         for call in self._calls[method]:
@@ -412,6 +428,11 @@ class LogObserver:
         """Log `desk360.handler_failed` with the exception's traceback."""
         extra = {"event": "desk360.handler_failed", "kind": kind, "error": type(error).__name__}
         webhook_log.error("a webhook handler failed on a %s event", kind, exc_info=error, extra=extra)
+
+    def job(self, kind: str, end: str, seconds: float) -> None:
+        """Log `desk360.job`."""
+        extra = {"event": "desk360.job", "kind": kind, "end": end, "seconds": seconds}
+        log.info("a job of a worker ended after %.3f s: %s, %s", seconds, kind, end, extra=extra)
 
 
 class _LoggedAttempt:

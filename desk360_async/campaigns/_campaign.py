@@ -234,7 +234,7 @@ class Campaign:
             ConfigurationError: if `hours` is no `Hours`.
             CampaignError: if the campaign was never loaded.
         """
-        _check_hours(hours)
+        check_hours(hours)
         async with self._opened() as ledger:
             await self._settings(ledger)
             return await ledger.plan(client.rate_limit, hours)
@@ -318,12 +318,12 @@ class Campaign:
         """
         whole("concurrency", concurrency, least=1, most=100, meaning="requests on the wire")
         seconds("drain", drain)
-        _check_share(max_failures)
+        check_share(max_failures)
         _check_failed(stop_if_failed)
         one_of("lane", lane, ("bulk", "interactive"))
         seconds("lease", lease, least=0.5)
         seconds("ledger_patience", ledger_patience)
-        _check_hours(hours)
+        check_hours(hours)
         return Run(
             partial(self._open_run, client, lane, (name, lease, ledger_patience)),
             client,
@@ -794,7 +794,8 @@ def _spellings(phones: Iterable[str]) -> frozenset[int]:
     return frozenset(number for phone in phones for number in spellings_of(parse_phone(phone, "phones")))
 
 
-def _check_hours(hours: object) -> None:
+def check_hours(hours: object) -> None:
+    """Raise ConfigurationError unless these are hours, or None."""
     if not (hours is None or isinstance(hours, Hours)):
         raise ConfigurationError(
             f"hours must be Hours('09:00-20:00', zone='Europe/Istanbul'), or None, got {hours!r}"
@@ -807,7 +808,8 @@ def _check_failed(share: object) -> None:
         raise ConfigurationError(f"stop_if_failed must be a share of 0.0 to 1.0, got {share!r}")
 
 
-def _check_share(max_failures: float | None) -> None:
+def check_share(max_failures: float | None) -> None:
+    """Raise ConfigurationError unless `max_failures` is a count, a share of 0.0 to 1.0, or None."""
     whole_number = isinstance(max_failures, int) and not isinstance(max_failures, bool) and max_failures >= 0
     share = isinstance(max_failures, float) and 0 <= max_failures <= 1
     if not (max_failures is None or whole_number or share):

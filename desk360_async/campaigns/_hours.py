@@ -25,6 +25,9 @@ class Hours:
         days: such as "mon-sat", or "mon,wed,fri"; a range may cross Sunday ("sat-mon").
         holidays: dates on which no range begins, as `date` or ISO text.
 
+    Attributes:
+        arguments: the arguments, as JSON takes them; `Hours(**arguments)` makes the same hours.
+
     Raises:
         ConfigurationError: if an argument can't be read.
     """
@@ -40,6 +43,12 @@ class Hours:
         self._days = _days_of(days)
         self._holidays = frozenset(_date_of(holiday) for holiday in holidays)
         self._words = f"{ranges}, {days}, {zone}"
+        self.arguments: dict[str, str | list[str]] = {
+            "ranges": ranges,
+            "zone": zone,
+            "days": days,
+            "holidays": sorted(day.isoformat() for day in self._holidays),
+        }
 
     def __repr__(self) -> str:
         return f"<Hours {self._words}>"

@@ -76,6 +76,12 @@ class Metrics:
             description="Time from a message's sent_at to its arrival here.",
             explicit_bucket_boundaries_advisory=DELAY_BUCKETS,
         )
+        self._jobs = meter.create_histogram(
+            "desk360.worker.job.duration",
+            unit="s",
+            description="Duration of a worker's job.",
+            explicit_bucket_boundaries_advisory=OPERATION_BUCKETS,
+        )
         count = meter.create_counter
         self._messages = count("desk360.client.messages", "{message}", "Recipients by outcome.")
         self._refusals = count("desk360.client.refusals", "{request}", "Requests answered with 429.")
@@ -156,6 +162,10 @@ class Metrics:
     def webhook_queue(self, length: int) -> None:
         """Keep the queue's length for the gauge."""
         self._queue = length
+
+    def job(self, kind: str, end: str, seconds: float) -> None:
+        """Record a worker's job."""
+        self._jobs.record(seconds, {"desk360.job.kind": kind, "desk360.job.end": end})
 
     # ── gauges ─────────────────────────────────────────────────────────────────────────────────────────
 

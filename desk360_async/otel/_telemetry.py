@@ -160,6 +160,10 @@ class OpenTelemetry:
     def handler_failed(self, kind: str, error: BaseException) -> None:
         """Do nothing: the handler's own instrumentation has its exception, and the log has it."""
 
+    def job(self, kind: str, end: str, seconds: float) -> None:
+        """Record a worker's job."""
+        self._metrics.job(kind, end, seconds)
+
 
 # ── attributes ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -84,3 +84,12 @@ def test_the_sandbox_imports_nothing_of_the_client(path: Path) -> None:
 def test_a_module_says_what_may_live_there(path: Path) -> None:
     """In its docstring."""
     assert path.stem == "_version" or ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in PACKAGE.rglob("*.py") if p.parent.name not in ("workers", "cli")], ids=str
+)
+def test_only_the_command_line_knows_the_workers_and_only_the_workers_their_engine(path: Path) -> None:
+    """They stand on campaigns and send logs, and need an extra."""
+    knows = {name for name in imported(path) if name.startswith(("desk360_async.workers", "procrastinate"))}
+    assert knows == set()

@@ -68,6 +68,7 @@ class Notes:
             "webhook",
             "webhook_queue",
             "handler_failed",
+            "job",
         ):
             raise AttributeError(name)
         return lambda *args: self.calls.append((name, *args))

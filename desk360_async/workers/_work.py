@@ -1,0 +1,337 @@
+"""The work of workers, in PostgreSQL: shares of campaigns and deferred sends, and those that are missing.
+
+procrastinate's table has the jobs. These tables have the work: a job that was lost is deferred again from
+here. A share is alive while the ledger has seen its run within the lease, and a send while the send log has.
+So this module reads their tables too, and the jobs that wait.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+from procrastinate import PsycopgConnector, SyncPsycopgConnector, exceptions, jobs, manager
+from procrastinate.schema import SchemaManager
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import tuple_row
+
+from desk360_async import ConfigurationError, _threads
+from desk360_async._postgres import Database, is_failure
+
+T = TypeVar("T")
+
+SHARE, SEND = "desk360:share", "desk360:send"
+_SCHEMA_LOCK = 0x44333631  # "D361"
+_AT_ONCE = 100  # missing sends that one look defers again
+_ALIVE = (
+    "SELECT 1 FROM {schema}.worker w JOIN {schema}.campaign c ON c.id = w.campaign WHERE c.name = %s "
+    "AND w.name = %s AND w.seen > clock_timestamp() - make_interval(secs => w.lease)"
+)
+_OVER = (
+    "DELETE FROM {schema}.share s USING {schema}.campaign c WHERE c.name = s.campaign "
+    "AND NOT EXISTS (SELECT 1 FROM {schema}.batch b WHERE b.campaign = c.id "
+    "AND b.state IN ('pending', 'intent'))"
+)
+_MISSING_SHARES = (
+    "UPDATE {schema}.share s SET deferred = clock_timestamp() FROM {schema}.campaign c "
+    "WHERE c.name = s.campaign AND s.due < clock_timestamp() - make_interval(secs => %(lease)s) "
+    "AND s.deferred < clock_timestamp() - make_interval(secs => %(lease)s) "
+    "AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs j WHERE j.status = 'todo' "
+    "AND j.queueing_lock = 'desk360:' || s.campaign || ':' || s.number) "
+    "AND NOT EXISTS (SELECT 1 FROM {schema}.worker w WHERE w.campaign = c.id "
+    "AND w.name = 'share ' || s.number AND w.seen > clock_timestamp() - make_interval(secs => w.lease)) "
+    "RETURNING s.campaign, s.number, s.queue, s.priority"
+)
+_MISSING_SENDS = (
+    "UPDATE {schema}.outbox o SET deferred = clock_timestamp() WHERE o.id IN ("
+    "SELECT o.id FROM {schema}.outbox o WHERE o.due < clock_timestamp() - make_interval(secs => %(lease)s) "
+    "AND o.deferred < clock_timestamp() - make_interval(secs => %(lease)s) "
+    "AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs j WHERE j.status = 'todo' "
+    "AND j.queueing_lock = 'desk360:send:' || o.id) "
+    "AND NOT EXISTS (SELECT 1 FROM {schema}.send d WHERE d.key = o.key "
+    "AND d.state IN ('waiting', 'in_flight') AND d.until > extract(epoch FROM clock_timestamp())) "
+    "ORDER BY o.deferred LIMIT %(most)s FOR UPDATE SKIP LOCKED) RETURNING o.id, o.queue"
+)
+
+
+_DEFER = (
+    "INSERT INTO {schema}.outbox (key, message, queue, due) "
+    "VALUES (%s, %s, %s, coalesce(%s, clock_timestamp())) RETURNING id"
+)
+
+
+class Share(NamedTuple):
+    """One run of a campaign that a worker keeps up.
+
+    Attributes:
+        campaign: the campaign's name.
+        number: from 1.
+        options: the arguments of `campaign.run`, as JSON.
+    """
+
+    campaign: str
+    number: int
+    options: str
+
+
+class Deferred(NamedTuple):
+    """A single send that waits in the outbox.
+
+    Attributes:
+        key: its idempotency key.
+        message: the message, as JSON.
+    """
+
+    key: str
+    message: str
+
+
+def name_of(share: int) -> str:
+    """Return the name of a share's run in the ledger."""
+    return f"share {share}"
+
+
+def job_for(share: Share, queue: str, priority: int, at: datetime | None = None) -> jobs.Job:
+    """Return the job of a share; its arguments hold no options, phone or text."""
+    return jobs.Job(
+        queue=queue,
+        priority=priority,
+        lock=None,
+        queueing_lock=f"desk360:{share.campaign}:{share.number}",
+        task_name=SHARE,
+        task_kwargs={"campaign": share.campaign, "number": share.number},
+        scheduled_at=at,
+    )
+
+
+def job_for_send(row: int, queue: str, at: datetime | None = None) -> jobs.Job:
+    """Return the job of a deferred send; its only argument is the row's number."""
+    return jobs.Job(
+        queue=queue,
+        lock=None,
+        queueing_lock=f"desk360:send:{row}",
+        task_name=SEND,
+        task_kwargs={"row": row},
+        scheduled_at=at,
+    )
+
+
+class Work:
+    """The tables of the work; its methods run their statements in a worker thread.
+
+    Args:
+        database: the database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        # Without pools: each statement gets its connection.
+        self._jobs = manager.JobManager(SyncPsycopgConnector())
+        self._async_jobs = manager.JobManager(PsycopgConnector())
+        self._is_ready = False
+
+    async def prepare(self) -> None:
+        """Make procrastinate's tables where they are missing, once a process.
+
+        Raises:
+            ConfigurationError: if the database can't be used, or this user may not make tables.
+        """
+        if not self._is_ready:
+            await self._run(make_tables)
+            self._is_ready = True
+
+    async def _run(self, work: Callable[[Any], T]) -> T:
+        def once() -> T:
+            with self.database.transaction() as connection:
+                return work(connection)
+
+        try:
+            return await _threads.run(once)
+        except Exception as error:
+            self._explain(error)
+            raise
+
+    def _explain(self, error: Exception) -> None:
+        if isinstance(error, exceptions.ConnectorException) or is_failure(error):
+            raise ConfigurationError(explain(self.database, error)) from error
+
+    # ── shares ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(
+        self, shares: Sequence[Share], queue: str, priority: int, at: datetime | None
+    ) -> list[int]:
+        """Store the shares of one campaign in place of its former ones; return the numbers of their jobs.
+
+        Raises:
+            ConfigurationError: if the database can't be used.
+        """
+
+        def work(connection: Any) -> list[int]:
+            campaign = shares[0].campaign
+            self._forget(connection, campaign)
+            for share in shares:
+                self.database.execute(
+                    connection,
+                    "INSERT INTO {schema}.share (campaign, number, queue, priority, options, due) "
+                    "VALUES (%s, %s, %s, %s, %s, coalesce(%s, clock_timestamp()))",
+                    (campaign, share.number, queue, priority, share.options, at),
+                )
+            made = [job_for(share, queue, priority, at) for share in shares]
+            return [int(job.id or 0) for job in self._jobs.batch_defer_jobs(made, connection)]
+
+        return await self._run(work)
+
+    def _forget(self, connection: Any, campaign: str) -> None:
+        """Remove a campaign's shares, and their jobs that wait."""
+        self.database.execute(connection, "DELETE FROM {schema}.share WHERE campaign = %s", (campaign,))
+        waiting = connection.execute(
+            "SELECT id FROM procrastinate_jobs WHERE status = 'todo' AND task_name = %s "
+            "AND args ->> 'campaign' = %s FOR UPDATE",
+            (SHARE, campaign),
+        ).fetchall()
+        for (number,) in waiting:
+            self._jobs.cancel_job_by_id(number, delete_job=True, connection=connection)
+
+    async def share(self, campaign: str, number: int) -> Share | None:
+        """Return a share that is to be run now; None if it has ended, or a run of it is alive."""
+        # The time of this look keeps the supervision away while the run begins.
+
+        def work(connection: Any) -> Share | None:
+            if self.database.execute(connection, _ALIVE, (campaign, name_of(number))).fetchone():
+                return None
+            found = self.database.execute(
+                connection,
+                "UPDATE {schema}.share SET deferred = clock_timestamp() "
+                "WHERE campaign = %s AND number = %s RETURNING options",
+                (campaign, number),
+            ).fetchone()
+            return None if found is None else Share(campaign, number, found[0])
+
+        return await self._run(work)
+
+    async def end_share(self, campaign: str, number: int) -> None:
+        """Remove a share: it isn't started again."""
+        await self._run(
+            lambda connection: self.database.execute(
+                connection,
+                "DELETE FROM {schema}.share WHERE campaign = %s AND number = %s",
+                (campaign, number),
+            )
+        )
+
+    # ── single sends ───────────────────────────────────────────────────────────────────────────────────
+
+    async def defer(self, key: str, message: str, queue: str, at: datetime | None) -> int:
+        """Store a send and its job in a transaction of its own; return the job's number.
+
+        Raises:
+            ConfigurationError: if the database can't be used.
+        """
+        return await self._run(lambda connection: self._defer(connection, key, message, queue, at))
+
+    def _defer(
+        self, connection: "Connection[Any]", key: str, message: str, queue: str, at: datetime | None
+    ) -> int:
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            text: Any = _DEFER.replace("{schema}", self.database.schema)
+            cursor.execute(text, (key, message, queue, at))
+            (row,) = cursor.fetchone() or (0,)
+        return int(self._jobs.defer_job(job_for_send(row, queue, at), connection).id or 0)
+
+    async def defer_with(
+        self,
+        connection: "AsyncConnection[Any] | Connection[Any]",
+        key: str,
+        message: str,
+        queue: str,
+        at: datetime | None,
+    ) -> int:
+        """Store a send and its job on the user's connection, without a commit; return the job's number.
+
+        Raises:
+            ConfigurationError: if the tables are missing, or the connection is lost.
+        """
+        try:
+            if isinstance(connection, Connection):
+                return await _threads.run(self._defer, connection, key, message, queue, at)
+            async with connection.cursor(row_factory=tuple_row) as cursor:
+                text: Any = _DEFER.replace("{schema}", self.database.schema)
+                await cursor.execute(text, (key, message, queue, at))
+                (row,) = await cursor.fetchone() or (0,)
+            job = await self._async_jobs.defer_job_async(job_for_send(row, queue, at), connection)
+            return int(job.id or 0)
+        except Exception as error:
+            self._explain(error)
+            raise
+
+    async def deferred(self, row: int) -> Deferred | None:
+        """Return the send in a row of the outbox; None if it has ended."""
+
+        def work(connection: Any) -> Deferred | None:
+            found = self.database.execute(
+                connection,
+                "UPDATE {schema}.outbox SET deferred = clock_timestamp() WHERE id = %s "
+                "RETURNING key, message",
+                (row,),
+            ).fetchone()
+            return None if found is None else Deferred(*found)
+
+        return await self._run(work)
+
+    async def end_send(self, row: int) -> None:
+        """Remove a send from the outbox."""
+        await self._run(
+            lambda connection: self.database.execute(
+                connection, "DELETE FROM {schema}.outbox WHERE id = %s", (row,)
+            )
+        )
+
+    # ── supervision ────────────────────────────────────────────────────────────────────────────────────
+
+    async def supervise(self, lease: float) -> int:
+        """Defer again the shares and sends whose jobs were lost; return their number.
+
+        Args:
+            lease: seconds after which work without a job that waits, and without a sign of life, is missing.
+
+        Raises:
+            ConfigurationError: if the database can't be used.
+        """
+
+        def work(connection: Any) -> int:
+            self.database.execute(connection, _OVER)
+            limits = {"lease": lease, "most": _AT_ONCE}
+            shares = self.database.execute(connection, _MISSING_SHARES, limits).fetchall()
+            sends = self.database.execute(connection, _MISSING_SENDS, limits).fetchall()
+            missing = [
+                *(job_for(Share(name, number, ""), queue, rank) for name, number, queue, rank in shares),
+                *(job_for_send(row, queue) for row, queue in sends),
+            ]
+            for job in missing:
+                # A job that retries itself may come back to the queue in this moment.
+                with suppress(exceptions.AlreadyEnqueued), connection.transaction():
+                    self._jobs.defer_job(job, connection)
+            return len(missing)
+
+        return await self._run(work)
+
+
+def make_tables(connection: Any) -> None:
+    """Make procrastinate's tables in the connection's own schema, unless they are there.
+
+    Args:
+        connection: a psycopg connection in a transaction.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
+    (found,) = connection.execute("SELECT to_regclass('procrastinate_jobs')").fetchone()
+    if found is None:
+        connection.execute(SchemaManager.get_schema())
+
+
+def explain(database: Database, error: BaseException) -> str:
+    """Return a message that names the database, the cause and the remedy, without the password."""
+    cause = error.__cause__ or error
+    if type(cause).__name__ in ("UndefinedTable", "UndefinedFunction", "UndefinedObject"):
+        return f"the tables of workers are missing in {database.name}; run `desk360 db init`"
+    text = str(cause).strip().splitlines()
+    return f"the work in {database.name} can't be used ({text[0] if text else 'no reason'})"

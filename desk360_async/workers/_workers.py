@@ -1,0 +1,462 @@
+"""`Workers`: hands shares of campaigns and single sends to the engine, and runs them in a worker process."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from procrastinate import App, Blueprint, manager
+from procrastinate.exceptions import ProcrastinateException
+
+from desk360_async import AsyncDesk360, ConfigurationError, Desk360Error, Message
+from desk360_async._arguments import seconds, whole
+from desk360_async._observer import parse_observers
+from desk360_async._postgres import Database
+from desk360_async.campaigns import Campaign, Done, Hours, Run
+from desk360_async.campaigns._campaign import check_hours, check_share
+from desk360_async.once import SendLog
+from desk360_async.once._records import check_key
+from desk360_async.workers import _engine, _packing
+from desk360_async.workers._work import Share, Work, name_of
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection, Connection
+
+    from desk360_async import Observer
+    from desk360_async.campaigns._recipients import OptOut
+
+log = logging.getLogger("desk360_async.workers")
+
+_OPENING = 30.0  # seconds in which a starting worker must reach the database
+_PAUSE = 1.0  # seconds before procrastinate's worker begins again after an error
+# A person decides after these ends of a run; after the others the share goes on.
+_FINAL = ("finished", "stopped", "failures", "refused")
+
+
+class Workers:
+    """Work of several machines: shares of campaigns, and single sends in the caller's own transaction.
+
+    The tables are made at the first use, or by `desk360 db init`. procrastinate's tables lie in the first
+    schema of the connection's `search_path`, as procrastinate has it.
+
+    Args:
+        dsn: `postgresql://user:password@host/database`; the password shows nowhere.
+        client: returns the client that a worker process sends with; called once a run. Give it a
+            `PostgresLimiter`, so that all machines behind one address share the limit. Without a send log of
+            its own it uses one in this database.
+        opt_out: people whom campaigns leave out, as in `Campaign(opt_out=)`.
+        lease: seconds (≥ 2) after which a worker that isn't seen is dead, and its work is started again.
+        schema: the schema of the tables, except procrastinate's.
+        observer: gets a report of each job (`Observer.job`); None for log lines, () for none.
+
+    Raises:
+        ConfigurationError: if an argument is unusable.
+
+    Example:
+        ```python
+        def make_client() -> AsyncDesk360:
+            return AsyncDesk360(limiter=PostgresLimiter(DSN, egress="office"))
+
+
+        workers = Workers(DSN, client=make_client)
+        await workers.start("black-friday", shares=4)  # in a deploy script, or a web app
+        await workers.run()  # in each worker process
+        ```
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        client: Callable[[], AsyncDesk360],
+        opt_out: "OptOut" = None,
+        lease: float = 30.0,
+        schema: str = "desk360",
+        observer: "Observer | Sequence[Observer] | None" = None,
+    ) -> None:
+        if not callable(client):
+            raise ConfigurationError("client must be a function that returns an AsyncDesk360")
+        self._database = Database(dsn, schema=schema)
+        self._work = Work(self._database)
+        self._dsn = dsn
+        self._make = client
+        self._opt_out = opt_out
+        self._lease = seconds("lease", lease, least=2.0)
+        self._schema = schema
+        self._observers = parse_observers(observer)
+        self._client: AsyncDesk360 | None = None
+        self._sender: AsyncDesk360 | None = None  # the client, or its view with a send log
+        self._runs: set[Run] = set()
+        self._is_stopping = False
+        self._drain = 30.0
+        self._blueprint: Blueprint | None = None
+
+    def __repr__(self) -> str:
+        return f"<Workers {self._database.name}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the client and the connections, if tasks of the blueprint opened them."""
+        client, self._client, self._sender = self._client, None, None
+        if client is not None:
+            await client.aclose()
+        await asyncio.to_thread(self._database.close)
+
+    @property
+    def blueprint(self) -> Blueprint:
+        """The tasks for one procrastinate App of your own.
+
+        `app.add_tasks_from(workers.blueprint, namespace="desk360")`: the namespace must be "desk360", since
+        `start` and `defer` name the tasks so. The tasks open a client in the worker's event loop at their
+        first job; `aclose` closes it.
+        """
+        if self._blueprint is None:
+            self._blueprint = self._new_blueprint()
+        return self._blueprint
+
+    def _new_blueprint(self) -> Blueprint:
+        # An app changes its blueprint's tasks, so each app needs its own.
+        return _engine.blueprint_of(
+            _engine.NAMESPACE, run_share=self._run_share, run_send=self._run_send, look=self._look
+        )
+
+    # ── handing work out ───────────────────────────────────────────────────────────────────────────────
+
+    async def start(
+        self,
+        name: str,
+        *,
+        shares: int,
+        at: datetime | None = None,
+        queue: str = "desk360",
+        priority: int = 0,
+        hours: Hours | None = None,
+        max_failures: float | None = None,
+        concurrency: int = 4,
+    ) -> list[int]:
+        """Let workers run a loaded campaign, in shares side by side; return the numbers of their jobs.
+
+        The campaign's former shares and its waiting jobs give way. Runs that are under way go on.
+
+        Args:
+            name: the campaign's name.
+            shares: runs side by side, 1 to 1,000.
+            at: an aware datetime before which none begins; None: now.
+            queue: the queue of procrastinate.
+            priority: jobs with a higher one are begun first.
+            hours: the sending hours of each run.
+            max_failures: as in `Campaign.run`: a count (int) or a share of all recipients (float).
+            concurrency: requests of each share on the wire, 1 to 100.
+
+        Raises:
+            ConfigurationError: if an argument is unusable, or the database can't be used.
+            CampaignError: if the campaign was never loaded.
+        """
+        whole("shares", shares, least=1, most=1000, meaning="runs side by side")
+        whole("concurrency", concurrency, least=1, most=100, meaning="requests on the wire")
+        whole("priority", priority, least=-1_000_000, most=1_000_000, meaning="rank of the jobs")
+        check_hours(hours)
+        check_share(max_failures)
+        _check_time(at)
+        await Campaign(name, ledger=self._dsn, schema=self._schema).status()
+        options = json.dumps(
+            {
+                "hours": None if hours is None else hours.arguments,
+                "max_failures": max_failures,
+                "concurrency": concurrency,
+            }
+        )
+        await self._work.prepare()
+        made = [Share(name, number, options) for number in range(1, shares + 1)]
+        return await self._work.start(made, queue, priority, at)
+
+    async def defer(
+        self,
+        message: Message,
+        *,
+        idempotency_key: str,
+        connection: "AsyncConnection[Any] | Connection[Any] | None" = None,
+        at: datetime | None = None,
+    ) -> int:
+        """Let a worker send a message once if the connection's transaction commits; return the job's number.
+
+        The message lies in a table of ours until its send has ended. The job's only argument is the number
+        of its row. The send log then has the outcome under the key.
+
+        Args:
+            message: such as `TextMessage(...)`. A file from a path is read by the worker; one from a stream
+                can't be stored.
+            idempotency_key: the key under which it is sent once, 1 to 255 characters without a phone.
+            connection: a psycopg connection of the same database, in the caller's transaction. None: a
+                transaction of its own.
+            at: an aware datetime before which it isn't sent; None: now.
+
+        Raises:
+            ConfigurationError: if an argument is unusable, or the database can't be used.
+            InvalidMessage: if the key is no key.
+        """
+        key = check_key(idempotency_key)
+        text = _packing.pack(message)
+        _check_time(at)
+        await self._work.prepare()
+        if connection is None:
+            return await self._work.defer(key, text, _engine.NAMESPACE, at)
+        return await self._work.defer_with(connection, key, text, _engine.NAMESPACE, at)
+
+    # ── doing it ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(
+        self, *, queues: Sequence[str] = ("desk360",), concurrency: int = 4, drain: float = 30.0
+    ) -> None:
+        """Work until SIGTERM or a cancellation: shares, single sends, and the supervision of both.
+
+        Then the shares take no more batches, and the requests on the wire finish. Another worker goes on
+        with the shares.
+
+        Args:
+            queues: the queues that this process serves.
+            concurrency: shares and single sends at the same time in this process, 1 to 1,000.
+            drain: seconds that requests on the wire are given to finish.
+
+        Raises:
+            ConfigurationError: if an argument is unusable, or the database can't be used.
+        """
+        whole("concurrency", concurrency, least=1, most=1000, meaning="jobs at the same time")
+        self._drain = seconds("drain", drain)
+        if isinstance(queues, str) or not queues:
+            raise ConfigurationError('queues must be a sequence of names, such as ("desk360",)')
+        await self._work.prepare()
+        self._is_stopping = False
+        connector = _engine.PatientConnector(
+            conninfo=self._dsn,
+            min_size=1,
+            max_size=concurrency + 4,
+            timeout=5.0,
+            kwargs={"prepare_threshold": None},
+        )
+        app = App(connector=connector)
+        app.add_tasks_from(self._new_blueprint(), namespace=_engine.NAMESPACE)
+        async with self, _opened(app):
+            serving = asyncio.create_task(self._serve(app, queues, concurrency))
+            watching = asyncio.create_task(self._keep_watch(app.job_manager))
+            try:
+                with _terminated() as stopped:
+                    waiting = asyncio.create_task(stopped.wait())
+                    await asyncio.wait({serving, watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                    waiting.cancel()
+            finally:
+                self._is_stopping = True
+                connector.give_up_after(drain)
+                for run in list(self._runs):
+                    run.stop()
+                await _end(watching)
+                await _end(serving)
+
+    async def _serve(self, app: App, queues: Sequence[str], concurrency: int) -> None:
+        """Run procrastinate's worker, and begin again if it ends by itself."""
+        while not self._is_stopping:
+            try:
+                await app.run_worker_async(
+                    queues=list(queues),
+                    name=f"{socket.gethostname()}-{os.getpid()}",
+                    concurrency=concurrency,
+                    install_signal_handlers=False,
+                    shutdown_graceful_timeout=self._drain + 5.0,
+                    delete_jobs="successful",
+                    fetch_job_polling_interval=min(5.0, self._lease / 2),
+                    update_heartbeat_interval=self._lease / 3,
+                    stalled_worker_timeout=self._lease,
+                )
+            except (ProcrastinateException, OSError) as error:
+                log.warning("the worker begins again after an error: %s", error)
+            await asyncio.sleep(_PAUSE)
+
+    async def _keep_watch(self, jobs: manager.JobManager) -> None:
+        """Look for lost work in each half of a lease; survive all errors."""
+        while True:
+            try:
+                await self._look(jobs)
+            except Exception as error:  # noqa: BLE001  # the loop must survive; the next look tries again
+                log.warning("the supervision of shares and sends failed, and tries again: %s", error)
+            await asyncio.sleep(self._lease / 2)
+
+    async def _look(self, jobs: manager.JobManager) -> None:
+        """Put the jobs of dead workers back into the queue, and defer again the work without a job."""
+        await _engine.reap(jobs, self._lease)
+        if missing := await self._work.supervise(self._lease):
+            log.warning("%d shares or sends had lost their jobs, and were deferred again", missing)
+
+    async def _run_share(self, campaign: str, number: int) -> None:
+        """Run a share of a campaign to its end; the task "share".
+
+        Raises:
+            Unfinished: it ended early, and goes on later.
+            CampaignError: it can't be run.
+        """
+        found = None if self._is_stopping else await self._work.share(campaign, number)
+        if found is None:
+            return
+        options = json.loads(found.options)
+        hours = options["hours"]
+        made = Campaign(campaign, ledger=self._dsn, opt_out=self._opt_out, schema=self._schema)
+        run = made.run(
+            self._opened_client(),
+            concurrency=options["concurrency"],
+            max_failures=options["max_failures"],
+            drain=self._drain,
+            signals=False,
+            hours=None if hours is None else Hours(**hours),
+            name=name_of(number),
+            lease=self._lease,
+        )
+        with self._reported("share") as report:
+            try:
+                done, unknown = await self._follow(run)
+            except Desk360Error as error:
+                if not _engine.passes(error):
+                    await self._work.end_share(campaign, number)
+                raise
+            report.append(done.end)
+            await self._judge(found, done, unknown)
+
+    async def _follow(self, run: Run) -> tuple[Done, int]:
+        """Enter a run and wait for its end; return it, and the recipients that the run made unknown."""
+        async with run:
+            self._runs.add(run)
+            before = run.counts.unknown
+            if self._is_stopping:
+                run.stop()
+            try:
+                done = await run.wait()
+            finally:
+                self._runs.discard(run)
+        return done, done.counts.unknown - before
+
+    async def _judge(self, share: Share, done: Done, unknown: int) -> None:
+        if self._is_stopping and done.end in ("stopped", "interrupted"):
+            return  # another worker goes on
+        log.info("share %d of the campaign %r ended: %s", share.number, share.campaign, done.end)
+        # A server that swallows requests makes unknowns: a person looks before more of them are sent.
+        if done.end in _FINAL or (done.end == "unreachable" and unknown):
+            await self._work.end_share(share.campaign, share.number)
+            if done.end != "finished":
+                log.error("the campaign %r needs a decision: %s", share.campaign, done.reason)
+            return
+        raise _engine.Unfinished(f"the campaign {share.campaign!r} goes on later ({done.end})")
+
+    async def _run_send(self, row: int) -> None:
+        """Send a deferred message, and remove it from the outbox once its send has ended; the task "send".
+
+        Raises:
+            Desk360Error: the send's own error.
+        """
+        found = await self._work.deferred(row)
+        if found is None:
+            return
+        with self._reported("send") as report:
+            try:
+                await self._opened_client().send(_packing.unpack(found.message), idempotency_key=found.key)
+            except Desk360Error as error:
+                if not _engine.passes(error):
+                    await self._work.end_send(row)
+                raise
+            report.append("accepted")
+            await self._work.end_send(row)
+
+    @contextmanager
+    def _reported(self, kind: str) -> Generator[list[str]]:
+        """Report a job's end: the word in the yielded list, else the name of its error."""
+        began, end = time.monotonic(), list[str]()
+        try:
+            yield end
+        except BaseException as error:
+            end.append(type(error).__name__)
+            raise
+        finally:
+            self._observers.job(kind, end[-1] if end else "", time.monotonic() - began)
+
+    def _opened_client(self) -> AsyncDesk360:
+        """Return the client of this process with a send log; made at its first use."""
+        if self._sender is None:
+            made = self._make()
+            if not isinstance(made, AsyncDesk360):
+                raise ConfigurationError(f"client must return an AsyncDesk360, not {type(made).__name__}")
+            self._client = self._sender = made
+            if made.send_log is None:
+                self._sender = made.with_options(send_log=SendLog(self._dsn, schema=self._schema))
+        return self._sender
+
+
+def _check_time(at: object) -> None:
+    if at is not None and (not isinstance(at, datetime) or at.utcoffset() is None):
+        raise ConfigurationError(
+            f"at must be an aware datetime, such as datetime.now(UTC), or None, got {at!r}"
+        )
+
+
+@asynccontextmanager
+async def _opened(app: App) -> AsyncGenerator[None]:
+    """Open the app's connections, and close them; an error of the database is a ConfigurationError."""
+    try:
+        await asyncio.wait_for(app.open_async(), _OPENING)
+    except (ProcrastinateException, OSError, TimeoutError) as error:
+        await app.close_async()
+        raise ConfigurationError(
+            f"the worker can't reach its database ({error.__cause__ or error})"
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(ProcrastinateException):
+            await app.close_async()
+
+
+@contextmanager
+def _terminated() -> Generator[asyncio.Event]:
+    """Yield an event that SIGTERM sets, unless another handler has it. Ctrl-C cancels the task already."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield stopped
+        return
+    try:
+        loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    except NotImplementedError:  # Windows
+        yield stopped
+        return
+    try:
+        yield stopped
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end, however often the caller is cancelled; raise its error."""
+    task.cancel()
+    interrupted: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as again:
+            interrupted = again
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
+    if interrupted is not None:
+        raise interrupted

@@ -1,0 +1,278 @@
+"""Shares and deferred sends on the engine: started, restarted, rolled back, and shown nowhere."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from procrastinate import App, PsycopgConnector
+
+from desk360_async import ConfigurationError, InvalidMessage, SendUnknown, TextMessage
+from desk360_async.campaigns import CampaignError, Counts, Hours
+from desk360_async.once import SendLog
+from desk360_async.sandbox import Fault
+from desk360_async.workers import Workers
+from tests.campaigns.harness import people
+from tests.postgres import PASSWORD
+from tests.workers.harness import Shop
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+TO = "+905551112233"
+TEXT = "a text that no table may hold"
+
+
+@pytest.fixture
+def shop(dsn: str) -> Shop:
+    """Return a database without tables, and a sandbox."""
+    return Shop(dsn)
+
+
+# ── shares ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_shares_of_a_campaign_send_to_each_recipient_once(shop: Shop) -> None:
+    await shop.load()
+    assert len(await shop.workers().start("sale", shares=3)) == 3
+    await shop.work()
+    assert await shop.campaign().status() == Counts(accepted=40)
+    assert max(Counter(shop.received()).values()) == 1
+    assert set(shop.notes) == {("share", "finished")}
+    assert shop.rows("SELECT 1 FROM procrastinate_jobs WHERE task_name = 'desk360:share'") == []
+
+
+async def test_a_stopped_worker_leaves_its_share_to_another_one(shop: Shop) -> None:
+    await shop.load(people(400))
+    workers = shop.workers()
+    await workers.start("sale", shares=1, concurrency=1)
+
+    async def has_begun() -> bool:
+        return len(shop.received()) >= 10
+
+    await shop.work(has_begun, workers)
+    assert len(shop.received()) < 400
+    await shop.work(shop.is_sent)
+    assert (await shop.campaign().status()).accepted == 400
+    assert max(Counter(shop.received()).values()) == 1
+
+
+async def test_the_job_of_a_dead_worker_is_started_again(shop: Shop) -> None:
+    """Its worker is gone from procrastinate's table, as after a kill."""
+    await shop.load()
+    await shop.workers().start("sale", shares=1)
+    shop.rows("UPDATE procrastinate_jobs SET status = 'doing'")
+    await shop.work()
+    assert await shop.campaign().status() == Counts(accepted=40)
+
+
+@pytest.mark.parametrize("status", ["doing", "succeeded", "failed"])
+async def test_work_whose_job_was_lost_is_deferred_again(shop: Shop, status: str) -> None:
+    """A worker that lives may have lost a job's end with its connection."""
+    await shop.load()
+    await shop.workers().start("sale", shares=1)
+    await shop.workers().defer(TextMessage(TO, "hi"), idempotency_key="order-1")
+    alive = shop.rows("INSERT INTO procrastinate_workers (last_heartbeat) VALUES ('infinity') RETURNING id")
+    shop.rows("UPDATE procrastinate_jobs SET status = %s, worker_id = %s", status, alive[0][0])
+    for table in ("share", "outbox"):
+        shop.rows(f"UPDATE desk360.{table} SET deferred = 'epoch', due = 'epoch'")
+    await shop.work()
+    assert sorted(shop.received()) == sorted([TO, *(person.phone for person in people(40))])
+
+
+async def test_a_share_that_a_person_must_decide_on_is_not_started_again(shop: Shop) -> None:
+    await shop.load()
+    await shop.workers().start("sale", shares=1)
+    await shop.campaign().stop("the offer is over")
+    await shop.work()
+    assert shop.received() == []
+    assert shop.notes == [("share", "stopped")]
+
+
+async def test_a_new_start_takes_the_place_of_the_former_one(shop: Shop) -> None:
+    await shop.load()
+    workers, later = shop.workers(), datetime.now(UTC) + timedelta(hours=1)
+    await workers.start("sale", shares=3, at=later)
+    jobs = await workers.start("sale", shares=2, at=later, hours=Hours("00:00-24:00", zone="Europe/Istanbul"))
+    assert [(n,) for n in jobs] == shop.rows("SELECT id FROM procrastinate_jobs ORDER BY id")
+    assert shop.rows("SELECT number, due = %s FROM desk360.share ORDER BY 1", later) == [(1, True), (2, True)]
+    await workers.start("sale", shares=1, hours=Hours("00:00-24:00", zone="Europe/Istanbul"))
+    await shop.work()
+    assert await shop.campaign().status() == Counts(accepted=40)
+
+
+async def test_a_campaign_that_was_never_loaded_is_not_started(shop: Shop) -> None:
+    with pytest.raises(CampaignError, match="load it first"):
+        await shop.workers().start("sale", shares=1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shares": 0},
+        {"shares": 1, "concurrency": 0},
+        {"shares": 1, "max_failures": -1},
+        {"shares": 1, "hours": "09:00-20:00"},
+        {"shares": 1, "at": datetime(2026, 12, 1)},  # noqa: DTZ001  # the mistake
+        {"shares": 1, "priority": "high"},
+    ],
+    ids=str,
+)
+async def test_an_unusable_argument_of_start_is_refused(shop: Shop, options: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        await shop.workers().start("sale", **options)
+
+
+# ── single sends ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_committed_send_goes_out_and_a_rolled_back_one_does_not(shop: Shop) -> None:
+    workers = shop.workers()
+    async with await psycopg.AsyncConnection.connect(shop.dsn) as connection:
+        for number, phone in enumerate((TO, "+905551112234")):
+            message = TextMessage(phone, TEXT)
+            await workers.defer(message, idempotency_key=f"order-{number}", connection=connection)
+            await (connection.commit() if phone == TO else connection.rollback())
+    await shop.work()
+    assert shop.received() == [TO]
+    async with SendLog(shop.dsn) as log:
+        record = await log.get("order-0")
+        assert record is not None
+        assert (record.state, await log.get("order-1")) == ("accepted", None)
+
+
+async def test_a_blocking_connection_and_none_are_taken_as_well(shop: Shop) -> None:
+    workers = shop.workers()
+    with psycopg.connect(shop.dsn) as connection:
+        await workers.defer(TextMessage(TO, "a"), idempotency_key="a", connection=connection)
+    await workers.defer(TextMessage(TO, "b"), idempotency_key="b")
+    await workers.defer(TextMessage(TO, "b"), idempotency_key="b")  # the same key: sent once
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await workers.defer(TextMessage(TO, "c"), idempotency_key="c", at=later)
+
+    async def only_the_later_one_is_left() -> bool:
+        return shop.rows("SELECT key FROM desk360.outbox") == [("c",)]
+
+    await shop.work(only_the_later_one_is_left)
+    assert shop.received() == [TO, TO]
+
+
+async def test_procrastinates_tables_hold_no_phone_and_no_text(shop: Shop) -> None:
+    await shop.workers().defer(TextMessage(TO, TEXT), idempotency_key="order-1")
+    rows = [
+        row
+        for table in ("procrastinate_jobs", "procrastinate_events")
+        for row in shop.rows(f"SELECT t::text FROM {table} t")
+    ]
+    assert rows != []
+    assert TO[1:] not in str(rows)
+    assert TEXT not in str(rows)
+    await shop.work()
+    assert shop.rows("SELECT 1 FROM desk360.outbox") == []
+
+
+async def test_a_refused_send_ends_its_job_and_leaves_the_outbox(shop: Shop) -> None:
+    await shop.workers().defer(TextMessage("+905550000000", "x"), idempotency_key="order-1")
+    await shop.work()
+    assert shop.rows("SELECT status FROM procrastinate_jobs WHERE task_name = 'desk360:send'") == [
+        ("failed",)
+    ]
+    assert shop.notes == [("send", "ValidationFailed")]
+
+
+async def test_an_unknown_send_is_not_sent_again(shop: Shop) -> None:
+    shop.sandbox.faults.add(Fault("error"))
+    await shop.workers().defer(TextMessage(TO, "x"), idempotency_key="order-1")
+    await shop.work()
+    async with SendLog(shop.dsn) as log:
+        assert [record.key async for record in log.unknown()] == ["order-1"]
+    await shop.workers().defer(TextMessage(TO, "x"), idempotency_key="order-1")
+    await shop.work()
+    assert shop.notes[-1] == ("send", SendUnknown.__name__)
+
+
+async def test_the_clients_own_send_log_is_used(shop: Shop, tmp_path: Any) -> None:
+    log = SendLog(tmp_path / "sends.db")
+    await shop.workers().defer(TextMessage(TO, "x"), idempotency_key="order-1")
+    await shop.work(workers=shop.workers(client=lambda: shop.client(send_log=log)))
+    async with log:
+        assert await log.get("order-1") is not None
+
+
+@pytest.mark.parametrize(
+    ("message", "key", "error"),
+    [("x", "k", ConfigurationError), (TextMessage(TO, "x"), "", InvalidMessage)],
+    ids=["message", "key"],
+)
+async def test_an_unusable_argument_of_defer_is_refused(
+    shop: Shop, message: Any, key: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await shop.workers().defer(message, idempotency_key=key)
+
+
+async def test_a_connection_without_the_tables_names_the_command(shop: Shop) -> None:
+    await shop.workers().defer(TextMessage(TO, "x"), idempotency_key="k")
+    async with await psycopg.AsyncConnection.connect(shop.dsn) as connection:
+        await connection.execute("CREATE SCHEMA elsewhere")
+        await connection.execute("SET search_path = elsewhere")
+        with pytest.raises(ConfigurationError, match="desk360 db init"):
+            await shop.workers().defer(TextMessage(TO, "x"), idempotency_key="k", connection=connection)
+
+
+# ── the worker ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_tasks_run_in_an_app_of_the_users_own(shop: Shop) -> None:
+    await shop.load()
+    async with shop.workers() as workers:
+        app = App(connector=PsycopgConnector(conninfo=shop.dsn))
+        app.add_tasks_from(workers.blueprint, namespace="desk360")
+        assert workers.blueprint is workers.blueprint
+        await workers.start("sale", shares=1)
+        await workers.defer(TextMessage(TO, "x"), idempotency_key="k")
+        async with app.open_async():
+            await app.run_worker_async(wait=False, install_signal_handlers=False)
+    assert sorted(shop.notes) == [("send", "accepted"), ("share", "finished")]
+
+
+async def test_a_client_that_is_none_is_refused_by_the_job(shop: Shop) -> None:
+    workers = shop.workers(client=lambda: None)
+    await workers.defer(TextMessage(TO, "x"), idempotency_key="k")
+
+    async def has_failed() -> bool:
+        return bool(shop.notes)
+
+    await shop.work(has_failed, workers)
+    assert shop.notes == [("send", "ConfigurationError")]
+    assert shop.rows("SELECT status FROM procrastinate_jobs WHERE task_name = 'desk360:send'") == [("todo",)]
+
+
+async def test_sigterm_ends_a_worker_with_exit_code_0(shop: Shop) -> None:
+    await shop.workers().defer(TextMessage(TO, "x"), idempotency_key="k")
+    command = [sys.executable, "-m", "tests.workers.worker", shop.dsn, "http://127.0.0.1:9", "3", "2"]
+    worker = subprocess.Popen(command)
+    async with asyncio.timeout(60):
+        while not shop.rows("SELECT 1 FROM procrastinate_workers"):
+            await asyncio.sleep(0.1)
+    os.kill(worker.pid, signal.SIGTERM)
+    assert await asyncio.to_thread(worker.wait, 30) == 0
+
+
+@pytest.mark.parametrize(
+    "options", [{"queues": "desk360"}, {"queues": ()}, {"concurrency": 0}, {"drain": -1}], ids=str
+)
+async def test_an_unusable_argument_of_run_is_refused(shop: Shop, options: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        await shop.workers().run(**options)
+
+
+async def test_a_database_that_is_away_is_named_without_its_password() -> None:
+    workers = Workers(f"postgresql://tester:{PASSWORD}@127.0.0.1:9/postgres", client=Shop("").client)
+    with pytest.raises(ConfigurationError) as found:
+        await workers.defer(TextMessage(TO, "x"), idempotency_key="k")
+    assert PASSWORD not in repr(workers) + str(found.value)
