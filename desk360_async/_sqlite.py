@@ -290,6 +290,10 @@ class SQLiteFile:
             )
         if primary == sqlite3.SQLITE_FULL:
             return f"{place} can't be written: the disk is full; free space on it"
+        if not self.path.parent.is_dir():
+            return f"{place} can't be used: the folder {self.path.parent} doesn't exist; make it first"
+        if self.path.is_dir():
+            return f"{place} can't be used: it is a folder; name a file in it"
         denied = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN)
         if primary in denied or isinstance(error, PermissionError):
             return f"{place} can't be used ({error}){self._rights()}"

@@ -1,8 +1,9 @@
 """The parser, and the result of an error: a line on stderr and an exit code."""
 
+import re
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from desk360_async import APIError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
 from desk360_async._version import __version__
@@ -11,6 +12,10 @@ from ._table import COMMANDS, EXAMPLES, Command, exit_codes
 from ._terminal import Terminal
 
 __all__ = ["app", "describe", "exit_code", "run"]
+
+# The parser calls all words behind a command ARGS.
+_USAGE = {"docs:docs": "Usage: desk360 docs [PAGE]"}
+_REGION = re.compile("; for local numbers name their region: .*")  # a hint for commands with --region
 
 
 def app() -> App:
@@ -38,6 +43,7 @@ def _add(parent: App, command: Command, words: str) -> None:
             name=command.name,
             help=command.summary,
             help_epilogue=_epilogue(words, command),
+            usage=_USAGE.get(command.target),
         )
         return
     group = App(name=command.name, help=command.summary, help_epilogue=_epilogue(words, command))
@@ -61,10 +67,19 @@ def run(words: Sequence[str]) -> int:
     terminal = Terminal(json="--json" in words)
     try:
         code = app()(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except SystemExit:
+        if words[0] != "--install-completion":
+            raise
+        terminal.note("Such as: desk360 --install-completion --shell bash")
+        return 2
     except CycloptsError as error:
-        code = fail(ConfigurationError(str(error)), terminal)
+        code = fail(ConfigurationError(_problem(error)), terminal)
         terminal.note(" ".join(["See: desk360", *(error.command_chain or ()), "--help"]))
         return code
+    except InvalidMessage as error:
+        takes_region = words[0] == "send" or [*words[:2]] == ["campaign", "plan"]
+        problem = error.problem if takes_region else _REGION.sub("", error.problem)
+        return fail(InvalidMessage(error.field, problem), terminal)
     except Desk360Error as error:
         return fail(error, terminal)
     except OSError as error:
@@ -77,6 +92,14 @@ def run(words: Sequence[str]) -> int:
             terminal.note(f"desk360: {problem}", "red")
         return 3
     return code if isinstance(code, int) else 0
+
+
+def _problem(error: CycloptsError) -> str:
+    """Return the parser's words; its own ones for a text without quotes are a list of Python's."""
+    if isinstance(error, UnusedCliTokensError):
+        words = " ".join(error.unused_tokens or ())
+        return f"too many words: {words}; write a text with blanks in quotes, such as 'Your order is ready.'"
+    return str(error)
 
 
 def fail(error: Desk360Error, terminal: Terminal) -> int:

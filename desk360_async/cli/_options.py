@@ -43,8 +43,7 @@ class Common:
         key_file: A file that holds the API key [else env: DESK360_API_KEY].
         seed_file: The sandbox's integrations and templates, a JSON file.
         timeout: Seconds that one attempt may take [else: 30].
-        limiter: The file in which the commands and apps of this machine share the limit with --live, or off
-            [else: one in your state folder; `desk360 limits --path` prints it].
+        limiter: The file that shares the limit on this machine, or off [else: see `desk360 limits --path`].
         customers: The file of your customers' windows and opt-outs [env: DESK360_CUSTOMERS].
         json: Print JSON: one object, or a line for each; words and bars go to stderr.
         quiet: Print only the result.
@@ -126,10 +125,9 @@ class Reading:
     """How a list is read.
 
     Attributes:
-        map: VARIABLE=COLUMN, such as body-1=name, or phone=COLUMN; may be repeated. A column with the name of
-            a variable, or a usual name for phones, needs none.
+        map: VARIABLE=COLUMN, such as body-1=name, or phone=COLUMN; may be repeated.
         region: Such as TR: numbers without + are read as dialled there.
-        encoding: Of a CSV file that is neither UTF-8 nor UTF-16, such as cp1254.
+        encoding: The encoding of a CSV file that is neither UTF-8 nor UTF-16, such as cp1254.
         sheet: A spreadsheet's sheet, by its name or its number from 1 [else: the first].
         clean: Fold line breaks, tabs and blanks in variables into single blanks.
         phone_column: The former name of --map phone=COLUMN.
@@ -184,8 +182,7 @@ class Schedule:
     """When messages go out; without it, at any time.
 
     Attributes:
-        hours: Such as 09:00-20:00, or 09:00-12:00,14:00-20:00. Outside them a run pauses, and goes on by
-            itself.
+        hours: Such as 09:00-20:00 or 09:00-12:00,14:00-20:00; at other times the run pauses.
         days: Such as mon-sat, or mon,wed,fri [else: every day].
         zone: The hours' time zone, such as Europe/Istanbul.
     """

@@ -35,7 +35,7 @@ COMMANDS = (
         commands=(
             Command("text", "Send text to a customer who wrote before.", "send:text"),
             Command("template", "Send a template to one phone, or to several.", "send:template"),
-            Command("list", "Send a template to everybody in a CSV file.", "lists:send_list"),
+            Command("list", "Send a template to each row of a CSV file or a spreadsheet.", "lists:send_list"),
             Command("media", "Send 1 to 5 files.", "send:media"),
             Command("location", "Send a place on the map.", "send:location"),
             Command("contact", "Send a contact card, or several from a file.", "send:contact"),
@@ -47,13 +47,13 @@ COMMANDS = (
         "campaign",
         "Send a template to a long list: planned, durable, resumable.",
         commands=(
-            Command("plan", "Load a CSV file, and show what sending takes.", "campaign:plan"),
-            Command("run", "Send what is pending; Ctrl-C finishes what is on the wire.", "campaign:start"),
+            Command("plan", "Load a list, and show the requests and the time.", "campaign:plan"),
+            Command("run", "Send the rest; Ctrl-C ends it, and it can be resumed.", "campaign:start"),
             Command("resume", "Go on after a stop, a crash or a power cut.", "campaign:start"),
             Command("status", "Show how far it is, also while it runs.", "campaign:status"),
             Command("watch", "Show it in the browser while it runs.", "campaign:watch_page"),
-            Command("report", "Show what became of it, and export everybody.", "campaign:report"),
-            Command("resolve", "Say what unknown recipients are.", "campaign:resolve"),
+            Command("report", "Show the results, and export all recipients.", "campaign:report"),
+            Command("resolve", "Decide about unknown recipients.", "campaign:resolve"),
         ),
     ),
     Command(
@@ -114,7 +114,7 @@ COMMANDS = (
         "List unknown sends under a key, or decide about one.",
         commands=(
             Command("list", "List the sends whose outcome is unknown.", "sends:list_"),
-            Command("resolve", "Decide what an unknown send is.", "sends:resolve"),
+            Command("resolve", "Decide about an unknown send.", "sends:resolve"),
         ),
     ),
     Command("docs", "Show a page of the guide.", "docs:docs"),
@@ -127,7 +127,7 @@ EXAMPLES = {
     "doctor:doctor": "--live --save facts.json",
     "send:text": "+905551112233 'Your order is ready.'",
     "send:template": "+905551112233 birthday --language English --param body-1=Ada",
-    "lists:send_list": "people.csv --template birthday --language English --map body-1=name",
+    "lists:send_list": "people.csv --template welcome --language tr --out results.csv",
     "send:media": "+905551112233 invoice.pdf",
     "send:location": "+905551112233 --latitude 41.04 --longitude 29.02 --name Shop --address Beşiktaş",
     "send:contact": "+905551112233 --name 'Ada Lovelace' --phone +905551110000",
@@ -137,7 +137,7 @@ EXAMPLES = {
     "campaign:start": "spring --base-url http://127.0.0.1:8360",
     "campaign:status": "spring",
     "campaign:watch_page": "spring",
-    "campaign:report": "spring --out report.csv",
+    "campaign:report": "spring --out report.xlsx",
     "campaign:resolve": "spring --resend --all --state not_sent",
     "show:show": "order_shipped --language English",
     "show:integrations": "--live",
@@ -159,7 +159,7 @@ EXAMPLES = {
     "inbox:retry": "inbox.db 4711",
     "sends:list_": "--log sends.db",
     "sends:resolve": "order-4711-shipped --resend --log sends.db",
-    "docs:docs": "rulings",
+    "docs:docs": "start",
 }
 
 EXIT_CODES = (
@@ -182,8 +182,8 @@ Commands:
 {table(COMMANDS)}
 
 `desk360 COMMAND --help` explains a command and its options.
-`desk360 --install-completion [--shell SHELL]` teaches the shell (bash, zsh
-or fish) to complete them.
+`desk360 --install-completion [--shell SHELL]` lets a shell (bash, zsh, fish
+or powershell) complete them.
 
 The API key comes from the environment variable DESK360_API_KEY, or from
 --key-file PATH. DESK360_INTEGRATION_ID and DESK360_BASE_URL stand for

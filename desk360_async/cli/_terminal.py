@@ -6,22 +6,37 @@ import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-__all__ = ["Terminal", "bar", "duration", "harmless", "reading_bar"]
+# Half as slow to load as the parser, and no help page needs it.
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["Terminal", "bar", "counted", "duration", "harmless", "reading_bar", "spoken"]
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Errors name an argument, then the terminal's option: "region='TR', in the terminal --region TR".
+_FOR_PROGRAMS = re.compile(r"\b\w+=\S+ \(?in the terminal (--[\w-]+(?: \w+)?)\)?")
 
 
 def harmless(text: object) -> str:
     """Return text of strangers without the characters that could steer a terminal."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def spoken(text: object) -> str:
+    """Return an error's text with the terminal's option alone, and harmless."""
+    return _FOR_PROGRAMS.sub(r"\1", harmless(text))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun: `1 row`, `2,000 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _console(*, stderr: bool) -> Console:
@@ -53,7 +68,7 @@ class Terminal:
 
     def note(self, text: str, style: str = "") -> None:
         """Print a line on stderr."""
-        self.err.print(Text(harmless(text), style=style), soft_wrap=not self.err.is_terminal)
+        self.err.print(Text(spoken(text), style=style), soft_wrap=not self.err.is_terminal)
 
     def remark(self, text: str) -> None:
         """Print a line on stderr, unless `quiet`."""
@@ -65,15 +80,24 @@ class Terminal:
         if self.json:
             self.note(text, style)
         else:
-            self.out.print(Text(harmless(text), style=style), soft_wrap=not self.out.is_terminal)
+            self.out.print(Text(spoken(text), style=style), soft_wrap=not self.out.is_terminal)
 
-    def item(self, lead: str, text: str) -> None:
-        """Print a text behind a lead, with its folded lines indented; to the stream of `say`."""
-        to = self.err if self.json else self.out
+    def item(self, lead: str, text: str, *, remark: bool = False) -> None:
+        """Print a text behind a lead, with its folded lines indented; to the stream of `say`.
+
+        Args:
+            lead: the first column.
+            text: the second one.
+            remark: whether it goes to stderr, as a remark does.
+        """
+        if remark and self.quiet:
+            return
+        to = self.err if self.json or remark else self.out
         row = Table.grid()
         row.add_column(no_wrap=True)
         row.add_column(overflow="fold")
-        row.add_row(Text(harmless(lead)), Text(harmless(text)))
+        style = "dim" if remark else ""
+        row.add_row(Text(harmless(lead), style=style), Text(spoken(text), style=style))
         to.print(row, soft_wrap=not to.is_terminal)
 
     def quote(self, text: str, indent: str = "  ") -> None:
@@ -107,11 +131,19 @@ class Terminal:
             )
         for row in rows:
             table.add_row(*(Text("-" if cell is None else harmless(cell)) for cell in row))
-        self.out.print(table)
+        if self.out.is_terminal:
+            self.out.print(table)
+            return
+        # In a pipe the padding of the last column would fold each line of a narrow terminal.
+        with self.out.capture() as text:
+            self.out.print(table)
+        self.out.file.writelines(f"{line.rstrip()}\n" for line in text.get().splitlines())
 
 
-def bar(terminal: Terminal, *, figures: bool = True) -> Progress:
+def bar(terminal: Terminal, *, figures: bool = True) -> "Progress":
     """Return a bar that gives way to the words behind it; on a terminal only, and not for the quiet."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
     whole = Column(no_wrap=True)
     numbers = [TextColumn("{task.completed:,.0f}/{task.total:,.0f}", table_column=whole)] if figures else []
     return Progress(

@@ -34,7 +34,7 @@ from desk360_async.campaigns._values import words_for
 
 from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name
 from ._session import MINUTE, Session, confirm, run
-from ._terminal import Terminal, bar, duration, reading_bar
+from ._terminal import Terminal, bar, counted, duration, reading_bar
 
 __all__ = [
     "code_of",
@@ -50,19 +50,23 @@ __all__ = [
     "status",
     "watch",
     "watch_page",
+    "why_ended",
 ]
 
 _EVERY = 10.0  # seconds between two lines, off a terminal
+_ROWS_SHOWN = 20  # rows that are left out
+_BAR = 10  # columns that the bar has at least
 
 
-def show_plan(terminal: Terminal, name: str, made: Plan) -> None:
-    """Print a plan."""
+def show_plan(terminal: Terminal, name: str, made: Plan, *, rows_follow: bool = False) -> None:
+    """Print a plan, with the rows that are left out by reason, unless they follow by line."""
     if terminal.json:
         fields = ("recipients", "pending", "groups", "bulk_requests", "single_requests", "tokens", "minutes")
         shown = {field: getattr(made, field) for field in fields}
         terminal.data({"name": name, **shown, "left_out": dict(made.left_out), "finish": made.finish})
         return
-    terminal.say(f"Campaign {name}: {made.recipients:,} recipients, {made.pending:,} to be sent", "bold")
+    recipients = counted(made.recipients, "recipient")
+    terminal.say(f"Campaign {name}: {recipients}, {made.pending:,} to be sent", "bold")
     rows = [
         ("groups of equal parameters", f"{made.groups:,}"),
         ("bulk requests", f"{made.bulk_requests:,}"),
@@ -70,10 +74,12 @@ def show_plan(terminal: Terminal, name: str, made: Plan) -> None:
         (f"time, at {made.limit} requests in {made.period:g} s", duration(made.seconds)),
         ("finished, if started now", f"{made.finish:%Y-%m-%d %H:%M} UTC"),
     ]
-    for what, figure in rows:
-        terminal.say(f"  {what:30} {figure:>20}")
+    for label, figure in rows:
+        terminal.say(f"  {label:30} {figure:>20}")
     for warning in made.warnings:
-        terminal.note(warning, "yellow")
+        # The lines of the rows follow, each with its reason.
+        if not (rows_follow and warning.startswith("Left out")):
+            terminal.note(warning, "yellow")
 
 
 def show_request(terminal: Terminal, message: TemplateBatch | TemplateMessage, integration: int) -> None:
@@ -152,7 +158,9 @@ async def watch(session: Session, events: Run, pending: int, *, batches: bool = 
         async for event in events:
             if isinstance(event, Progress):
                 left = event.counts.pending
-                words = _words(session, event)
+                figures = f"Sending  {pending - left:,}/{pending:,} "
+                room = terminal.err.width - len(figures) - _BAR
+                words = _words(session, event, room)
                 shown.update(task, completed=pending - left, words=words)
                 if shown.disable and not terminal.quiet and anyio.current_time() - told >= _EVERY:
                     told = anyio.current_time()
@@ -165,21 +173,26 @@ async def watch(session: Session, events: Run, pending: int, *, batches: bool = 
     return done
 
 
-def _words(session: Session, progress: Progress) -> str:
+def _words(session: Session, progress: Progress, room: int) -> str:
+    """Return the words behind the bar; where `room` columns are too few, the least important are left out."""
     counts, window = progress.counts, session.client.rate_limit
-    width = session.terminal.err.width
-    parts = [f"{counts.not_sent:,} not sent", f"{counts.unknown:,} unknown"]
-    # Else there is no room for the bar.
-    if width >= 80:
-        # A sandbox of the command's own has a short minute, which would look like a faster API.
-        minute = MINUTE if session.sandbox is not None else 60.0
-        unit = "min" if session.sandbox is None else f"minute of {MINUTE:g} s"
-        parts.insert(0, f"{progress.rate * minute:,.0f}/{unit}")
-    if width >= 100:
-        parts.append(f"window {window.free}/{window.limit}")
+    # A sandbox of the command's own has a short minute, which would look like a faster API.
+    minute, unit = (60.0, "min") if session.sandbox is None else (MINUTE, f"minute of {MINUTE:g} s")
+    # By rank; they stand in the order of the list.
+    words = [
+        (3, f"{progress.rate * minute:,.0f}/{unit}"),
+        (1, f"{counts.not_sent:,} not sent"),
+        (1, f"{counts.unknown:,} unknown"),
+        (4, f"window {window.free}/{window.limit}"),
+    ]
     if progress.eta is not None:
-        parts.append(f"{duration(progress.eta)} left")
-    return " · ".join(parts)
+        words.append((2, f"{duration(progress.eta)} left"))
+    for rank in (4, 3, 2, 1):
+        text = " · ".join(word for _, word in words)
+        if len(text) <= room:
+            break
+        words = [(number, word) for number, word in words if number < rank]
+    return " · ".join(word for _, word in words)
 
 
 def _tell(terminal: Terminal, event: Event) -> None:
@@ -190,11 +203,18 @@ def _tell(terminal: Terminal, event: Event) -> None:
         elif event.unknown or event.error:
             terminal.remark(f"batch {event.batch}: {event.error or f'{event.unknown} not listed'}")
     elif isinstance(event, Paused) and event.reason == "interrupted":
-        terminal.note("Stopping: what is on the wire may finish. Ctrl-C again stops at once.")
+        terminal.note("Stopping: the requests on the wire end. Ctrl-C again stops at once.")
     elif isinstance(event, Paused):
         wait = "" if event.seconds is None else f" for {duration(event.seconds)}"
         reason = "outside the sending hours" if event.reason == "hours" else event.reason.replace("_", " ")
         terminal.remark(f"Paused{wait}: {reason}")
+
+
+def why_ended(done: Done) -> str:
+    """Return in words why a run ended before its last recipient."""
+    if done.end == "interrupted":
+        return "interrupted; the requests on the wire have ended"
+    return f"{done.end.replace('_', ' ')}: {done.reason}"
 
 
 def code_of(counts: Counts, done: Done | None = None) -> int:
@@ -233,7 +253,8 @@ def show_report(terminal: Terminal, made: Report) -> None:
         terminal.item(f"  {made.delivered:>9,} ", webhooks)
     if made.started and made.ended:
         seconds = (made.ended - made.started).total_seconds()
-        terminal.item(f"  {made.requests:>9,} ", f"requests in {duration(seconds)}")
+        noun = "request" if made.requests == 1 else "requests"
+        terminal.item(f"  {made.requests:>9,} ", f"{noun} in {duration(seconds)}, look-ups included")
     for line in made.resolutions:
         terminal.item("  resolved ", line)
 
@@ -281,8 +302,7 @@ def plan(
         template: The template's id or name; name:75 for a name of digits.
         language: The language's id or label.
         reading: Shared.
-        strategy: "auto" lets equal parameters share bulk requests, "single" gives each a message id
-            [else: auto].
+        strategy: Whether equal parameters share requests ("auto") or each phone gets its own [else: auto].
         batch_size: Recipients a bulk request; a crash makes that number unknown [else: 500].
         not_listed: State of a number that a bulk answer doesn't list [else: unknown].
         attachment: The file for a media header.
@@ -310,10 +330,12 @@ def plan(
         made = await load(session, campaign, file, reading)
         if hours is not None:
             made = evolve(await campaign.plan(session.client, hours=hours), warnings=made.warnings)
-        show_plan(session.terminal, name, made)
-        if made.left_out and not session.terminal.json:
-            for line, reason, phone in (await campaign.skipped())[:20]:
-                session.terminal.remark(f"  line {line:,}: {words_for(reason, phone, reading.place)}")
+        left_out = await campaign.skipped()
+        show_plan(session.terminal, name, made, rows_follow=0 < len(left_out) <= _ROWS_SHOWN)
+        if not session.terminal.json:
+            for line, reason, phone in left_out[:_ROWS_SHOWN]:
+                words = words_for(reason, phone, reading.place)
+                session.terminal.item(f"  line {line:,}: ", words, remark=True)
         if not made.recipients:
             session.terminal.note(f"{file} has no row that can be sent to.", "yellow")
         if dry_run:
@@ -345,8 +367,7 @@ def start(
         attachment: The file for a media header, as it was planned.
         opt_out: A file with a number a line; read before each batch.
         concurrency: Requests on the wire at most [else: 4].
-        max_failures: Stop after more than so many not sent or unknown in this run: a count (100) or a
-            share (5%).
+        max_failures: Stop after more failures than this count (100) or share (5%) of the run.
         yes: Send live without asking for the number of recipients.
         schedule: Shared.
         common: Shared.
@@ -397,7 +418,7 @@ def _resuming(name: str, options: Mapping[str, object], common: Common) -> str:
 def _ended(terminal: Terminal, done: Done, resuming: str) -> int:
     show_counts(terminal, done.counts)
     if done.end != "finished":
-        terminal.note(f"Not finished ({done.end}): {done.reason}", "yellow")
+        terminal.note(f"Not finished: {why_ended(done)}", "yellow")
         terminal.note(f"Go on with:  {resuming}")
     if done.counts.unknown:
         terminal.note("Unknown may have gone out, and is not sent again: see `desk360 campaign resolve`.")
@@ -471,7 +492,7 @@ def report(
 
     Args:
         name: The campaign's.
-        out: Write everybody to this file, .csv or .json.
+        out: Write all recipients to this file: .csv, .xlsx or .json.
         html: Write the report with plots to this file, without a phone.
         ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
         common: Shared.
@@ -497,13 +518,14 @@ def resolve(
     name: str,
     /,
     *,
-    sent: bool = False,
+    accepted: bool = False,
     not_sent: bool = False,
     resend: bool = False,
+    sent: Annotated[bool, Parameter(show=False)] = False,
     phone: tuple[str, ...] = (),
     batch: int | None = None,
     all: bool = False,  # noqa: A002  # the option's name
-    state: Literal["unknown", "not_sent"] | None = None,
+    state: Literal["unknown", "not_sent", "failed"] | None = None,
     ledger: Ledger = None,
     common: Common = DEFAULTS,
 ) -> int:
@@ -511,20 +533,23 @@ def resolve(
 
     Args:
         name: The campaign's.
-        sent: They have it.
-        not_sent: They don't have it, and shan't.
-        resend: Those unknown or not sent are pending again; an unknown one who did get the first message gets
-            a second.
+        accepted: They have the message.
+        not_sent: They don't have the message, and don't get it.
+        resend: Send again. An unknown recipient who got the first message gets a second one.
+        sent: The former name of --accepted.
         phone: Only this phone; may be repeated.
         batch: Only those of this batch.
-        all: Everybody in the campaign.
-        state: Only those in this state; with --resend, "not_sent" is the safe one.
+        all: All of the campaign.
+        state: Only those in this state. With --resend, not_sent is safe; failed is WhatsApp's status.
         ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
         common: Shared.
     """
-    if sent + not_sent + resend != 1:
-        raise ConfigurationError("say one of --sent, --not-sent, --resend")
-    decision: Literal["sent", "not_sent", "resend"] = "sent" if sent else "not_sent" if not_sent else "resend"
+    if (accepted or sent) + not_sent + resend != 1:
+        raise ConfigurationError("give one of --accepted, --not-sent, --resend")
+    if bool(phone) + (batch is not None) + all != 1:
+        raise ConfigurationError("give one of --phone PHONE, --batch NUMBER, --all")
+    decision: Literal["accepted", "not_sent", "resend"]
+    decision = "resend" if resend else "not_sent" if not_sent else "accepted"
 
     async def work(terminal: Terminal) -> int:
         campaign = Campaign(name, ledger=_at(name, ledger))

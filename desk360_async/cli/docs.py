@@ -12,16 +12,16 @@ from ._terminal import Terminal
 __all__ = ["docs"]
 
 
-def docs(*topic: str) -> int:
-    """Show a page of the guide, in a pager on a terminal; without a topic, the README and the list of pages.
+def docs(*page: str) -> int:
+    """Show a page of the guide, in a pager on a terminal; without a page, the README and the list of pages.
 
     Args:
-        topic: The page's name, such as rulings.
+        page: The page's name, such as start, or recipes flask.
     """
     terminal = Terminal()
     pages = _pages()
-    if topic:
-        text = _page(topic, pages)
+    if page:
+        text = _page(page, pages)
     else:
         text = f"{_readme().rstrip()}\n\nPages of the guide: {', '.join(pages)} (`desk360 docs PAGE`)\n"
     if terminal.out.is_terminal:

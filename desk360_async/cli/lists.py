@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from cyclopts import Parameter
 
 from desk360_async import ConfigurationError, Desk360Error, Lane, Outcome, TemplateMessage, _threads
@@ -29,8 +29,8 @@ from desk360_async.campaigns._values import words_for
 
 from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name
 from ._session import Session, confirm, run
-from ._terminal import Terminal, duration
-from .campaign import load, show_plan, watch
+from ._terminal import Terminal, counted, duration
+from .campaign import load, show_plan, watch, why_ended
 
 __all__ = ["COLUMNS", "Ended", "Mailing", "RowResult", "Tally", "send_list"]
 
@@ -40,6 +40,7 @@ T = TypeVar("T")
 _SHORT = 30
 _CONCURRENCY = 8
 _BAD_ROWS_SHOWN = 20
+_ABOVE = "left out before the first send, as shown above"
 _PIECE = 1 << 20  # bytes that are hashed at a time
 COLUMNS = ("line", "phone", "outcome", "message_id", "reason")
 
@@ -59,7 +60,7 @@ def send_list(
     schedule: Schedule = SCHEDULE,
     common: Common = DEFAULTS,
 ) -> int:
-    """Send a template to everybody in a list.
+    """Send a template to each row of a list.
 
     The list is a .csv, .xlsx or .ods file with a header row. Each row gets a result: accepted, not_sent with
     the reason, or unknown. A phone that comes again gets one message. Ctrl-C finishes the requests on the
@@ -303,12 +304,12 @@ class Mailing:
             )
             plan = await load(session, campaign, self.file, self.reading)
             lane: Lane = self.lane or ("interactive" if plan.pending <= _SHORT else "bulk")
-            await self._announce(session, campaign, plan, place, lane)
+            shown = await self._announce(session, campaign, plan, place, lane)
             if self.dry_run:
                 return None
             confirm(session, plan.pending, sure=self.sure)
             done = await self._sent(session, campaign, plan.pending, lane) if plan.pending else None
-            tally, problem = await self._finish(session.terminal, campaign, place, done, plan)
+            tally, problem = await self._finish(session.terminal, campaign, place, done, plan, shown)
             ended = Ended(tally, done, problem is None)
             self._sum_up(session.terminal, ended, place, problem, anyio.current_time() - began)
             return ended
@@ -352,17 +353,21 @@ class Mailing:
 
     async def _announce(
         self, session: Session, campaign: Campaign, plan: Plan, place: Place, lane: Lane
-    ) -> None:
-        """Show the rows that are left out; before a live send or in a dry run, a sample and the forecast."""
+    ) -> frozenset[int]:
+        """Show the rows that are left out; before a live send or in a dry run, a sample and the forecast.
+
+        Returns:
+            The lines whose reason was shown.
+        """
         terminal = session.terminal
         left_out = sum(plan.left_out.values())
         terminal.remark(
-            f"{self.file.name}: {plan.recipients + left_out:,} rows, {plan.pending:,} to send to, lane {lane}"
+            f"{self.file.name}: {counted(plan.recipients + left_out, 'row')}, {plan.pending:,} to send to, "
+            f"lane {lane}"
         )
         if plan.recipients > plan.pending:
             terminal.remark(f"{plan.recipients - plan.pending:,} have their result already.")
-        if left_out:
-            await self._show_left_out(terminal, campaign, place)
+        shown = await self._show_left_out(terminal, campaign, place) if left_out else frozenset[int]()
         for warning in plan.warnings:
             # The forecast holds the one, the lines above hold the other.
             if not warning.startswith(("Left out", f"{plan.tokens:,} requests")):
@@ -371,17 +376,19 @@ class Mailing:
             terminal.note(f"{self.file} has no row that can be sent to.", "yellow")
         if self.dry_run or session.common.live:
             await self._forecast(session, campaign, plan)
+        return shown
 
-    async def _show_left_out(self, terminal: Terminal, campaign: Campaign, place: Place) -> None:
+    async def _show_left_out(self, terminal: Terminal, campaign: Campaign, place: Place) -> frozenset[int]:
         def bad_rows(results: Iterable[RowResult]) -> list[RowResult]:
-            return [row for row in results if row.outcome is Outcome.NOT_SENT and row.reason]
+            return [row for row in results if row.line in skipped]
 
         skipped = {line for line, _, _ in await campaign.skipped()}
-        rows = [row for row in await self._read(campaign, place, bad_rows) if row.line in skipped]
+        rows = await self._read(campaign, place, bad_rows)
         for row in rows[:_BAD_ROWS_SHOWN]:
-            terminal.remark(f"line {row.line:,}: {row.reason}")
+            terminal.item(f"line {row.line:,}: ", row.reason or "", remark=True)
         if len(rows) > _BAD_ROWS_SHOWN:
             terminal.remark(f"… and {len(rows) - _BAD_ROWS_SHOWN:,} more lines that can't be sent to.")
+        return frozenset() if terminal.quiet else frozenset(row.line for row in rows[:_BAD_ROWS_SHOWN])
 
     async def _forecast(self, session: Session, campaign: Campaign, plan: Plan) -> None:
         terminal, sample = session.terminal, ""
@@ -396,9 +403,10 @@ class Mailing:
         if sample:
             terminal.say("The first of them reads:")
             terminal.quote(sample)
+        left_out = counted(sum(plan.left_out.values()), "row")
         terminal.say(
-            f"{plan.tokens:,} requests, {duration(plan.seconds)} at {plan.limit} in {plan.period:g} s; "
-            f"{sum(plan.left_out.values()):,} rows left out",
+            f"{counted(plan.tokens, 'request')}, {duration(plan.seconds)} at {plan.limit} in "
+            f"{plan.period:g} s; {left_out} left out",
             "bold",
         )
 
@@ -411,7 +419,13 @@ class Mailing:
     # ── after ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _finish(
-        self, terminal: Terminal, campaign: Campaign, place: Place, done: Done | None, plan: Plan
+        self,
+        terminal: Terminal,
+        campaign: Campaign,
+        place: Place,
+        done: Done | None,
+        plan: Plan,
+        shown: frozenset[int],
     ) -> tuple[Tally, str | None]:
         """Write the results file and the lines of JSON; return the counts, and why the file isn't there."""
 
@@ -419,7 +433,7 @@ class Mailing:
             tally = Tally()
             with ResultsFile(self.out) as file:
                 for result in results:
-                    tally.add(result)
+                    tally.add(evolve(result, reason=_ABOVE) if result.line in shown else result)
                     file.write(result)
                     if terminal.json:
                         terminal.data(result.as_json())
@@ -453,7 +467,7 @@ class Mailing:
         tally, done = ended.tally, ended.done
         if not (terminal.json and terminal.quiet):
             terminal.say(
-                f"{tally.total:,} rows in {duration(seconds)}: {tally.accepted:,} accepted, "
+                f"{counted(tally.total, 'row')} in {duration(seconds)}: {tally.accepted:,} accepted, "
                 f"{tally.not_sent:,} not sent, {tally.unknown:,} unknown",
                 "bold",
             )
@@ -468,13 +482,13 @@ class Mailing:
                 "The unknown ones may have gone out: look in Desk360's panel before you send them again."
             )
         if done is not None and done.end != "finished":
-            terminal.note(f"Stopped early: {done.end}: {done.reason}", "red")
+            terminal.note(f"Stopped early: {why_ended(done)}", "red")
             if place.lasting:
                 terminal.note("The same command goes on.")
         if problem is not None:
             again = f"Each row's state is in {place.ledger}: mend that, and give the same command again."
-            what = "the results can't be read" if self.out is None else f"--out {self.out}"
-            terminal.note(f"{what}: {problem}. {again if place.lasting else ''}".rstrip(), "red")
+            lead = "the results can't be read" if self.out is None else f"--out {self.out}"
+            terminal.note(f"{lead}: {problem}. {again if place.lasting else ''}".rstrip(), "red")
         elif self.out is not None:
             terminal.remark(f"Results: {self.out}")
 

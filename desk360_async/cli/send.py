@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import cattrs
-from cattrs.errors import BaseValidationError
 from cyclopts import Parameter
 
 from desk360_async import (
@@ -38,6 +36,7 @@ from desk360_async import (
     TextHeader,
     TextMessage,
     VideoHeader,
+    normalize_phone,
 )
 from desk360_async._errors import mask_phone
 
@@ -57,16 +56,19 @@ __all__ = [
 ]
 
 
-def text(to: str, text: str, /, *, once: Once = ONCE, common: Common = DEFAULTS) -> int:
+def text(
+    to: str, text: str, /, *, region: str | None = None, once: Once = ONCE, common: Common = DEFAULTS
+) -> int:
     """Send text to a customer who wrote before.
 
     Args:
-        to: The phone.
+        to: The phone, such as +905551112233.
         text: 1 to 4,096 characters.
+        region: Such as TR: a number without + is read as dialled there.
         once: Shared.
         common: Shared.
     """
-    return send_one(common, once, lambda: TextMessage(to, text))
+    return send_one(common, once, lambda: TextMessage(_phone(to, region), text))
 
 
 def template(
@@ -78,22 +80,24 @@ def template(
     param: tuple[str, ...] = (),
     attachment: Path | None = None,
     yes: Annotated[bool, Parameter(name=("--yes", "-y"))] = False,
+    region: str | None = None,
     once: Once = ONCE,
     common: Common = DEFAULTS,
 ) -> int:
     """Send a template to one phone, or the same to several in one request.
 
     Args:
-        to: The phone, or several with commas between.
+        to: The phone, such as +905551112233, or several with commas between.
         template: The template's id or name; name:75 for a name of digits.
         language: The language's id or label.
         param: VARIABLE=TEXT, such as body-1=Ada; may be repeated.
         attachment: The file for a media header.
         yes: Send live to several without asking for their number.
+        region: Such as TR: a number without + is read as dialled there.
         once: Shared.
         common: Shared.
     """
-    phones = [phone for phone in to.split(",") if phone.strip()]
+    phones = [_phone(phone, region) for phone in to.split(",") if phone.strip()]
     wanted, tongue = id_or_name(template), id_or_name(language)
     parameters = dict(_pair(word, "--param", "body-1=Ada") for word in param) or None
 
@@ -115,17 +119,19 @@ def location(
     longitude: float,
     name: str,
     address: str,
+    region: str | None = None,
     once: Once = ONCE,
     common: Common = DEFAULTS,
 ) -> int:
     """Send a place on the map.
 
     Args:
-        to: The phone.
+        to: The phone, such as +905551112233.
         latitude: Degrees, -90 to 90.
         longitude: Degrees, -180 to 180.
         name: The place's name.
         address: Where it is, in words.
+        region: Such as TR: a number without + is read as dialled there.
         once: Shared.
         common: Shared.
     """
@@ -133,24 +139,27 @@ def location(
         common,
         once,
         lambda: LocationMessage(
-            to, Location(longitude=longitude, latitude=latitude, name=name, address=address)
+            _phone(to, region), Location(longitude=longitude, latitude=latitude, name=name, address=address)
         ),
     )
 
 
-def media(to: str, /, *files: Path, once: Once = ONCE, common: Common = DEFAULTS) -> int:
+def media(
+    to: str, /, *files: Path, region: str | None = None, once: Once = ONCE, common: Common = DEFAULTS
+) -> int:
     """Send 1 to 5 files of at most 20 MB each.
 
     Args:
-        to: The phone.
+        to: The phone, such as +905551112233.
         files: The files.
+        region: Such as TR: a number without + is read as dialled there.
         once: Shared.
         common: Shared.
     """
     for file in files:
         if file.is_dir():
             raise ConfigurationError(f"{file} is a folder; name its files, such as {file / 'invoice.pdf'}")
-    return send_one(common, once, lambda: MediaMessage(to, files))
+    return send_one(common, once, lambda: MediaMessage(_phone(to, region), files))
 
 
 def interactive(
@@ -165,13 +174,14 @@ def interactive(
     header_document: str | None = None,
     filename: str | None = None,
     footer: str | None = None,
+    region: str | None = None,
     once: Once = ONCE,
     common: Common = DEFAULTS,
 ) -> int:
     """Send text with 1 to 10 buttons to press.
 
     Args:
-        to: The phone.
+        to: The phone, such as +905551112233.
         body: 1 to 1,024 characters.
         button: ID=TITLE, such as yes=Yes; repeat it for each button.
         header_text: A header of 1 to 60 characters.
@@ -180,6 +190,7 @@ def interactive(
         header_document: A document as header: its link.
         filename: The document's name, as the customer sees it.
         footer: 1 to 60 characters.
+        region: Such as TR: a number without + is read as dialled there.
         once: Shared.
         common: Shared.
     """
@@ -195,21 +206,36 @@ def interactive(
         given = [header for header in headers if header]
         if len(given) > 1:
             raise ConfigurationError("one header at most: a text, an image, a video or a document")
-        return InteractiveMessage(to, body, buttons, header=given[0] if given else None, footer=footer)
+        return InteractiveMessage(
+            _phone(to, region), body, buttons, header=given[0] if given else None, footer=footer
+        )
 
     return send_one(common, once, make)
 
 
-def location_request(to: str, body: str, /, *, once: Once = ONCE, common: Common = DEFAULTS) -> int:
+def location_request(
+    to: str, body: str, /, *, region: str | None = None, once: Once = ONCE, common: Common = DEFAULTS
+) -> int:
     """Ask for the customer's location.
 
     Args:
-        to: The phone.
+        to: The phone, such as +905551112233.
         body: 1 to 1,024 characters.
+        region: Such as TR: a number without + is read as dialled there.
         once: Shared.
         common: Shared.
     """
-    return send_one(common, once, lambda: LocationRequestMessage(to, body))
+    return send_one(common, once, lambda: LocationRequestMessage(_phone(to, region), body))
+
+
+def _phone(text: str, region: str | None) -> str:
+    """Return a phone as the message takes it: in E.164 if there is a region.
+
+    Raises:
+        InvalidMessage: if it is no number of that region, nor an international one.
+        ConfigurationError: if there is no such region, or the extra `phone` is missing.
+    """
+    return text if region is None else normalize_phone(text, region=region)
 
 
 def _pair(word: str, option: str, example: str) -> tuple[str, str]:
@@ -230,13 +256,14 @@ def contact(
     company: str | None = None,
     birthday: str | None = None,
     file: Path | None = None,
+    region: str | None = None,
     once: Once = ONCE,
     common: Common = DEFAULTS,
 ) -> int:
     """Send a contact card, or several from a file.
 
     Args:
-        to: The phone.
+        to: The phone, such as +905551112233.
         name: The person's name, the family's name last.
         phone: A number on the card, in any spelling; may be repeated.
         email: An address; may be repeated.
@@ -244,13 +271,14 @@ def contact(
         company: Where the person works.
         birthday: Such as 2012-08-18.
         file: A JSON list of cards, in the shape of Desk360's document, in place of all that.
+        region: Such as TR: a number without + is read as dialled there.
         once: Shared.
         common: Shared.
     """
 
     def make() -> ContactsMessage:
         if file is not None:
-            return ContactsMessage(to, load_contacts(file))
+            return ContactsMessage(_phone(to, region), load_contacts(file))
         if name is None:
             raise ConfigurationError("a card needs --name, or --file for cards from a file")
         first, _, last = name.strip().rpartition(" ")
@@ -263,7 +291,7 @@ def contact(
             org=ContactOrganization(company) if company else None,
             birthday=birthday,
         )
-        return ContactsMessage(to, [card])
+        return ContactsMessage(_phone(to, region), [card])
 
     return send_one(common, once, make)
 
@@ -279,6 +307,9 @@ def load_contacts(file: Path) -> tuple[Contact, ...]:
         given: Any = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"--file {file}: {getattr(error, 'strerror', None) or error}") from None
+    import cattrs  # slow to load, and no other message needs it
+    from cattrs.errors import BaseValidationError
+
     # Strict: an unknown word in a card would be dropped silently.
     converter = cattrs.Converter(forbid_extra_keys=True)
     try:

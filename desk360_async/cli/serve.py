@@ -148,8 +148,7 @@ def listen(
         host: The address to listen on [else: 127.0.0.1].
         port: The port; 0 takes a free one [else: 8361].
         secret: The URL's last segment; one is made up, if none is given.
-        record: A file that gets a line of JSON for each event, with whole numbers, after those it has; a
-            new one is readable by its owner only.
+        record: Append a line of JSON for each event to this file, with whole phone numbers.
         allow_remote: Listen on an address that other machines reach.
         json: Print the same lines on stdout; words go to stderr.
     """

@@ -433,7 +433,7 @@ def test_ctrl_c_finishes_what_is_on_the_wire_and_accounts_for_the_rest(
         run = desk360("send", "list", file, *WELCOME, "--out", out, "--base-url", server.url)
     rows = results(out)
     assert run.code == 3
-    assert "Stopping: what is on the wire may finish" in run.err
+    assert "Stopping: the requests on the wire end" in run.err
     assert "Stopped early: interrupted" in run.err
     assert "The same command goes on." in run.err
     assert len(rows) == 2000
