@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -20,6 +22,7 @@ from desk360_async import (
     TokenBucket,
 )
 from desk360_async.doctor import (
+    HookRecorder,
     Probe,
     Reading,
     Subject,
@@ -27,13 +30,15 @@ from desk360_async.doctor import (
     examine,
     exhaust,
     facts_of,
+    own_number,
     read_exhaustion,
+    read_hooks,
     read_probes,
     read_sends,
     send_to,
 )
 
-from ._options import DEFAULTS, Common, id_or_name
+from ._options import DEFAULTS, Common, cant_listen, id_or_name
 from ._session import limiter_path, live_limiter, read_key
 from ._terminal import Terminal
 
@@ -43,11 +48,16 @@ _MARKS = {"ok": ("ok      ", "green"), "warning": ("warning ", "yellow"), "probl
 _STATES = {"confirmed": "green", "differs": "yellow", "not asked": "dim"}
 _TEN = (
     "Ten requests, 2 s apart; none of them can send a message:",
-    "  1 list integrations · 2 list templates · 3 a page far behind · 4 a wrong key",
+    "  1 list integrations · 2 list templates · 3 a page beyond the last one · 4 a wrong key",
     "  5 an empty text to this integration's own number · 6 a template without destinations",
     "  7 a bulk without phones · 8 a wrong method · 9 an unknown media id · 10 list integrations",
 )
-_NOT_ASKED = {"31": "add --exhaust", "32": "add --exhaust", "17": "add --send-to", "21": "add --send-to"}
+_NOT_ASKED = {
+    **dict.fromkeys(("17", "19", "21"), "add --send-to"),
+    **dict.fromkeys(("31", "32"), "add --exhaust"),
+    **dict.fromkeys(("33", "35", "38", "39", "40", "41"), "add --send-to and --webhook-port"),
+}
+_PATIENCE = 60.0  # seconds in which webhooks should come in
 
 
 class _Plan(NamedTuple):
@@ -55,6 +65,7 @@ class _Plan(NamedTuple):
 
     exhaust: bool
     template: TemplateMessage | None
+    webhook_port: int | None
     yes: bool
 
 
@@ -64,9 +75,10 @@ def doctor(
     send_to_phone: Annotated[str | None, Parameter(name="--send-to")] = None,
     template: str | None = None,
     language: str | None = None,
+    webhook_port: int | None = None,
     save: Path | None = None,
     yes: bool = False,
-    ledger: Path | None = None,
+    ledger: str | None = None,
     secret_file: Path | None = None,
     port: int | None = None,
     common: Common = DEFAULTS,
@@ -78,12 +90,14 @@ def doctor(
 
     Args:
         exhaust_limit: also use up one minute of the limit, about 62 requests, to see the server's window.
-        send_to_phone: also send a template twice and a text to this phone of yours. It costs money.
+        send_to_phone: also send a template four times and a text to this phone of yours. It costs money.
         template: the template for --send-to, by id or name.
         language: the template's language, by id or name.
+        webhook_port: after --send-to, note for a minute the webhooks that come to this port of this machine;
+            let the panel's webhook URL lead there, by a tunnel.
         save: write the facts to this file, for `desk360 sandbox --like FILE`.
         yes: make the requests without a question.
-        ledger: look at this ledger and its folder too.
+        ledger: look at this ledger and its folder too, or at this database [env: DESK360_LEDGER].
         secret_file: look at the webhook secret in this file too.
         port: look whether this port is free.
         common: Shared.
@@ -94,14 +108,16 @@ def doctor(
         subject = Subject(
             environ=os.environ,
             base_url=common.base_url,
-            ledger=ledger,
+            ledger=ledger or os.environ.get("DESK360_LEDGER", "").strip() or None,
             limiter=limiter_path(common),
             secret=secret,
             port=port,
         )
         return _offline(subject, terminal)
     message = _template_for(send_to_phone, template, language)
-    plan = _Plan(exhaust_limit, message, yes)
+    if webhook_port is not None and message is None:
+        raise ConfigurationError("--webhook-port needs --send-to: the webhooks are those of its messages")
+    plan = _Plan(exhaust_limit, message, webhook_port, yes)
     return anyio.run(_live, common, terminal, plan, save)
 
 
@@ -127,30 +143,25 @@ def _offline(subject: Subject, terminal: Terminal) -> int:
             terminal.say(f"          → {found.mend}")
     problems = sum(found.state == "problem" for found in findings)
     if not terminal.json:
-        words = f"{problems} to mend" if problems else "nothing to mend"
-        terminal.say(f"{len(findings)} looks, {words}. No request was made; --live asks the server.")
+        warnings = sum(found.state == "warning" for found in findings)
+        counts = f"{len(findings)} checks, {problems} problems, {warnings} warnings"
+        terminal.say(f"{counts}. No request was made; `desk360 doctor --live` asks the server.")
     return 1 if problems else 0
 
 
 async def _live(common: Common, terminal: Terminal, plan: _Plan, save: Path | None) -> int:
     _ask_first(terminal, plan)
     key = read_key(common.key_file)
-    probes: list[Probe] = []
-    readings: list[Reading] = []
     async with _client(common, key, live_limiter(common)) as client:
-        async for probe in ask(
-            client,
-            integration=common.integration or client.integration_id,
-            with_key=lambda other: _client(common, other),
-            wall=time.time,
-        ):
-            probes.append(probe)
-            terminal.remark(f"  {len(probes):>2} {probe.name}: {probe.status or probe.error}")
-        readings += read_probes(probes)
+        probes = await _ask_ten(common, terminal, client)
+        readings = read_probes(probes)
         complete = probes[-1].name == "integrations again"
         if complete and plan.template is not None:
-            sends = [p async for p in send_to(client, plan.template.to, plan.template, wall=time.time)]
-            readings += read_sends(sends)
+            chosen, _ = own_number(probes[0], common.integration or client.integration_id)
+            assert chosen is not None  # the ten requests end without one
+            readings += await _send(
+                client.for_integration(chosen), plan.template, plan.webhook_port, terminal
+            )
     if complete and plan.exhaust:
         async with _client(common, key, TokenBucket(10_000, 60.0)) as client:
             readings += read_exhaustion([p async for p in exhaust(client, wall=time.time)])
@@ -159,7 +170,72 @@ async def _live(common: Common, terminal: Terminal, plan: _Plan, save: Path | No
         text = json.dumps(facts_of(readings), indent=1) + "\n"
         await anyio.Path(save).write_text(text, encoding="utf-8")
         terminal.note(f"Facts: {save}. `desk360 sandbox --like {save}` behaves like this server.")
+    if not complete:
+        terminal.note(
+            f"Stopped after request {len(probes)} of 10: mend the first line that differs.", "yellow"
+        )
     return 0 if complete else 3
+
+
+async def _ask_ten(common: Common, terminal: Terminal, client: AsyncDesk360) -> list[Probe]:
+    """Make the ten requests, and print each one's answer."""
+    probes: list[Probe] = []
+    async for probe in ask(
+        client,
+        integration=common.integration or client.integration_id,
+        with_key=lambda other: _client(common, other),
+        wall=time.time,
+    ):
+        probes.append(probe)
+        terminal.remark(f"  {len(probes):>2} {probe.name}: {probe.status or probe.error}")
+    return probes
+
+
+async def _send(
+    client: AsyncDesk360, template: TemplateMessage, port: int | None, terminal: Terminal
+) -> list[Reading]:
+    """Send the messages that the user allowed, and note their webhooks if a port is given."""
+    recorder = HookRecorder()
+    async with _listening(recorder, port):
+        probes: list[Probe] = []
+        async for probe in send_to(client, template, wall=time.time):
+            probes.append(probe)
+            terminal.remark(f"  sent {probe.name}: {probe.status or probe.error}")
+        if port is not None:
+            terminal.note(
+                f"Webhooks are noted for {_PATIENCE:g} s. Read the messages on the phone, answer one, "
+                "and press a button if one has a button."
+            )
+            await anyio.sleep(_PATIENCE)
+    return [*read_sends(probes), *(read_hooks(recorder.hooks) if port is not None else ())]
+
+
+@asynccontextmanager
+async def _listening(app: HookRecorder, port: int | None) -> AsyncGenerator[None]:
+    """Serve an application on a port of the loopback; without a port, serve none."""
+    if port is None:
+        yield
+        return
+    from uvicorn import Config, Server
+
+    class WithoutSignals(Server):
+        @contextmanager
+        def capture_signals(self) -> Generator[None]:
+            """Leave Ctrl-C to the command."""
+            yield
+
+    try:
+        listener = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise cant_listen("127.0.0.1", port, error) from None
+    server = WithoutSignals(Config(app, lifespan="off", ws="none", log_config=None, access_log=False))
+    with listener:
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.serve, [listener])
+            try:
+                yield
+            finally:
+                server.should_exit = True
 
 
 def _ask_first(terminal: Terminal, plan: _Plan) -> None:
@@ -168,7 +244,10 @@ def _ask_first(terminal: Terminal, plan: _Plan) -> None:
         lines.append("Then about 62 requests that use up one minute of the limit; other programs here wait.")
     if plan.template is not None:
         name = plan.template.template
-        lines.append(f"Then template {name} twice and a text to your phone. Each template costs money.")
+        lines.append(
+            f"Then template {name} four times (alone, twice in one request, in bulk) and a text to your "
+            "phone. Each template costs money."
+        )
     for line in lines:
         terminal.note(line)
     if plan.yes:
@@ -202,5 +281,5 @@ def _report(readings: Sequence[Reading], terminal: Terminal) -> None:
         return
     for reading in shown:
         terminal.say(reading.line(), _STATES[reading.state])
-    differing = sum(reading.state == "differs" for reading in shown)
-    terminal.say(f"{differing} differ; `desk360 docs rulings` explains each number.")
+    counts = ", ".join(f"{sum(r.state == state for r in shown)} {state}" for state in _STATES)
+    terminal.say(f"{counts}; `desk360 docs rulings` explains each number.")

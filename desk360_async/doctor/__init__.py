@@ -7,7 +7,8 @@ returns a reading for each ruling of the guide. The command `desk360 doctor` pri
 from desk360_async._redaction import show_half_made
 
 from ._findings import Finding, Reading
-from ._live import Probe, ask, exhaust, send_to
+from ._hooks import Hook, HookRecorder, read_hooks
+from ._live import Probe, ask, exhaust, own_number, send_to
 from ._offline import Subject, examine
 from ._readings import facts_of, read_exhaustion, read_probes, read_sends
 
@@ -15,6 +16,8 @@ show_half_made(globals())
 
 __all__ = [
     "Finding",
+    "Hook",
+    "HookRecorder",
     "Probe",
     "Reading",
     "Subject",
@@ -22,7 +25,9 @@ __all__ = [
     "examine",
     "exhaust",
     "facts_of",
+    "own_number",
     "read_exhaustion",
+    "read_hooks",
     "read_probes",
     "read_sends",
     "send_to",

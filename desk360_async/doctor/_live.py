@@ -6,6 +6,7 @@ kept: status, headers, and the JSON's shape.
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
@@ -86,7 +87,7 @@ async def ask(
     """
     first = await _probe("integrations", _integrations, client, wall)
     yield first
-    chosen, phone = _own_number(first, integration)
+    chosen, phone = own_number(first, integration)
     if first.status != 200 or chosen is None:
         return
     for name, request in _others(chosen, phone):
@@ -105,8 +106,13 @@ def _integrations(client: AsyncDesk360) -> Awaitable[Answer]:
     return client.request("GET", "integrations", params={"page": "1"})
 
 
-def _own_number(probe: Probe, integration: int | None) -> tuple[int | None, str]:
-    """Return the integration to ask about, and its own number; request 5 is addressed to no other person."""
+def own_number(probe: Probe, integration: int | None) -> tuple[int | None, str]:
+    """Return the integration to ask about, and its own number; request 5 is addressed to no other person.
+
+    Args:
+        probe: the list of integrations.
+        integration: the id that the user gave; None for the first one of the list.
+    """
     for row in _json.as_rows(probe.data):
         if _json.is_object(row) and (integration is None or str(row.get("id")) == str(integration)):
             number = str(row.get("phone_number") or "")
@@ -193,33 +199,46 @@ async def exhaust(
 
 async def send_to(
     client: AsyncDesk360,
-    phone: str,
     template: TemplateMessage,
     *,
     wall: Callable[[], float],
     pause: float = PAUSE,
 ) -> AsyncIterator[Probe]:
-    """Send the allowed messages to one phone: a template, the same as a bulk of one, and a text.
+    """Send the allowed messages to one phone: the template, alone, twice at once and in bulk, and a text.
 
     Args:
-        client: a client that never repeats a request.
-        phone: the phone, E.164 with `+`.
-        template: the template that is sent; it costs money twice.
+        client: a client of the integration to send from, that never repeats a request.
+        template: the template that is sent, with the phone; it costs money four times.
         wall: returns seconds since the epoch.
         pause: seconds between two requests.
     """
+    phone = template.to
     batch = TemplateBatch(
         [phone], template.template, language=template.language, parameters=template.parameters
     )
-    for name, message in (
-        ("template", template),
-        ("bulk of one", batch),
-        ("text", TextMessage(phone, "desk360 doctor: a test of the 24-hour window")),
-    ):
-
-        async def send(c: AsyncDesk360, message: Message = message) -> Answer:
-            reply = await c.send(message)
-            return Answer(200, {}, dict(reply.raw) if _json.is_object(reply.raw) else reply.raw)
-
-        yield await _probe(name, send, client, wall)
+    text = TextMessage(phone, "desk360 doctor: a test of the 24-hour window")
+    yield await _probe("template", lambda c: _sent(c, template), client, wall)
+    await anyio.sleep(pause)
+    yield await _probe("two destinations", lambda c: _sent_twice(c, template), client, wall)
+    for name, message in (("bulk of one", batch), ("text", text)):
         await anyio.sleep(pause)
+        yield await _probe(name, partial(_sent, message=message), client, wall)
+
+
+async def _sent(client: AsyncDesk360, message: Message) -> Answer:
+    reply = await client.send(message)
+    return Answer(200, {}, dict(reply.raw) if _json.is_object(reply.raw) else reply.raw)
+
+
+async def _sent_twice(client: AsyncDesk360, message: TemplateMessage) -> Answer:
+    """Send a template to one phone as two destinations of one request; the client's methods never do."""
+    template = await client.templates.get(message.template)
+    translation = template.translation(message.language)
+    one = {"phone": message.to, "parameters": dict(message.parameters or {})}
+    body = {
+        "template_id": template.id,
+        "language_id": translation.language_id,
+        "destinations": [one, one],
+    }
+    path = f"integrations/{client.integration_id}/conversations/templates/send"
+    return await client.request("POST", path, json=body)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from desk360_async import ConfigurationError
+from desk360_async import ConfigurationError, Desk360Error
+from desk360_async._postgres import MIGRATIONS, Database, connected, is_dsn
 from desk360_async._settings import DEFAULT_BASE_URL, parse_api_key, parse_base_url
 from desk360_async._sqlite import SQLiteFile, network_file_system
 from desk360_async.doctor._findings import Finding
@@ -43,7 +44,7 @@ class Subject:
     Attributes:
         environ: the environment variables.
         base_url: the server as given, or None.
-        ledger: the path of a ledger, or None.
+        ledger: the path of a ledger, or the DSN of a database; None for neither.
         limiter: the path of the shared limiter's file, or None.
         secret: a webhook secret, or None; it is never shown.
         port: a port that a receiver would use, or None.
@@ -52,7 +53,7 @@ class Subject:
 
     environ: Mapping[str, str]
     base_url: str | None = None
-    ledger: Path | None = None
+    ledger: Path | str | None = None
     limiter: Path | None = None
     secret: str | None = None
     port: int | None = None
@@ -73,8 +74,10 @@ def examine(subject: Subject) -> Iterator[Finding]:
     yield _proxy(subject.environ)
     yield _tls()
     yield _clock()
-    if subject.ledger is not None:
-        yield from _ledger(subject.ledger)
+    if is_dsn(subject.ledger):
+        yield _database(str(subject.ledger))
+    elif subject.ledger is not None:
+        yield from _ledger(Path(subject.ledger))
     if subject.limiter is not None:
         yield _limiter(subject.limiter)
     yield _open_files(subject.max_connections)
@@ -230,18 +233,38 @@ def _ledger(path: Path) -> Iterator[Finding]:
     if not os.access(path.parent, os.W_OK):
         yield Finding("ledger", "problem", f"the folder {path.parent} can't be written", "change its rights")
         return
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        trial = SQLiteFile(Path(folder) / "trial.db", name="a trial file")
-        try:
-            trial.open()
-        except ConfigurationError as error:
-            yield Finding("ledger", "problem", str(error), "use a local disk")
-            return
-        finally:
-            trial.close()
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            trial = SQLiteFile(Path(folder) / "trial.db", name="a trial file")
+            try:
+                trial.open()
+            finally:
+                trial.close()
+    except (ConfigurationError, OSError) as error:
+        text = str(error) if isinstance(error, ConfigurationError) else f"{path.parent}: {error.strerror}"
+        yield Finding("ledger", "problem", text, "use a folder on a local disk")
+        return
     yield Finding("ledger", "ok", f"{path.parent} keeps WAL and synchronous=FULL")
     if path.exists():
         yield _unknowns(path)
+
+
+def _database(dsn: str) -> Finding:
+    """Check that a database keeps its commits and has the tables, without writing."""
+    try:
+        database = Database(dsn)
+        try:
+            with connected(database) as connection:
+                database.refuse(database.facts(connection))
+                version = database.version(connection)
+        finally:
+            database.close()
+    except Desk360Error as error:
+        return Finding("PostgreSQL", "problem", str(error), "`desk360 db check` prints more")
+    if version < len(MIGRATIONS):
+        text = f"{database.name}: its tables have version {version} of {len(MIGRATIONS)}"
+        return Finding("PostgreSQL", "problem", text, "desk360 db migrate")
+    return Finding("PostgreSQL", "ok", f"{database.name} keeps its commits and has the tables")
 
 
 def _unknowns(path: Path) -> Finding:

@@ -9,6 +9,7 @@ import pytest
 from desk360_async.cli import main
 from desk360_async.doctor import _live
 from desk360_async.sandbox import RunningServer, Sandbox
+from tests.postgres import free_port
 
 pytestmark = pytest.mark.real
 
@@ -68,6 +69,32 @@ def test_a_refused_key_ends_with_3(
     readings = {row["ruling"]: row for row in json.loads(capsys.readouterr().out)["readings"]}
     assert readings["3"]["state"] == "differs"
     assert len(sandbox.requests) == 1
+
+
+def test_send_to_shows_replies_and_the_webhooks_of_a_port(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without `--integration`, the first one of the list sends."""
+    for name, value in (("DESK360_API_KEY", "sandbox-key"), ("XDG_STATE_HOME", str(tmp_path))):
+        monkeypatch.setenv(name, value)
+    for function in (_live.ask, _live.send_to):
+        monkeypatch.setattr(function, "__kwdefaults__", {**(function.__kwdefaults__ or {}), "pause": 0.0})
+    monkeypatch.setattr("desk360_async.cli.doctor._PATIENCE", 2.0)
+    port = free_port()
+    made = Sandbox(webhook=f"http://127.0.0.1:{port}/hook", delivered_after=0.1, read_after=0.5)
+    with made.serve_in_thread() as running:
+        words = ["--send-to", "+905551112233", "--template", "welcome", "--language", "English"]
+        live = ["doctor", "--live", "--yes", "--base-url", running.url, "--webhook-port", str(port)]
+        assert main([*live, *words]) == 0
+    out = capsys.readouterr().out
+    confirmed = ("17", "19", "21", "33", "35", "38", "39")
+    assert [ruling for ruling in confirmed if f"ruling {ruling}: confirmed" not in out] == []
+    assert "ruling 41: differs: a webhook answered with 500 didn't come again" in out
+
+
+def test_webhook_port_needs_send_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--live", "--webhook-port", "8361"]) == 2
+    assert "--webhook-port needs --send-to" in capsys.readouterr().err
 
 
 def test_send_to_needs_a_template(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,12 @@ def test_a_ledgers_folder_that_keeps_wal_is_fine(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_takes_no_file_is_a_problem() -> None:
+    """/proc looks writable to root."""
+    found = findings(ledger=Path("/proc/campaigns.db"))["ledger"]
+    assert (found.state, bool(found.mend)) == ("problem", True)
+
+
 def test_a_file_that_is_no_ledger_is_a_problem(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     with sqlite3.connect(path) as other:
