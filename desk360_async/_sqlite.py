@@ -5,6 +5,7 @@ and the SQL belong to them. A method that takes the connection is moved to a thr
 """
 
 import os
+import secrets
 import sqlite3
 import stat
 import sys
@@ -167,6 +168,14 @@ class SQLiteFile:
             Desk360Error: of the class `error`; SQLite failed, or the file stayed locked for `busy` seconds.
         """
         return await self._patiently(self._unsynced, work, *args, **kwargs)
+
+    async def scrub(self) -> None:
+        """Empty the `-wal` file, which holds copies of pages with rows that were deleted since.
+
+        Raises:
+            Desk360Error: of the class `error`; SQLite failed.
+        """
+        await self.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
 
     @contextmanager
     def _unsynced(self) -> Generator[sqlite3.Connection]:
@@ -400,6 +409,10 @@ class Transactions(Protocol):
         """Close the connections; the next use opens them again."""
         ...
 
+    async def scrub(self) -> None:
+        """Remove deleted rows from the disk too, as far as that is in our hands."""
+        ...
+
 
 class HasFile(Protocol):
     """An object whose methods `reads` and `writes` move to the thread of its store."""
@@ -435,6 +448,51 @@ def writes(
         return await self.file.write(partial(work, self), *args, **kwargs)
 
     return method
+
+
+def make_tables(db: sqlite3.Connection, application: int, schema: str, name: str) -> None:
+    """Make the tables in a new file, and recognise those that were made before.
+
+    Args:
+        db: the connection, outside a transaction.
+        application: the number by which SQLite files of this kind are known.
+        schema: the statements, separated by semicolons at the ends of lines.
+        name: the file's name in the error, such as "a send log".
+
+    Raises:
+        sqlite3.DatabaseError: if another program made the file.
+    """
+    (found,) = db.execute("PRAGMA application_id").fetchone()
+    if found == application:
+        return
+    with transaction(db):
+        (found,) = db.execute("PRAGMA application_id").fetchone()
+        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if found == application:  # another process was faster
+            return
+        if tables:
+            raise sqlite3.DatabaseError(f"it is another program's file, not {name}")
+        for statement in schema.split(";\n"):
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {application}")
+
+
+def secret_of(db: Any) -> bytes:
+    """Return the random secret of a store's keyed hashes, made at the first call; in a writing transaction.
+
+    A reading transaction may ask for a secret that was made before.
+
+    Args:
+        db: the connection of a SQLite file, or the session of a database.
+    """
+    found = db.execute("SELECT value FROM secret").fetchone()
+    if found is None:
+        db.execute(
+            "INSERT INTO secret (value) VALUES (?) ON CONFLICT DO NOTHING",  # another host may be faster
+            (secrets.token_bytes(32),),
+        )
+        found = db.execute("SELECT value FROM secret").fetchone()
+    return bytes(found[0])
 
 
 @contextmanager

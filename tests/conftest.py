@@ -13,7 +13,7 @@ import pytest
 
 # A project of its own, for nox's session `build`.
 collect_ignore = ["scratch_project"]
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.postgres"]
 # The kit guards this project's own tests too; where the package is installed, pytest has it already.
 if not entry_points(group="pytest11", name="desk360"):
     pytest_plugins.append("desk360_async.testing.plugin")

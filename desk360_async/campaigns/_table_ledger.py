@@ -78,6 +78,7 @@ class TableLedger(Ledger):
         super().__init__(tables, name)
         self._tables = tables
         self._run: str | None = None
+        self._run_name = ""
         self._lease = 30.0
         self._timeout = 120.0
         self._patience = 600.0
@@ -168,7 +169,7 @@ class TableLedger(Ledger):
         self._lease, self._timeout, self._patience = lease, timeout, patience
         run = str(secrets.token_hex(16))
         news = await self._join(run, name)
-        self._run = run
+        self._run, self._run_name = run, name
         return news
 
     @writes
@@ -250,9 +251,9 @@ class TableLedger(Ledger):
         self._require_timeline(db)
         db.execute(
             "INSERT INTO worker (run, campaign, name, host, pid, lease, seen) "
-            "VALUES (?, ?, '', ?, ?, ?, clock_timestamp()) "
+            "VALUES (?, ?, ?, ?, ?, ?, clock_timestamp()) "
             "ON CONFLICT (run) DO UPDATE SET seen = clock_timestamp()",
-            (self._run, self.id, socket.gethostname(), os.getpid(), self._lease),
+            (self._run, self.id, self._run_name, socket.gethostname(), os.getpid(), self._lease),
         )
         self._sweep(db)
         return self._news(db)

@@ -3,7 +3,7 @@
 import os
 
 from desk360_async import ConfigurationError
-from desk360_async._postgres import MIGRATIONS, Database, connected
+from desk360_async._postgres import MIGRATIONS, Database
 
 from ._options import DEFAULTS, Common
 from ._terminal import Terminal
@@ -33,7 +33,7 @@ def migrate(*, ledger: str | None = None, schema: str = "desk360", common: Commo
     terminal = Terminal(json=common.json, quiet=common.quiet)
     database = _database(ledger, schema)
     try:
-        with connected(database) as connection:
+        with database.bare_connection() as connection:
             database.refuse(database.facts(connection))
             steps = database.migrate(connection)
     finally:
@@ -61,7 +61,7 @@ def check(*, ledger: str | None = None, schema: str = "desk360", common: Common 
     terminal = Terminal(json=common.json, quiet=common.quiet)
     database = _database(ledger, schema)
     try:
-        with connected(database) as connection:
+        with database.bare_connection() as connection:
             facts = database.facts(connection)
             database.refuse(facts)
             version = database.version(connection)

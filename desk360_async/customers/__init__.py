@@ -7,8 +7,8 @@ template. `Customers` stores both facts; clients and campaigns follow them.
 from desk360_async._redaction import show_half_made
 
 from ._book import Customers, OnOptOut, Window
-from ._file import OptOuts
 from ._forgetting import expire, forget
+from ._store import OptOuts
 from ._words import DEFAULT_OPT_IN_WORDS, DEFAULT_OPT_OUT_WORDS
 
 show_half_made(globals())

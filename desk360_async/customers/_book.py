@@ -5,8 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import anyio
 from attrs import frozen
@@ -14,8 +13,10 @@ from attrs import frozen
 from desk360_async import ConfigurationError, _threads
 from desk360_async._gathering import Gathering
 from desk360_async._phones import parse_phone
-from desk360_async.customers._file import CustomersFile, Note, OptOuts
+from desk360_async._postgres import is_dsn
+from desk360_async._sharing import SharedStore
 from desk360_async.customers._lists import read_list, write_list
+from desk360_async.customers._store import Note, OptOuts, Store, open_database, open_file
 from desk360_async.customers._words import (
     DEFAULT_OPT_IN_WORDS,
     DEFAULT_OPT_OUT_WORDS,
@@ -46,7 +47,7 @@ class Window:
     ends: datetime | None = None
 
 
-class Customers:
+class Customers(SharedStore):
     """Stores when customers last wrote, and who opted out; WhatsApp's rules depend on both.
 
     Feed it with webhooks, `receiver.feed(customers)`, and give it to clients, `AsyncDesk360(customers=...)`,
@@ -54,7 +55,8 @@ class Customers:
     it, or leaving `async with customers`. Phones are compared by person, in all spellings (ruling 19a).
 
     Args:
-        path_or_dsn: a file (made if missing, mode 0600; processes of one host may share it), or ":memory:".
+        path_or_dsn: a file (made if missing, mode 0600; processes of one host may share it), ":memory:", or
+            `postgresql://…` for several hosts (extra `[postgres]`).
         opt_out_words: a message that is one of these words opts out; they replace the default list.
         opt_in_words: a message that is one of these words undoes an opt-out.
         on_opt_out: awaited once per opt-out by a message, after it is durable. Its error is logged.
@@ -80,54 +82,22 @@ class Customers:
         if on_opt_out is not None and not callable(on_opt_out):
             raise ConfigurationError("on_opt_out must be an async function of a message")
         self._on_opt_out = on_opt_out
-        self._clock = clock
-        self._file = CustomersFile(_path_of(path_or_dsn))
+        super().__init__(clock)
+        self._store = _store_of(path_or_dsn)
         self._feeding: Gathering[list[Note], tuple[int, list[int]]] = Gathering(
-            self._file.note, close=self._close_unused
+            self._store.note, close=self._close_unused
         )
-        self._users = 0
 
     def __repr__(self) -> str:
-        return f"<Customers {self._file!r}>"
+        return f"<Customers {self._store!r}>"
 
-    # ── life ───────────────────────────────────────────────────────────────────────────────────────────
-
-    async def __aenter__(self) -> Self:
-        self.join()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.leave()
-
-    def join(self) -> None:
-        """Count one more user of the store; each calls `leave` once."""
-        self._users += 1
-
-    async def leave(self) -> None:
-        """Count one user less; the last one closes the store."""
-        self._users = max(0, self._users - 1)
-        if not self._users:
-            await self._feeding.aclose()
-            self._file.close()
+    async def _close(self) -> None:
+        await self._feeding.aclose()
+        await self._store.aclose()
 
     async def _close_unused(self) -> None:
-        if not self._users and not self._file.file.in_memory:
-            self._file.close()
-
-    def use_clock(self, clock: Callable[[], datetime]) -> None:
-        """Take the time from another clock, unless the constructor got one; for tests in virtual time.
-
-        Args:
-            clock: returns the current time as an aware datetime.
-        """
-        if self._clock is None:
-            self._clock = clock
-
-    def now(self) -> datetime:
-        """Return the current time by this store's clock, an aware datetime."""
-        return self._clock() if self._clock is not None else datetime.now(UTC)
+        if not self._users and not self._store.in_memory:
+            await self._store.aclose()
 
     # ── reading ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,7 +111,7 @@ class Customers:
             InvalidMessage: if it is no phone number.
             ConfigurationError: if the store can't be read.
         """
-        row = await self._file.get(parse_phone(phone, "phone"))
+        row = await self._store.get(parse_phone(phone, "phone"))
         if row.heard is None:
             return Window("unknown")
         ends = datetime.fromtimestamp(row.heard, UTC) + WINDOW
@@ -157,7 +127,7 @@ class Customers:
             InvalidMessage: if it is no phone number.
             ConfigurationError: if the store can't be read.
         """
-        return (await self._file.get(parse_phone(phone, "phone"))).opted_out is not None
+        return (await self._store.get(parse_phone(phone, "phone"))).opted_out is not None
 
     async def opt_outs(self) -> OptOuts:
         """Return all people who have opted out now: `phone in opt_outs`, `opt_outs.since(phone)`.
@@ -165,7 +135,7 @@ class Customers:
         Raises:
             ConfigurationError: if the store can't be read.
         """
-        return await self._file.opt_outs()
+        return await self._store.opt_outs()
 
     # ── writing ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,7 +150,7 @@ class Customers:
             InvalidMessage: if it is no phone number.
             ConfigurationError: if the store can't be written.
         """
-        await self._file.opt_out(parse_phone(phone, "phone"), reason, self.now().timestamp())
+        await self._store.opt_out(parse_phone(phone, "phone"), reason, self.now().timestamp())
 
     async def opt_in(self, phone: str) -> None:
         """Undo a person's opt-out durably.
@@ -192,7 +162,7 @@ class Customers:
             InvalidMessage: if it is no phone number.
             ConfigurationError: if the store can't be written.
         """
-        await self._file.opt_in(parse_phone(phone, "phone"))
+        await self._store.opt_in(parse_phone(phone, "phone"))
 
     async def feed(self, *events: object) -> int:
         """Store the messages among webhook events durably; repeats do no harm.
@@ -247,7 +217,7 @@ class Customers:
             ConfigurationError: if the store can't be read.
             OSError: if the file can't be written.
         """
-        people = await self._file.people()
+        people = await self._store.people()
         await _threads.run(write_list, Path(path), people)
         return len(people)
 
@@ -267,7 +237,7 @@ class Customers:
         """
         now = self.now().timestamp()
         rows = await _threads.run(read_list, Path(path), now)
-        return await self._file.merge(rows)
+        return await self._store.merge(rows)
 
     async def forget(self, phone: str) -> int:
         """Remove a person's number and times; an opt-out is kept by a keyed hash of the number.
@@ -282,14 +252,13 @@ class Customers:
             InvalidMessage: if it is no phone number.
             ConfigurationError: if the store can't be written.
         """
-        number = await self._file.forget(parse_phone(phone, "phone"))
-        await self._file.file.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-        return number
+        return await self._store.forget(parse_phone(phone, "phone"))
 
 
-def _path_of(given: Any) -> str | os.PathLike[str]:
-    if isinstance(given, str) and given.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError("Customers needs a file's path or ':memory:'; it can't use PostgreSQL yet")
+def _store_of(given: Any) -> Store:
+    if is_dsn(given):
+        return open_database(given)
     if not isinstance(given, str | os.PathLike):
-        raise ConfigurationError(f"Customers needs a file's path or ':memory:', not {type(given).__name__}")
-    return cast("str | os.PathLike[str]", given)
+        given_type = type(given).__name__
+        raise ConfigurationError(f"Customers needs a file's path, ':memory:' or a DSN, not {given_type}")
+    return open_file(cast("str | os.PathLike[str]", given))

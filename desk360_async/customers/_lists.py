@@ -9,7 +9,7 @@ from desk360_async import ConfigurationError, InvalidMessage
 from desk360_async._phones import Reader
 from desk360_async._sqlite import create
 from desk360_async._tables import Defect, Table, fold, neutral
-from desk360_async.customers._file import Row
+from desk360_async.customers._store import Row
 
 COLUMNS = ("phone", "last_message", "opted_out", "reason")
 

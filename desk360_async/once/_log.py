@@ -4,8 +4,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import anyio
 
@@ -23,6 +22,7 @@ from desk360_async import (
 )
 from desk360_async._phones import person_of
 from desk360_async._postgres import is_dsn
+from desk360_async._sharing import SharedStore
 from desk360_async.once import _records
 from desk360_async.once._records import Reply, SendRecord, phones_of
 from desk360_async.once._store import Claim, Row, open_database, open_file
@@ -53,7 +53,7 @@ class _Result(NamedTuple):
     since: float
 
 
-class SendLog:
+class SendLog(SharedStore):
     """Remembers sends by key, so that a message that is asked for twice is sent once.
 
     Give it to a client, `AsyncDesk360(send_log=log)`, and pass `idempotency_key=` to a send. Processes of one
@@ -93,6 +93,7 @@ class SendLog:
         schema: str = "desk360",
         clock: Callable[[], datetime] | None = None,
     ) -> None:
+        super().__init__(clock)
         self._keep_phones = keep_phones
         self._settle = settle
         self._lease = _arguments.seconds("lease", lease, positive=True)
@@ -102,45 +103,16 @@ class SendLog:
             if is_dsn(path_or_dsn)
             else open_file(path_or_dsn, keep=keep)
         )
-        self._clock = clock
         self._secret: bytes | None = None
-        self._users = 0
         self._unwritten: dict[str, _Result] = {}
         self._is_retrying = False
 
     def __repr__(self) -> str:
         return f"<SendLog {self._store!r}>"
 
-    # ── life ───────────────────────────────────────────────────────────────────────────────────────────
-
-    async def __aenter__(self) -> Self:
-        self.join()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.leave()
-
-    def join(self) -> None:
-        """Count one more user of the log; each calls `leave` once."""
-        self._users += 1
-
-    async def leave(self) -> None:
-        """Count one user less; the last one writes pending results and closes the store."""
-        self._users = max(0, self._users - 1)
-        if not self._users:
-            await self._write_pending()
-            await self._store.aclose()
-
-    def use_clock(self, clock: Callable[[], datetime]) -> None:
-        """Take the time from another clock, unless the constructor got one; for tests in virtual time.
-
-        Args:
-            clock: returns the current time as an aware datetime.
-        """
-        if self._clock is None:
-            self._clock = clock
+    async def _close(self) -> None:
+        await self._write_pending()
+        await self._store.aclose()
 
     # ── reading and resolving ──────────────────────────────────────────────────────────────────────────
 
@@ -387,7 +359,7 @@ class SendLog:
             self._is_retrying = False
 
     def _now(self) -> float:
-        return (self._clock() if self._clock is not None else datetime.now(UTC)).timestamp()
+        return self.now().timestamp()
 
 
 async def _unwrapped(sending: Awaitable[Reply]) -> Reply | BaseException:

@@ -15,7 +15,7 @@ from desk360_async import _threads
 from desk360_async._postgres import Database, Tables
 from desk360_async._presence import Presence
 from desk360_async._redaction import show_half_made
-from desk360_async._sqlite import SQLiteFile, Transactions, reads, writes
+from desk360_async._sqlite import SQLiteFile, Transactions, make_tables, reads, secret_of, writes
 from desk360_async.once._records import conflicts, later_status
 
 APPLICATION_ID = 0x4433364F  # "D36O"
@@ -42,7 +42,7 @@ CREATE TABLE message (
     id TEXT PRIMARY KEY,
     key TEXT NOT NULL REFERENCES send (key) ON DELETE CASCADE
 ) WITHOUT ROWID;
-CREATE INDEX message_key ON message (key);
+CREATE INDEX message_key ON message (key)
 """
 # Each claim drops a few old records: the file stops growing, and no single claim waits for a large deletion.
 _DROPPED_AT_ONCE = 50
@@ -150,13 +150,7 @@ class Store:
     @writes
     def secret(self, db: sqlite3.Connection) -> bytes:
         """Return the key of the hashes, which lies in the store."""
-        db.execute(
-            "INSERT INTO secret (value) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM secret) "
-            "ON CONFLICT DO NOTHING",  # another host may be faster
-            (secrets.token_bytes(32),),
-        )
-        (value,) = db.execute("SELECT value FROM secret").fetchone()
-        return bytes(value)
+        return secret_of(db)
 
     @reads
     def get(self, db: sqlite3.Connection, key: str) -> Row | None:
@@ -420,23 +414,7 @@ def _lock_key(db: Any, key: str) -> None:
 
 def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA foreign_keys = ON")
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application == APPLICATION_ID:
-        return
-    if tables:
-        raise sqlite3.DatabaseError("it is another program's file, not a send log")
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        if application != APPLICATION_ID:  # another process may have been faster
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
+    make_tables(db, APPLICATION_ID, _SCHEMA, "a send log")
 
 
 show_half_made(globals())

@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.harness import Harness
-from tests.postgres import dsn, postgres
-
-__all__ = ["dsn", "postgres"]
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ async def test_facts_survive_the_process(tmp_path: Path, clock: Clock) -> None:
 async def test_an_unused_file_closes_after_a_feed(book: Customers) -> None:
     await book.feed(text("x"))
     await anyio.sleep(6)
-    assert book._file.file.identity is None
+    assert book._store.file.identity is None
     assert (await book.window(PHONE)).state == "open"
 
 

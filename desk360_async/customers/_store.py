@@ -1,28 +1,31 @@
-"""The customers' SQLite file: when each person last wrote, and who opted out. One operation, one transaction.
+"""The customers' store: when each person last wrote, and who opted out. One operation, one transaction.
 
-A person is stored once, by the number that is equal for all spellings of the phone (ruling 19a). A forgotten
-person who opted out is stored by a keyed hash of that number.
+It is a SQLite file, which the processes of a host share, or tables in PostgreSQL, which hosts share. A person
+is stored once, by the number that is equal for all spellings of the phone (ruling 19a). A forgotten person
+who opted out is stored by a keyed hash of that number.
 """
 
 import hashlib
 import hmac
 import os
-import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from desk360_async import _threads
 from desk360_async._phones import person_of
+from desk360_async._postgres import Database, Tables
 from desk360_async._redaction import show_half_made
-from desk360_async._sqlite import SQLiteFile, reads, writes
+from desk360_async._sqlite import SQLiteFile, Transactions, make_tables, reads, secret_of, writes
 from desk360_async.customers._words import Wish
 
 APPLICATION_ID = 0x44333643  # "D36C"
 _SCHEMA = """
 CREATE TABLE secret (value BLOB NOT NULL);
 -- The number grows with each opt-out and opt-in.
-CREATE TABLE revision (number INTEGER NOT NULL);
+CREATE TABLE customer_revision (number INTEGER NOT NULL);
+INSERT INTO customer_revision (number) VALUES (0);
 CREATE TABLE customer (
     person TEXT PRIMARY KEY, -- digits, or of a forgotten person a keyed hash
     phone TEXT,              -- as it came last, E.164; NULL once forgotten
@@ -33,9 +36,16 @@ CREATE TABLE customer (
     out_id TEXT,             -- the last message that opted out, so that its repeat is recognised
     in_id TEXT               -- the last message that opted in
 ) WITHOUT ROWID;
-CREATE INDEX customer_opted_out ON customer (person) WHERE opted_out IS NOT NULL;
+CREATE INDEX customer_opted_out ON customer (person) WHERE opted_out IS NOT NULL
 """
 _SELECT = "SELECT person, phone, heard, opted_out, reason, wished, out_id, in_id FROM customer "
+_WRITE = (
+    "INSERT INTO customer (person, phone, heard, opted_out, reason, wished, out_id, in_id) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (person) DO UPDATE SET phone = excluded.phone, "
+    "heard = excluded.heard, opted_out = excluded.opted_out, reason = excluded.reason, "
+    "wished = excluded.wished, out_id = excluded.out_id, in_id = excluded.in_id"
+)
+_READ_AT_ONCE = 400  # people; SQLite takes 999 parameters at least
 
 
 class Row(NamedTuple):
@@ -117,108 +127,129 @@ def hash_of(person: str, secret: bytes) -> str:
     return "#" + hmac.new(secret, person.encode(), hashlib.sha256).hexdigest()[:32]
 
 
-class CustomersFile:
-    """The people in one SQLite file, shared by the processes of a host.
+class Store:
+    """The customers in one SQLite file or one database.
 
     Args:
-        path: the file, or ":memory:".
+        file: the SQLite file, or the tables of a database.
+        place: its name in a `repr`.
+        in_memory: whether the customers end with the process.
+        lock: called with the connection before people are read to be changed: until the transaction's end
+            no other one changes any.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.file = SQLiteFile(path, name="the customers' file", memory=True, prepare=_prepare)
+    def __init__(
+        self, file: Transactions, place: str, *, in_memory: bool = False, lock: Callable[[Any], None]
+    ) -> None:
+        self.file = file
+        self.in_memory = in_memory
+        self._place = place
+        self._lock = lock
         self._known: tuple[int, OptOuts] | None = None
 
     def __repr__(self) -> str:
-        return str(self.file.path)
+        return self._place
 
-    def close(self) -> None:
-        """Close the file; people in memory are gone then."""
-        self.file.close()
-        if self.file.in_memory:
+    async def aclose(self) -> None:
+        """Close the store; people in memory are gone then."""
+        await _threads.run(self.file.close)
+        if self.in_memory:
             self._known = None
 
     @reads
     def get(self, db: sqlite3.Connection, phone: str) -> Row:
         """Return the person's row; of an unknown person an empty one."""
-        return _row(db, phone)
+        return _People(db, [phone])[phone]
 
     @reads
     def opt_outs(self, db: sqlite3.Connection) -> OptOuts:
         """Return the people who opted out; they are read again only after a change."""
-        (revision,) = db.execute("SELECT number FROM revision").fetchone()
+        (revision,) = db.execute("SELECT number FROM customer_revision").fetchone()
         if self._known is None or self._known[0] != revision:
             found = db.execute("SELECT person, opted_out FROM customer WHERE opted_out IS NOT NULL")
             everyone: dict[str, float] = dict(found.fetchall())
             hashes = {person: since for person, since in everyone.items() if person.startswith("#")}
             numbers = {person: since for person, since in everyone.items() if person not in hashes}
-            self._known = revision, OptOuts(numbers, hashes, _secret(db))
+            self._known = revision, OptOuts(numbers, hashes, secret_of(db) if hashes else b"")
         return self._known[1]
 
     @writes
     def note(self, db: sqlite3.Connection, calls: Sequence[Sequence[Note]]) -> list[tuple[int, list[int]]]:
         """Store the messages of several calls; return of each call the news, and the places of opt-outs."""
+        self._lock(db)
+        people = _People(db, [note.phone for notes in calls for note in notes])
         results: list[tuple[int, list[int]]] = []
         for notes in calls:
             news, opt_outs = 0, list[int]()
             for place, note in enumerate(notes):
-                before = _row(db, note.phone)
-                after = noted(before, note)
-                if after != before:
-                    news += 1
-                    _store(db, before, after)
+                before = people[note.phone]
+                after = people[note.phone] = noted(before, note)
+                news += after != before
                 if before.opted_out is None and after.opted_out is not None:
                     opt_outs.append(place)
             results.append((news, opt_outs))
+        people.save()
         return results
 
     @writes
     def opt_out(self, db: sqlite3.Connection, phone: str, reason: str, now: float) -> None:
         """Store an opt-out; an earlier one keeps its time. Messages from before `now` don't undo it."""
-        row = _row(db, phone)
+        self._lock(db)
+        people = _People(db, [phone])
+        row = people[phone]
         since = now if row.opted_out is None else row.opted_out
-        changed = row._replace(
+        people[phone] = row._replace(
             phone=phone, opted_out=since, reason=reason or row.reason, wished=max(row.wished, now)
         )
-        _store(db, row, changed)
+        people.save()
 
     @writes
     def opt_in(self, db: sqlite3.Connection, phone: str) -> None:
         """Undo an opt-out. A later message opts out again, and a repeat of the last one doesn't."""
-        row = _row(db, phone)
+        self._lock(db)
+        people = _People(db, [phone])
+        row = people[phone]
         if row.opted_out is not None:
-            _store(db, row, row._replace(phone=phone, opted_out=None, reason=""))
+            people[phone] = row._replace(phone=phone, opted_out=None, reason="")
+            people.save()
+
+    async def forget(self, phone: str) -> int:
+        """Remove a person's number, times and reason, and keep an opt-out by its hash; return 1 or 0."""
+        number = await self._forget(phone)
+        await self.file.scrub()
+        return number
 
     @writes
-    def forget(self, db: sqlite3.Connection, phone: str) -> int:
-        """Remove a person's number, times and reason, and keep an opt-out by its hash; return 1 or 0."""
-        row = _row(db, phone)
+    def _forget(self, db: sqlite3.Connection, phone: str) -> int:
+        self._lock(db)
+        row = _People(db, [phone])[phone]
         if row.phone is None:
             return 0
         db.execute("DELETE FROM customer WHERE person = ?", (row.person,))
         if row.opted_out is not None:
-            kept = Row(hash_of(row.person, _secret(db)), opted_out=row.opted_out)
-            _insert(db, kept)
+            db.execute(_WRITE, Row(hash_of(row.person, secret_of(db)), opted_out=row.opted_out))
             _revise(db)
         return 1
 
     @writes
-    def merge(self, db: sqlite3.Connection, rows: Iterable[Row]) -> int:
+    def merge(self, db: sqlite3.Connection, rows: Sequence[Row]) -> int:
         """Add the people of a list: the later message and the earlier opt-out are kept; return how many."""
-        number = 0
-        for number, given in enumerate(rows, 1):  # noqa: B007  # the last number is the count
-            assert given.phone is not None
-            row = _row(db, given.phone)
+        self._lock(db)
+        people = _People(db, [str(row.phone) for row in rows])
+        for given in rows:
+            phone = str(given.phone)
+            row = people[phone]
             times = [at for at in (row.heard, given.heard) if at is not None]
             since = [at for at in (row.opted_out, given.opted_out) if at is not None]
-            merged = row._replace(
-                phone=given.phone,
+            people[phone] = row._replace(
+                phone=phone,
                 heard=max(times, default=None),
                 opted_out=min(since, default=None),
                 reason=row.reason or given.reason,
                 wished=max(row.wished, given.opted_out or 0.0),
             )
-            _store(db, row, merged)
-        return number
+        people.save()
+        return len(rows)
 
     @reads
     def people(self, db: sqlite3.Connection) -> list[Row]:
@@ -227,56 +258,84 @@ class CustomersFile:
         return [Row(*row) for row in found]
 
 
-def _row(db: sqlite3.Connection, phone: str) -> Row:
-    """Return a person's row under the clear number, also if it is stored by its hash."""
-    person = str(person_of(phone))
-    hashed = hash_of(person, _secret(db))
-    found = db.execute(_SELECT + "WHERE person IN (?, ?)", (person, hashed)).fetchone()
-    return Row(*found)._replace(person=person) if found else Row(person)
+class _People:
+    """The rows of some phones, read at once and written at once; each under the clear number.
 
+    Args:
+        db: the connection, in a transaction.
+        phones: the phones.
+    """
 
-def _store(db: sqlite3.Connection, before: Row, after: Row) -> None:
-    if before.phone is None:  # new, or back after it was forgotten
-        db.execute("DELETE FROM customer WHERE person = ?", (hash_of(before.person, _secret(db)),))
-    _insert(db, after)
-    if before.opted_out != after.opted_out:
-        _revise(db)
+    def __init__(self, db: sqlite3.Connection, phones: Iterable[str]) -> None:
+        self._db = db
+        self._persons = {phone: str(person_of(phone)) for phone in phones}
+        self._hashes: dict[str, str] = {}  # of people who were forgotten
+        self._before = {person: Row(person) for person in self._persons.values()}
+        for found in self._found(sorted(self._before)):
+            self._before[found.person] = found
+        (hashed,) = db.execute(
+            "SELECT EXISTS (SELECT 1 FROM customer WHERE person >= '#' AND person < '$')"
+        ).fetchone()
+        if hashed:
+            secret = secret_of(db)
+            names = {hash_of(p, secret): p for p, row in self._before.items() if row.phone is None}
+            for found in self._found(sorted(names)):
+                person = names[found.person]
+                self._hashes[person] = found.person
+                self._before[person] = found._replace(person=person)
+        self._after = dict(self._before)
 
+    def _found(self, persons: Sequence[str]) -> Iterable[Row]:
+        for start in range(0, len(persons), _READ_AT_ONCE):
+            chunk = persons[start : start + _READ_AT_ONCE]
+            marks = ", ".join("?" * len(chunk))
+            for row in self._db.execute(f"{_SELECT}WHERE person IN ({marks})", chunk):
+                yield Row(*row)
 
-def _insert(db: sqlite3.Connection, row: Row) -> None:
-    db.execute("INSERT OR REPLACE INTO customer VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)  # a Row is in order
+    def __getitem__(self, phone: str) -> Row:
+        return self._after[self._persons[phone]]
+
+    def __setitem__(self, phone: str, row: Row) -> None:
+        self._after[self._persons[phone]] = row
+
+    def save(self) -> None:
+        """Write the rows that changed."""
+        changed = {person: row for person, row in self._after.items() if row != self._before[person]}
+        back = [(self._hashes[person],) for person in changed if person in self._hashes]
+        if back:
+            self._db.executemany("DELETE FROM customer WHERE person = ?", back)
+        self._db.executemany(_WRITE, list(changed.values()))  # a Row is in the columns' order
+        if any(row.opted_out != self._before[person].opted_out for person, row in changed.items()):
+            _revise(self._db)
 
 
 def _revise(db: sqlite3.Connection) -> None:
-    db.execute("UPDATE revision SET number = number + 1")
+    db.execute("UPDATE customer_revision SET number = number + 1")
 
 
-def _secret(db: sqlite3.Connection) -> bytes:
-    (value,) = db.execute("SELECT value FROM secret").fetchone()
-    return bytes(value)
+# ── places ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def open_file(path: str | os.PathLike[str]) -> Store:
+    """Return a store in a SQLite file, or in memory; the processes of one host may share the file."""
+    file = SQLiteFile(path, name="the customers' file", memory=True, prepare=_prepare)
+    return Store(file, str(file.path), in_memory=file.in_memory, lock=lambda _: None)  # BEGIN IMMEDIATE locks
+
+
+def open_database(dsn: str) -> Store:
+    """Return a store in PostgreSQL, which processes of several hosts may share."""
+    tables = Tables(Database(dsn), name="the customers' store")
+    return Store(tables, tables.database.name, lock=_lock_all)
+
+
+def _lock_all(db: Any) -> None:
+    # A row that is not there yet can't be locked, and one lock for each person could meet another's.
+    db.execute("SELECT number FROM customer_revision FOR UPDATE")
 
 
 def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA secure_delete = ON")  # a forgotten number must not stay in free pages
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    if application == APPLICATION_ID:
-        return
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != APPLICATION_ID:  # another process may have been faster
-            if tables:
-                raise sqlite3.DatabaseError("it is another program's file, not one of customers")
-            for statement in _SCHEMA.split(";\n"):
-                db.execute(statement)
-            db.execute("INSERT INTO secret (value) VALUES (?)", (secrets.token_bytes(32),))
-            db.execute("INSERT INTO revision (number) VALUES (0)")
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
+    make_tables(db, APPLICATION_ID, _SCHEMA, "one of customers")
 
 
 show_half_made(globals())
