@@ -41,7 +41,7 @@ from desk360_async.webhooks._events import (
     UnknownEvent,
 )
 from desk360_async.webhooks._handling import ReceiverStats
-from desk360_async.webhooks._inbox import DeadLetter, SQLiteInbox
+from desk360_async.webhooks._inbox import DeadLetter, Inbox, PostgresInbox, SQLiteInbox
 from desk360_async.webhooks._parsing import parse
 from desk360_async.webhooks._receiver import WebhookReceiver
 from desk360_async.webhooks._thread import ReceiverThread
@@ -61,10 +61,12 @@ __all__ = [
     "ContactsReceived",
     "DeadLetter",
     "Event",
+    "Inbox",
     "LocationReceived",
     "MediaReceived",
     "MessageReceived",
     "Place",
+    "PostgresInbox",
     "ReceivedFile",
     "ReceiverStats",
     "ReceiverThread",

@@ -18,7 +18,7 @@ from desk360_async._errors import ConfigurationError
 from desk360_async._gathering import Gathering
 from desk360_async._observer import Observer
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate
-from desk360_async.webhooks._inbox import ON_DISK, Claimed, Ended, SQLiteInbox, key_of
+from desk360_async.webhooks._inbox import ON_DISK, Claimed, Ended, Inbox, key_of
 from desk360_async.webhooks._queues import Queues
 
 _log = logging.getLogger("desk360_async.webhooks")
@@ -115,7 +115,7 @@ class Handling:
         self,
         handlers: Sequence[Handler],
         stores: Sequence[Store],
-        inbox: SQLiteInbox | None,
+        inbox: Inbox | None,
         stats: ReceiverStats,
         observer: Observer,
         *,
@@ -248,7 +248,7 @@ class Handling:
         handlers = self._matching(claimed.event, claimed.handlers)
         return _Waiting(claimed.event, claimed.row, handlers, attempts=claimed.attempts)
 
-    async def _watch(self, inbox: SQLiteInbox) -> None:
+    async def _watch(self, inbox: Inbox) -> None:
         """Claim the events that other workers leave or can't hold, for as long as the receiver is open."""
         complained = False
         while True:

@@ -1,33 +1,36 @@
-"""`SQLiteInbox`: events on disk between the 200 and the end of their handling. Only here is SQL.
+"""`SQLiteInbox` and `PostgresInbox`: events stored between the 200 and the end of their handling.
 
-Several processes share one file. A row's `owner` is the worker that has the event in memory. Each worker
-holds a lock on a file of its own, which the operating system takes away when the process ends: so another
-worker distinguishes a dead owner from a slow one, without a clock.
+Only here is SQL. Several processes share an inbox. A row's `owner` is the receiver that has the event in
+memory. In a file, the mark of a process shows its end without a clock. In PostgreSQL a receiver is dead once
+it wasn't seen for its lease.
 """
 
+import hashlib
 import json
 import math
 import os
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import anyio
 from attrs import frozen
 
 from desk360_async import _threads
 from desk360_async._arguments import require_path, seconds
 from desk360_async._errors import ClientStateError, ConfigurationError
 from desk360_async._phones import parse_phone, person_of
+from desk360_async._presence import Presence
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate
 from desk360_async.webhooks._parsing import event_of, kind_of
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from desk360_async._sqlite import SQLiteFile
+    from desk360_async._sqlite import SQLiteFile, Transactions
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -46,7 +49,7 @@ ALTER TABLE events ADD COLUMN owner TEXT;
 ALTER TABLE events ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE events ADD COLUMN due_at REAL;
 ALTER TABLE events ADD COLUMN handlers TEXT;
-CREATE TABLE workers (token TEXT PRIMARY KEY);
+CREATE TABLE receiver (token TEXT PRIMARY KEY);
 DROP INDEX IF EXISTS waiting;
 CREATE INDEX unclaimed ON events (kind, id) WHERE handled_at IS NULL AND owner IS NULL;
 CREATE INDEX claimed ON events (owner) WHERE handled_at IS NULL AND owner IS NOT NULL;
@@ -58,6 +61,26 @@ _UNCLAIMED = (
     "SELECT id, kind, raw, attempts, handlers FROM events WHERE handled_at IS NULL AND owner IS NULL"
     " AND kind {} AND (due_at IS NULL OR due_at <= ?) ORDER BY kind, id LIMIT ?"
 )
+_TRIM_HANDLED = (
+    "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE handled_at < ? AND error IS NULL LIMIT ?{})"
+)
+_TRIM_DEAD = (
+    "DELETE FROM events WHERE id IN"
+    " (SELECT id FROM events WHERE handled_at < ? AND error IS NOT NULL LIMIT ?{})"
+)
+_INSERT = (
+    "INSERT INTO events (key, kind, raw, received_at, owner) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (key) DO NOTHING RETURNING id"
+)
+_HANDLED = (
+    "UPDATE events SET owner = NULL, error = NULL, due_at = NULL, handlers = NULL, handled_at = ?, raw = NULL"
+    " WHERE id = ?"
+)
+# Not for an event that another receiver has by now, since this process was believed dead.
+_FAILED = (
+    "UPDATE events SET owner = NULL, error = ?, attempts = attempts + 1, due_at = ?, handlers = ?,"
+    " handled_at = ? WHERE id = ? AND owner = ?"
+)
 _TRIMMED_AT_OPENING = 5_000  # rows
 # Rows that each commit deletes at most, if they are old: more than it adds, so that the file stops growing
 # at any rate of events, and few, since requests wait for the commit. Without old rows it costs a look into
@@ -66,6 +89,8 @@ _TRIMMED, _TRIMMED_FOR_EACH = 100, 2
 _WEEK = 7 * 86_400.0
 _GENERATION = 40
 """Bits of a row's number within its file; the bits above count the files that were deleted meanwhile."""
+_LONGEST_KEY = 500  # characters; PostgreSQL's indexes take 2,700 bytes
+_BEATS = 4  # a receiver is seen so many times within its lease
 
 ON_DISK = 0
 """The row of an event that was stored and not claimed, since memory has no room for it."""
@@ -125,7 +150,302 @@ class DeadLetter:
     error: str
 
 
-class SQLiteInbox:
+class Inbox(ABC):
+    """Keeps events from before the 200 until their handlers have ended; see `SQLiteInbox`, `PostgresInbox`.
+
+    Several processes may share one, each with an object of its own. Each event is handled by one of them, and
+    repeats are recognised across them. The events of a dead process go to the others within seconds. So a
+    crash loses no event. A handler may see an event twice if its process died between the handler's end and
+    its mark.
+
+    An event whose handler failed is tried again, and is kept as a dead letter after the last attempt.
+
+    Args:
+        keep: seconds for which handled events are remembered, so that repeats are recognised (≥ 0).
+        retention: seconds for which dead letters are kept, with their texts (≥ 0).
+    """
+
+    _locking = ""
+    """The end of a query whose rows are about to be changed."""
+
+    def __init__(self, keep: float, retention: float) -> None:
+        self._keep = seconds("keep", keep, meaning="the time for which repeats are recognised")
+        self._retention = seconds("retention", retention, meaning="the time for which dead letters are kept")
+        self._token: str | None = None  # this receiver's, while it is open
+        self._is_registered = False
+        self._generation = 0
+
+    # the receiver's side -------------------------------------------------------------------------------
+
+    async def open(self) -> list[tuple[int, Event]]:
+        """Open the inbox for a receiver, and claim the events that wait, oldest first.
+
+        Raises:
+            ClientStateError: it is open already.
+            ConfigurationError: it can't be opened, or the file is no inbox.
+        """
+        await self.enter()
+        return [(found.row, found.event) for found in await self.claim(1_000_000, 1_000_000)]
+
+    async def enter(self) -> None:
+        """Open the inbox for a receiver that claims events.
+
+        Raises:
+            ClientStateError: it is open already.
+            ConfigurationError: it can't be opened, or the file is no inbox.
+        """
+        if self._token is not None:
+            raise ClientStateError(f"{self!r} is open already; give each receiver its own")
+        try:
+            await self._transactions().read(lambda _: None)
+            self._token = await _threads.run(self._new_token)
+            await self._transactions().write(self._register)
+        except BaseException as error:
+            await self.aclose()
+            if isinstance(error, OSError):
+                raise ConfigurationError(f"{self!r} can't be opened: {error}") from error
+            raise
+
+    async def commit(
+        self,
+        arrived: Sequence[Event],
+        ended: Sequence[tuple[Any, ...]],
+        *,
+        keep: Callable[[Event], bool] = lambda _: True,
+    ) -> list[int | None]:
+        """Store events and mark others as handled, in one transaction.
+
+        Args:
+            arrived: the events to store.
+            ended: the rows to mark, as `Ended`.
+            keep: whether this receiver claims a new event at once; it waits in the inbox otherwise.
+
+        Returns:
+            For each event its row; `ON_DISK` for an unclaimed one, None for a repeat.
+
+        Raises:
+            ClientStateError: the inbox isn't open.
+            ConfigurationError: the inbox can't be written.
+        """
+        self._opened()
+        kept = [keep(event) for event in arrived]
+        return await self._transactions().write(self._commit, arrived, kept, [Ended(*mark) for mark in ended])
+
+    async def claim(self, messages: int, others: int) -> list[Claimed]:
+        """Claim events that wait in the inbox, messages first.
+
+        Args:
+            messages: number of messages at most.
+            others: number of other events at most.
+        """
+        self._opened()
+        if not await self._transactions().read(self._anything, messages, others):
+            return []
+        return await self._transactions().write(self._claim, messages, others)
+
+    @abstractmethod
+    async def take_over(self) -> int:
+        """Release the events of receivers that died; return the number of such receivers."""
+
+    async def aclose(self) -> None:
+        """Release the claimed events, and close the inbox; no effect if it isn't open."""
+        token, self._token = self._token, None
+        registered, self._is_registered = self._is_registered, False
+        try:
+            if token is not None and registered:
+                await self._release_own(token)
+        finally:
+            await _threads.run(self._close)
+
+    # dead letters --------------------------------------------------------------------------------------
+
+    async def dead_letters(self, limit: int = 1_000) -> list[DeadLetter]:
+        """Return the events that were given up, oldest first; for any process, at any time.
+
+        Args:
+            limit: number of events at most.
+        """
+        return await self._transactions().read(self._dead_letters, limit)
+
+    async def retry_failed(self, *rows: int) -> int:
+        """Let failed events be handled again, dead letters among them; return their number.
+
+        Args:
+            rows: the events' rows; without rows, all that failed.
+        """
+        return await self._transactions().write(self._retry_failed, rows)
+
+    async def forget(self, phone: str) -> int:
+        """Remove a person's events that wait or are dead letters; they count as handled, without their words.
+
+        Events that were handled have no words any more. Their ids stay until `keep` is over, so that repeats
+        are recognised.
+
+        Args:
+            phone: E.164 with `+`; all spellings are removed.
+
+        Returns:
+            The number of events.
+
+        Raises:
+            InvalidMessage: if it is no phone number.
+        """
+        person = person_of(parse_phone(phone, "phone"))
+        number = await self._transactions().write(self._forget, person)
+        await self._transactions().scrub()
+        return number
+
+    async def expire(self, retention: float) -> int:
+        """Delete the handled events and the dead letters that ended long ago; return their number.
+
+        The inbox trims itself while it is used. This is for an inbox that no receiver opens any more, and for
+        dead letters of one without `retention`.
+
+        Args:
+            retention: seconds since an event's end (≥ 0).
+
+        Raises:
+            ConfigurationError: `retention` is no such number, or the inbox can't be written.
+        """
+        seconds("retention", retention, meaning="the time since an event's end")
+        number = await self._transactions().write(self._expire, time.time() - retention)
+        await self._transactions().scrub()
+        return number
+
+    # a place of its own --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _transactions(self) -> "Transactions":
+        """Return the file or the tables, opened at the next use."""
+
+    @abstractmethod
+    def _new_token(self) -> str:
+        """Return a new name for this receiver; in a worker thread."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close the file or the connections, and take away the mark of life; in a worker thread."""
+
+    @abstractmethod
+    def _register(self, db: Any) -> None:
+        """Count this receiver among those of the inbox."""
+
+    async def _release_own(self, token: str) -> None:
+        await self._transactions().write(_release, [token])
+
+    def _key(self, event: Event) -> str | None:
+        return key_of(event)
+
+    # in the worker thread ------------------------------------------------------------------------------
+
+    def _opened(self) -> str:
+        if self._token is None:
+            raise ClientStateError(f"{self!r} is not open; the receiver opens it: `async with receiver:`")
+        return self._token
+
+    def _number(self, row: int) -> int:
+        return self._generation << _GENERATION | row
+
+    def _commit(
+        self, db: Any, arrived: Sequence[Event], kept: Sequence[bool], ended: Sequence[Ended]
+    ) -> list[int | None]:
+        now, token = time.time(), self._opened()
+        if not self._is_registered:
+            self._register(db)
+        rows: list[int | None] = []
+        for event, mine in zip(arrived, kept, strict=True):
+            values = (
+                self._key(event), kind_of(event), json.dumps(event.raw), now, token if mine else None
+            )  # fmt: skip
+            found = db.execute(_INSERT, values).fetchone()
+            rows.append(found and (self._number(found[0]) if mine else ON_DISK))
+        self._mark(db, ended, now, token)
+        self._trim(db, now, _TRIMMED_FOR_EACH * len(arrived) + _TRIMMED)
+        return rows
+
+    def _mark(self, db: Any, ended: Sequence[Ended], now: float, token: str) -> None:
+        # Rows of a file that was deleted are no rows of this one.
+        marks = [mark for mark in ended if mark.row >> _GENERATION == self._generation]
+        in_file = (1 << _GENERATION) - 1
+        handled = [(now, mark.row & in_file) for mark in marks if mark.error is None]
+        failed = [
+            (
+                mark.error,
+                mark.due,
+                _names(mark.handlers),
+                None if mark.due else now,
+                mark.row & in_file,
+                token,
+            )
+            for mark in marks
+            if mark.error is not None
+        ]
+        for statement, rows in ((_HANDLED, handled), (_FAILED, failed)):
+            if rows:
+                db.executemany(statement, rows)
+
+    def _trim(self, db: Any, now: float, most: int) -> None:
+        db.execute(_TRIM_HANDLED.format(self._locking), (now - self._keep, most))
+        db.execute(_TRIM_DEAD.format(self._locking), (now - self._retention, most))
+
+    def _expire(self, db: Any, before: float) -> int:
+        return int(db.execute("DELETE FROM events WHERE handled_at <= ?", (before,)).rowcount)
+
+    def _anything(self, db: Any, messages: int, others: int) -> bool:
+        return any(_unclaimed(db, min(messages, 1), min(others, 1), ""))
+
+    def _claim(self, db: Any, messages: int, others: int) -> list[Claimed]:
+        token = self._opened()
+        if not self._is_registered:
+            self._register(db)
+        found = _unclaimed(db, messages, others, self._locking)
+        if found:
+            db.executemany("UPDATE events SET owner = ? WHERE id = ?", [(token, row) for row, *_ in found])
+        return [
+            Claimed(
+                row=self._number(row),
+                event=event_of(kind, json.loads(raw)),
+                attempts=attempts,
+                handlers=tuple(json.loads(handlers or "[]")),
+            )
+            for row, kind, raw, attempts, handlers in found
+        ]
+
+    def _dead_letters(self, db: Any, limit: int) -> list[DeadLetter]:
+        found = db.execute(
+            "SELECT id, kind, raw, received_at, handled_at, attempts, error FROM events"
+            " WHERE handled_at IS NOT NULL AND error IS NOT NULL AND raw IS NOT NULL ORDER BY id LIMIT ?",
+            (limit,),
+        )
+        return [
+            DeadLetter(row, event_of(kind, json.loads(raw)), received, failed, attempts, error)
+            for row, kind, raw, received, failed, attempts, error in found
+        ]
+
+    def _forget(self, db: Any, person: int) -> int:
+        theirs = [
+            row
+            for row, kind, raw in db.execute("SELECT id, kind, raw FROM events WHERE raw IS NOT NULL")
+            if (found := event_of(kind, json.loads(raw)).sender) and person_of(found) == person
+        ]
+        if theirs:
+            db.executemany(
+                "UPDATE events SET raw = NULL, key = NULL, handled_at = coalesce(handled_at, ?) WHERE id = ?",
+                [(time.time(), row) for row in theirs],
+            )
+        return len(theirs)
+
+    def _retry_failed(self, db: Any, rows: tuple[int, ...]) -> int:
+        again = (
+            "UPDATE events SET handled_at = NULL, error = NULL, due_at = NULL, attempts = 0, owner = NULL"
+            " WHERE error IS NOT NULL AND raw IS NOT NULL AND owner IS NULL"
+        )
+        if not rows:
+            return int(db.execute(again).rowcount)
+        return sum(db.execute(f"{again} AND id = ?", (row,)).rowcount for row in rows)
+
+
+class SQLiteInbox(Inbox):
     """Keeps events in a SQLite file from before the 200 until their handlers have ended.
 
     Several processes of one host may open the file, each with a `SQLiteInbox` of its own. Each event is
@@ -156,51 +476,17 @@ class SQLiteInbox:
         Raises:
             ConfigurationError: `path` is no path, or a time is negative or no number.
         """
+        super().__init__(keep, retention)
         if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
             raise ConfigurationError(f"path must be a file's path, not {type(path).__name__}")
         require_path(path, "the inbox")
         self._path = Path(path)
-        self._keep = seconds("keep", keep, meaning="the time for which repeats are recognised")
-        self._retention = seconds("retention", retention, meaning="the time for which dead letters are kept")
         self._busy = seconds("busy_timeout", busy_timeout, meaning="the time for another process's lock")
-        self._worker: _Worker | None = None
+        self._presence = Presence(self._path)
         self._store: SQLiteFile | None = None
-        self._generation = 0
 
     def __repr__(self) -> str:
         return f"SQLiteInbox({str(self._path)!r})"
-
-    # the receiver's side -------------------------------------------------------------------------------
-
-    async def open(self) -> list[tuple[int, Event]]:
-        """Open the file as a worker, and claim the events that wait, oldest first.
-
-        Raises:
-            ClientStateError: it is open already.
-            ConfigurationError: the file can't be opened, or is no inbox.
-        """
-        await self.enter()
-        return [(found.row, found.event) for found in await self.claim(1_000_000, 1_000_000)]
-
-    async def enter(self) -> None:
-        """Open the file as a worker that claims events.
-
-        Raises:
-            ClientStateError: it is open already.
-            ConfigurationError: the file can't be opened, or is no inbox.
-        """
-        if self._worker is not None:
-            raise ClientStateError(f"{self!r} is open already; give each receiver its own")
-        self._worker = _Worker(self._path)
-        try:
-            await self._file().run(lambda _: None)
-            await _threads.run(self._worker.lock)
-            await self._file().write(self._register)
-        except BaseException as error:
-            await self.aclose()
-            if isinstance(error, OSError):
-                raise ConfigurationError(f"{self!r} can't be opened: {error}") from error
-            raise
 
     async def commit(
         self,
@@ -209,136 +495,61 @@ class SQLiteInbox:
         *,
         keep: Callable[[Event], bool] = lambda _: True,
     ) -> list[int | None]:
-        """Store events and mark others as handled, in one transaction.
-
-        Args:
-            arrived: the events to store.
-            ended: the rows to mark, as `Ended`.
-            keep: whether this worker claims a new event at once; it waits on disk otherwise.
-
-        Returns:
-            For each event its row; `ON_DISK` for an unclaimed one, None for a repeat.
+        """Store events and mark others as handled, in one transaction; see `Inbox.commit`.
 
         Raises:
-            ClientStateError: the inbox isn't open.
             ConfigurationError: the file can't be written, or was deleted; the next commit makes a new one.
         """
-        worker, file = self._opened(), self._file()
+        self._opened()
+        file = self._transactions()
         if displaced := file.displaced():
             await _threads.run(file.close)
             self._generation += 1
-            worker.registered = False
+            self._is_registered = False
             raise ConfigurationError(f"the inbox {displaced}; the next commit makes a new file")
-        kept = [keep(event) for event in arrived]
-        return await file.write(self._commit, arrived, kept, [Ended(*mark) for mark in ended])
-
-    async def claim(self, messages: int, others: int) -> list[Claimed]:
-        """Claim events that wait on disk, messages first.
-
-        Args:
-            messages: number of messages at most.
-            others: number of other events at most.
-        """
-        self._opened()
-        if not await self._file().read(self._anything, messages, others):
-            return []
-        return await self._file().write(self._claim, messages, others)
+        return await super().commit(arrived, ended, keep=keep)
 
     async def take_over(self) -> int:
-        """Release the events of workers that died; return the number of such workers."""
-        worker = self._opened()
-        tokens = await self._file().read(
-            lambda db: [token for (token,) in db.execute("SELECT token FROM workers")]
-        )
-        others = [token for token in tokens if token != worker.token]
-        dead = [token for token in others if await _threads.run(worker.is_dead, token)]
-        for token in dead:
-            await self._file().write(_release, token)
-            with suppress(OSError):
-                await _threads.run(worker.place(token).unlink)
+        """Release the events of receivers whose process ended; return the number of such receivers."""
+        own, file = self._opened(), self._transactions()
+        tokens = await file.read(lambda db: [token for (token,) in db.execute("SELECT token FROM receiver")])
+        others = [token for token in tokens if token != own]
+        dead = [token for token in others if await _threads.run(self._presence.has_ended, token)]
+        if dead:
+            await file.write(_release, dead)
         return len(dead)
 
-    async def aclose(self) -> None:
-        """Release the claimed events and close the file; no effect if it isn't open."""
-        worker, self._worker = self._worker, None
-        file, self._store = self._store, None
-        try:
-            if file is not None and worker is not None and worker.registered and not file.displaced():
-                await file.write(_release, worker.token)
-        finally:
-            if worker is not None:
-                await _threads.run(worker.unlock)
-            if file is not None:
-                await _threads.run(file.close)
-
-    # dead letters --------------------------------------------------------------------------------------
-
-    async def dead_letters(self, limit: int = 1_000) -> list[DeadLetter]:
-        """Return the events that were given up, oldest first; for any process, at any time.
-
-        Args:
-            limit: number of events at most.
-        """
-        return await self._file().read(self._dead_letters, limit)
-
-    async def retry_failed(self, *rows: int) -> int:
-        """Let failed events be handled again, dead letters among them; return their number.
-
-        Args:
-            rows: the events' rows; without rows, all that failed.
-        """
-        return await self._file().write(self._retry_failed, rows)
-
-    async def forget(self, phone: str) -> int:
-        """Remove a person's events that wait or are dead letters; they count as handled, without their words.
-
-        Events that were handled have no words any more. Their ids stay until `keep` is over, so that repeats
-        are recognised.
-
-        Args:
-            phone: E.164 with `+`; all spellings are removed.
-
-        Returns:
-            The number of events.
-
-        Raises:
-            InvalidMessage: if it is no phone number.
-        """
-        person = person_of(parse_phone(phone, "phone"))
-        number = await self._file().write(self._forget, person)
-        await self._file().run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-        return number
-
-    async def expire(self, retention: float) -> int:
-        """Delete the handled events and the dead letters that ended long ago; return their number.
-
-        The inbox trims itself while it is used. This is for files that no receiver opens any more, and for
-        dead letters of an inbox without `retention`.
-
-        Args:
-            retention: seconds since an event's end (≥ 0).
-
-        Raises:
-            ConfigurationError: `retention` is no such number, or the file can't be written.
-        """
-        seconds("retention", retention, meaning="the time since an event's end")
-        number = await self._file().write(self._expire, time.time() - retention)
-        await self._file().run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-        return number
-
-    # in the worker thread ------------------------------------------------------------------------------
-
-    def _file(self) -> "SQLiteFile":
+    def _transactions(self) -> "SQLiteFile":
         if self._store is None:
             from desk360_async._sqlite import SQLiteFile  # loads sqlite3
 
             self._store = SQLiteFile(self._path, name="the inbox", busy=self._busy, prepare=self._prepare)
         return self._store
 
-    def _opened(self) -> "_Worker":
-        if self._worker is None:
-            raise ClientStateError(f"{self!r} is not open; the receiver opens it: `async with receiver:`")
-        return self._worker
+    def _new_token(self) -> str:
+        return self._presence.name
+
+    def _close(self) -> None:
+        file, self._store = self._store, None
+        self._presence.leave()
+        if file is not None:
+            file.close()
+
+    def _register(self, db: Any) -> None:
+        db.execute("INSERT OR IGNORE INTO receiver (token) VALUES (?)", (self._opened(),))
+        self._is_registered = True
+
+    async def _release_own(self, token: str) -> None:
+        if not self._transactions().displaced():
+            await super()._release_own(token)
+
+    def _forget(self, db: Any, person: int) -> int:
+        db.execute("PRAGMA secure_delete = ON")
+        return super()._forget(db, person)
+
+    def _expire(self, db: Any, before: float) -> int:
+        db.execute("PRAGMA secure_delete = ON")
+        return super()._expire(db, before)
 
     def _prepare(self, db: "sqlite3.Connection") -> None:
         from desk360_async._sqlite import transaction
@@ -352,192 +563,118 @@ class SQLiteInbox:
                 db.execute(statement)
             self._trim(db, time.time(), _TRIMMED_AT_OPENING)
 
-    def _register(self, db: "sqlite3.Connection") -> None:
-        worker = self._opened()
-        db.execute("INSERT OR IGNORE INTO workers (token) VALUES (?)", (worker.token,))
-        worker.registered = True
 
-    def _number(self, row: int) -> int:
-        return self._generation << _GENERATION | row
+class PostgresInbox(Inbox):
+    """Keeps events in PostgreSQL until their handlers have ended, for receivers on several hosts.
 
-    def _commit(
-        self,
-        db: "sqlite3.Connection",
-        arrived: Sequence[Event],
-        kept: Sequence[bool],
-        ended: Sequence[Ended],
-    ) -> list[int | None]:
-        now, worker = time.time(), self._opened()
-        if not worker.registered:
-            self._register(db)
-        rows: list[int | None] = []
-        for event, mine in zip(arrived, kept, strict=True):
-            row = _insert(db, event, worker.token if mine else None, now)
-            rows.append(row and (self._number(row) if mine else ON_DISK))
-        # Rows of a file that was deleted are no rows of this one.
-        marks = [mark for mark in ended if mark.row >> _GENERATION == self._generation]
-        in_file = (1 << _GENERATION) - 1
-        db.executemany(
-            "UPDATE events SET owner = NULL, error = ?2, attempts = attempts + (?2 IS NOT NULL), due_at = ?3,"
-            " handlers = ?4, handled_at = iif(?3 IS NULL, ?1, NULL), raw = iif(?2 IS NULL, NULL, raw)"
-            " WHERE id = ?5",
-            [(now, mark.error, mark.due, _names(mark.handlers), mark.row & in_file) for mark in marks],
-        )
-        self._trim(db, now, _TRIMMED_FOR_EACH * len(arrived) + _TRIMMED)
-        return rows
-
-    def _trim(self, db: "sqlite3.Connection", now: float, most: int) -> None:
-        db.execute(
-            "DELETE FROM events WHERE id IN"
-            " (SELECT id FROM events WHERE handled_at < ? AND error IS NULL LIMIT ?)",
-            (now - self._keep, most),
-        )
-        db.execute(
-            "DELETE FROM events WHERE id IN"
-            " (SELECT id FROM events WHERE handled_at < ? AND error IS NOT NULL LIMIT ?)",
-            (now - self._retention, most),
-        )
-
-    def _expire(self, db: "sqlite3.Connection", before: float) -> int:
-        db.execute("PRAGMA secure_delete = ON")
-        return db.execute("DELETE FROM events WHERE handled_at <= ?", (before,)).rowcount
-
-    def _anything(self, db: "sqlite3.Connection", messages: int, others: int) -> bool:
-        return any(_unclaimed(db, min(messages, 1), min(others, 1)))
-
-    def _claim(self, db: "sqlite3.Connection", messages: int, others: int) -> list[Claimed]:
-        worker = self._opened()
-        if not worker.registered:
-            self._register(db)
-        found = _unclaimed(db, messages, others)
-        db.executemany("UPDATE events SET owner = ? WHERE id = ?", [(worker.token, row) for row, *_ in found])
-        return [
-            Claimed(
-                row=self._number(row),
-                event=event_of(kind, json.loads(raw)),
-                attempts=attempts,
-                handlers=tuple(json.loads(handlers or "[]")),
-            )
-            for row, kind, raw, attempts, handlers in found
-        ]
-
-    def _dead_letters(self, db: "sqlite3.Connection", limit: int) -> list[DeadLetter]:
-        found = db.execute(
-            "SELECT id, kind, raw, received_at, handled_at, attempts, error FROM events"
-            " WHERE handled_at IS NOT NULL AND error IS NOT NULL AND raw IS NOT NULL ORDER BY id LIMIT ?",
-            (limit,),
-        )
-        return [
-            DeadLetter(row, event_of(kind, json.loads(raw)), received, failed, attempts, error)
-            for row, kind, raw, received, failed, attempts, error in found
-        ]
-
-    def _forget(self, db: "sqlite3.Connection", person: int) -> int:
-        db.execute("PRAGMA secure_delete = ON")
-        theirs = [
-            row
-            for row, kind, raw in db.execute("SELECT id, kind, raw FROM events WHERE raw IS NOT NULL")
-            if (found := event_of(kind, json.loads(raw)).sender) and person_of(found) == person
-        ]
-        db.executemany(
-            "UPDATE events SET raw = NULL, key = NULL, handled_at = coalesce(handled_at, ?) WHERE id = ?",
-            [(time.time(), row) for row in theirs],
-        )
-        return len(theirs)
-
-    def _retry_failed(self, db: "sqlite3.Connection", rows: tuple[int, ...]) -> int:
-        again = (
-            "UPDATE events SET handled_at = NULL, error = NULL, due_at = NULL, attempts = 0, owner = NULL"
-            " WHERE error IS NOT NULL AND raw IS NOT NULL AND owner IS NULL"
-        )
-        if not rows:
-            return db.execute(again).rowcount
-        return sum(db.execute(f"{again} AND id = ?", (row,)).rowcount for row in rows)
-
-
-class _Worker:
-    """One process's place among those that share an inbox: a token, and a lock that ends with the process.
-
-    The lock is SQLite's own, on an empty file: it works on every system, within a process too, and a forked
-    child doesn't inherit it.
+    It behaves as `SQLiteInbox` does: each event is handled by one receiver, and repeats are recognised across
+    all of them. A receiver that isn't seen for its lease is dead, and its events go to the others. A receiver
+    that was stopped for longer (SIGSTOP, a blocked event loop) may handle an event that another one has
+    handled meanwhile. The hosts' clocks must agree within seconds. Needs the extra `[postgres]`.
     """
 
-    def __init__(self, inbox: Path) -> None:
-        self._inbox = inbox
-        self.token = secrets.token_hex(8)
-        self.registered = False
-        self._lock: sqlite3.Connection | None = None
+    _locking = " FOR UPDATE SKIP LOCKED"
 
-    def place(self, token: str) -> Path:
-        """Return the path of a worker's lock file."""
-        return self._inbox.with_name(f"{self._inbox.name}-worker-{token}")
+    def __init__(
+        self, dsn: str, *, keep: float = _WEEK, lease: float = 10.0, schema: str = "desk360"
+    ) -> None:
+        """Remember the database; the first use connects.
 
-    def lock(self) -> None:
-        """Take the lock."""
-        self._lock = _locked(self.place(self.token))
+        Args:
+            dsn: `postgresql://user:password@host/database`; the password appears in no message or `repr`.
+            keep: seconds for which handled events are remembered, so that repeats are recognised (≥ 0).
+            retention: seconds for which dead letters are kept, with their texts (≥ 0). By default they
+                stay until they are handled after all.
+            lease: seconds after which a receiver that isn't seen is dead (≥ 1).
+            schema: the schema of the tables. Two applications that must not share events need two.
 
-    def unlock(self) -> None:
-        """Give up the lock, and delete its file."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.close()
-            self.place(self.token).unlink(missing_ok=True)
+        Raises:
+            ConfigurationError: `dsn` is no DSN, a time is out of bounds, or the extra is missing.
+        """
+        from desk360_async._postgres import Database, Tables
 
-    def is_dead(self, token: str) -> bool:
-        """Return whether the process with that token has ended."""
-        import sqlite3
+        super().__init__(keep, retention)
+        self._lease = seconds("lease", lease, least=1.0)
+        self._tables = Tables(Database(dsn, schema=schema), name="the inbox")
+        self._seen = float("-inf")
 
-        place = self.place(token)
-        if not place.exists():
-            return True
-        try:
-            _locked(place).close()
-        except sqlite3.OperationalError:
-            return False
-        return True
+    def __repr__(self) -> str:
+        return f"PostgresInbox({self._tables.database.name!r})"
+
+    async def take_over(self) -> int:
+        """Show that this receiver is alive, and release the events of dead ones; return their number."""
+        now = anyio.current_time()
+        if now < self._seen + self._lease / _BEATS:
+            return 0
+        # A crash of the database may forget the release; the next look repeats it.
+        dead = await self._tables.write_unsynced(self._beat)
+        self._seen = now
+        return dead
+
+    def _beat(self, db: Any) -> int:
+        self._register(db)
+        dead = db.execute(
+            "DELETE FROM receiver WHERE seen < clock_timestamp() - make_interval(secs => ?) RETURNING token",
+            (self._lease,),
+        ).fetchall()
+        if dead:
+            _release(db, [token for (token,) in dead])
+        return len(dead)
+
+    def _register(self, db: Any) -> None:
+        db.execute(
+            "INSERT INTO receiver (token, seen) VALUES (?, clock_timestamp())"
+            " ON CONFLICT (token) DO UPDATE SET seen = excluded.seen",
+            (self._opened(),),
+        )
+        self._is_registered = True
+
+    def _commit(
+        self, db: Any, arrived: Sequence[Event], kept: Sequence[bool], ended: Sequence[Ended]
+    ) -> list[int | None]:
+        self._register(db)  # one that was believed dead is alive again, before it owns new events
+        return super()._commit(db, arrived, kept, ended)
+
+    def _claim(self, db: Any, messages: int, others: int) -> list[Claimed]:
+        self._register(db)
+        return super()._claim(db, messages, others)
+
+    def _key(self, event: Event) -> str | None:
+        key = key_of(event)
+        if key is None or (len(key) <= _LONGEST_KEY and key.isprintable()):
+            return key
+        # PostgreSQL stores no NUL and no lone surrogate, and indexes no long text.
+        return "hash/" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _transactions(self) -> "Transactions":
+        return self._tables
+
+    def _new_token(self) -> str:
+        self._seen = float("-inf")
+        return secrets.token_hex(8)
+
+    def _close(self) -> None:
+        self._tables.close()
 
 
-def _locked(place: Path) -> "sqlite3.Connection":
-    import sqlite3
-
-    from desk360_async._sqlite import create
-
-    create(place)
-    connection = sqlite3.connect(place, timeout=0, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _release(db: Any, tokens: Sequence[str]) -> None:
+    for token in tokens:
+        db.execute("UPDATE events SET owner = NULL WHERE owner = ? AND handled_at IS NULL", (token,))
+        db.execute("DELETE FROM receiver WHERE token = ?", (token,))
 
 
-def _release(db: "sqlite3.Connection", token: str) -> None:
-    db.execute("UPDATE events SET owner = NULL WHERE owner = ? AND handled_at IS NULL", (token,))
-    db.execute("DELETE FROM workers WHERE token = ?", (token,))
-
-
-def _unclaimed(db: "sqlite3.Connection", messages: int, others: int) -> list[tuple[Any, ...]]:
+def _unclaimed(db: Any, messages: int, others: int, locking: str) -> list[tuple[Any, ...]]:
     due = time.time()
     found: list[tuple[Any, ...]] = []
     if messages:
-        found += db.execute(_UNCLAIMED.format("= 'messages'"), (due, messages)).fetchall()
+        found += db.execute(_UNCLAIMED.format("= 'messages'") + locking, (due, messages)).fetchall()
     if others:
-        found += db.execute(_UNCLAIMED.format("> 'messages'"), (due, others)).fetchall()
+        found += db.execute(_UNCLAIMED.format("> 'messages'") + locking, (due, others)).fetchall()
     return found
 
 
 def _names(handlers: Sequence[str]) -> str | None:
     return json.dumps(handlers) if handlers else None
-
-
-def _insert(db: "sqlite3.Connection", event: Event, owner: str | None, now: float) -> int | None:
-    done = db.execute(
-        "INSERT INTO events (key, kind, raw, received_at, owner) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (key) DO NOTHING",
-        (key_of(event), kind_of(event), json.dumps(event.raw), now, owner),
-    )
-    return done.lastrowid if done.rowcount else None
 
 
 def key_of(event: Event) -> str | None:

@@ -34,7 +34,7 @@ from desk360_async.webhooks._handling import (
     handler_for,
     report_events,
 )
-from desk360_async.webhooks._inbox import SQLiteInbox
+from desk360_async.webhooks._inbox import Inbox
 from desk360_async.webhooks._parsing import parse
 
 _log = logging.getLogger("desk360_async.webhooks")
@@ -105,7 +105,7 @@ class WebhookReceiver:
         secret: str | Iterable[str],
         *,
         header_token: tuple[str, str] | None = None,
-        inbox: SQLiteInbox | None = None,
+        inbox: Inbox | None = None,
         max_body: int = _MEBIBYTE,
         read_timeout: float = 10.0,
         queue_size: int = 10_000,
@@ -122,7 +122,8 @@ class WebhookReceiver:
                 while changing from one to the next.
             header_token: a header's name and the value that it must have, if a proxy or the panel adds one;
                 neither may be empty.
-            inbox: where events are kept until they are handled; without one, a crash loses the queue.
+            inbox: where events are kept until they are handled, `SQLiteInbox(path)` for the processes of a
+                host or `PostgresInbox(dsn)` for several hosts; without one, a crash loses the queue.
             max_body: bytes of a request's body at most (≥ 1).
             read_timeout: seconds within which a request's whole body must come (> 0).
             queue_size: messages, and other events, that may wait in memory (≥ 1). Beyond it the answer is
@@ -130,7 +131,7 @@ class WebhookReceiver:
             concurrency: handlers that may run at once (≥ 1).
             drain_timeout: seconds that a stop waits for queued events to be handled (≥ 0).
             remember: events by which repeats are recognised until the receiver closes (≥ 0); with an inbox,
-                `SQLiteInbox(keep=…)` counts.
+                the inbox's `keep` counts.
             attempts: maximum number of attempts for an event whose handler fails, including the first (≥ 1);
                 1, 4, 16 and 64 s apart. Only with an inbox.
             observer: gets a report of each event, refused request and failure of a handler, as for
@@ -142,8 +143,10 @@ class WebhookReceiver:
         """
         self._secrets = checked(secret)
         self._token = checked_token(header_token)
-        if not isinstance(inbox, SQLiteInbox | NoneType):
-            raise ConfigurationError(f"inbox must be SQLiteInbox(path), or None, not {type(inbox).__name__}")
+        if not isinstance(inbox, Inbox | NoneType):
+            raise ConfigurationError(
+                f"inbox must be SQLiteInbox(path), PostgresInbox(dsn) or None, not {type(inbox).__name__}"
+            )
         self._inbox = inbox
         self._observer = parse_observers(observer)
         self._max_body = whole("max_body", max_body, least=1, meaning="bytes of a request's body")
@@ -362,7 +365,7 @@ class WebhookReceiver:
         if self._handling is not None:
             self._handling, self._ending = None, self._handling
 
-    async def _close_inbox(self, inbox: SQLiteInbox, life: _Life) -> None:
+    async def _close_inbox(self, inbox: Inbox, life: _Life) -> None:
         try:
             await inbox.aclose()
         except Exception as error:  # noqa: BLE001 - a stop must not fail because of the disk

@@ -447,7 +447,7 @@ async def test_disk_errors(path, monkeypatch, caplog):
 
     async with receiver:
         with monkeypatch.context() as patched:
-            patched.setattr(_inbox, "_insert", full)
+            patched.setattr(SQLiteInbox, "_commit", full)
             assert (await receiver.receive(SECRET, {}, texts("a"))).status == 503
         assert "disk is full" in caplog.text
         assert (receiver.stats.received, receiver.stats.duplicates, receiver.stats.refused) == (0, 0, 1)
