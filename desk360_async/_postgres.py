@@ -324,6 +324,7 @@ class _Pool:
             dsn,
             min_size=0,
             max_size=_POOL,
+            max_idle=60.0,
             open=True,
             # The pool's pauses between two tries double. After an outage the next use begins anew.
             reconnect_timeout=CONNECT / 2,
@@ -449,6 +450,8 @@ class Database:
                     # Without the cause: its text may quote the password.
                     raise ConfigurationError(f"the DSN {self.name} can't be read; check its form") from None
                 pool = _pools[key] = _Pool(self._dsn)
+            elif not pool.users:  # they are gone without closing
+                pool.prepared.clear()
             pool.users.add(self)
             return pool
 

@@ -134,6 +134,11 @@ class Campaign:
     def __repr__(self) -> str:
         return f"<Campaign {self.name!r} in {self.ledger.name}>"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether the ledger is in PostgreSQL, so that several runs may send side by side."""
+        return self._dsn is not None
+
     # ── before ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def load(
@@ -182,8 +187,10 @@ class Campaign:
             warnings.warn("default_region is now called region", DeprecationWarning, stacklevel=2)
         phones = await _threads.run(Reader, region if region is not None else default_region)
         table = await table_of(recipients, encoding, sheet)
-        opt_out = self._opt_out.beside(client.customers)
-        async with self._opened(owner=True, must_exist=False) as ledger:
+        async with (
+            self._opt_out.beside(client.customers).held() as opt_out,
+            self._opened(owner=True, must_exist=False) as ledger,
+        ):
             await self._seed(client, ledger)
             request = await ledger.intend_look_up()
             found, requests = await _look_up(client, template, language, self._attachment)
@@ -247,7 +254,8 @@ class Campaign:
         """
         async with self._opened() as ledger:
             settings = await self._settings(ledger)
-            opted_out = await self._opt_out.read()
+            async with self._opt_out.held() as opt_out:
+                opted_out = await opt_out.read()
             _, _, upto = await ledger.outlook()
             last = 0
             while batches := await ledger.pending(last, upto):
@@ -357,10 +365,7 @@ class Campaign:
         )
         await self._seed(client, ledger)
         counts, requests_left, upto = await ledger.outlook()
-        opt_out = self._opt_out.beside(client.customers)
-        for book in opt_out.books:
-            book.join()
-            stack.push_async_callback(book.leave)
+        opt_out = await stack.enter_async_context(self._opt_out.beside(client.customers).held())
         dispatch = Dispatch(sender, ledger, settings, self._attachment, opt_out)
         shared = None if news is None else beside[1]
         return Opening(dispatch, counts, requests_left, upto, shared, news)
@@ -648,12 +653,20 @@ class Campaign:
         return settings
 
 
-async def campaigns_in(ledger: str | os.PathLike[str]) -> tuple[str, ...]:
+async def campaigns_in(ledger: str | os.PathLike[str], *, schema: str = "desk360") -> tuple[str, ...]:
     """Return the names of the campaigns that a ledger holds, in the order in which they were loaded.
+
+    Args:
+        ledger: the ledger's file, or `postgresql://…`.
+        schema: the schema of the tables in PostgreSQL.
 
     Raises:
         LedgerError: if there is no ledger, or it can't be read.
+        ConfigurationError: if the database refuses us.
     """
+    if is_dsn(ledger):
+        async with open_tables(str(ledger), "", schema) as tables:
+            return await tables.names()
     async with open_ledger(Path(ledger), owner=False) as file:
         return await Ledger(file, "").names()
 

@@ -6,14 +6,17 @@ skipped. The people of a whole campaign get numbers that are too long for phones
 
 import json
 import os
+import secrets
 import sqlite3
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from desk360_async._arguments import seconds
 from desk360_async._phones import parse_phone, person_of, spellings_of
+from desk360_async._postgres import is_dsn
 from desk360_async.campaigns._ledger import EXPIRED, Ledger, now
 from desk360_async.campaigns._storage import open_ledger
+from desk360_async.campaigns._table_ledger import open_tables
 from desk360_async.campaigns._values import pack, unpack
 
 _LEAST_PHONE = 1_000_000  # E.164 has seven digits or more; the numbers below stand for forgotten people
@@ -28,15 +31,16 @@ class _Place(NamedTuple):
     parameter_set: int
 
 
-async def forget(ledger: str | os.PathLike[str], phone: str) -> int:
+async def forget(ledger: str | os.PathLike[str], phone: str, *, schema: str = "desk360") -> int:
     """Remove a person's number and texts from all campaigns of a ledger; no campaign may run meanwhile.
 
     Parameters that the person shares with others stay. A list that is loaded later and holds the number adds
     the person again.
 
     Args:
-        ledger: the ledger's file.
+        ledger: the ledger's file, or `postgresql://…`.
         phone: E.164 with `+`; all spellings are removed.
+        schema: the schema of the tables in PostgreSQL.
 
     Returns:
         The number of rows about the person: one a campaign, and one a row that was left out when loading.
@@ -46,31 +50,52 @@ async def forget(ledger: str | os.PathLike[str], phone: str) -> int:
         LedgerError: if there is no ledger, it is in use, or it can't be written.
     """
     numbers = spellings_of(parse_phone(phone, "phone"))
+    if is_dsn(ledger):
+        async with open_tables(str(ledger), "", schema) as tables:
+            return await tables.write_at_rest(_forget_in_tables, numbers)
     async with open_ledger(Path(ledger), owner=True) as file:
         for name in await Ledger(file, "").names():
             campaign = Ledger(file, name)
             await campaign.settings()
             await campaign.recover("crash")
         await file.run(lambda db: db.execute("PRAGMA secure_delete = ON").fetchall())
-        count = await file.write(_forget, numbers)
-        await file.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        count = await file.write(_forget_in_file, numbers)
+        await file.scrub()
     return count
 
 
-def _forget(db: sqlite3.Connection, numbers: tuple[int, ...]) -> int:
-    places = [
-        _Place(*row)
-        for number in numbers
-        for row in db.execute(
-            "SELECT campaign, phone, parameter_set FROM recipient WHERE phone = ?", (number,)
-        )
-    ]
+def _forget_in_file(db: sqlite3.Connection, numbers: tuple[int, ...]) -> int:
+    places = _places(db, numbers)
     for place in places:
-        _replace(db, place)
+        if _replace(db, place):
+            new = (secrets.token_bytes(32), place.parameter_set)  # a digest would show guessed texts
+            db.execute("UPDATE set_digest SET digest = ? WHERE parameter_set = ?", new)
     return len(places) + _forget_skipped(db, person_of(numbers[0]))
 
 
-def _replace(db: sqlite3.Connection, place: _Place) -> None:
+def _forget_in_tables(db: Any, numbers: tuple[int, ...]) -> int:
+    places = _places(db, numbers)
+    for place in places:
+        if _replace(db, place):
+            new = (secrets.randbits(62), place.parameter_set)  # the number of a set is a digest of its texts
+            for statement in (
+                "UPDATE parameter_set SET id = ? WHERE id = ?",
+                "UPDATE recipient SET parameter_set = ? WHERE parameter_set = ?",
+                "UPDATE batch SET parameter_set = ? WHERE parameter_set = ?",
+            ):
+                db.execute(statement, new)
+    return len(places) + _forget_skipped(db, person_of(numbers[0]))
+
+
+def _places(db: Any, numbers: tuple[int, ...]) -> list[_Place]:
+    campaigns = [campaign for (campaign,) in db.execute("SELECT id FROM campaign ORDER BY id").fetchall()]
+    query = "SELECT campaign, phone, parameter_set FROM recipient WHERE campaign = ? AND phone = ?"
+    found = [db.execute(query, (c, number)).fetchone() for number in numbers for c in campaigns]
+    return [_Place(*row) for row in found if row is not None]
+
+
+def _replace(db: Any, place: _Place) -> bool:
+    """Put a small number in the phone's place; return whether the person's parameters were blanked."""
     (alias,) = db.execute(
         "SELECT coalesce(max(phone), 0) + 1 FROM recipient WHERE campaign = ? AND phone < ?",
         (place.campaign, _LEAST_PHONE),
@@ -80,54 +105,53 @@ def _replace(db: sqlite3.Connection, place: _Place) -> None:
     db.execute("UPDATE exception SET phone = ? WHERE campaign = ? AND phone = ?", new_and_old)
     db.execute("UPDATE delivery SET phone = ? WHERE campaign = ? AND phone = ?", new_and_old)
     db.execute(
-        "UPDATE resolved SET phone = ?1 WHERE phone = ?3 "
-        "AND resolution IN (SELECT id FROM resolution WHERE campaign = ?2)",
-        new_and_old,
+        "UPDATE resolved SET phone = ? WHERE phone = ? "
+        "AND resolution IN (SELECT id FROM resolution WHERE campaign = ?)",
+        (alias, place.phone, place.campaign),
     )
     found = db.execute(
-        "SELECT id, kind, state, members FROM batch "
+        "SELECT id, state, members FROM batch "
         "WHERE campaign = ? AND parameter_set = ? AND first <= ? AND last >= ?",
         (place.campaign, place.parameter_set, place.phone, place.phone),
     ).fetchall()
-    for batch, kind, state, packed in found:
+    for batch, state, packed in found:
         members = unpack(packed)
         if place.phone in members:
             left = sorted({*members, alias} - {place.phone})
             db.execute(
                 # The id of a message holds the number.
-                "UPDATE batch SET members = ?, first = ?, last = ?, message_id = CASE ? WHEN 'single' "
-                "THEN NULL ELSE message_id END WHERE id = ?",
-                (pack(left), left[0], left[-1], kind, batch),
+                "UPDATE batch SET members = ?, first = ?, last = ?, "
+                "message_id = CASE WHEN kind = 'single' THEN NULL ELSE message_id END WHERE id = ?",
+                (pack(left), left[0], left[-1], batch),
             )
             if state == "pending":
                 _skip(db, place.campaign, batch, alias, len(left))
-    _blank_parameters(db, place.parameter_set)
+    return _blank_parameters(db, place.parameter_set)
 
 
-def _skip(db: sqlite3.Connection, campaign: int, batch: int, alias: int, size: int) -> None:
+def _skip(db: Any, campaign: int, batch: int, alias: int, size: int) -> None:
     """Skip a pending person; a batch without other members is finished."""
     skipped = (campaign, alias, batch, "skipped", "forgotten")
-    db.execute("INSERT OR IGNORE INTO exception VALUES (?, ?, ?, ?, ?)", skipped)
+    db.execute("INSERT INTO exception VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", skipped)
     (own,) = db.execute("SELECT count(*) FROM exception WHERE batch = ?", (batch,)).fetchone()
     if own >= size:
         db.execute("UPDATE batch SET state = 'skipped' WHERE id = ?", (batch,))
 
 
-def _blank_parameters(db: sqlite3.Connection, parameter_set: int) -> None:
+def _blank_parameters(db: Any, parameter_set: int) -> bool:
+    """Blank a set of parameters that no other person has; return whether it was blanked."""
     (people,) = db.execute(
         "SELECT count(*) FROM recipient WHERE parameter_set = ? AND phone >= ?", (parameter_set, _LEAST_PHONE)
     ).fetchone()
+    if people:
+        return False
     (text,) = db.execute("SELECT parameters FROM parameter_set WHERE id = ?", (parameter_set,)).fetchone()
-    if not people:
-        blank = json.dumps(dict.fromkeys(json.loads(text), ""))
-        db.execute(
-            "UPDATE parameter_set SET parameters = ? WHERE id = ?",
-            (blank, parameter_set),
-        )
-        db.execute("UPDATE set_digest SET digest = randomblob(32) WHERE parameter_set = ?", (parameter_set,))
+    blank = json.dumps(dict.fromkeys(json.loads(text), ""))
+    db.execute("UPDATE parameter_set SET parameters = ? WHERE id = ?", (blank, parameter_set))
+    return True
 
 
-def _forget_skipped(db: sqlite3.Connection, person: int) -> int:
+def _forget_skipped(db: Any, person: int) -> int:
     rows = db.execute("SELECT campaign, line, reason, phone FROM skipped").fetchall()
     theirs = [row for row in rows if person_of(row[3]) == person]
     db.executemany(

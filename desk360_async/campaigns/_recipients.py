@@ -14,11 +14,13 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import asynccontextmanager
 from copy import copy
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, cast
 
+import anyio
 from attrs import define, field, frozen
 
 from desk360_async import ConfigurationError, InvalidMessage, _threads
@@ -362,6 +364,18 @@ class OptOutList:
         if _is_book(book) and book not in self.books:
             more.books = (*self.books, book)
         return more
+
+    @asynccontextmanager
+    async def held(self) -> AsyncGenerator["OptOutList"]:
+        """Keep the stores of opt-outs open in the block, and close those that no client holds."""
+        for book in self.books:
+            book.join()
+        try:
+            yield self
+        finally:
+            with anyio.CancelScope(shield=True):
+                for book in self.books:
+                    await book.leave()
 
     async def read(self) -> Container[int]:
         """Return the numbers as they are now.

@@ -118,8 +118,7 @@ class TableLedger(Ledger):
         return number
 
     def _pin(self, db: Any, settings: Settings) -> None:
-        # The client cuts batches between two statements, which takes longer than a plain transaction may.
-        db.execute("SELECT set_config('idle_in_transaction_session_timeout', '60000', true)")
+        _allow_pauses(db)
         text = _ledger.pinned(settings)
         (self.id,) = db.execute(
             "INSERT INTO campaign (name, settings, created) VALUES (?, ?, ?) "
@@ -203,7 +202,8 @@ class TableLedger(Ledger):
                 f"the database was promoted (timeline {stored} before, {found} now): the replica may have "
                 "lost the last intents, and going on could send twice. Let N be the requests that were begun "
                 "while the replica lagged, and those on the wire (at 60 a minute and 4 on the wire, 10 s of "
-                "lag are 14); then `accept_failover(N)` makes the first N pending batches unknown"
+                "lag are 14); then `campaign.accept_failover(N)`, or `desk360 campaign resolve "
+                f"{self._name} --after-failover N`, makes the first N pending batches unknown"
             )
         self._timeline = found
 
@@ -487,6 +487,20 @@ class TableLedger(Ledger):
         )
         return sum(size for (size,) in lost)
 
+    async def write_at_rest(self, work: Callable[..., T], *args: Any) -> T:
+        """Run a write on all campaigns of the database, in one transaction.
+
+        Raises:
+            CampaignError: if a run of one is alive.
+        """
+        return await self.file.write(self._at_rest, work, *args)
+
+    def _at_rest(self, db: Any, work: Callable[..., T], *args: Any) -> T:
+        _allow_pauses(db)
+        for self.id, self._name in db.execute("SELECT id, name FROM campaign ORDER BY id").fetchall():
+            self._require_rest(db)
+        return work(db, *args)
+
     def _require_rest(self, db: Any) -> None:
         db.execute("SELECT id FROM campaign WHERE id = ? FOR UPDATE", (self.id,))
         self._sweep(db)
@@ -494,6 +508,11 @@ class TableLedger(Ledger):
             raise CampaignError(
                 f"the campaign {self._name!r} is running ({alive} runs); stop it first, or wait for its end"
             )
+
+
+def _allow_pauses(db: Any) -> None:
+    """Let this transaction pause between two statements, while the client cuts or reads packed batches."""
+    db.execute("SELECT set_config('idle_in_transaction_session_timeout', '60000', true)")
 
 
 def _passes(error: LedgerError) -> bool:
@@ -550,7 +569,7 @@ def _unite_spellings(db: Session, campaign: int) -> None:
 
 
 @asynccontextmanager
-async def open_tables(dsn: str, name: str, schema: str) -> AsyncGenerator[TableLedger]:
+async def open_tables(dsn: str, name: str, schema: str = "desk360") -> AsyncGenerator[TableLedger]:
     """Open a campaign's ledger in PostgreSQL, and close it in the end.
 
     Raises:

@@ -23,6 +23,8 @@ __all__ = [
     "Common",
     "Reading",
     "cant_listen",
+    "customers_place",
+    "ledger_place",
     "check_port",
     "columns_of",
     "id_or_name",
@@ -44,7 +46,7 @@ class Common:
         seed_file: The sandbox's integrations and templates, a JSON file.
         timeout: Seconds that one attempt may take [else: 30].
         limiter: The file that shares the limit on this machine, or off [else: see `desk360 limits --path`].
-        customers: The file of your customers' windows and opt-outs [env: DESK360_CUSTOMERS].
+        customers: Your customers' windows and opt-outs: a file, or a PostgreSQL DSN [env: DESK360_CUSTOMERS].
         json: Print JSON: one object, or a line for each; words and bars go to stderr.
         quiet: Print only the result.
         verbose: Log every request to stderr, without the key and whole phone numbers.
@@ -57,7 +59,7 @@ class Common:
     seed_file: Path | None = None
     timeout: float = 30.0
     limiter: str | None = None
-    customers: Path | None = None
+    customers: str | None = None
     json: bool = False
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"))] = False
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False
@@ -105,18 +107,19 @@ def send_log_at(place: str | None) -> "SendLog":
     return SendLog(given)
 
 
-def customers_path(common: Common) -> Path | None:
-    """Return the file of customers: the option, else the environment's; None without both.
+def customers_place(common: Common) -> str | None:
+    """Return the file or DSN of customers: the option, else the environment's; None without both."""
+    return common.customers or os.environ.get("DESK360_CUSTOMERS", "").strip() or None
 
-    Raises:
-        ConfigurationError: if it is a database, which these commands can't use yet.
+
+def ledger_place(name: str, given: str | None) -> str:
+    """Return the file or DSN of a campaign's ledger: the option, else the environment's, else `NAME.db`.
+
+    Args:
+        name: the campaign's.
+        given: the option.
     """
-    given = common.customers or os.environ.get("DESK360_CUSTOMERS", "").strip()
-    if not given:
-        return None
-    if str(given).startswith(("postgresql:", "postgres:")):
-        raise ConfigurationError("--customers takes a file's path; it can't use PostgreSQL yet")
-    return Path(given)
+    return given or os.environ.get("DESK360_LEDGER", "").strip() or f"{name}.db"
 
 
 @Parameter(name="*", group="The list")

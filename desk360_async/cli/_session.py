@@ -18,7 +18,7 @@ from desk360_async import ConfigurationError
 from desk360_async._redaction import Redaction
 from desk360_async._settings import is_loopback, parse_api_key
 
-from ._options import Common, customers_path
+from ._options import Common, customers_place
 from ._terminal import Terminal
 
 # The client and the sandbox are slow to load, and a command's help needs neither.
@@ -205,10 +205,10 @@ def _client(
     if common.verbose:
         show_logs(key)
     customers = None
-    if path := customers_path(common):
+    if place := customers_place(common):
         from desk360_async.customers import Customers
 
-        customers = Customers(path)
+        customers = Customers(place)
     return AsyncDesk360(
         key,
         integration_id=integration,

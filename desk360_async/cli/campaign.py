@@ -1,7 +1,6 @@
 """`desk360 campaign …`: a template to a long list: plan, run, stop, resume, report, resolve."""
 
 import json
-import os
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -32,14 +31,16 @@ from desk360_async.campaigns import (
 )
 from desk360_async.campaigns._values import words_for
 
-from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name
+from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name, ledger_place
 from ._session import MINUTE, Session, confirm, run
 from ._terminal import Terminal, bar, counted, duration, reading_bar
 
 __all__ = [
     "code_of",
     "load",
+    "pause",
     "plan",
+    "proceed",
     "report",
     "resolve",
     "show_counts",
@@ -48,6 +49,7 @@ __all__ = [
     "show_request",
     "start",
     "status",
+    "stop",
     "watch",
     "watch_page",
     "why_ended",
@@ -113,7 +115,7 @@ async def load(session: Session, campaign: Campaign, file: Path, reading: Readin
     """
     for sentence in reading.former:
         session.terminal.note(f"{sentence}.", "yellow")
-    ledger, is_new = campaign.ledger, not campaign.ledger.exists()
+    ledger, is_new = campaign.ledger, not (campaign.is_shared or campaign.ledger.exists())
     try:
         with reading_bar(session.terminal) as progress:
             return await campaign.load(
@@ -262,11 +264,6 @@ def show_report(terminal: Terminal, made: Report) -> None:
 Ledger = Annotated[str | None, Parameter(name="--ledger")]
 
 
-def _at(name: str, ledger: str | None) -> str:
-    """Return the ledger's file or DSN: the option, else the environment's, else a file of the name."""
-    return ledger or os.environ.get("DESK360_LEDGER", "").strip() or f"{name}.db"
-
-
 def _standing(session: Session) -> None:
     """Refuse the sandbox that was made for this command alone: a ledger is of one server."""
     if session.sandbox is not None:
@@ -307,7 +304,7 @@ def plan(
         not_listed: State of a number that a bulk answer doesn't list [else: unknown].
         attachment: The file for a media header.
         opt_out: A file with a number a line, who are never written to.
-        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
         dry_run: Show the very requests too, whole phone numbers included.
         schedule: Shared.
         common: Shared.
@@ -320,7 +317,7 @@ def plan(
             name,
             template=id_or_name(template),
             language=id_or_name(language),
-            ledger=_at(name, ledger),
+            ledger=ledger_place(name, ledger),
             strategy=strategy,
             batch_size=batch_size,
             attachment=attachment,
@@ -363,7 +360,7 @@ def start(
 
     Args:
         name: The campaign's.
-        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
         attachment: The file for a media header, as it was planned.
         opt_out: A file with a number a line; read before each batch.
         concurrency: Requests on the wire at most [else: 4].
@@ -376,7 +373,7 @@ def start(
 
     async def work(session: Session) -> int:
         _standing(session)
-        campaign = Campaign(name, ledger=_at(name, ledger), attachment=attachment, opt_out=opt_out)
+        campaign = Campaign(name, ledger=ledger_place(name, ledger), attachment=attachment, opt_out=opt_out)
         pending = (await campaign.plan(session.client)).pending
         confirm(session, pending, sure=yes)
         most = None if max_failures is None else _most(max_failures)
@@ -385,7 +382,7 @@ def start(
         ) as events:
             done = await watch(session, events, pending)
         options = {
-            "ledger": None if ledger is None else mask_dsn(ledger),
+            "ledger": ledger and mask_dsn(ledger),
             "attachment": attachment,
             "opt-out": opt_out,
             "max-failures": max_failures,
@@ -435,12 +432,12 @@ def status(name: str, /, *, ledger: Ledger = None, common: Common = DEFAULTS) ->
 
     Args:
         name: The campaign's.
-        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
         common: Shared.
     """
 
     async def work(terminal: Terminal) -> int:
-        show_counts(terminal, await Campaign(name, ledger=_at(name, ledger)).status())
+        show_counts(terminal, await Campaign(name, ledger=ledger_place(name, ledger)).status())
         return 0
 
     return _offline(common, work)
@@ -459,7 +456,7 @@ def watch_page(
 
     Args:
         name: The campaign's name.
-        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
         port: The page's port on this machine; 0 takes a free one [else: 0].
         open: Open the page in the browser.
         common: Shared.
@@ -474,7 +471,7 @@ def watch_page(
         if open:
             open_browser(url)
 
-    place = _at(name, ledger)
+    place = ledger_place(name, ledger)
     serve_campaign(Campaign(name, ledger=place), place, port, started)
     return 0
 
@@ -494,12 +491,12 @@ def report(
         name: The campaign's.
         out: Write all recipients to this file: .csv, .xlsx or .json.
         html: Write the report with plots to this file, without a phone.
-        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
         common: Shared.
     """
 
     async def work(terminal: Terminal) -> int:
-        campaign = Campaign(name, ledger=_at(name, ledger))
+        campaign = Campaign(name, ledger=ledger_place(name, ledger))
         made = await campaign.report()
         show_report(terminal, made)
         if out is not None:
@@ -510,6 +507,54 @@ def report(
             await anyio.Path(html).write_text(render(made), encoding="utf-8")
             terminal.remark(f"The report with plots: {html}")
         return code_of(made.counts)
+
+    return _offline(common, work)
+
+
+def pause(name: str, /, *, reason: str = "", ledger: Ledger = None, common: Common = DEFAULTS) -> int:
+    """Let all runs of a campaign in PostgreSQL, on all hosts, take no more batches.
+
+    Args:
+        name: The campaign's.
+        reason: A note for the runs' events.
+        ledger: The ledger, a PostgreSQL DSN [env: DESK360_LEDGER].
+        common: Shared.
+    """
+    return _decide(common, name, ledger, "paused", lambda campaign: campaign.pause(reason))
+
+
+def proceed(name: str, /, *, ledger: Ledger = None, common: Common = DEFAULTS) -> int:
+    """Let all runs of a campaign in PostgreSQL go on after a pause, and new ones begin after a stop.
+
+    Args:
+        name: The campaign's.
+        ledger: The ledger, a PostgreSQL DSN [env: DESK360_LEDGER].
+        common: Shared.
+    """
+    return _decide(common, name, ledger, "goes on", lambda campaign: campaign.proceed())
+
+
+def stop(name: str, /, *, reason: str = "", ledger: Ledger = None, common: Common = DEFAULTS) -> int:
+    """End all runs of a campaign in PostgreSQL, on all hosts; none begins before `campaign proceed`.
+
+    Args:
+        name: The campaign's.
+        reason: A note for the runs' events.
+        ledger: The ledger, a PostgreSQL DSN [env: DESK360_LEDGER].
+        common: Shared.
+    """
+    return _decide(common, name, ledger, "stopped", lambda campaign: campaign.stop(reason))
+
+
+def _decide(
+    common: Common, name: str, ledger: str | None, word: str, decide: Callable[[Campaign], Awaitable[None]]
+) -> int:
+    async def work(terminal: Terminal) -> int:
+        campaign = Campaign(name, ledger=ledger_place(name, ledger))
+        await decide(campaign)
+        terminal.note(f"{name}: {word}; its runs follow within seconds.")
+        show_counts(terminal, await campaign.status())
+        return 0
 
     return _offline(common, work)
 
@@ -526,6 +571,7 @@ def resolve(
     batch: int | None = None,
     all: bool = False,  # noqa: A002  # the option's name
     state: Literal["unknown", "not_sent", "failed"] | None = None,
+    after_failover: int | None = None,
     ledger: Ledger = None,
     common: Common = DEFAULTS,
 ) -> int:
@@ -541,18 +587,24 @@ def resolve(
         batch: Only those of this batch.
         all: All of the campaign.
         state: Only those in this state. With --resend, not_sent is safe; failed is WhatsApp's status.
-        ledger: The ledger's file, or postgresql://… [env: DESK360_LEDGER; else: NAME.db].
+        after_failover: The database was promoted: make this number of pending batches unknown, the first
+            ones, and go on with it. Without other options.
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
         common: Shared.
     """
+    if after_failover is not None:
+        if accepted or sent or not_sent or resend or phone or batch is not None or all or state is not None:
+            raise ConfigurationError("--after-failover N stands alone; resolve the unknown ones afterwards")
+        return _after_failover(common, name, ledger, after_failover)
     if (accepted or sent) + not_sent + resend != 1:
-        raise ConfigurationError("give one of --accepted, --not-sent, --resend")
+        raise ConfigurationError("give one of --accepted, --not-sent, --resend, or --after-failover N")
     if bool(phone) + (batch is not None) + all != 1:
         raise ConfigurationError("give one of --phone PHONE, --batch NUMBER, --all")
     decision: Literal["accepted", "not_sent", "resend"]
     decision = "resend" if resend else "not_sent" if not_sent else "accepted"
 
     async def work(terminal: Terminal) -> int:
-        campaign = Campaign(name, ledger=_at(name, ledger))
+        campaign = Campaign(name, ledger=ledger_place(name, ledger))
         number = await campaign.resolve(
             decision, phones=phone or None, batch=batch, everything=all, state=state
         )
@@ -561,6 +613,17 @@ def resolve(
         return _missed(
             terminal, number, 1 if batch is not None else len({person_of(parse_phone(p)) for p in phone})
         )
+
+    return _offline(common, work)
+
+
+def _after_failover(common: Common, name: str, ledger: str | None, batches: int) -> int:
+    async def work(terminal: Terminal) -> int:
+        campaign = Campaign(name, ledger=ledger_place(name, ledger))
+        number = await campaign.accept_failover(batches)
+        terminal.remark(f"{number:,} are unknown: the promoted database may have lost their requests")
+        show_counts(terminal, await campaign.status())
+        return 0
 
     return _offline(common, work)
 

@@ -1,4 +1,4 @@
-"""`desk360 customers`: a person's 24-hour window and opt-out, in the file that your app feeds."""
+"""`desk360 customers`: a person's 24-hour window and opt-out, in the store that your app feeds."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,8 +8,9 @@ import anyio
 
 from desk360_async import ConfigurationError
 from desk360_async._errors import mask_phone
+from desk360_async._postgres import is_dsn
 
-from ._options import DEFAULTS, Common, customers_path
+from ._options import DEFAULTS, Common, customers_place
 from ._terminal import Terminal
 
 if TYPE_CHECKING:
@@ -106,15 +107,15 @@ def _run(
 ) -> int:
     from desk360_async.customers import Customers
 
-    path = customers_path(common)
-    if path is None:
+    place = customers_place(common)
+    if place is None:
         raise ConfigurationError("no customers: use --customers PATH or set DESK360_CUSTOMERS")
-    if not may_make and not path.is_file():
-        raise ConfigurationError(f"{path}: there is no such file; `desk360 customers opt-out` makes it")
+    if not may_make and not is_dsn(place) and not Path(place).is_file():
+        raise ConfigurationError(f"{place}: there is no such file; `desk360 customers opt-out` makes it")
     terminal = Terminal(json=common.json, quiet=common.quiet)
 
     async def all_of_it() -> int:
-        async with Customers(path) as book:
+        async with Customers(place) as book:
             return await work(book, terminal)
 
     return anyio.run(all_of_it)

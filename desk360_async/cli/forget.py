@@ -1,13 +1,12 @@
-"""`desk360 forget`: the numbers and texts of a person, or of old campaigns, are removed from your files."""
+"""`desk360 forget`: the numbers and texts of a person, or of old campaigns, are removed from your stores."""
 
 from functools import partial
-from pathlib import Path
 
 import anyio
 
 from desk360_async import ConfigurationError
 
-from ._options import DEFAULTS, Common, customers_path
+from ._options import DEFAULTS, Common, customers_place
 from ._terminal import Terminal
 
 __all__ = ["forget"]
@@ -18,20 +17,20 @@ def forget(
     /,
     *,
     older_than: float | None = None,
-    ledger: tuple[Path, ...] = (),
-    inbox: tuple[Path, ...] = (),
-    log: tuple[Path, ...] = (),
+    ledger: tuple[str, ...] = (),
+    inbox: tuple[str, ...] = (),
+    log: tuple[str, ...] = (),
     common: Common = DEFAULTS,
 ) -> int:
-    """Remove a person's number and texts from your files; counts, outcomes and a hashed opt-out stay.
+    """Remove a person's number and texts from your stores; counts, outcomes and a hashed opt-out stay.
 
     Args:
         phone: The phone, E.164 with +; all spellings are removed. Left out with --older-than.
         older_than: Days: remove the numbers and texts of all campaigns and events that ended earlier. Such a
             campaign can't be loaded again.
-        ledger: A ledger of campaigns that don't run; may be repeated.
-        inbox: A file of webhooks' events; may be repeated.
-        log: A file of sends by key; may be repeated.
+        ledger: A ledger of campaigns that don't run, a file or a PostgreSQL DSN; may be repeated.
+        inbox: A store of webhooks' events, a file or a DSN; may be repeated.
+        log: A send log, a file or a DSN; may be repeated.
         common: Shared.
     """
     from desk360_async.customers import expire
@@ -42,8 +41,8 @@ def forget(
     if older_than is not None:
         work = partial(expire, retention=older_than * 86_400, ledgers=ledger, inboxes=inbox)
     else:
-        path = customers_path(common)
-        stored = [path] if path is not None else []
+        place = customers_place(common)
+        stored = [place] if place is not None else []
         work = partial(forget_person, phone, ledgers=ledger, inboxes=inbox, customers=stored, logs=log)
     found = anyio.run(work)
     terminal = Terminal(json=common.json, quiet=common.quiet)

@@ -61,6 +61,7 @@ class Customers(SharedStore):
         opt_in_words: a message that is one of these words undoes an opt-out.
         on_opt_out: awaited once per opt-out by a message, after it is durable. Its error is logged.
         clock: returns the current time as an aware datetime; None for the system's.
+        schema: the schema of the tables in PostgreSQL.
 
     Raises:
         ConfigurationError: if an argument is unusable.
@@ -74,6 +75,7 @@ class Customers(SharedStore):
         opt_in_words: Iterable[str] = DEFAULT_OPT_IN_WORDS,
         on_opt_out: OnOptOut | None = None,
         clock: Callable[[], datetime] | None = None,
+        schema: str = "desk360",
     ) -> None:
         self._out = words_of("opt_out_words", opt_out_words)
         self._back = words_of("opt_in_words", opt_in_words)
@@ -83,7 +85,7 @@ class Customers(SharedStore):
             raise ConfigurationError("on_opt_out must be an async function of a message")
         self._on_opt_out = on_opt_out
         super().__init__(clock)
-        self._store = _store_of(path_or_dsn)
+        self._store = _store_of(path_or_dsn, schema)
         self._feeding: Gathering[list[Note], tuple[int, list[int]]] = Gathering(
             self._store.note, close=self._close_unused
         )
@@ -255,9 +257,9 @@ class Customers(SharedStore):
         return await self._store.forget(parse_phone(phone, "phone"))
 
 
-def _store_of(given: Any) -> Store:
+def _store_of(given: Any, schema: str) -> Store:
     if is_dsn(given):
-        return open_database(given)
+        return open_database(given, schema)
     if not isinstance(given, str | os.PathLike):
         given_type = type(given).__name__
         raise ConfigurationError(f"Customers needs a file's path, ':memory:' or a DSN, not {given_type}")

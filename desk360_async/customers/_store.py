@@ -322,9 +322,9 @@ def open_file(path: str | os.PathLike[str]) -> Store:
     return Store(file, str(file.path), in_memory=file.in_memory, lock=lambda _: None)  # BEGIN IMMEDIATE locks
 
 
-def open_database(dsn: str) -> Store:
+def open_database(dsn: str, schema: str) -> Store:
     """Return a store in PostgreSQL, which processes of several hosts may share."""
-    tables = Tables(Database(dsn), name="the customers' store")
+    tables = Tables(Database(dsn, schema=schema), name="the customers' store")
     return Store(tables, tables.database.name, lock=_lock_all)
 
 

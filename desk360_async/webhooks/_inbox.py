@@ -576,7 +576,13 @@ class PostgresInbox(Inbox):
     _locking = " FOR UPDATE SKIP LOCKED"
 
     def __init__(
-        self, dsn: str, *, keep: float = _WEEK, lease: float = 10.0, schema: str = "desk360"
+        self,
+        dsn: str,
+        *,
+        keep: float = _WEEK,
+        retention: float = math.inf,
+        lease: float = 10.0,
+        schema: str = "desk360",
     ) -> None:
         """Remember the database; the first use connects.
 

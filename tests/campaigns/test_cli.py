@@ -178,7 +178,7 @@ def test_a_dry_run_shows_forms(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("campaign", "resolve", "sale", "--all"), "say one of"),
+        (("campaign", "resolve", "sale", "--all"), "give one of"),
         (("campaign", "resolve", "sale", "--sent"), "takes one of"),
         (("campaign", "run", "sale", "--max-failures", "many"), "must be a count"),
     ],

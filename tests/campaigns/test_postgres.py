@@ -8,7 +8,15 @@ import psycopg
 import pytest
 
 from desk360_async import AsyncDesk360
-from desk360_async.campaigns import Campaign, CampaignError, Counts, LedgerError, Recipient
+from desk360_async.campaigns import (
+    Campaign,
+    CampaignError,
+    Counts,
+    LedgerError,
+    Recipient,
+    campaigns_in,
+    forget,
+)
 from desk360_async.campaigns._values import Batch, Result
 from tests.campaigns.harness import Harness, done, finish, people
 from tests.postgres import PASSWORD
@@ -236,3 +244,40 @@ def test_the_tables_keep_what_a_load_left_out(harness: Harness, sale: Any) -> No
 
 def test_a_password_shows_nowhere(sale: Any) -> None:
     assert PASSWORD not in repr(sale()) + str(vars(sale())["ledger"])
+
+
+def test_a_forgotten_person_leaves_counts_and_gets_nothing(harness: Harness, sale: Any, dsn: str) -> None:
+    """One who is still pending is skipped; no number and no text of theirs stays in the tables."""
+    ada = people(20)[3]
+
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, [*people(20), Recipient("+905559990000", {"body-1": "for Zoe alone"})])
+        assert await campaigns_in(dsn) == ("sale",)
+        assert [await forget(dsn, phone) for phone in (ada.phone, "+905559990000")] == [1, 1]
+        assert done(await finish(sale(), client)).end == "finished"
+        assert (await sale().report()).counts == Counts(accepted=19, skipped=2)
+        async with sale().run(client, signals=False):
+            with pytest.raises(CampaignError, match="is running"):
+                await forget(dsn, ada.phone)
+
+    harness.play(main)
+    assert ada.phone not in harness.received()
+    with psycopg.connect(dsn) as connection:
+        sets = str(connection.execute("SELECT * FROM desk360.parameter_set").fetchall())
+        phones = str(connection.execute("SELECT phone FROM desk360.recipient").fetchall())
+    assert ("Zoe" in sets, ada.phone[1:] in phones) == (False, False)
+
+
+def test_a_run_that_was_believed_dead_keeps_its_name(harness: Harness, sale: Any, dsn: str) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(30))
+        async with sale()._opened(owner=True) as ledger:
+            await ledger.settings()
+            await ledger.join("host-3", lease=30.0, timeout=30.0, patience=60.0)
+            with psycopg.connect(dsn) as connection:
+                connection.execute("DELETE FROM desk360.worker")
+            await ledger.beat()
+            with psycopg.connect(dsn) as connection:
+                assert connection.execute("SELECT name FROM desk360.worker").fetchall() == [("host-3",)]
+
+    harness.play(main)

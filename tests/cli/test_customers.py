@@ -47,7 +47,7 @@ def test_people_are_exported(desk360: Desk360, book: str, tmp_path: Path) -> Non
     [
         ((), "use --customers PATH or set DESK360_CUSTOMERS"),
         (("--customers", "gone.db"), "gone.db: there is no such file"),
-        (("--customers", "postgresql://localhost/x"), "it can't use PostgreSQL yet"),
+        (("--customers", "postgresql://u:secret@127.0.0.1:1/x"), "[password]@127.0.0.1:1/x can't be"),
     ],
 )
 def test_without_a_file_the_command_names_the_fix(

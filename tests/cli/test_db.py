@@ -1,34 +1,24 @@
 """`desk360 db` against a PostgreSQL cluster of the tests' own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from desk360_async.sandbox import Sandbox
 from tests.cli.conftest import Desk360, Server
-from tests.postgres import PASSWORD, Cluster, cluster
+from tests.postgres import PASSWORD, Cluster
 
-pytest.importorskip("psycopg_pool", reason="needs the extra [postgres]")
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Cluster]:
-    """Return a cluster that keeps its commits."""
-    with cluster(fsync=True) as made:
-        yield made
-
-
 def test_a_database_is_made_checked_and_upgraded(
-    desk360: Desk360, server: Cluster, monkeypatch: pytest.MonkeyPatch
+    desk360: Desk360, postgres: Cluster, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The DSN comes from the option or the environment; its password is printed nowhere."""
-    monkeypatch.setenv("DESK360_LEDGER", server.dsn)
+    monkeypatch.setenv("DESK360_LEDGER", postgres.dsn)
     before = desk360("db", "check", "--json").json[0]
     assert before["version"] == 0
     assert any("db migrate" in warning for warning in before["warnings"])
-    assert desk360("db", "init", "--ledger", server.dsn, "--json").json[0]["steps"] == before_steps()
+    assert desk360("db", "init", "--ledger", postgres.dsn, "--json").json[0]["steps"] == before_steps()
     again = desk360("db", "migrate")
     assert (again.code, "0 steps made" in again.err + again.out) == (0, True)
     after = desk360("db", "check")
@@ -52,35 +42,67 @@ def before_steps() -> int:
     return len(MIGRATIONS)
 
 
-def test_a_database_that_cannot_be_reached_is_exit_code_2(desk360: Desk360, server: Cluster) -> None:
+def test_a_database_that_cannot_be_reached_is_exit_code_2(desk360: Desk360, postgres: Cluster) -> None:
     """So is one that isn't named."""
-    wrong = desk360("db", "check", "--ledger", server.dsn.replace("/postgres", "/nowhere"))
+    wrong = desk360("db", "check", "--ledger", postgres.dsn.replace("/postgres", "/nowhere"))
     assert (wrong.code, PASSWORD in wrong.err) == (2, False)
     assert desk360("db", "check").code == 2
 
 
 @pytest.fixture
-def vendor() -> Iterator[Server]:
-    """Run a sandbox."""
-    made = Sandbox(limit=10_000, period=1.0)
-    with made.serve_in_thread() as running:
-        yield Server(made, running.url)
+def ledger(dsn: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the DSN that the commands find in the environment."""
+    for name in ("DESK360_LEDGER", "DESK360_CUSTOMERS"):
+        monkeypatch.setenv(name, dsn)
+    return dsn
 
 
-def test_a_campaign_is_planned_sent_and_reported_in_a_database(
-    desk360: Desk360, server: Cluster, vendor: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_campaign_of_the_environments_database_is_planned_run_and_decided(
+    desk360: Desk360, server: Server, tmp_path: Path, ledger: str
 ) -> None:
-    """The DSN comes from the option or the environment; its password is printed nowhere."""
+    """Each command finds it; no output holds the password."""
     people = tmp_path / "people.csv"
-    people.write_text("phone\n+905550000001\n+905550000002\n")
-    assert desk360("db", "init", "--ledger", server.dsn).code == 0
-    at = ("--base-url", vendor.url)
-    template = ("--template", "welcome", "--language", "English")
-    planned = desk360("campaign", "plan", "spring", people, *template, "--ledger", server.dsn, *at)
-    monkeypatch.setenv("DESK360_LEDGER", server.dsn)
-    ended = desk360("campaign", "run", "spring", *at)
-    reported = desk360("campaign", "report", "spring", "--html", tmp_path / "report.html")
-    assert [run.code for run in (planned, ended, reported)] == [0, 0, 0]
-    assert len(vendor.sandbox.received) == 2
-    assert "2 accepted" in reported.out
-    assert PASSWORD not in "".join(run.out + run.err for run in (planned, ended, reported))
+    people.write_text("phone,name\n+905551110001,Ada\n+905551110002,Max\n")
+    site = ("--base-url", server.url)
+    plan = ("--template", "birthday", "--language", "English", "--map", "body-1=name", *site)
+    runs = [
+        desk360("campaign", "plan", "spring", people, *plan),
+        desk360("campaign", "pause", "spring", "--reason", "wrong price"),
+        desk360("campaign", "stop", "spring"),
+        desk360("campaign", "run", "spring", *site),
+        desk360("campaign", "proceed", "spring"),
+        desk360("campaign", "run", "spring", *site),
+        desk360("campaign", "status", "spring"),
+        desk360("campaign", "report", "spring", "--out", tmp_path / "report.csv"),
+        desk360("campaign", "resolve", "spring", "--after-failover", "0"),
+        desk360("campaign", "status", "autumn"),
+    ]
+    assert [run.code for run in runs] == [0, 0, 0, 130, 0, 0, 0, 0, 0, 2]
+    assert "2 accepted" in runs[6].out
+    assert "holds: 'spring'" in runs[9].err
+    assert not [run for run in runs if PASSWORD in run.out + run.err]
+    assert not list(tmp_path.glob("*.db"))
+
+
+def test_after_failover_stands_alone(desk360: Desk360, ledger: str) -> None:
+    both = desk360("campaign", "resolve", "spring", "--after-failover", "3", "--sent", "--all")
+    assert (both.code, "stands alone" in both.err) == (2, True)
+
+
+def test_a_person_is_found_and_forgotten_in_the_database(desk360: Desk360, ledger: str) -> None:
+    """In customers, inbox, ledger and send log, by one command."""
+    assert desk360("customers", "opt-out", "+905551112233").code == 0
+    shown = desk360("customers", "show", "+905551112233")
+    assert "opted out since" in shown.out
+    assert desk360("inbox", "list", ledger).code == 0
+    assert desk360("inbox", "retry", ledger, "4711").code == 3
+    assert desk360("sends", "list", "--log", ledger).code == 0
+    gone = desk360(
+        "forget", "+905551112233", "--ledger", ledger, "--inbox", ledger, "--log", ledger, "--json"
+    )
+    removed = gone.json[0]["removed"]
+    assert sorted(name.partition(" in ")[0] for name in removed) == [
+        "the customers", "the inbox", "the ledger", "the send log",
+    ]  # fmt: skip
+    assert sum(removed.values()) == 1
+    assert PASSWORD not in gone.out + gone.err

@@ -49,6 +49,7 @@ RUNS: dict[str, tuple[tuple[str, ...], str, str]] = {
 CODES = {"campaign report": 3}
 # What makes its own server, or is one; the tests below run them.
 OTHERS = {
+    *("campaign pause", "campaign proceed", "campaign stop"),
     *("campaign watch", "customers export", "customers opt-in", "customers opt-out", "customers show"),
     *("db check", "db init", "db migrate", "demo", "docs", "doctor", "forget", "inbox list", "inbox retry"),
     *("listen", "new", "otel dashboard", "sandbox", "sends list", "sends resolve", "trigger"),
