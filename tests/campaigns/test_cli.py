@@ -179,7 +179,7 @@ def test_a_dry_run_shows_forms(
     ("words", "message"),
     [
         (("campaign", "resolve", "sale", "--all"), "give one of"),
-        (("campaign", "resolve", "sale", "--sent"), "takes one of"),
+        (("campaign", "resolve", "sale", "--sent"), "give one of --phone"),
         (("campaign", "run", "sale", "--max-failures", "many"), "must be a count"),
     ],
 )
