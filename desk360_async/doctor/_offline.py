@@ -17,7 +17,7 @@ from pathlib import Path
 from attrs import frozen
 
 from desk360_async import ConfigurationError, Desk360Error
-from desk360_async._postgres import MIGRATIONS, Database, connected, is_dsn
+from desk360_async._postgres import MIGRATIONS, Database, is_dsn
 from desk360_async._settings import DEFAULT_BASE_URL, parse_api_key, parse_base_url
 from desk360_async._sqlite import SQLiteFile, network_file_system
 from desk360_async.doctor._findings import Finding
@@ -254,7 +254,7 @@ def _database(dsn: str) -> Finding:
     try:
         database = Database(dsn)
         try:
-            with connected(database) as connection:
+            with database.bare_connection() as connection:
                 database.refuse(database.facts(connection))
                 version = database.version(connection)
         finally:
