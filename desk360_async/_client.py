@@ -653,6 +653,9 @@ class AsyncDesk360:
             attachment: the file for a media header, or its path.
             idempotency_key: names this send, so that a second call doesn't send again (see `send`).
 
+        Returns:
+            The message's id, by which webhooks name it; `.replayed` is True for a stored reply.
+
         Raises:
             Desk360Error: `.outcome` is whether it went out.
 
@@ -696,6 +699,9 @@ class AsyncDesk360:
                 line is checked before a request is spent.
             idempotency_key: names this send, so that a second call doesn't send again (see `send`).
 
+        Returns:
+            `.phones` that the answer lists, `.unlisted` ones that it lacks, and `.opted_out` ones, left out.
+
         Raises:
             Desk360Error: `.outcome` is whether it went out.
 
@@ -733,6 +739,9 @@ class AsyncDesk360:
             idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
 
+        Returns:
+            The message's id, by which webhooks name it; `.replayed` is True for a stored reply.
+
         Raises:
             Desk360Error: `.outcome` is whether it went out.
 
@@ -759,6 +768,9 @@ class AsyncDesk360:
             location: the place, with its name and address.
             idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
+
+        Returns:
+            The message's id, by which webhooks name it; `.replayed` is True for a stored reply.
 
         Raises:
             Desk360Error: `.outcome` is whether it went out.
@@ -789,6 +801,9 @@ class AsyncDesk360:
             contacts: at least one card.
             idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
+
+        Returns:
+            The message's id, by which webhooks name it; `.replayed` is True for a stored reply.
 
         Raises:
             Desk360Error: `.outcome` is whether it went out.
@@ -839,6 +854,9 @@ class AsyncDesk360:
             idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
 
+        Returns:
+            `.files` that the answer lists, with their message ids and media ids; `.missing` counts the rest.
+
         Raises:
             Desk360Error: `.outcome` is whether it went out.
 
@@ -875,6 +893,9 @@ class AsyncDesk360:
             idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
 
+        Returns:
+            The message's id, by which webhooks name it; `.replayed` is True for a stored reply.
+
         Raises:
             Desk360Error: `.outcome` is whether it went out.
 
@@ -905,6 +926,9 @@ class AsyncDesk360:
             body: the question, 1 to 1,024 characters.
             idempotency_key: names this send, so that a second call doesn't send again (see `send`).
             fallback: the template that goes out where the customer's window is closed (see `send`).
+
+        Returns:
+            The message's id, by which webhooks name it; `.replayed` is True for a stored reply.
 
         Raises:
             Desk360Error: `.outcome` is whether it went out.
@@ -1138,6 +1162,9 @@ class AsyncDesk360:
             media_id: opaque, as a webhook or a send brought it.
             max_bytes: at most so many bytes are kept.
 
+        Returns:
+            The content in memory, its content type and its file's name.
+
         Raises:
             UnexpectedResponse: if the file is larger than `max_bytes`.
             Desk360Error: if it can't be had.
@@ -1191,6 +1218,9 @@ class AsyncDesk360:
             json: the body, if any.
             params: the query.
             idempotent: whether repeating it does no harm; GETs are.
+
+        Returns:
+            The answer's status, headers and decoded JSON.
 
         Raises:
             InvalidMessage: if the path leaves `/v1`, or the body is no strict JSON.

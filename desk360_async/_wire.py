@@ -51,6 +51,10 @@ Encoding = Literal["json", "form"]
 # ── calls ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+# Types that callers hold rows of a list in.
+_ROWS = ("dict", "list", "tuple", "Series")
+
+
 def call_for(message: Message | ReadMessage, integration_id: int, *, encoding: Encoding = "json") -> Call:
     """Return the call that sends a message; names of templates are ids by now.
 
@@ -65,7 +69,8 @@ def call_for(message: Message | ReadMessage, integration_id: int, *, encoding: E
     endpoint = ENDPOINT_OF.get(type(message))
     if endpoint is None:
         kind = type(message).__name__
-        raise InvalidMessage("message", f"must be a message such as TextMessage, not {kind}")
+        hint = "; send_each and send_all make messages of rows with build=" if kind in _ROWS else ""
+        raise InvalidMessage("message", f"must be a message such as TextMessage, not {kind}{hint}")
     fields = _codec.unstructure(message)
     phones = phones_of(message)
     files = _files_of(message, phones)

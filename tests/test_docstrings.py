@@ -5,6 +5,7 @@ A test can't see meaning. So these tests ask for form only where a reader would 
 
 import ast
 import inspect
+import pydoc
 import re
 import textwrap
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import attrs
 import pytest
 
 import desk360_async
+from desk360_async import AsyncDesk360
 
 PACKAGES = sorted(
     path.parent.name
@@ -165,3 +167,44 @@ def test_a_function_that_raises_has_a_raises_section(value: Any) -> None:
 def test_each_member_of_an_enum_is_described(value: type[Enum]) -> None:
     """A reader sees each member's meaning without the source."""
     assert set(value.__members__) == set(described(value))
+
+
+SENDS = [
+    name
+    for name, value in vars(AsyncDesk360).items()
+    if inspect.isfunction(value) and name.startswith(("send", "mark_read"))
+]
+
+
+@pytest.mark.parametrize("name", SENDS)
+def test_a_send_documents_its_arguments_its_reply_and_its_errors(name: str) -> None:
+    """`help(AsyncDesk360.send_text)` needs no look at the code."""
+    text = inspect.getdoc(getattr(AsyncDesk360, name)) or ""
+    assert [section for section in ("Args:", "Returns:", "Raises:") if section not in text] == []
+
+
+# The names that the guide's first pages use.
+FREQUENT = [
+    *("AsyncDesk360", "AsyncDesk360.send_template", "AsyncDesk360.send_text", "AsyncDesk360.send_media"),
+    *("AsyncDesk360.send_template_bulk", "AsyncDesk360.send_interactive", "AsyncDesk360.send_contacts"),
+    *("AsyncDesk360.send_location", "AsyncDesk360.send_each", "AsyncDesk360.send_all"),
+    *("AsyncDesk360.save_media", "AsyncDesk360.open_media", "Attachment", "HostLimiter", "Location"),
+    *("TemplateMessage", "TextMessage", "Desk360Error", "normalize_phone", "campaigns.Campaign"),
+    *("webhooks.WebhookReceiver", "webhooks.parse", "testing.sandbox_client", "once.SendLog"),
+]
+
+
+@pytest.mark.parametrize("name", FREQUENT)
+def test_a_frequent_name_has_an_example(name: str) -> None:
+    """The twenty most used names, and some more."""
+    value: Any = import_module("desk360_async")
+    for part in name.split("."):
+        value = getattr(value, part) if hasattr(value, part) else import_module(f"desk360_async.{part}")
+    assert "Example:" in (inspect.getdoc(value) or "")
+
+
+def test_help_on_the_client_shows_templates_and_integrations() -> None:
+    """They are properties with a text, not bare annotations."""
+    shown = pydoc.plain(pydoc.render_doc(AsyncDesk360))
+    assert "integrations\n |      Your WhatsApp numbers" in shown
+    assert "templates\n |      The integration's templates" in shown

@@ -407,8 +407,10 @@ def handler_for(function: object, matches: Callable[[Event], bool]) -> Handler:
         inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
     )
     if not callable(function) or not is_async:
-        message = f"{function!r} must be an `async def` function of one event: it runs on the event loop"
-        raise ConfigurationError(message)
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ConfigurationError(
+            f"the handler {name} must be an `async def` function of one event: it runs on the event loop"
+        )
     named: Any = function if hasattr(function, "__qualname__") else type(function)
     return Handler(cast("AsyncFunction[Any]", function), matches, f"{named.__module__}.{named.__qualname__}")
 

@@ -107,6 +107,13 @@ async def test_what_is_no_message_is_a_result_too(wire: Wire) -> None:
     assert [r.outcome for r in results] == [Outcome.NOT_SENT, Outcome.ACCEPTED]
 
 
+async def test_a_row_without_build_is_answered_with_it(wire: Wire) -> None:
+    """A mistake of those who come from `csv.DictReader`."""
+    async with connect(wire) as client:
+        [result] = await client.send_all([{"phone": "+905551112233"}])
+    assert "not dict; send_each and send_all make messages of rows with build=" in str(result.error)
+
+
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError("+905551112233"), KeyError("name"), ServerErrorOfBuild("gone")]
 )

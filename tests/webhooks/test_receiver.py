@@ -357,6 +357,16 @@ def test_wrong_registrations(wrong):
         receiver.on_message(*(wrong if isinstance(wrong, tuple) else [wrong]))
 
 
+def test_a_plain_function_is_named_in_its_refusal():
+    """By its own name, not by an address in memory."""
+
+    def answer(event):
+        """Forget `async`."""
+
+    with pytest.raises(ConfigurationError, match=r"^the handler answer must be an `async def` function"):
+        WebhookReceiver(SECRET).on_message(TextReceived)(answer)
+
+
 async def test_callable_objects():
     """An object whose call is async is a handler too."""
     seen = []
