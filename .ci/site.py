@@ -29,6 +29,7 @@ ORDER = [
         "once",
         "limits",
         "machines",
+        "workers",
         "web",
         "webhooks",
     ),

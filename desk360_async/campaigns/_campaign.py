@@ -469,6 +469,15 @@ class Campaign:
             await self._settings(ledger)
             return await ledger.counts()
 
+    async def server(self) -> str:
+        """Return the URL of the server for which the campaign was loaded; it ends in `/v1`.
+
+        Raises:
+            CampaignError: if the campaign was never loaded.
+        """
+        async with self._opened() as ledger:
+            return (await self._settings(ledger)).base_url
+
     async def report(self) -> Report:
         """Return the campaign's report.
 

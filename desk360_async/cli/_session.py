@@ -33,10 +33,12 @@ __all__ = [
     "Session",
     "account_in",
     "confirm",
+    "confirm_number",
     "limiter_path",
     "live_limiter",
     "open_session",
     "run",
+    "standing_client",
 ]
 
 Sink = Callable[["SendResult"], None]
@@ -221,6 +223,36 @@ def _client(
     )
 
 
+def standing_client(
+    common: Common, terminal: Terminal, *, limiter: "RateLimiter", send_log: "SendLog"
+) -> "AsyncDesk360":
+    """Return a client of a server that stays: Desk360 with `--live`, else a sandbox on this machine.
+
+    Raises:
+        ConfigurationError: if there is no such sandbox, or a setting is missing.
+    """
+    url = None if common.live else _sandbox_url(common)
+    if not common.live and url is None:
+        raise ConfigurationError(
+            "a worker needs a server that stays: run `desk360 sandbox` in another terminal and give its "
+            "address (--base-url http://127.0.0.1:8360), or add --live"
+        )
+    key = parse_api_key(read_key(common.key_file)) if url is None else _SANDBOX_KEY
+    integration = common.integration if url is None else common.integration or _FIRST_INTEGRATION
+    client = _client(
+        common,
+        key,
+        url or common.base_url,
+        integration,
+        on_result=None,
+        send_log=send_log,
+        limiter=limiter,
+    )
+    where = f"Live: requests go to {_host(client)}." if url is None else f"Not live: requests go to {url}."
+    terminal.note(where, "bold")
+    return client
+
+
 def _sandbox_url(common: Common) -> str | None:
     """Return the address of a sandbox that somebody started, if that is where to go without `--live`."""
     given = common.base_url
@@ -273,7 +305,16 @@ def confirm(session: Session, recipients: int, *, sure: bool) -> None:
     Raises:
         ConfigurationError: if the number is another three times, or there is no terminal.
     """
-    if not session.common.live or recipients <= 1 or sure:
+    confirm_number(session.common, session.terminal, recipients, sure=sure)
+
+
+def confirm_number(common: Common, terminal: Terminal, recipients: int, *, sure: bool) -> None:
+    """Do the same without a session.
+
+    Raises:
+        ConfigurationError: if the number is another three times, or there is no terminal.
+    """
+    if not common.live or recipients <= 1 or sure:
         return
     if not sys.stdin.isatty():
         raise ConfigurationError(
@@ -281,7 +322,7 @@ def confirm(session: Session, recipients: int, *, sure: bool) -> None:
         )
     question = f"This sends to {recipients:,} people, and costs money. Type {recipients} to go on:"
     for _ in range(_TRIES):
-        answer = _answer(session.terminal, question).replace(",", "")
+        answer = _answer(terminal, question).replace(",", "")
         if answer == str(recipients):
             return
         if not answer:

@@ -34,6 +34,7 @@ from desk360_async.campaigns._values import words_for
 from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name, ledger_place
 from ._session import MINUTE, Session, confirm, run
 from ._terminal import Terminal, bar, counted, duration, reading_bar
+from .workers import SHARES, Shares, hand_out
 
 __all__ = [
     "code_of",
@@ -354,6 +355,7 @@ def start(
     max_failures: str | None = None,
     yes: Annotated[bool, Parameter(name=("--yes", "-y"))] = False,
     schedule: Schedule = SCHEDULE,
+    shares: Shares = SHARES,
     common: Common = DEFAULTS,
 ) -> int:
     """Send the rest. Ctrl-C finishes the requests on the wire, and can be resumed; twice ends at once.
@@ -367,16 +369,30 @@ def start(
         max_failures: Stop after more failures than this count (100) or share (5%) of the run.
         yes: Send live without asking for the number of recipients.
         schedule: Shared.
+        shares: Shared.
         common: Shared.
     """
     hours = schedule.opening
+    most = None if max_failures is None else _most(max_failures)
+    if shares.are_asked_for:
+        if opt_out is not None:
+            raise ConfigurationError("--opt-out goes with the workers: `desk360 worker --opt-out PATH`")
+        place = ledger_place(name, ledger)
+        return hand_out(
+            *(name, place, shares),
+            concurrency=concurrency,
+            max_failures=most,
+            hours=hours,
+            attachment=attachment,
+            yes=yes,
+            common=common,
+        )
 
     async def work(session: Session) -> int:
         _standing(session)
         campaign = Campaign(name, ledger=ledger_place(name, ledger), attachment=attachment, opt_out=opt_out)
         pending = (await campaign.plan(session.client)).pending
         confirm(session, pending, sure=yes)
-        most = None if max_failures is None else _most(max_failures)
         async with campaign.run(
             session.client, concurrency=concurrency, max_failures=most, signals=True, hours=hours
         ) as events:

@@ -1,12 +1,17 @@
 """`desk360 db`: the PostgreSQL schema of several machines is made, checked and upgraded here."""
 
 import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from desk360_async import ConfigurationError
 from desk360_async._postgres import MIGRATIONS, Database
 
 from ._options import DEFAULTS, Common
 from ._terminal import Terminal
+
+if TYPE_CHECKING:
+    from psycopg import Connection
 
 __all__ = ["check", "init", "migrate"]
 
@@ -36,6 +41,7 @@ def migrate(*, ledger: str | None = None, schema: str = "desk360", common: Commo
         with database.bare_connection() as connection:
             database.refuse(database.facts(connection))
             steps = database.migrate(connection)
+            _make_engine_tables(database, connection)
     finally:
         database.close()
     if terminal.json:
@@ -45,6 +51,15 @@ def migrate(*, ledger: str | None = None, schema: str = "desk360", common: Commo
     else:
         terminal.note(f"{database.name}, schema {schema}: version {len(MIGRATIONS)}, {steps} steps made.")
     return 0
+
+
+def _make_engine_tables(database: Database, connection: "Connection[Any]") -> None:
+    """Make procrastinate's tables too, where the extra `[workers]` is installed."""
+    if find_spec("procrastinate") is None:
+        return
+    from desk360_async.workers._work import Work
+
+    Work(database).make_tables(connection)
 
 
 def check(*, ledger: str | None = None, schema: str = "desk360", common: Common = DEFAULTS) -> int:

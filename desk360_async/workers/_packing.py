@@ -41,7 +41,7 @@ def pack(message: Message) -> str:
 
 def _pack(value: Any) -> Any:
     if isinstance(value, Attachment):
-        return _pack_file(value)
+        return pack_file(value)
     kind: type[Any] = value.__class__
     if attrs.has(kind):
         fields = {a.name: _pack(getattr(value, a.name)) for a in attrs.fields(kind)}
@@ -53,7 +53,12 @@ def _pack(value: Any) -> Any:
     return value
 
 
-def _pack_file(file: Attachment) -> dict[str, Any]:
+def pack_file(file: Attachment) -> dict[str, Any]:
+    """Return a file as JSON takes it: its path, or its bytes.
+
+    Raises:
+        ConfigurationError: if it comes from a stream.
+    """
     if file.open is not None:
         raise ConfigurationError(
             f"the file {file.name!r} comes from a stream, which can't be stored; give its path, or its bytes"
@@ -83,12 +88,13 @@ def _unpack(value: Any) -> Any:
     if not kind:
         return given["items"]
     if kind == "Attachment":
-        return _unpack_file(given)
+        return unpack_file(given)
     assert kind in _KINDS  # `pack` wrote it
     return getattr(desk360_async, kind)(**{name: _unpack(field) for name, field in given.items()})
 
 
-def _unpack_file(given: Mapping[str, Any]) -> Attachment:
+def unpack_file(given: Mapping[str, Any]) -> Attachment:
+    """Return the file that `pack_file` stored."""
     name, content_type = given["name"], given["content_type"]
     if "path" in given:
         return Attachment.from_path(Path(given["path"]), name=name, content_type=content_type)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from procrastinate import PsycopgConnector, SyncPsycopgConnector, exceptions, jobs, manager
 from procrastinate.schema import SchemaManager
 from psycopg import AsyncConnection, Connection
+from psycopg.errors import InsufficientPrivilege
 from psycopg.rows import tuple_row
 
 from desk360_async import ConfigurationError, _threads
@@ -137,8 +138,26 @@ class Work:
             ConfigurationError: if the database can't be used, or this user may not make tables.
         """
         if not self._is_ready:
-            await self._run(make_tables)
+            await self._run(self.make_tables)
             self._is_ready = True
+
+    def make_tables(self, connection: "Connection[Any]") -> None:
+        """Make procrastinate's tables in the connection's own schema, unless they are there.
+
+        Raises:
+            ConfigurationError: if this user may not make them.
+        """
+        try:
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
+                found = connection.execute("SELECT to_regclass('procrastinate_jobs')").fetchone()
+                if found is None or found[0] is None:
+                    connection.execute(SchemaManager.get_schema())
+        except InsufficientPrivilege as error:
+            raise ConfigurationError(
+                f"this user may not make procrastinate's tables in {self.database.name}; let a user who may "
+                "run `desk360 db init`, and grant this one the tables"
+            ) from error
 
     async def _run(self, work: Callable[[Any], T]) -> T:
         def once() -> T:
@@ -314,18 +333,6 @@ class Work:
             return len(missing)
 
         return await self._run(work)
-
-
-def make_tables(connection: Any) -> None:
-    """Make procrastinate's tables in the connection's own schema, unless they are there.
-
-    Args:
-        connection: a psycopg connection in a transaction.
-    """
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
-    (found,) = connection.execute("SELECT to_regclass('procrastinate_jobs')").fetchone()
-    if found is None:
-        connection.execute(SchemaManager.get_schema())
 
 
 def explain(database: Database, error: BaseException) -> str:

@@ -19,6 +19,7 @@ from procrastinate.exceptions import ProcrastinateException
 
 from desk360_async import AsyncDesk360, ConfigurationError, Desk360Error, Message
 from desk360_async._arguments import seconds, whole
+from desk360_async._attachments import as_attachment
 from desk360_async._observer import parse_observers
 from desk360_async._postgres import Database
 from desk360_async.campaigns import Campaign, Done, Hours, Run
@@ -31,7 +32,7 @@ from desk360_async.workers._work import Share, Work, name_of
 if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
 
-    from desk360_async import Observer
+    from desk360_async import Attachment, Observer
     from desk360_async.campaigns._recipients import OptOut
 
 log = logging.getLogger("desk360_async.workers")
@@ -149,6 +150,7 @@ class Workers:
         hours: Hours | None = None,
         max_failures: float | None = None,
         concurrency: int = 4,
+        attachment: "Attachment | str | os.PathLike[str] | None" = None,
     ) -> list[int]:
         """Let workers run a loaded campaign, in shares side by side; return the numbers of their jobs.
 
@@ -163,6 +165,7 @@ class Workers:
             hours: the sending hours of each run.
             max_failures: as in `Campaign.run`: a count (int) or a share of all recipients (float).
             concurrency: requests of each share on the wire, 1 to 100.
+            attachment: the file for a media header, as the campaign was loaded with; workers read its path.
 
         Raises:
             ConfigurationError: if an argument is unusable, or the database can't be used.
@@ -180,6 +183,7 @@ class Workers:
                 "hours": None if hours is None else hours.arguments,
                 "max_failures": max_failures,
                 "concurrency": concurrency,
+                "attachment": None if attachment is None else _packing.pack_file(as_attachment(attachment)),
             }
         )
         await self._work.prepare()
@@ -313,8 +317,14 @@ class Workers:
         if found is None:
             return
         options = json.loads(found.options)
-        hours = options["hours"]
-        made = Campaign(campaign, ledger=self._dsn, opt_out=self._opt_out, schema=self._schema)
+        hours, file = options["hours"], options["attachment"]
+        made = Campaign(
+            campaign,
+            ledger=self._dsn,
+            opt_out=self._opt_out,
+            schema=self._schema,
+            attachment=None if file is None else _packing.unpack_file(file),
+        )
         run = made.run(
             self._opened_client(),
             concurrency=options["concurrency"],

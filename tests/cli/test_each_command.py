@@ -52,7 +52,7 @@ OTHERS = {
     *("campaign pause", "campaign proceed", "campaign stop"),
     *("campaign watch", "customers export", "customers opt-in", "customers opt-out", "customers show"),
     *("db check", "db init", "db migrate", "demo", "docs", "doctor", "forget", "inbox list", "inbox retry"),
-    *("listen", "new", "otel dashboard", "sandbox", "sends list", "sends resolve", "trigger"),
+    *("listen", "new", "otel dashboard", "sandbox", "sends list", "sends resolve", "trigger", "worker"),
 }
 
 

@@ -7,14 +7,15 @@ import subprocess
 import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from procrastinate import App, PsycopgConnector
 
-from desk360_async import ConfigurationError, InvalidMessage, SendUnknown, TextMessage
-from desk360_async.campaigns import CampaignError, Counts, Hours
+from desk360_async import Attachment, ConfigurationError, InvalidMessage, SendUnknown, TextMessage
+from desk360_async.campaigns import Campaign, CampaignError, Counts, Hours, Recipient
 from desk360_async.once import SendLog
 from desk360_async.sandbox import Fault
 from desk360_async.workers import Workers
@@ -103,6 +104,25 @@ async def test_a_new_start_takes_the_place_of_the_former_one(shop: Shop) -> None
     await workers.start("sale", shares=1, hours=Hours("00:00-24:00", zone="Europe/Istanbul"))
     await shop.work()
     assert await shop.campaign().status() == Counts(accepted=40)
+
+
+async def test_workers_read_the_file_of_a_media_header(shop: Shop, tmp_path: Path) -> None:
+    file = tmp_path / "catalogue.jpg"
+    file.write_bytes(b"\xff\xd8")
+    campaign = Campaign("files", template="catalogue", language="English", ledger=shop.dsn, attachment=file)
+    async with shop.client() as client:
+        await campaign.load(client, [Recipient(TO, {})])
+    await shop.workers().start("files", shares=1, attachment=file)
+    await shop.work()
+    assert await campaign.status() == Counts(accepted=1)
+
+
+async def test_a_share_that_cannot_run_ends_with_the_error(shop: Shop, tmp_path: Path) -> None:
+    """Its campaign was loaded without a file."""
+    await shop.load()
+    await shop.workers().start("sale", shares=1, attachment=Attachment.from_bytes("a.jpg", b"x"))
+    await shop.work()
+    assert shop.notes == [("share", "CampaignError")]
 
 
 async def test_a_campaign_that_was_never_loaded_is_not_started(shop: Shop) -> None:
@@ -271,6 +291,7 @@ async def test_an_unusable_argument_of_run_is_refused(shop: Shop, options: Any) 
         await shop.workers().run(**options)
 
 
+@pytest.mark.real
 async def test_a_database_that_is_away_is_named_without_its_password() -> None:
     workers = Workers(f"postgresql://tester:{PASSWORD}@127.0.0.1:9/postgres", client=Shop("").client)
     with pytest.raises(ConfigurationError) as found:

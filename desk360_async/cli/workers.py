@@ -1,0 +1,202 @@
+"""`desk360 worker`, and `desk360 campaign run --shares`: campaigns and deferred sends on several machines."""
+
+import os
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+from urllib.parse import urlsplit
+
+import anyio
+from attrs import frozen
+from cyclopts import Parameter
+
+from desk360_async import ConfigurationError
+from desk360_async._postgres import is_dsn
+from desk360_async._settings import is_loopback
+
+from ._options import DEFAULTS, Common
+from ._session import confirm_number, standing_client
+from ._terminal import Terminal, duration
+
+if TYPE_CHECKING:
+    from desk360_async.campaigns import Counts, Hours, Progress
+
+__all__ = ["SHARES", "Shares", "hand_out", "worker"]
+
+_EVERY = 1.0  # seconds between two looks at the ledger
+_LINE_EVERY = 10.0  # seconds between two lines
+
+
+@Parameter(name="*", group="Several machines")
+@frozen(kw_only=True)
+class Shares:
+    """Workers (`desk360 worker`) run the campaign, and not this command.
+
+    Attributes:
+        shares: Number of runs side by side; needs a ledger in PostgreSQL. The command returns at once.
+        at: A time before which none begins, such as 2026-12-01T09:00+03:00 [else: now].
+        follow: Follow the campaign to its end.
+        queue: The workers' queue [else: desk360].
+    """
+
+    shares: int | None = None
+    at: str | None = None
+    follow: Annotated[bool, Parameter(name="--watch")] = False
+    queue: str = "desk360"
+
+    @property
+    def are_asked_for(self) -> bool:
+        """Whether workers run the campaign.
+
+        Raises:
+            ConfigurationError: if another option of the group is given without `--shares`.
+        """
+        if self.shares is None and (self.at is not None or self.follow):
+            raise ConfigurationError("--at and --watch go with --shares")
+        return self.shares is not None
+
+    @property
+    def begin(self) -> datetime | None:
+        """The time before which no share begins; None: now.
+
+        Raises:
+            ConfigurationError: if it can't be read, or has no offset.
+        """
+        if self.at is None:
+            return None
+        try:
+            at = datetime.fromisoformat(self.at)
+        except ValueError:
+            at = None
+        if at is None or at.utcoffset() is None:
+            raise ConfigurationError(
+                f"--at {self.at}: must be a time with its offset, such as 2026-12-01T09:00+03:00"
+            )
+        return at
+
+
+SHARES = Shares()
+
+
+def worker(
+    *,
+    ledger: str | None = None,
+    egress: str = "default",
+    queue: tuple[str, ...] = ("desk360",),
+    concurrency: int = 4,
+    drain: float = 30.0,
+    lease: float = 30.0,
+    opt_out: Path | None = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Work until Ctrl-C or SIGTERM: shares of campaigns, and the sends that an app deferred.
+
+    Args:
+        ledger: The database, postgresql://user@host/name [env: DESK360_LEDGER].
+        egress: The name of the address that requests leave from: the same on all machines behind it.
+        queue: A queue that it serves; may be repeated [else: desk360].
+        concurrency: Shares and single sends at the same time [else: 4].
+        drain: Seconds that requests on the wire are given at the end [else: 30].
+        lease: Seconds after which a worker that isn't seen is dead; the same for all [else: 30].
+        opt_out: A file with a number a line, who are never written to.
+        common: Shared.
+    """
+    from desk360_async import PostgresLimiter
+    from desk360_async.once import SendLog
+    from desk360_async.workers import Workers
+
+    dsn, terminal = _database(ledger), Terminal(json=common.json, quiet=common.quiet)
+    limiter = PostgresLimiter(dsn, egress=egress)
+    client = standing_client(common, terminal, limiter=limiter, send_log=SendLog(dsn))
+    workers = Workers(dsn, client=lambda: client, opt_out=opt_out, lease=lease)
+
+    async def work() -> None:
+        terminal.note(f"A worker on {', '.join(queue)}. Ctrl-C lets the requests on the wire finish.")
+        await workers.run(queues=queue, concurrency=concurrency, drain=drain)
+
+    anyio.run(work)
+    return 0
+
+
+def hand_out(
+    name: str,
+    place: str,
+    shares: Shares,
+    *,
+    concurrency: int,
+    max_failures: float | None,
+    hours: "Hours | None",
+    attachment: Path | None,
+    yes: bool,
+    common: Common,
+) -> int:
+    """Hand a campaign to workers; follow it if that is asked for. Return the exit code.
+
+    Raises:
+        ConfigurationError: if the ledger is a file, or the options don't fit.
+    """
+    from desk360_async.campaigns import Campaign
+    from desk360_async.workers import Workers
+
+    dsn, at, number = _database(place), shares.begin, shares.shares or 1
+    terminal, campaign = Terminal(json=common.json, quiet=common.quiet), Campaign(name, ledger=dsn)
+
+    file = None if attachment is None else attachment.absolute()
+
+    async def work() -> int:
+        counts = await campaign.status()
+        host = urlsplit(await campaign.server()).hostname or ""
+        if not (common.live or is_loopback(host)):
+            raise ConfigurationError(f"the campaign {name} goes to {host}: add --live if you mean it")
+        confirm_number(common, terminal, counts.pending, sure=yes)
+        jobs = await Workers(dsn, client=_no_client).start(
+            name,
+            shares=number,
+            at=at,
+            queue=shares.queue,
+            hours=hours,
+            max_failures=max_failures,
+            concurrency=concurrency,
+            attachment=file,
+        )
+        if terminal.json:
+            terminal.data({"name": name, "jobs": jobs, "pending": counts.pending})
+        else:
+            when = "" if at is None else f", from {at:%Y-%m-%d %H:%M %z} on"
+            terminal.say(f"Campaign {name}: {counts.pending:,} pending, {len(jobs)} shares for workers{when}")
+        return await _follow(campaign.watch(every=_EVERY), terminal) if shares.follow else 0
+
+    return anyio.run(work)
+
+
+async def _follow(progress: "AsyncIterator[Progress]", terminal: Terminal) -> int:
+    from .campaign import code_of, show_counts
+
+    counts: Counts | None = None
+    told = anyio.current_time()
+    async for seen in progress:
+        counts = seen.counts
+        if not terminal.quiet and anyio.current_time() - told >= _LINE_EVERY:
+            told = anyio.current_time()
+            left = "" if seen.eta is None else f" · {duration(seen.eta)} left"
+            terminal.note(f"{counts.pending:,} pending · {counts.unknown:,} unknown{left}")
+    assert counts is not None  # `watch` yields at least once
+    show_counts(terminal, counts)
+    return code_of(counts)
+
+
+def _no_client() -> NoReturn:
+    raise AssertionError("this process hands work out, and sends no message")
+
+
+def _database(given: str | None) -> str:
+    """Return the DSN: the option, else the environment's.
+
+    Raises:
+        ConfigurationError: if there is none, or it is a file.
+    """
+    place = given or os.environ.get("DESK360_LEDGER", "").strip()
+    if not is_dsn(place):
+        raise ConfigurationError("workers need a database: --ledger postgresql://…, or set DESK360_LEDGER")
+    return place
