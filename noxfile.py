@@ -272,6 +272,20 @@ def killpoints(session: nox.Session) -> None:
 
 
 @nox.session
+def storm(session: nox.Session) -> None:
+    """Feed a campaign 20,000 statuses among 500 messages, by workers that are killed: `-- STATUSES MESSAGES`."""
+    session.install("-e", EXTRAS, *group("test", "hosts"))
+    session.run("python", "tests/webhooks/storm.py", *session.posargs)
+
+
+@nox.session
+def stories(session: nox.Session) -> None:
+    """Play 10,000 random stories of customers and sends against a model: `nox -s stories [-- NUMBER]`."""
+    session.install("-e", EXTRAS, *group("test"))
+    session.run("python", "-m", "tests.customers.stories", *session.posargs)
+
+
+@nox.session
 def attack(session: nox.Session) -> None:
     """Kill campaigns 300 times over a vendor that misbehaves, and send 10,000 messages: `-- --seed N`."""
     session.install("-e", EXTRAS, *group("test"))

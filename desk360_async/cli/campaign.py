@@ -353,6 +353,7 @@ def start(
     opt_out: Path | None = None,
     concurrency: int = 4,
     max_failures: str | None = None,
+    stop_if_failed: str | None = None,
     yes: Annotated[bool, Parameter(name=("--yes", "-y"))] = False,
     schedule: Schedule = SCHEDULE,
     shares: Shares = SHARES,
@@ -367,6 +368,7 @@ def start(
         opt_out: A file with a number a line; read before each batch.
         concurrency: Requests on the wire at most [else: 4].
         max_failures: Stop after more failures than this count (100) or share (5%) of the run.
+        stop_if_failed: Stop if more than this share (20%) of the statuses of this run are failed.
         yes: Send live without asking for the number of recipients.
         schedule: Shared.
         shares: Shared.
@@ -374,12 +376,11 @@ def start(
     """
     hours = schedule.opening
     most = None if max_failures is None else _most(max_failures)
+    share = None if stop_if_failed is None else _share(stop_if_failed)
     if shares.are_asked_for:
-        if opt_out is not None:
-            raise ConfigurationError("--opt-out goes with the workers: `desk360 worker --opt-out PATH`")
-        place = ledger_place(name, ledger)
+        _check_for_workers(opt_out, stop_if_failed)
         return hand_out(
-            *(name, place, shares),
+            *(name, ledger_place(name, ledger), shares),
             concurrency=concurrency,
             max_failures=most,
             hours=hours,
@@ -394,7 +395,12 @@ def start(
         pending = (await campaign.plan(session.client)).pending
         confirm(session, pending, sure=yes)
         async with campaign.run(
-            session.client, concurrency=concurrency, max_failures=most, signals=True, hours=hours
+            session.client,
+            concurrency=concurrency,
+            max_failures=most,
+            stop_if_failed=share,
+            signals=True,
+            hours=hours,
         ) as events:
             done = await watch(session, events, pending)
         options = {
@@ -402,6 +408,7 @@ def start(
             "attachment": attachment,
             "opt-out": opt_out,
             "max-failures": max_failures,
+            "stop-if-failed": stop_if_failed,
             "hours": schedule.hours,
             "days": schedule.days,
             "zone": schedule.zone,
@@ -409,6 +416,13 @@ def start(
         return _ended(session.terminal, done, _resuming(name, options, common))
 
     return run(common, work)
+
+
+def _check_for_workers(opt_out: Path | None, stop_if_failed: str | None) -> None:
+    if opt_out is not None:
+        raise ConfigurationError("--opt-out goes with the workers: `desk360 worker --opt-out PATH`")
+    if stop_if_failed is not None:
+        raise ConfigurationError("--stop-if-failed is for a run of this process; workers don't take it")
 
 
 def _most(text: str) -> float:
@@ -419,6 +433,14 @@ def _most(text: str) -> float:
         raise ConfigurationError(
             f"--max-failures {text}: must be a count, such as 100, or a share, such as 5%"
         ) from None
+
+
+def _share(text: str) -> float:
+    """Read a share, such as 20% or 0.2."""
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise ConfigurationError(f"--stop-if-failed {text}: must be a share, such as 20% or 0.2") from None
 
 
 def _resuming(name: str, options: Mapping[str, object], common: Common) -> str:

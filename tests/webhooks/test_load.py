@@ -193,13 +193,13 @@ def test_slow_loris(hosts, tmp_path, capsys):
 
 @pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="the workers share a port")
 def test_a_storm_of_statuses_on_workers_that_are_killed(storm, capsys):
-    """No event is lost, and messages don't wait behind statuses; `storm.py` runs it in full size."""
+    """A campaign gets each status, and messages don't wait behind them; `nox -s storm` is the full size."""
     figures = storm.storm(workers=2, kills=3, statuses=4_000, messages=200)
     with capsys.disabled():
         print(f"\n2 workers, 3 killed, 4,000 statuses and 200 messages: {figures}")
     assert figures["lost"] == 0
     assert figures["messages p99"] < 1
-    assert figures["twice"] < 420
+    assert figures["messages twice"] < 20
 
 
 def test_fifty_thousand_events_in_one_body(tmp_path, capsys):

@@ -1,0 +1,96 @@
+"""`campaign.feed`: calls side by side share commits, and a file that no call uses is closed."""
+
+from collections.abc import Iterable
+
+import anyio
+import pytest
+
+from desk360_async import AsyncDesk360
+from desk360_async.campaigns import Campaign, _campaign
+from desk360_async.campaigns._ledger import Ledger
+from desk360_async.webhooks import StatusUpdate
+from tests.campaigns.harness import Harness, finish, people, phone
+
+
+def read_by(number: int) -> StatusUpdate:
+    return StatusUpdate(id=f"m{number}", sender=phone(number)[1:], status="read")
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the number of calls of each commit."""
+    sizes: list[int] = []
+    feed = Ledger.feed
+
+    async def count(ledger: Ledger, calls: Iterable[object]) -> list[int]:
+        given = list(calls)
+        sizes.append(len(given))
+        return await feed(ledger, given)  # type: ignore[arg-type]  # the calls as they came
+
+    monkeypatch.setattr(Ledger, "feed", count)
+    return sizes
+
+
+@pytest.fixture
+def openings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list that gets an entry whenever a ledger is opened."""
+    opened: list[object] = []
+    original = _campaign.open_ledger
+
+    def note(*args: object, **options: object) -> object:
+        opened.append(args)
+        return original(*args, **options)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(_campaign, "open_ledger", note)
+    return opened
+
+
+async def sent(harness: Harness, client: AsyncDesk360, count: int) -> Campaign:
+    campaign = harness.campaign()
+    await campaign.load(client, people(count))
+    await finish(campaign, client, signals=False)
+    return campaign
+
+
+def test_a_hundred_calls_side_by_side_share_a_few_commits(harness: Harness, commits: list[int]) -> None:
+    async def main(client: AsyncDesk360) -> int:
+        campaign = await sent(harness, client, 100)
+        async with anyio.create_task_group() as tasks:
+            for number in range(1, 101):
+                tasks.start_soon(campaign.feed, read_by(number))
+        return (await campaign.report()).read
+
+    assert harness.play(main) == 100
+    assert sum(commits) == 100
+    assert len(commits) <= 3
+
+
+def test_each_call_returns_its_own_number_of_news(harness: Harness) -> None:
+    async def main(client: AsyncDesk360) -> list[int]:
+        campaign = await sent(harness, client, 3)
+        news: list[int] = []
+
+        async def feed(*numbers: int) -> None:
+            news.append(await campaign.feed(*map(read_by, numbers)))
+
+        async with anyio.create_task_group() as tasks:
+            for numbers in ((1, 2), (2, 3), (9,)):
+                tasks.start_soon(feed, *numbers)
+        return sorted(news)
+
+    assert harness.play(main) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("pause", "opened"), [(4.9, 1), (5.1, 2)])
+def test_an_idle_file_is_closed_after_five_seconds(
+    harness: Harness, openings: list[object], pause: float, opened: int
+) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        campaign = await sent(harness, client, 2)
+        openings.clear()
+        await campaign.feed(read_by(1))
+        await anyio.sleep(pause)
+        await campaign.feed(read_by(2))
+
+    harness.play(main)
+    assert len(openings) == opened
