@@ -273,7 +273,7 @@ def killpoints(session: nox.Session) -> None:
 
 @nox.session
 def storm(session: nox.Session) -> None:
-    """Feed a campaign 20,000 statuses among 500 messages, by workers that are killed: `-- STATUSES MESSAGES`."""
+    """Feed a campaign 20,000 statuses among 500 messages, by workers that are killed."""
     session.install("-e", EXTRAS, *group("test", "hosts"))
     session.run("python", "tests/webhooks/storm.py", *session.posargs)
 

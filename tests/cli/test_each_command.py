@@ -179,6 +179,15 @@ def test_the_way_on_has_what_a_campaign_needs_again(
     assert "1 skipped" in desk360(*way_on).out
 
 
+@pytest.mark.usefixtures("harness")
+@pytest.mark.parametrize(("share", "code"), [("20%", 0), ("0.2", 0), ("many", 2), ("120%", 2)])
+def test_a_run_takes_the_share_of_failed_statuses_that_ends_it(
+    desk360: Desk360, share: str, code: int
+) -> None:
+    run = desk360("campaign", "run", "spring", "--stop-if-failed", share)
+    assert (run.code, "share" in run.err) == (code, code == 2)
+
+
 @pytest.mark.parametrize(("number", "accepted"), [(12, 0), (15, 1), (18, 2)])
 def test_a_result_that_the_ledger_cant_store_is_unknown(
     desk360: Desk360, harness: Server, monkeypatch: pytest.MonkeyPatch, number: int, accepted: int

@@ -116,7 +116,7 @@ class Storm:
         return self.statuses - report.read, len(self.messages - self.handled().keys())
 
     async def run(self, kills):
-        """Return the figures: seconds, lost, messages handled twice, and the messages' 99th percentile in seconds."""
+        """Return the figures: lost events, messages handled twice, and their waits in seconds."""
         started = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(CONNECTIONS):
