@@ -6,9 +6,11 @@ Attributes have few values: no phone, text, id of a message or path of a user's 
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from attrs import frozen
-from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
 from desk360_async import AttemptEnd, Operation, OperationEnd, Outcome, RateLimitStatus
 
@@ -39,6 +41,29 @@ class _Reading:
         if until is None:
             return 0.0
         return max(0.0, until - self.status.as_of - (time.monotonic() - self.at))
+
+
+_of_providers: "WeakKeyDictionary[Any, Metrics]" = WeakKeyDictionary()
+"""The instruments by their provider; those of the global one are under the module `opentelemetry.metrics`."""
+
+
+def metrics_of(provider: MeterProvider | None, version: str, schema: str) -> "Metrics":
+    """Return the instruments of a provider, the same ones for each observer.
+
+    A meter keeps the callbacks of the first gauge of a name only. With instruments of its own the second
+    observer's limiters, campaigns and queue would be lost.
+
+    Args:
+        provider: None for the program's global one.
+        version: this package's version.
+        schema: the URL of the semantic conventions.
+    """
+    key = metrics if provider is None else provider
+    found = _of_providers.get(key)
+    if found is None:
+        found = Metrics(metrics.get_meter("desk360_async", version, provider, schema))
+        _of_providers[key] = found
+    return found
 
 
 class Metrics:

@@ -10,14 +10,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
 
 from desk360_async import AttemptEnd, Operation, OperationEnd, RateLimitStatus, __version__
 from desk360_async._observer import current_operation
-from desk360_async.otel._metrics import Metrics
+from desk360_async.otel._metrics import metrics_of
 
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 _BULK = "send_template_bulk"
@@ -61,7 +61,7 @@ class OpenTelemetry:
         self, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
         self._tracer = trace.get_tracer("desk360_async", __version__, tracer_provider, SCHEMA)
-        self._metrics = Metrics(metrics.get_meter("desk360_async", __version__, meter_provider, SCHEMA))
+        self._metrics = metrics_of(meter_provider, __version__, SCHEMA)
         self._places: dict[tuple[str, str, str], _Place] = {}
 
     @contextmanager

@@ -1,5 +1,6 @@
 """`opentelemetry-instrument python app.py`: the entry point, and the line where a package is missing."""
 
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from desk360_async import ConfigurationError, LogObserver, otel
 from desk360_async._observer import parse_observers
 from desk360_async.otel import OpenTelemetry
+from desk360_async.sandbox import Sandbox
 
 HOME = "opentelemetry.instrumentation.instrumentor"
 
@@ -81,3 +83,48 @@ def test_the_entry_point_names_the_instrumentor() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     named = project["entry-points"]["opentelemetry_instrumentor"]["desk360_async"]
     assert named == "desk360_async.otel:Desk360Instrumentor"
+
+
+APP = """
+import asyncio, sys
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+from desk360_async import AsyncDesk360
+
+spans, reader = TracerProvider(), InMemoryMetricReader()
+spans.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+trace.set_tracer_provider(spans)
+metrics.set_meter_provider(MeterProvider([reader]))
+
+async def main():
+    async with AsyncDesk360("sandbox-key", base_url=sys.argv[1], integration_id=11) as client:
+        await client.send_text("+905551112233", "Hello!")
+
+asyncio.run(main())
+print(reader.get_metrics_data().to_json())
+"""
+
+
+@pytest.mark.real
+def test_the_instrument_command_needs_no_code_of_the_app(tmp_path: Path) -> None:
+    """Its client reports to the SDK that the app sets up as for any other library; no phone is exported."""
+    command = Path(sys.executable).with_name("opentelemetry-instrument")
+    if not command.exists():
+        pytest.skip("opentelemetry-instrumentation is missing")
+    (tmp_path / "app.py").write_text(APP)
+    with Sandbox().serve_in_thread() as server:
+        done = subprocess.run(
+            [str(command), sys.executable, "app.py", server.url],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    assert '"name": "desk360 send_text"' in done.stdout
+    assert '"name": "desk360.client.messages"' in done.stdout
+    assert '"desk360.outcome": "accepted"' in done.stdout
+    assert "5551112233" not in done.stdout + done.stderr
