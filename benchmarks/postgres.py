@@ -1,15 +1,31 @@
-"""What PostgreSQL costs, on a cluster of its own: `python -m benchmarks.postgres`.
+"""What PostgreSQL costs, on a cluster of its own: `python -m benchmarks.postgres [--recipients N]`.
 
-P19: a token from PostgreSQL, taken and given back, without and with a wait for the disk.
+P19: a token, taken and given back, without and with a wait for the disk; and a batch's claim, intent and
+result. Loading a list, over the same list into a file: wall time, and the peak of memory. The sizes of rows,
+from which a campaign of ten million is computed.
 """
 
+import argparse
+import asyncio
+import json
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
+import psycopg
+
+from benchmarks.campaign import BATCH, Taker, client_of, write_csv
 from desk360_async import PostgresLimiter
-from tests.postgres import cluster
+from desk360_async.campaigns import Campaign
+from desk360_async.campaigns._values import Result
+from tests.postgres import Cluster, cluster
 
-GOAL = 1.5  # ms, on a quiet machine
+TOKEN, RESULT, LOAD = 1.5, 3.0, 3.0  # goals: ms, ms, and times the file's time
+TABLES = ("recipient", "batch", "parameter_set", "request")
 
 
 def token(dsn: str, *, durable: bool, rounds: int = 300) -> list[float]:
@@ -25,14 +41,98 @@ def token(dsn: str, *, durable: bool, rounds: int = 300) -> list[float]:
     return sorted(found[20:])
 
 
+def campaign_in(ledger: str | Path, *, batch_size: int = BATCH) -> Campaign:
+    """Return the campaign that is measured."""
+    return Campaign("bench", template="offer", language=1, ledger=ledger, batch_size=batch_size)
+
+
+async def batches(dsn: str, folder: Path, *, rounds: int = 200) -> list[float]:
+    """Return the milliseconds that each batch's claim, intent and result take together."""
+    path = folder / "batches.csv"
+    write_csv(path, rounds * 10, 1)
+    found: list[float] = []
+    async with client_of(Taker()) as client:
+        campaign = campaign_in(dsn, batch_size=10)
+        await campaign.load(client, path)
+        async with campaign._opened(owner=True) as ledger:
+            await ledger.settings()
+            await ledger.join("bench", lease=30.0, timeout=30.0, patience=1.0)  # type: ignore[attr-defined]
+            for _ in range(rounds):
+                start = time.perf_counter()
+                (batch,) = await ledger.claim(0, 2**60, 1)
+                request = await ledger.intend(batch)
+                await ledger.conclude(batch, request, Result("accepted"))
+                found.append((time.perf_counter() - start) * 1e3)
+    return sorted(found[20:])
+
+
+async def load(ledger: str, path: Path) -> dict[str, float]:
+    """Load a list; return the seconds, and the peak of memory."""
+    async with client_of(Taker()) as client:
+        await client.templates.preload()
+        start = time.perf_counter()
+        plan = await campaign_in(ledger).load(client, path)
+        seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"recipients": plan.recipients, "seconds": seconds, "peak_mb": peak}
+
+
+def child(ledger: str, path: Path) -> dict[str, float]:
+    """Load in a process of its own, for its peak of memory."""
+    command = [sys.executable, "-m", "benchmarks.postgres", "--child", ledger, str(path)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return dict(json.loads(found))
+
+
+def loads(server: Cluster, folder: Path, recipients: int) -> None:
+    """Print loading into PostgreSQL over loading into a file, and the sizes of rows."""
+    for number in (10_000, recipients):
+        path = folder / f"{number}.csv"
+        write_csv(path, number, 200)
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS desk360 CASCADE")
+        file, table = child(str(folder / f"{number}.db"), path), child(server.dsn, path)
+        ratio = table["seconds"] / file["seconds"]
+        print(
+            f"load {number:,}: PostgreSQL {table['seconds']:.1f} s, file {file['seconds']:.1f} s: "
+            f"{ratio:.2f}x, "
+            f"goal {LOAD}x; peak {table['peak_mb']:.0f} MB and {file['peak_mb']:.0f} MB",
+            flush=True,
+        )
+    total = 0.0
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        for name in TABLES:
+            query = "SELECT pg_total_relation_size(%s)"
+            (size,) = connection.execute(query, (f"desk360.{name}",)).fetchone() or (0,)
+            total += size
+            print(f"  {name}: {size / 1e6:.1f} MB, {size / recipients:.1f} bytes a recipient")
+    print(f"  10,000,000 recipients: {total / recipients * 1e7 / 1e9:.2f} GB with their indexes")
+
+
+def times(name: str, found: list[float], goal: float | None) -> None:
+    """Print the median and the 99th percentile."""
+    p50, p99 = statistics.median(found), found[int(0.99 * len(found))]
+    wanted = f", goal p50 {goal} ms" if goal else ""
+    print(f"P19 {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms{wanted}", flush=True)
+
+
 def main() -> None:
     """Print it."""
-    with cluster(fsync=True) as server:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipients", type=int, default=1_000_000)
+    parser.add_argument("--child", nargs=2)
+    given = parser.parse_args()
+    if given.child:
+        print(json.dumps(asyncio.run(load(given.child[0], Path(given.child[1])))))
+        return
+    with cluster(fsync=True) as server, tempfile.TemporaryDirectory() as folder:
         for durable in (False, True):
-            found = token(server.dsn, durable=durable)
-            p50, p99 = statistics.median(found), found[int(0.99 * len(found))]
-            goal = f", goal p50 {GOAL} ms" if not durable else ""
-            print(f"P19 a token, durable={durable}: p50 {p50:.2f} ms, p99 {p99:.2f} ms{goal}")
+            times(
+                f"a token, durable={durable}", token(server.dsn, durable=durable), None if durable else TOKEN
+            )
+        found = asyncio.run(batches(server.dsn, Path(folder)))
+        times("a batch's claim, intent and result", found, RESULT)
+        loads(server, Path(folder), given.recipients)
 
 
 if __name__ == "__main__":

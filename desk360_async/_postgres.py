@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import IO, TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Concatenate, LiteralString, NamedTuple, ParamSpec, TypeVar
 
 import anyio
 
@@ -45,6 +45,15 @@ FIRST_CONNECT = 10.0  # seconds; a TLS handshake over the internet takes one
 CONNECT = 2.0
 _POOL = 8  # connections per process and DSN
 _MIGRATION_LOCK = 0x44333630  # "D360"
+_BOUNDS = (
+    f"set_config('lock_timeout', '{LOCK_TIMEOUT}', true),"
+    f" set_config('idle_in_transaction_session_timeout', '{LOCK_TIMEOUT}', true)"
+)
+_SYNCED = (
+    "CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply', 'remote_write')"
+    " THEN '' ELSE set_config('synchronous_commit', 'on', true) END"
+)
+_UNSYNCED = "set_config('synchronous_commit', 'off', true)"
 _PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two tries of one transaction
 _PARAMETER = re.compile(r"\?|%")
 
@@ -338,21 +347,30 @@ class _Pool:
         Raises:
             psycopg.OperationalError: none is free, or can be made, for `timeout` seconds.
         """
-        connection = self._take(timeout, check=check)
+        connection = self.take(timeout, first="" if check else None)
         try:
             yield connection
         finally:
             self.connections.putconn(connection)
 
-    def _take(self, timeout: float, *, check: bool) -> "Connection[Any]":
-        for _ in range(_POOL):  # all may have died with the server
+    def take(self, timeout: float, *, first: "LiteralString | None") -> "Connection[Any]":
+        """Return a connection that the caller gives back, once it has answered to its first statement.
+
+        Args:
+            timeout: seconds.
+            first: the statement; a connection that fails there is replaced. None: no statement.
+        """
+        for _ in range(_POOL):  # all of them may have died with the server
             connection = self.connections.getconn(timeout)
-            if not check:
+            if first is None:
                 return connection
             try:
-                self.connections.check_connection(connection)
+                connection.execute(first)
             except _psycopg().OperationalError:
                 self.connections.putconn(connection)
+            except BaseException:
+                self.connections.putconn(connection)
+                raise
             else:
                 return connection
         return self.connections.getconn(timeout)
@@ -402,12 +420,7 @@ class Database:
             ConfigurationError: the server refuses us, or its commits wouldn't last.
             psycopg.Error: the statement failed, or the connection is lost.
         """
-        pool = self._open()
-        if (self.schema, self._durable) not in pool.prepared:
-            with pool.connection(FIRST_CONNECT, check=True) as connection:
-                self._prepare(connection)
-            pool.prepared.add((self.schema, self._durable))
-        with pool.connection(CONNECT, check=self._durable) as connection:
+        with self._prepared().connection(CONNECT, check=self._durable) as connection:
             yield connection
 
     @contextmanager
@@ -424,19 +437,36 @@ class Database:
             raise ConfigurationError(f"{self.name} can't be reached ({str(error).strip()})") from error
 
     @contextmanager
-    def transaction(self) -> "Generator[Connection[Any]]":
-        """Yield a connection in a transaction that commits durably, or not at all; for a worker thread."""
-        with self.connection() as connection, connection.transaction():
-            _bound(connection)
+    def transaction(self, *, synced: bool = True) -> "Generator[Connection[Any]]":
+        """Yield a connection in a transaction whose tables are the schema's; for a worker thread.
+
+        Args:
+            synced: whether the commit waits for the disk; a crash may forget one that doesn't.
+        """
+        with self._begun("", _SYNCED if synced else _UNSYNCED) as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> "Generator[Connection[Any]]":
         """Yield a connection for reads of one moment; for a worker thread."""
-        with self.connection() as connection, connection.transaction():
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            _bound(connection)
+        with self._begun(" ISOLATION LEVEL REPEATABLE READ, READ ONLY", _SYNCED) as connection:
             yield connection
+
+    @contextmanager
+    def _begun(self, mode: str, synced: str) -> "Generator[Connection[Any]]":
+        pool = self._prepared()
+        # One message and one answer; it also shows whether the connection still lives.
+        begin = f"BEGIN{mode}; SELECT {_BOUNDS}, set_config('search_path', '{self.schema}', true), {synced}"
+        connection = pool.take(CONNECT, first=begin)
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(Exception):
+                connection.execute("ROLLBACK")
+            raise
+        finally:
+            pool.connections.putconn(connection)
 
     def _open(self) -> _Pool:
         psycopg = _psycopg()
@@ -455,10 +485,16 @@ class Database:
             pool.users.add(self)
             return pool
 
-    def _prepare(self, connection: "Connection[Any]") -> None:
-        self.refuse(self.facts(connection))
-        if self.version(connection) < len(MIGRATIONS):
-            self.migrate(connection)
+    def _prepared(self) -> _Pool:
+        """Return the pool, once the server was checked and the tables were made."""
+        pool = self._open()
+        if (self.schema, self._durable) not in pool.prepared:
+            with pool.connection(FIRST_CONNECT, check=True) as connection:
+                self.refuse(self.facts(connection))
+                if self.version(connection) < len(MIGRATIONS):
+                    self.migrate(connection)
+            pool.prepared.add((self.schema, self._durable))
+        return pool
 
     def facts(self, connection: "Connection[Any]") -> Facts:
         """Return the server's state; `synchronous_commit` as it is for our own transactions."""
@@ -637,7 +673,7 @@ class Tables:
 
         def once() -> T:
             with self.database.snapshot() as connection:
-                return work(self._session(connection), *args, **kwargs)
+                return work(Session(connection), *args, **kwargs)
 
         return await self._patiently(once)
 
@@ -650,7 +686,7 @@ class Tables:
 
         def once() -> T:
             with self.database.transaction() as connection:
-                return work(self._session(connection), *args, **kwargs)
+                return work(Session(connection), *args, **kwargs)
 
         return await self._patiently(once)
 
@@ -664,18 +700,13 @@ class Tables:
         """
 
         def once() -> T:
-            with self.database.transaction() as connection:
-                connection.execute("SELECT set_config('synchronous_commit', 'off', true)")
-                return work(self._session(connection), *args, **kwargs)
+            with self.database.transaction(synced=False) as connection:
+                return work(Session(connection), *args, **kwargs)
 
         return await self._patiently(once)
 
     async def scrub(self) -> None:
         """Do nothing: the server's autovacuum removes deleted rows from its pages; backups keep copies."""
-
-    def _session(self, connection: "Connection[Any]") -> Session:
-        connection.execute("SELECT set_config('search_path', %s, true)", (self.database.schema,))
-        return Session(connection)
 
     async def _patiently(self, once: Callable[[], T]) -> T:
         deadline, pause = anyio.current_time() + self._busy, _PAUSE
@@ -704,13 +735,7 @@ class Tables:
 
 def _bound(connection: "Connection[Any]") -> None:
     """Bound the transaction's waits, and make its commit wait for the disk; all of it ends with it."""
-    connection.execute(
-        "SELECT set_config('lock_timeout', %s, true),"
-        " set_config('idle_in_transaction_session_timeout', %s, true),"
-        " CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply', 'remote_write')"
-        " THEN '' ELSE set_config('synchronous_commit', 'on', true) END",
-        (str(LOCK_TIMEOUT), str(LOCK_TIMEOUT)),
-    )
+    connection.execute(f"SELECT {_BOUNDS}, {_SYNCED}")
 
 
 show_half_made(globals())

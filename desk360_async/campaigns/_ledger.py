@@ -235,6 +235,12 @@ class Ledger:
         """Return the decisions of the other runs: a file has none."""
         return None
 
+    async def part(self) -> None:
+        """Take this run from those of the campaign; a file has one at most."""
+
+    def hurry(self, seconds: float) -> None:
+        """Wait no longer for a lost database; a file isn't waited for."""
+
     @reads
     def announce(self, db: sqlite3.Connection, end: str, reason: str) -> None:
         """Stop the other runs too: a file has none."""

@@ -458,6 +458,8 @@ class Run:
         for scope in self._under_way:
             scope.shield = False
             scope.cancel()
+        if self._opened is not None:
+            self._opened.dispatch.ledger.hurry(0.0)
 
     def _stop(self, end: End, reason: str) -> None:
         if self._end is None:
@@ -465,7 +467,8 @@ class Run:
             self.proceed()
             self._room.set()
             self._leave_line()
-            if self._entered:
+            if self._opened is not None:
+                self._opened.dispatch.ledger.hurry(self._drain)
                 deadline = anyio.current_time() + self._drain
                 for scope in self._under_way:
                     scope.deadline = deadline
@@ -536,6 +539,7 @@ class Run:
             unknown = await ledger.recover("interrupted")
             if self._end in ("refused", "failures") and not self._follows:
                 await ledger.announce(self._end, self._reason)
+            await ledger.part()
             if unknown or self._opening.lease is not None:
                 self.counts = await ledger.counts()
         except LedgerError as error:

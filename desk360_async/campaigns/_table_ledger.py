@@ -79,6 +79,9 @@ class TableLedger(Ledger):
         self._tables = tables
         self._run: str | None = None
         self._run_name = ""
+        self._is_waiting = False
+        self._latest: float | None = None  # the time after which no result is tried again
+        self._hurried = anyio.Event()
         self._lease = 30.0
         self._timeout = 120.0
         self._patience = 600.0
@@ -141,9 +144,7 @@ class TableLedger(Ledger):
     async def aclose(self) -> None:
         """Remove the staged rows, and this run among the living, if it is one."""
         self._close_spools()
-        if self._run is not None:
-            with suppress(LedgerError):  # its lease ends by itself
-                await self._leave()
+        await self.part()
         await _threads.run(self._tables.close)
 
     # ── runs ───────────────────────────────────────────────────────────────────────────────────────────
@@ -261,8 +262,17 @@ class TableLedger(Ledger):
     @writes
     def claim(self, db: Any, after: int, upto: int, most: int) -> list[Batch]:
         """Claim up to `most` pending batches that no run has, by their number."""
-        self._sweep(db)
-        rows = db.execute(
+        rows = self._claim(db, most)
+        if not rows:
+            self._sweep(db)
+            rows = self._claim(db, most)
+        if rows and self._is_waiting:
+            db.execute("UPDATE worker SET waiting = false WHERE run = ?", (self._run,))
+            self._is_waiting = False
+        return _ledger.batches_of(sorted(rows))
+
+    def _claim(self, db: Any, most: int) -> list[Any]:
+        found: list[Any] = db.execute(
             "WITH free AS (SELECT id FROM batch WHERE campaign = ? AND state = 'pending' AND worker IS NULL "
             "AND EXISTS (SELECT 1 FROM worker WHERE run = ?) ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED) "
             "UPDATE batch b SET worker = ? FROM free, parameter_set s "
@@ -270,9 +280,7 @@ class TableLedger(Ledger):
             "RETURNING b.id, b.kind, b.members, s.parameters, s.id, b.size, b.first, b.last",
             (self.id, self._run, most, self._run),
         ).fetchall()
-        if rows:
-            db.execute("UPDATE worker SET waiting = false WHERE run = ?", (self._run,))
-        return _ledger.batches_of(sorted(rows))
+        return found
 
     async def is_over(self, *, busy: bool) -> bool:
         """Return whether no batch is left for this run: none is free, and no other run may free one."""
@@ -282,6 +290,7 @@ class TableLedger(Ledger):
     def _is_over(self, db: Any) -> bool:
         # A run that waits holds no batches but those that were refused without a reason.
         db.execute("UPDATE worker SET waiting = true WHERE run = ?", (self._run,))
+        self._is_waiting = True
         (left,) = db.execute(
             "SELECT EXISTS (SELECT 1 FROM batch b LEFT JOIN worker w ON w.run = b.worker "
             "WHERE b.campaign = ? AND (b.state = 'intent' OR b.state = 'pending' AND w.waiting IS NOT TRUE))",
@@ -328,6 +337,13 @@ class TableLedger(Ledger):
             ([number for number, _ in left],),
         )
         return sum(size for _, size in left)
+
+    async def part(self) -> None:
+        """Take this run from those of the campaign: its claims are free, and its intents unknown."""
+        if self._run is not None:
+            with suppress(LedgerError):  # its lease ends by itself
+                await self._leave()
+            self._run = None
 
     @writes
     def _leave(self, db: Any) -> None:
@@ -427,11 +443,17 @@ class TableLedger(Ledger):
         following = [batch] if result.state == "pending" else []
         if result.halve:
             following = _batches.halve(db, self.id, batch)
-        db.execute(
-            "UPDATE batch SET worker = ?, request = ? WHERE id = ANY(?)",
-            (self._run, request, [half.id for half in following]),
-        )
+        if following:
+            db.execute(
+                "UPDATE batch SET worker = ?, request = ? WHERE id = ANY(?)",
+                (self._run, request, [half.id for half in following]),
+            )
         return following
+
+    def hurry(self, seconds: float) -> None:
+        """Try writes that a lost database delays for `seconds` more; the run is stopping."""
+        self._latest = anyio.current_time() + seconds
+        self._hurried.set()
 
     async def _outlast(self, work: Callable[..., T], *args: Any) -> T:
         """Run a write again until the database is back.
@@ -439,8 +461,10 @@ class TableLedger(Ledger):
         Raises:
             LedgerError: if it stays away for `patience` seconds.
         """
-        deadline, pause = anyio.current_time() + self._patience, _PAUSE
+        begun, pause = anyio.current_time(), _PAUSE
         while True:
+            hurried = self._latest
+            deadline = begun + self._patience if hurried is None else min(begun + self._patience, hurried)
             try:
                 return await self.file.write(work, *args)
             except LedgerError as error:
@@ -449,7 +473,10 @@ class TableLedger(Ledger):
                 log.warning(
                     "the ledger is away; the write is tried again, and nothing more is sent: %s", error
                 )
-            await anyio.sleep(pause)
+            with anyio.move_on_after(pause):
+                await self._hurried.wait()
+            if hurried is not None:  # it is set already
+                await anyio.sleep(min(pause, max(0.0, deadline - anyio.current_time())))
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     # ── resolutions ────────────────────────────────────────────────────────────────────────────────────

@@ -281,3 +281,35 @@ def test_a_run_that_was_believed_dead_keeps_its_name(harness: Harness, sale: Any
                 assert connection.execute("SELECT name FROM desk360.worker").fetchall() == [("host-3",)]
 
     harness.play(main)
+
+
+@pytest.mark.parametrize("how", ["stop", "abort"])
+def test_a_stopped_run_doesnt_wait_for_a_lost_database_for_long(
+    harness: Harness, sale: Any, dsn: str, how: str
+) -> None:
+    """The results in memory are given up after `drain` seconds; their recipients are unknown."""
+
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(300))
+        run = sale().run(client, signals=False, drain=30.0, lease=600.0)
+        async with run:
+            while run.counts.accepted < 50:
+                await anyio.sleep(1)
+            ledger = run._opening.dispatch.ledger
+            kept, ledger._file = ledger._file, Away()  # type: ignore[assignment]  # the database is away
+            begun = anyio.current_time()
+            getattr(run, how)()
+            assert (await run.wait()).end == "ledger"
+            assert anyio.current_time() - begun < (40 if how == "stop" else 10)
+            ledger._file = kept
+
+    harness.play(main)
+
+
+class Away:
+    """Tables of a database that is away."""
+
+    async def write(self, *_: Any) -> None:
+        raise LedgerError("the database is away") from psycopg.OperationalError("away")
+
+    read = write_unsynced = write
