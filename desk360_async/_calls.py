@@ -1,6 +1,6 @@
 """The pipeline's input and output: a call and an answer, as values."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import field, frozen
@@ -48,7 +48,7 @@ class Call:
         idempotent: whether repeating it does no harm.
         has_outcome: whether its errors have an outcome; reads have none.
         files: the number of files that go up.
-        phones: the digits of the phones in it, to be masked in the server's words.
+        phones: the phones in it, to be masked in the server's words.
         asked: the request's list, to compare the answer with.
         name: the client's method, for observers.
         template: the path's template, for observers; empty for the user's own path.
@@ -62,7 +62,7 @@ class Call:
     idempotent: bool = False
     has_outcome: bool = True
     files: int = 0
-    phones: frozenset[str] = field(default=frozenset(), repr=False)
+    phones: Collection[str] = field(default=(), repr=False)
     asked: tuple[str, ...] = field(default=(), repr=False)
     name: str = "request"
     template: str = ""

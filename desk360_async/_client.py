@@ -478,7 +478,8 @@ class AsyncDesk360:
             OptedOut: the person, or each person of a batch, has opted out; not sent.
             Desk360Error: `.outcome` is whether the message went out.
         """
-        check_fallback(message, fallback)
+        if fallback is not None:
+            check_fallback(message, fallback)
         return await self._transmit(
             0, message, message, None, None, key=idempotency_key, fallback=fallback, on_attempt=on_attempt
         )
@@ -497,15 +498,14 @@ class AsyncDesk360:
     ) -> Reply:
         """Send a message and report its end once, to the sink and to `on_result`, however it comes."""
         state = CallState(self._options, stop, on_attempt)
-        deliver = partial(self._deliver, message, state, fallback)
         with self._pipeline.observed(state, self._operation(message)) as end:
             state.recipients = state.operation.recipients if state.operation else 0
             try:
                 if key is None:
-                    reply = await deliver()
+                    reply = await self._deliver(message, state, fallback)
                 else:
                     name = key if isinstance(key, str) else key()
-                    reply = await self._deliver_once(name, message, state, deliver)
+                    reply = await self._deliver_once(name, message, state, fallback)
             except BaseException as error:
                 outcome = end.outcome = state.outcome(error)
                 end.messages = {outcome: state.recipients}
@@ -518,7 +518,8 @@ class AsyncDesk360:
                 self._report(SendResult(index, item, message, outcome, None, how), sink)
                 raise
             _note_reply(end, reply)
-            self._report(SendResult(index, item, message, Outcome.ACCEPTED, reply, None), sink)
+            if sink is not None or self._on_result is not None:
+                self._report(SendResult(index, item, message, Outcome.ACCEPTED, reply, None), sink)
             return reply
 
     def _operation(self, message: Message) -> Operation:
@@ -533,7 +534,7 @@ class AsyncDesk360:
             len(message.phones) if isinstance(message, TemplateBatch) else 1,
             method="POST",
             path=endpoint.path if endpoint else "",
-            base_url=self.base_url,
+            base_url=self._pipeline.base_url,
         )
 
     async def _deliver(
@@ -543,35 +544,41 @@ class AsyncDesk360:
         fallback: TemplateMessage | None = None,
         intend: Intend | None = None,
     ) -> Reply:
-        """Send a message as far as WhatsApp's rules let it out."""
+        """Send a message as far as WhatsApp's rules let it out: resolve a template's names, make the call."""
         await self._pipeline.connected()
-        if self._admission is None:
-            return await self._resolve_and_perform(message, state, intend)
-        self._pipeline.hold(self._admission.book)
-
-        async def send(admitted: Message, recheck: OnAttempt) -> Reply:
-            state.recheck = recheck
-            return await self._resolve_and_perform(admitted, state, intend)
-
-        return await self._admission.deliver(await _with_destinations(message), fallback, send)
-
-    async def _resolve_and_perform(self, message: Message, state: CallState, intend: Intend | None) -> Reply:
-        """Resolve the template's names, and perform the call."""
+        if self._admission is not None and state.recheck is None:
+            return await self._admit(self._admission, message, state, fallback, intend)
         if isinstance(message, TemplateMessage | TemplateBatch):
             self._warn_of_refusals(message)
             named = await self.templates.resolve(message, state)
             state.end.template_id = named.template if isinstance(named.template, int) else None
-            resolved: Message = named
-        else:
-            resolved = message
+            message = named
         if intend is not None:
-            state.intend = partial(intend, resolved)
-        resolved = await _with_destinations(resolved)
+            state.intend = partial(intend, message)
+        if isinstance(message, TemplateBatch):
+            message = await _with_destinations(message)
         integration = self._options.integration("sending")
-        call = _wire.call_for(resolved, integration, encoding=self._encoding)
+        call = _wire.call_for(message, integration, encoding=self._encoding)
         state.recipients = len(call.asked)
         reply: Reply = await self._pipeline.perform(call, state)
         return reply
+
+    async def _admit(
+        self,
+        admission: Admission,
+        message: Message,
+        state: CallState,
+        fallback: TemplateMessage | None,
+        intend: Intend | None,
+    ) -> Reply:
+        """Send a message that the customers' store lets out, or its fallback."""
+        self._pipeline.hold(admission.book)
+
+        async def send(admitted: Message, recheck: OnAttempt) -> Reply:
+            state.recheck = recheck
+            return await self._deliver(admitted, state, None, intend)
+
+        return await admission.deliver(await _with_destinations(message), fallback, send)
 
     def _warn_of_refusals(self, message: TemplateMessage | TemplateBatch) -> None:
         """Log parameters that WhatsApp refuses, once a template, variable and problem."""
@@ -588,7 +595,7 @@ class AsyncDesk360:
                 )
 
     async def _deliver_once(
-        self, key: str, message: Message, state: CallState, deliver: Callable[..., Awaitable[Reply]]
+        self, key: str, message: Message, state: CallState, fallback: TemplateMessage | None
     ) -> Reply:
         """Send under a key, or return the stored reply of an earlier send."""
         if self._send_log is None:
@@ -601,7 +608,7 @@ class AsyncDesk360:
 
         async def transmit(intend: Intend, end: End) -> Reply:
             try:
-                reply = await deliver(intend)
+                reply = await self._deliver(message, state, fallback, intend)
             except BaseException as error:
                 end(state.outcome(error), None)
                 raise
@@ -631,7 +638,7 @@ class AsyncDesk360:
                 log.exception("on_result failed")
 
     async def _call(self, call: Call) -> Any:
-        return await self._pipeline.perform(call, CallState(self._options))
+        return await self._pipeline.operate(call, CallState(self._options))
 
     async def send_template(
         self,

@@ -125,6 +125,7 @@ def structure(value: object, kind: type[T]) -> T:
         raise MissingId(str(error.args[0])) from None
 
 
+@cache
 def _hook(kind: Any) -> Structure:
     return _inward().get_structure_hook(kind)
 

@@ -189,8 +189,7 @@ class Download:
         async def begin(http: Http, evidence: Evidence) -> Opened:
             opened = await http.open(request, evidence, total=timeout.total, connect=timeout.connect)
             # Before the attempt ends: closing the client waits for the file too.
-            pipeline.enter()
-            pipeline.expect(timeout.download)
+            pipeline.enter(timeout.download)
             self._opened = opened
             return opened
 

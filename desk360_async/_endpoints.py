@@ -24,6 +24,7 @@ class Endpoint:
         message: the value that makes the request, or None for a GET.
         reply: the type of the client's result.
         idempotent: whether a repeated request does no harm.
+        files: whether the message may carry files.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Endpoint:
     message: type | None = None
     reply: str = "Sent"
     idempotent: bool = False
+    files: bool = False
 
 
 ENDPOINTS = (
@@ -57,12 +59,14 @@ ENDPOINTS = (
         heading="Send WhatsApp Message Template",
         path=f"{_CONVERSATIONS}/templates/send",
         message=m.TemplateMessage,
+        files=True,
     ),
     Endpoint(
         name="send_template_bulk",
         heading="Bulk Send WhatsApp Message Template",
         path=f"{_CONVERSATIONS}/templates/send/bulk",
         message=m.TemplateBatch,
+        files=True,
         reply="BulkSent",
     ),
     Endpoint(
@@ -89,6 +93,7 @@ ENDPOINTS = (
         heading="Send WhatsApp Media Message",
         path=f"{_CONVERSATIONS}/messages/medias",
         message=m.MediaMessage,
+        files=True,
         reply="SentMedia",
     ),
     Endpoint(

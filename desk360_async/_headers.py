@@ -57,12 +57,9 @@ class ServerLimit(NamedTuple):
     def read(cls, headers: Mapping[str, str]) -> Self | None:
         """Return the words of an answer's headers; None where they are missing or unreadable."""
         reset = headers.get("x-ratelimit-reset", "").strip(" \t")
-        found = cls(
-            parse_limit(headers),
-            parse_remaining(headers),
-            int(reset) if _EPOCH.fullmatch(reset) else None,
-        )
-        return found if any(value is not None for value in found) else None
+        limit, remaining = parse_limit(headers), parse_remaining(headers)
+        epoch = int(reset) if _EPOCH.fullmatch(reset) else None
+        return None if limit is remaining is epoch is None else cls(limit, remaining, epoch)
 
 
 def of_read(headers: Mapping[str, str], limit: int) -> Mapping[str, str]:

@@ -17,6 +17,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NoReturn, TypeGuard
 
 try:  # the extra `speed`
@@ -179,6 +180,7 @@ def _charset_of(content_type: str) -> str:
     return found[1] if found else "utf-8"
 
 
+@lru_cache(maxsize=64)  # a server's answers have the same few
 def _needs_charset(content_type: str) -> bool:
     return "charset" in content_type.lower() and _charset_of(content_type).lower() not in ("utf-8", "utf8")
 

@@ -145,15 +145,13 @@ def wait_too_long(max_wait: float, eta: float) -> RateLimitWaitTooLong:
 Ended = Callable[[Token, End, int, Mapping[str, str]], None]
 
 
+@define(eq=False, repr=False)
 class TokenPermit:
     """A `Permit`; it holds the token in parts, since making a `Token` costs as much as all of this."""
 
-    __slots__ = ("_ended", "_number", "_returned")
-
-    def __init__(self, ended: Ended, number: int, returned: int) -> None:
-        self._ended: Ended | None = ended
-        self._number = number
-        self._returned = returned
+    _ended: Ended | None
+    _number: int
+    _returned: int
 
     def done(self, status: int, headers: Mapping[str, str]) -> None:
         """As `Permit.done`."""
@@ -200,8 +198,8 @@ class Waiter:
             self.ready.set()
 
 
-# An acquire that needn't wait costs no trip through the event loop, but for every so many of them, so that
-# a loop around it can't starve the other tasks.
+# An acquire that needn't wait costs no trip through the event loop, except for each 32nd, so that a loop
+# around it can't starve the other tasks.
 _YIELD_EVERY = 32
 
 
@@ -293,14 +291,28 @@ class TokenBucket:
             ClientStateError: another running event loop uses this bucket.
             ConfigurationError: there is no such lane, or `max_wait` is negative.
         """
+        if lane in LANES and (max_wait is None or max_wait >= 0):
+            permit = self.acquire_nowait(lane)
+            if permit is not None:
+                return permit
+        return await self._stand_in_line(lane, self._now(), max_wait)
+
+    def acquire_nowait(self, lane: Lane = "interactive") -> Permit | None:
+        """Return a token if one can be had without a wait; None also once in 32 times.
+
+        `acquire` lets other tasks run then, so that a loop around the two can't starve them.
+
+        Args:
+            lane: `"interactive"` or `"bulk"`.
+
+        Raises:
+            ClientStateError: another running event loop uses this bucket.
+        """
         now, bucket = self._now(), self._bucket
-        if lane in LANES and not (self._interactive or self._bulk) and (max_wait is None or max_wait >= 0):
-            number = bucket.draw_if_ready(now, lane)
-            if number is not None:
-                permit = TokenPermit(self._end, number, bucket.returned)
-                # With the token in hand: no waiter may overtake a request that needn't wait.
-                return permit if bucket.taken % _YIELD_EVERY else await _yield_with(permit)
-        return await self._stand_in_line(lane, now, max_wait)
+        if self._interactive or self._bulk or not (bucket.taken + 1) % _YIELD_EVERY:
+            return None
+        number = bucket.draw_if_ready(now, lane)
+        return None if number is None else TokenPermit(self._end, number, bucket.returned)
 
     async def _stand_in_line(self, lane: Lane, now: float, max_wait: float | None) -> Permit:
         check_wish(lane, max_wait)
@@ -313,7 +325,10 @@ class TokenBucket:
             if at > waiter.deadline:
                 self._leave(waiter)
                 raise wait_too_long(max_wait, at - now)
-        return waiter.permit or await self._wait(waiter)
+        if waiter.permit is None:
+            return await self._wait(waiter)
+        # With the token in hand: no waiter may overtake a request that needn't wait.
+        return await _yield_with(waiter.permit)
 
     async def _wait(self, waiter: Waiter) -> Permit:
         waiter.ready = anyio.Event()
@@ -367,7 +382,6 @@ class TokenBucket:
     def _serve(self, now: float) -> None:
         """Hand out the free tokens, in order, and set the alarm for the rest."""
         bucket = self._bucket
-        self._see(now)
         bucket.sweep(now)
         while self._interactive or self._bulk:
             since = next(iter(self._bulk)).since if self._bulk else None
@@ -405,7 +419,6 @@ class TokenBucket:
             # Without a loop (a generator's end, another thread) there is no time to go by: the token then
             # comes back at its pessimistic time.
             return
-        self._see(now)
         if how == "done":
             worse = self._bucket.done(now, token, status, headers)
         else:
@@ -465,6 +478,8 @@ class TokenBucket:
             loop, now = current_token().native_token, anyio.current_time()
         if self._home is None or self._home() is not loop:
             self._move(loop, now)
+        # Both clocks, for use after the loop has ended; they differ if one is virtual.
+        self._seen, self._seen_at = now, time.monotonic()
         return now
 
     def _present(self) -> float:
@@ -493,11 +508,6 @@ class TokenBucket:
             self._born += shift
             self._clear_lines(old)
         self._home = weakref.ref(loop)
-        self._see(now)
-
-    def _see(self, now: float) -> None:
-        """Store the times of both clocks, for use after the loop has ended; they differ if one is virtual."""
-        self._seen, self._seen_at = now, time.monotonic()
 
     def _clear_lines(self, old: Any) -> None:
         """Forget those who waited on a loop that has ended, or that somebody left standing."""

@@ -7,7 +7,7 @@ message id or media id.
 
 import logging
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -288,21 +288,17 @@ class Observers:
             log.error("an observer failed, and is called again without this line: %s", name, exc_info=error)
 
 
+@define(eq=False, repr=False)
 class _Block(Generic[End]):
     """The blocks of all observers around one operation or attempt, with one end for the client to fill."""
 
-    __slots__ = ("_args", "_calls", "_end", "_left", "_observers", "_op", "_token")
-
-    def __init__(
-        self, observers: Observers, calls: tuple[Any, ...], end: End, args: Any, op: Operation | None = None
-    ) -> None:
-        self._observers = observers
-        self._calls = calls
-        self._end: End = end
-        self._args = args
-        self._op = op
-        self._left: list[tuple[Any, Any, Any]] = []
-        self._token: Any = None
+    _observers: Observers
+    _calls: tuple[Any, ...]
+    _end: End
+    _args: tuple[Any, ...]
+    _op: Operation | None = None
+    _left: list[tuple[Any, Any, Any]] = field(factory=list[tuple[Any, Any, Any]], init=False)
+    _token: Any = field(default=None, init=False)
 
     def __enter__(self) -> End:
         if self._op is not None and self._calls:
@@ -361,7 +357,7 @@ class LogObserver:
 
     def attempt(self, number: int, waited: float) -> AbstractContextManager[AttemptEnd]:
         """Log `desk360.attempt`."""
-        return _LoggedAttempt(number)
+        return _LoggedAttempt(number) if log.isEnabledFor(logging.INFO) else nullcontext(AttemptEnd())
 
     def retry(self, op: Operation, reason: str, wait: float) -> None:
         """Log `desk360.retry`."""
@@ -448,18 +444,17 @@ class _LoggedAttempt:
         return self._end
 
     def __exit__(self, *_: object) -> None:
-        if log.isEnabledFor(logging.INFO):
-            end, op = self._end, current_operation()
-            name = op.name if op else "a request"
-            how = str(end.status) if end.error is None else type(end.error).__name__
-            extra = {
-                "event": "desk360.attempt",
-                "operation": name,
-                "status": end.status,
-                "seconds": end.seconds,
-                "attempt": self._number,
-            }
-            log.info("%s: %s after %.3f s (attempt %d)", name, how, end.seconds, self._number, extra=extra)
+        end, op = self._end, current_operation()
+        name = op.name if op else "a request"
+        how = str(end.status) if end.error is None else type(end.error).__name__
+        extra = {
+            "event": "desk360.attempt",
+            "operation": name,
+            "status": end.status,
+            "seconds": end.seconds,
+            "attempt": self._number,
+        }
+        log.info("%s: %s after %.3f s (attempt %d)", name, how, end.seconds, self._number, extra=extra)
 
 
 _REFUSALS: Mapping[str, str] = {

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+from attrs import define, field
+
 from ._errors import Outcome
 
 
@@ -70,13 +72,13 @@ def verdict(evidence: int | Reach, *, idempotent: bool = False, replied: bool = 
     """
     if isinstance(evidence, Reach):
         return _unanswered(evidence, idempotent=idempotent)
-    if 200 <= evidence < 300:
+    if evidence // 100 == 2:
         return Verdict(Outcome.ACCEPTED if replied else Outcome.UNKNOWN, Again.NEVER)
     if evidence == 429:
         return Verdict(Outcome.NOT_SENT, Again.WHEN_ALLOWED)
-    if 300 <= evidence < 500 and evidence not in _PROVES_NOTHING:
+    if evidence // 100 in (3, 4) and evidence not in _PROVES_NOTHING:
         return Verdict(Outcome.NOT_SENT, Again.NEVER)
-    repeatable = idempotent and (evidence == 408 or 500 <= evidence < 600)
+    repeatable = idempotent and (evidence == 408 or evidence // 100 == 5)
     return Verdict(Outcome.UNKNOWN, Again.BACKOFF if repeatable else Again.NEVER)
 
 
@@ -91,10 +93,12 @@ def _unanswered(reach: Reach, *, idempotent: bool) -> Verdict:
 # ── how far a request got ─────────────────────────────────────────────────────────────────────────────────
 
 
+@define(eq=False)
 class Evidence:
     """httpcore's trace of one attempt: how far our own request got (a proxy's CONNECT doesn't count).
 
     Attributes:
+        trusted: whether the absence of evidence counts: the transport is ours.
         handed: whether the HTTP library was given the request.
         seen: whether it gave a trace at all.
         starts: how often the headers were started; more than once if a user's transport tries again.
@@ -107,35 +111,17 @@ class Evidence:
         before_close: called before the connection goes back to the pool.
     """
 
-    __slots__ = (
-        "before_close",
-        "deadline",
-        "handed",
-        "headers",
-        "refused",
-        "seen",
-        "starts",
-        "status",
-        "stream",
-        "trusted",
-        "version",
-    )
-    handed: bool
-    refused: bool
-    seen: bool
-    starts: int
-    trusted: bool
-
-    def __init__(self, *, trusted: bool) -> None:
-        self.trusted = trusted
-        self.handed = self.seen = self.refused = False
-        self.starts = 0
-        self.status: int | None = None
-        self.stream: Any = None
-        self.deadline: float = math.inf
-        self.headers: Sequence[tuple[bytes, bytes]] = ()
-        self.version: str | None = None
-        self.before_close: Callable[[Evidence], None] | None = None
+    trusted: bool = field(kw_only=True)
+    handed: bool = False
+    seen: bool = False
+    refused: bool = False
+    starts: int = 0
+    status: int | None = None
+    stream: Any = None
+    deadline: float = math.inf
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    version: str | None = None
+    before_close: "Callable[[Evidence], None] | None" = None
 
     async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
         self.seen = True

@@ -14,7 +14,7 @@ from . import _numbering
 from ._errors import InvalidMessage, mask_phone
 
 # `fullmatch` and [0-9], since `$` lets a final newline through and `\d` the digits of every script.
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _E164_LINES = re.compile(r"(?:\+[1-9][0-9]{6,14}\n)*")
 _DASHES = "\\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d"
 # NBSP, its relatives and bidi marks, which copying from a web page brings.
@@ -85,7 +85,7 @@ def parse_phone(value: object, field: str = "to") -> str:
     Raises:
         InvalidMessage: if it is anything else; the message shows its last characters only.
     """
-    if isinstance(value, str) and _E164.fullmatch(value):
+    if isinstance(value, str) and E164.fullmatch(value):
         return value
     phone, problem = _read(value)
     if problem is not None:
@@ -102,7 +102,7 @@ def parse_phones(values: Iterable[object], field: str = "phones") -> tuple[str, 
     unique = _Unique()
     for index, value in enumerate(values):
         # The fast path first: building the field's name costs more than the whole check.
-        if not (isinstance(value, str) and _E164.fullmatch(value)):
+        if not (isinstance(value, str) and E164.fullmatch(value)):
             value = parse_phone(value, f"{field}[{index}]")  # the same number, in E.164
         unique.setdefault(person_of(value) if value.startswith(_TWINS) else value, value)
     return tuple(unique.values())
@@ -148,9 +148,9 @@ class Reader:
         """Whether a text is in E.164 already, and valid in its country's plan (if plans are installed)."""
         match = self._matches.get(text[1:4])
         if match is None:
-            if _E164.fullmatch(text) is None:
+            if E164.fullmatch(text) is None:
                 return False
-            match = _numbering.matcher(text[1:4]) if self._plans else _E164.fullmatch
+            match = _numbering.matcher(text[1:4]) if self._plans else E164.fullmatch
             self._matches[text[1:4]] = match
         return match(text) is not None
 
@@ -169,7 +169,7 @@ class Reader:
         """
         return (
             self._plans
-            and _E164.fullmatch(text) is not None
+            and E164.fullmatch(text) is not None
             and _numbering.possible_matcher(text[1:4])(text) is not None
         )
 
@@ -214,7 +214,7 @@ def _read(value: object, region: str | None = None) -> tuple[str, Problem | None
     if problem is not None:
         return "", problem
     bare = _FORGIVEN.sub("", text)
-    if _E164.fullmatch(bare):
+    if E164.fullmatch(bare):
         # The more was forgiven, the stricter.
         if bare != text and _numbering.is_installed() and not is_valid(bare):
             return "", Problem.of("not_valid", _ONE_NUMBER)

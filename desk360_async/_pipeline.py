@@ -9,10 +9,12 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
-import anyio.lowlevel
+import sniffio
+from anyio.lowlevel import current_token
 from attrs import frozen
 
 from ._bucket import Lane
@@ -28,7 +30,7 @@ from ._errors import (
 )
 from ._headers import ServerLimit, of_read, refusal_wait, retry_after
 from ._http import Http, Opened, Request, Transport, library_of, own_transport
-from ._limiter import Permit, RateLimiter, default_limiter
+from ._limiter import Permit, RateLimiter, TokenBucket, default_limiter
 from ._observer import AttemptEnd, Observers, Operation, OperationEnd
 from ._outcomes import Again, Evidence, Reach, Unanswered, Verdict, verdict
 from ._redaction import key_pieces, masked_headers, without
@@ -45,19 +47,6 @@ OnAttempt = Callable[[], Awaitable[None]]
 
 # Seconds between two reports of the limiter's state.
 REPORTED = 1.0
-
-# One object per event loop. Ids don't do: a new loop may get the id of a dead one.
-_loop_mark: anyio.lowlevel.RunVar[object] = anyio.lowlevel.RunVar("desk360_async.loop")
-
-
-def _current_loop() -> object:
-    try:
-        return _loop_mark.get()
-    except LookupError:
-        mark = object()
-        _loop_mark.set(mark)
-        return mark
-
 
 # ── what a call carries ───────────────────────────────────────────────────────────────────────────────────
 
@@ -254,6 +243,7 @@ class Pipeline:
     ) -> None:
         self.base_url = base_url
         self.headers: tuple[tuple[str, str], ...] = headers
+        self._json_headers = headers
         self._key = key
         self._key_number = 0
         self._key_pieces: tuple[str, ...] = ()
@@ -269,13 +259,18 @@ class Pipeline:
         self._proxy = proxy
         self._verify = verify
         self._max_connections = max_connections
+        # Not at the top: an import of this package isn't to load asyncio.
+        from asyncio import get_running_loop
+
+        self._running_loop = get_running_loop
         self._loop: object | None = None
+        self._now: Callable[[], float] = anyio.current_time
         self._pid = 0
         self._http: Http | None = None
         self._under_way = 0
         self._until = float("-inf")
         self._longest = 0.0
-        self._report_at = float("-inf")
+        self._report_at = float("-inf" if observer else "inf")
         self._idle: anyio.Event | None = None
         self._stores: list[Store] = []
         self._use_key()
@@ -292,8 +287,11 @@ class Pipeline:
             raise ClientStateError(
                 "this client is closed; make a new AsyncDesk360, or keep this one open for longer"
             )
+        # sniffio's own function, and a variable of the loop, would cost ten times as much on each send.
+        on_trio = sniffio.thread_local.name == "trio"
+        loop: Any = current_token().native_token if on_trio else self._running_loop()
         if self._loop is None:
-            self._loop = _current_loop()
+            self._loop, self._now = loop, anyio.current_time if on_trio else loop.time
             self._pid = os.getpid()
             # Not in the constructor: a client may be made on one event loop and used on another.
             self._starting = anyio.Lock()
@@ -303,7 +301,7 @@ class Pipeline:
                 "this client was used before the process forked; its connections belong to the parent: "
                 "make a new AsyncDesk360 in the child"
             )
-        elif self._loop is not _current_loop():
+        elif self._loop is not loop:
             raise ClientStateError(
                 "this client belongs to another event loop (a second asyncio.run?): "
                 "make one AsyncDesk360 for each loop"
@@ -351,19 +349,20 @@ class Pipeline:
             store.join()
             self._stores.append(store)
 
-    def enter(self) -> None:
-        """Count a request or a download that closing waits for; `leave` is due afterwards."""
+    def enter(self, seconds: float) -> None:
+        """Count a request or a download that closing waits for; `leave` is due afterwards.
+
+        Args:
+            seconds: closing waits for at least this long from now.
+        """
         self._under_way += 1
+        self._until = max(self._until, self._now() + seconds)
 
     def leave(self) -> None:
         """End the block that `enter` began."""
         self._under_way -= 1
         if not self._under_way and self._idle is not None:
             self._idle.set()
-
-    def expect(self, seconds: float) -> None:
-        """Let closing wait for at least this long from now, if something is under way."""
-        self._until = max(self._until, anyio.current_time() + seconds)
 
     async def aclose(self, *, drain: float) -> None:
         """Refuse new calls, end the waits of others, let those on the wire finish, close the pool.
@@ -397,8 +396,8 @@ class Pipeline:
 
     # ── the loop ───────────────────────────────────────────────────────────────────────────────────────
 
-    async def perform(self, call: Call, state: CallState, *, lane: Lane | None = None) -> Any:
-        """Make a call, again where that is safe, and return its reply.
+    async def operate(self, call: Call, state: CallState, *, lane: Lane | None = None) -> Any:
+        """Make a call that is an operation of its own, and return its reply.
 
         Args:
             call: the call.
@@ -408,33 +407,52 @@ class Pipeline:
         Raises:
             Desk360Error: with the outcome, if the call is a send.
         """
-        if state.operation is not None and call.has_outcome:  # a send, whose operation its method began
-            return await self._perform(call, state, lane)
         with self.observed(state, self.operation_of(call, state.options, lane)) as end:
-            reply = await self._perform(call, state, lane)
+            reply = await self.perform(call, state, lane=lane)
             if call.has_outcome:
                 end.outcome = Outcome.ACCEPTED
             return reply
 
-    async def _perform(self, call: Call, state: CallState, lane: Lane | None) -> Any:
-        await self.connected()
+    async def perform(self, call: Call, state: CallState, *, lane: Lane | None = None) -> Any:
+        """Make a call of the state's operation, again where that is safe, and return its reply.
+
+        Args:
+            call: the call.
+            state: the state of the operation.
+            lane: None for the lane of the options.
+
+        Raises:
+            Desk360Error: with the outcome, if the call is a send.
+        """
         measures: Measures = {}
         if call.form is not None:
             from ._uploads import measure  # reads files; not every program sends them
 
+            self.check()  # a closed client reads none
             measures = await measure(call.form)
         timeout = state.options.timeout
         total = timeout.upload if call.form is not None and call.form.files else timeout.total
-
-        async def exchange(http: Http, evidence: Evidence) -> Answered:
-            request = self._request_for(call, measures)
-            answered = await http.exchange(request, evidence, total=total, connect=timeout.connect)
-            return self.without_key(as_refusal(answered))
-
-        async def once() -> Answered:
-            return await self.attempt(call, state, exchange, total=total, lane=lane)
-
+        exchange = partial(self._exchange, call, measures, total, timeout.connect)
+        once = partial(self.attempt, call, state, exchange, total=total, lane=lane)
         return read(call, await self.repeat(call, state, once))
+
+    async def _exchange(
+        self, call: Call, measures: "Measures", total: float, connect: float, http: Http, evidence: Evidence
+    ) -> Answered:
+        """Put the request of a call on the wire, and return the answer without the key."""
+        url = self.base_url + call.path
+        if call.form is None:
+            headers = self.headers if call.content is None else self._json_headers
+            request = Request(call.method, url, headers, call.content)
+            answered = await http.exchange(request, evidence, total=total, connect=connect)
+        else:
+            from ._uploads import Upload
+
+            upload = Upload(call.form, measures)
+            kind = (("content-type", upload.content_type), ("content-length", str(upload.length)))
+            request = Request(call.method, url, self.headers + kind, upload=upload)
+            answered = await http.upload(request, evidence, total=total, connect=connect)
+        return self.without_key(as_refusal(answered))
 
     async def repeat(self, call: Call, state: CallState, once: Callable[[], Awaitable[A]]) -> A:
         """Repeat an attempt until it succeeds; raise if another one is unsafe, or over the budget.
@@ -502,28 +520,30 @@ class Pipeline:
         if call.has_outcome:
             state.evidence = evidence
         state.end.attempts += 1
-        self.enter()
-        began = anyio.current_time()
+        began = self._now()
         with self.observer.attempt(state.end.attempts, waited) as end:
             end.elsewhere = not counted
+            self.enter(total)
             try:
                 async with self._slots:
                     if call.has_outcome:
                         await state.ask()
                     if self.closed:
                         raise ClientStateError("closed while it waited for a connection; nothing was sent")
-                    self.expect(total)
+                    self._until = max(self._until, self._now() + total)
                     answer = await send(http, evidence)
             except BaseException as error:
                 _note_loss(end, error, evidence, settle(permit, error, evidence))
                 raise
             finally:
                 self.leave()
-                end.seconds = anyio.current_time() - began
+                ended = self._now()
+                end.seconds = ended - began
                 end.http_version = evidence.version
             end.status, end.evidence = answer.status, "status"
         permit.done(answer.status, self._about_limit(call, answer.headers) if counted else {})
-        self._report_limiter()
+        if ended >= self._report_at:
+            self._report_limiter(ended)
         return answer
 
     # ── reports ────────────────────────────────────────────────────────────────────────────────────────
@@ -555,11 +575,9 @@ class Pipeline:
             finally:
                 state.operation, state.end = around
 
-    def _report_limiter(self) -> None:
-        now = anyio.current_time()
-        if self.observer and now >= self._report_at:
-            self._report_at = now + REPORTED
-            self.observer.limiter(self.limiter.snapshot(), self._egress)
+    def _report_limiter(self, now: float) -> None:
+        self._report_at = now + REPORTED
+        self.observer.limiter(self.limiter.snapshot(), self._egress)
 
     @property
     def _egress(self) -> str:
@@ -579,14 +597,20 @@ class Pipeline:
 
     async def _token(self, state: CallState, lane: Lane) -> tuple[Permit, float]:
         """Return a token, and the seconds that it took."""
-        before = anyio.current_time()
-        permit = await self.wait(state, self.limiter.acquire, lane, state.max_wait)
+        limiter = self._limiter or self.limiter
+        # Without the scope of a wait, if there is none. Only ours: another may count by its `acquire`.
+        if type(limiter) is TokenBucket and not self._is_stopped(state):
+            free = limiter.acquire_nowait(lane)
+            if free is not None:
+                return free, 0.0
+        before = self._now()
+        permit = await self.wait(state, limiter.acquire, lane, state.max_wait)
         if permit is None:
             raise ClientStateError("stopped while it waited for the rate limit; nothing was sent")
         if self._is_stopped(state):
             permit.unused()
             raise ClientStateError("stopped before it began; nothing was sent")
-        waited = anyio.current_time() - before
+        waited = self._now() - before
         state.waited(waited)
         state.end.waited += waited
         return permit, waited
@@ -664,6 +688,8 @@ class Pipeline:
             self._key_number += 1
             host, *others = [header for header in self.headers if header[0] != "authorization"]
             self.headers = (host, ("authorization", f"Bearer {key}"), *others)
+            # Kept, since the pool prepares the headers of the same object once.
+            self._json_headers = (*self.headers, ("content-type", "application/json"))
             # An answer may still show the key before.
             self._key_pieces = (*self._key_pieces[-8:], *key_pieces(key))
 
@@ -672,24 +698,13 @@ class Pipeline:
     def without_key(self, answered: Answered) -> Answered:
         """Return the answer with the key masked: a debug page may echo the request's headers."""
         head = "\n".join(answered.headers.values())
-        if not any(piece in head or piece.encode() in answered.body for piece in self._key_pieces):
+        for piece in self._key_pieces:
+            if piece in head or piece.encode() in answered.body:
+                break
+        else:
             return answered
         body = without(answered.body.decode("latin-1"), self._key_pieces).encode("latin-1")
         return answered._replace(headers=masked_headers(answered.headers, self._key_pieces), body=body)
-
-    def _request_for(self, call: Call, measures: "Measures") -> Request:
-        url = self.base_url + call.path
-        if call.form is not None:
-            from ._uploads import Upload
-
-            upload = Upload(call.form, measures)
-            kind = (("content-type", upload.content_type), ("content-length", str(upload.length)))
-            return Request(call.method, url, self.headers + kind, upload=upload)
-        if call.content is not None:
-            return Request(
-                call.method, url, (*self.headers, ("content-type", "application/json")), call.content
-            )
-        return Request(call.method, url, self.headers)
 
 
 def settle(permit: Permit, error: BaseException, evidence: Evidence) -> Reach:

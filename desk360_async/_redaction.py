@@ -61,7 +61,7 @@ def without(text: str, pieces: Iterable[str]) -> str:
 
 
 def mask_phones(text: str, phones: Iterable[str]) -> str:
-    """Return the text with these phones (digits) cut to their last four, and all message ids.
+    """Return the text with these phones (in E.164 or digits) cut to their last four, and all message ids.
 
     However they are written: without the country's code, with a 0 in front, in groups. So is any other
     number that looks like a phone: the server may speak of somebody else's. Short ids and times are kept; a

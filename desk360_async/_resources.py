@@ -75,7 +75,7 @@ class Integrations:
         Raises:
             Desk360Error: if it can't be had.
         """
-        page_read: Page[Integration] = await self._pipeline.perform(
+        page_read: Page[Integration] = await self._pipeline.operate(
             integrations_call(page), CallState(self._options)
         )
         return page_read
@@ -256,7 +256,7 @@ class Templates:
 
     async def _page(self, number: int, state: CallState, lane: Lane) -> "Page[Template]":
         call = templates_call(number, self._options.integration("templates"))
-        page: Page[Template] = await self._pipeline.perform(call, state, lane=lane)
+        page: Page[Template] = await self._pipeline.operate(call, state, lane=lane)
         return page
 
     async def _refreshed(self, cache: TemplateCache, state: CallState) -> None:

@@ -18,7 +18,7 @@ from attrs import Attribute, has
 from ._arguments import shown
 from ._attachments import Attachment, as_attachment
 from ._errors import InvalidMessage
-from ._phones import Phone, Phones, parse_phone, parse_phones
+from ._phones import E164, Phone, Phones, parse_phone, parse_phones
 
 T = TypeVar("T")
 Check = Callable[[Any, "Attribute[Any]", Any], None]
@@ -174,6 +174,8 @@ def _lone(value: object, where: str) -> str:
 
 
 def to_phone(value: str) -> Phone:
+    if isinstance(value, str) and E164.fullmatch(value):
+        return Phone(value)
     return Phone(parse_phone(value, "to"))
 
 

@@ -37,7 +37,7 @@ from ._json import UnreadableJSON, as_object, as_rows, decode, salvage
 from ._json import text_of as text_in
 from ._messages import MediaMessage, Message, ReadMessage, TemplateBatch, attachments_of, phones_of
 from ._outcomes import status_of_code, verdict
-from ._phones import digits_of, person_of
+from ._phones import person_of
 from ._redaction import mask_phones, phones_in
 from ._replies import Answer, BulkSent, Page, Sent, SentMedia
 from ._validators import check_unicode
@@ -72,8 +72,8 @@ def call_for(message: Message | ReadMessage, integration_id: int, *, encoding: E
         hint = "; send_each and send_all make messages of rows with build=" if kind in _ROWS else ""
         raise InvalidMessage("message", f"must be a message such as TextMessage, not {kind}{hint}")
     fields = _codec.unstructure(message)
-    phones = phones_of(message)
-    files = _files_of(message, phones)
+    phones = phones_of(message) if isinstance(message, TemplateBatch) else (message.to,)
+    files = _files_of(message, phones) if endpoint.files else ()
     # JSON whenever there is no file: PHP keeps 1,000 fields of a form (ruling 4).
     as_form = bool(files) or encoding == "form"
     return Call(
@@ -82,9 +82,9 @@ def call_for(message: Message | ReadMessage, integration_id: int, *, encoding: E
         read=_READERS[endpoint.reply],
         content=None if as_form else _codec.encode(fields),
         form=_form_of(fields, files) if as_form else None,
-        files=len(attachments_of(message)),
+        files=len(attachments_of(message)) if files else 0,
         idempotent=endpoint.idempotent,
-        phones=frozenset(digits_of(phone) for phone in phones),
+        phones=phones,
         asked=message.message_ids if isinstance(message, ReadMessage) else phones,
         name=endpoint.name,
         template=endpoint.path,
