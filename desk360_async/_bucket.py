@@ -391,7 +391,8 @@ class Bucket:
         self.newest_answer = token.number
         # Until a smaller limit is believed, its shortfall doesn't count as taken by others.
         lacking = max(0, self.limit - (limit or self.limit))
-        others = self.free - lacking - (self.returned - token.returned) - remaining
+        free = self.limit - len(self.away) - len(self.in_flight)
+        others = free - lacking - (self.returned - token.returned) - remaining
         for _ in range(others):
             heappush(self.away, now + self.period + self.margin)
         return others > 0

@@ -557,7 +557,7 @@ class AsyncDesk360:
             state.intend = partial(intend, message)
         if isinstance(message, TemplateBatch):
             message = await _with_destinations(message)
-        integration = self._options.integration("sending")
+        integration = self._options.integration_id or self._options.integration("sending")
         call = _wire.call_for(message, integration, encoding=self._encoding)
         state.recipients = len(call.asked)
         reply: Reply = await self._pipeline.perform(call, state)

@@ -120,7 +120,8 @@ def structure(value: object, kind: type[T]) -> T:
         MissingId: if a required id is missing or unusable; no other field is required.
     """
     try:
-        return _hook(kind)(as_object(value), kind)  # type: ignore[no-any-return]  # cattrs returns Any
+        hook: Structure = _hook(kind)  # type: ignore[arg-type]  # a class is hashable
+        return hook(as_object(value), kind)  # type: ignore[no-any-return]  # cattrs returns Any
     except KeyError as error:
         raise MissingId(str(error.args[0])) from None
 

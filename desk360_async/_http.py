@@ -163,7 +163,7 @@ class _Network:
 
 
 class _Stream:
-    """A network stream of httpcore that writes a request at once, and opens no cancel scope without a timeout.
+    """A network stream of httpcore: one write a request, and no cancel scope where there is no timeout.
 
     httpcore writes a request's head and body apart (1.0.9): two segments, two TLS records, and two wake-ups
     of the server. `_Deadline` limits the attempt, so a read or write without a timeout needs no scope of
@@ -689,11 +689,15 @@ class _Body:
         try:
             if response.is_stream_consumed:
                 # A mocked answer, made with its content: httpx read and decoded it at once.
-                self._add(response.content)
+                self.content += response.content
+                if len(self.content) > MAX_BYTES:
+                    raise _over_the_limit()
             elif "content-encoding" in response.headers:
                 async with aclosing(_pieces(response)) as pieces:
                     async for piece in pieces:
-                        self._add(piece)
+                        self.content += piece
+                        if len(self.content) > MAX_BYTES:
+                            raise _over_the_limit()
             else:
                 await self._read_plain(response)
         except Undecodable as error:
@@ -708,17 +712,18 @@ class _Body:
         raw, whole = aiter(response.extensions.get("desk360.stream", response.stream)), False
         try:
             async for piece in raw:
-                self._add(piece)
+                self.content += piece
+                if len(self.content) > MAX_BYTES:
+                    raise _over_the_limit()
             whole = True
         finally:
             if not whole:
                 await _abandon(raw)
         await response.aclose()
 
-    def _add(self, piece: bytes) -> None:
-        self.content += piece
-        if len(self.content) > MAX_BYTES:
-            raise Undecodable(f"the body is over {MAX_BYTES // 1024 // 1024} MiB")
+
+def _over_the_limit() -> Undecodable:
+    return Undecodable(f"the body is over {MAX_BYTES // 1024 // 1024} MiB")
 
 
 async def _pieces(response: httpx.Response) -> AsyncGenerator[bytes]:

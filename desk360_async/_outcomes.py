@@ -125,24 +125,22 @@ class Evidence:
 
     async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
         self.seen = True
+        event = name.partition(".")[2]  # behind "http11" or "connection"
         # A proxy's CONNECT goes to host:port, our own request to a path or a URL, with any method.
-        if name.endswith(".send_request_headers.started") and b"/" in info["request"].url.target:
+        if event == "send_request_headers.started" and b"/" in info["request"].url.target:
             self.starts += 1
-        elif (
-            name.endswith(".send_request_headers.failed")
-            and "LocalProtocol" in type(info["exception"]).__name__
-        ):
+        elif event == "send_request_headers.failed" and "LocalProtocol" in type(info["exception"]).__name__:
             # h11 refuses headers before it has made bytes of them, so this start was none.
             self.refused = True
             self.starts = max(0, self.starts - 1)
-        elif name.endswith(".connect_tcp.complete"):
+        elif event == "connect_tcp.complete":
             self.stream = info["return_value"]
-        elif name.endswith(".start_tls.complete"):
+        elif event == "start_tls.complete":
             self.stream = None
-        elif name.endswith(".receive_response_headers.complete"):
+        elif event == "receive_response_headers.complete":
             version, _, _, self.headers = info["return_value"][:4]
             self.version = version.decode("ascii", "replace").removeprefix("HTTP/")
-        elif name.endswith(".response_closed.started") and self.before_close is not None:
+        elif event == "response_closed.started" and self.before_close is not None:
             self.before_close(self)
 
     @property

@@ -523,7 +523,7 @@ class Pipeline:
         began = self._now()
         with self.observer.attempt(state.end.attempts, waited) as end:
             end.elsewhere = not counted
-            self.enter(total)
+            self._under_way += 1
             try:
                 async with self._slots:
                     if call.has_outcome:
@@ -599,7 +599,7 @@ class Pipeline:
         """Return a token, and the seconds that it took."""
         limiter = self._limiter or self.limiter
         # Without the scope of a wait, if there is none. Only ours: another may count by its `acquire`.
-        if type(limiter) is TokenBucket and not self._is_stopped(state):
+        if type(limiter) is TokenBucket and (state.stop is None or not state.stop.requested):
             free = limiter.acquire_nowait(lane)
             if free is not None:
                 return free, 0.0

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.house import warm_send
+
 PACKAGE = Path(__file__).parent.parent.parent / "desk360_async"
 # From the ground up: a module may import what stands before it. Those on one line don't know each other.
 LAYERS = [
@@ -78,6 +80,14 @@ def test_the_sandbox_imports_nothing_of_the_client(path: Path) -> None:
     assert {
         name for name in ours if not name.startswith((".sandbox", "desk360_async.sandbox", "._"))
     } == set()
+
+
+@pytest.mark.anyio
+async def test_a_warm_send_passes_through_few_functions() -> None:
+    """Each frame is a place to read; 0.1.0 had 72 in 15 files, with less to do. `python -m tests.house`."""
+    path = await warm_send()
+    assert len(path) <= 66, path
+    assert len({file for file, _ in path}) <= 11
 
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
