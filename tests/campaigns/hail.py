@@ -13,15 +13,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import anyio
 from attrs import define
 
 from desk360_async import AsyncDesk360, Desk360Error
 from desk360_async.campaigns import Campaign, Recipient
-from desk360_async.sandbox import Sandbox
+from desk360_async.sandbox import Fault, Sandbox
 from tests.campaigns.harness import phone
 from tests.campaigns.killing import ROOT
 from tests.postgres import Cluster, cluster
@@ -30,8 +31,11 @@ PERIOD = 3.0  # a short minute
 LEASE = 2.0
 WORKERS = 3
 SIZE = 10  # recipients a batch
+AGE = 5.0  # seconds after which a process has begun to send, and may be killed
+LATE = Fault("slow", delay=0.3)  # so that kills meet requests on the wire
 
 Way = Literal["bare", "procrastinate"]
+Process: TypeAlias = "subprocess.Popen[bytes]"
 
 
 @define
@@ -50,11 +54,44 @@ class Counted:
     seconds: float
 
 
-def begin(dsn: str, url: str, way: Way) -> subprocess.Popen[str]:
+def begin(dsn: str, url: str, way: Way) -> Process:
     """Start a process that runs the campaign, or a worker that gets shares of it."""
     module = "tests.campaigns.shared_worker" if way == "bare" else "tests.workers.worker"
     command = [sys.executable, "-m", module, dsn, url, str(PERIOD), str(LEASE)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+class Crew:
+    """The processes, each with the time of its start."""
+
+    def __init__(self, start: Callable[[], Process], dice: random.Random) -> None:
+        self._start = start
+        self._dice = dice
+        self.processes: dict[Process, float] = {}
+        self.fill()
+
+    def fill(self) -> None:
+        """Start a process for each that is missing, or has died."""
+        self.processes = {p: at for p, at in self.processes.items() if p.poll() in (None, 0)}
+        while len(self.processes) < WORKERS:
+            self.processes[self._start()] = time.monotonic()
+
+    def kill(self) -> bool:
+        """Kill a random process that had time to begin; return whether there was one."""
+        old = [p for p, at in self.processes.items() if time.monotonic() - at >= AGE and p.poll() is None]
+        if not old:
+            return False
+        victim = self._dice.choice(old)
+        victim.kill()
+        victim.wait()
+        return True
+
+    def end(self) -> None:
+        """Stop all processes as a deploy does, and wait for their end."""
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait(timeout=120)
 
 
 def strike(
@@ -62,27 +99,25 @@ def strike(
 ) -> tuple[int, int]:
     """Kill and restart until the campaign is over; return the kills and the restarts."""
     killed, restarted = 0, 0
-    workers = [begin(server.dsn, url, way) for _ in range(WORKERS)]
-    while not is_over(server.dsn, workers, way):
-        time.sleep(dice.uniform(0.5, 2.0))
+    crew = Crew(lambda: begin(server.dsn, url, way), dice)
+    while not is_over(server.dsn, crew.processes, way):
+        time.sleep(dice.uniform(0.3, 1.0))
         if killed < kills:
-            victim = dice.randrange(WORKERS)
-            workers[victim].kill()
-            killed += workers[victim].wait() != 0
-        if restarted < restarts and dice.random() < restarts / max(1, kills):
+            killed += crew.kill()
+        if restarted < restarts and killed >= (restarted + 1) * kills / (restarts + 1):
             server.stop()
             time.sleep(dice.uniform(0, 2))
             server.start()
             restarted += 1
-        workers = [w if w.poll() in (None, 0) else begin(server.dsn, url, way) for w in workers]
-    for worker in workers:
-        if way == "procrastinate":
-            worker.terminate()
-        worker.communicate(timeout=120)
+        crew.fill()
+    if way == "bare":  # the other runs see the end by themselves
+        for process in crew.processes:
+            process.wait(timeout=120)
+    crew.end()
     return killed, restarted
 
 
-def is_over(dsn: str, workers: list[subprocess.Popen[str]], way: Way) -> bool:
+def is_over(dsn: str, workers: Iterable[Process], way: Way) -> bool:
     """Return whether a run has finished, or no recipient is left for the shares."""
     if way == "bare":
         return any(worker.poll() == 0 for worker in workers)
@@ -99,6 +134,7 @@ def hail(
     """Run a campaign to its end under kills and restarts, and count."""
     dice = random.Random(seed)  # a test's
     sandbox = Sandbox(keep=None, period=PERIOD)
+    sandbox.faults.add(LATE)
     with sandbox.serve_in_thread() as site:
         anyio.run(load, server.dsn, site.url, recipients)
         if way == "procrastinate":

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from attrs import define
 
 from desk360_async import TextMessage
 from desk360_async.once import SendLog
-from desk360_async.sandbox import Fault, Sandbox
+from desk360_async.sandbox import Sandbox
+from tests.campaigns.hail import LATE, Crew, Process
 from tests.campaigns.harness import phone
 from tests.campaigns.killing import ROOT
 from tests.postgres import Cluster, cluster
@@ -29,9 +31,8 @@ from tests.workers.worker import workers_at
 
 PERIOD = 3.0  # a short minute
 LEASE = 2.0
-WORKERS = 3
 TEXT = "A text that no log may hold"
-PATIENCE = 240.0  # seconds after the last kill in which the outbox must be empty
+PATIENCE = 600.0  # seconds in which the outbox must be empty
 
 
 @define
@@ -55,13 +56,13 @@ class RolledBack(Exception):
     """Raised in a transaction, so that it is rolled back."""
 
 
-async def defer(dsn: str, url: str, count: int) -> int:
+async def defer(dsn: str, url: str, orders: int) -> int:
     """Defer sends in transactions; every third one is rolled back. Return the number that committed."""
     workers, committed = workers_at(dsn, url, PERIOD, LEASE), 0
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
         await connection.execute("CREATE TABLE orders (number integer)")
         await connection.commit()
-        for number in range(1, count + 1):
+        for number in range(1, orders + 1):
             with suppress(RolledBack):
                 async with connection.transaction():
                     await connection.execute("INSERT INTO orders VALUES (%s)", (number,))
@@ -73,7 +74,7 @@ async def defer(dsn: str, url: str, count: int) -> int:
     return committed
 
 
-def begin(dsn: str, url: str, log: Path) -> subprocess.Popen[bytes]:
+def begin(dsn: str, url: str, log: Path) -> Process:
     """Start a worker that logs all that it may into a file."""
     command = [sys.executable, "-m", "tests.workers.worker", dsn, url, str(PERIOD), str(LEASE), str(log)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -87,31 +88,28 @@ def left(dsn: str) -> int:
 
 
 def strike(dsn: str, url: str, folder: Path, kills: int, dice: random.Random) -> int:
-    """Kill workers until the kills are over and the outbox is empty; return the kills."""
-    workers = [begin(dsn, url, folder / f"{n}.log") for n in range(WORKERS)]
-    killed, deadline = 0, time.monotonic() + PATIENCE
-    while (left(dsn) or killed < kills) and time.monotonic() < deadline:
-        time.sleep(dice.uniform(0.3, 1.5))
-        if killed < kills:
-            deadline = time.monotonic() + PATIENCE
-            victim = dice.randrange(WORKERS)
-            workers[victim].kill()
-            killed += workers[victim].wait() != 0
-            workers[victim] = begin(dsn, url, folder / f"{WORKERS + killed}.log")
-    for worker in workers:
-        worker.terminate()
-        worker.wait(timeout=60)
+    """Kill workers while the outbox empties, until it is empty; return the kills."""
+    names = (folder / f"{number}.log" for number in count())
+    crew = Crew(lambda: begin(dsn, url, next(names)), dice)
+    killed, deadline, first = 0, time.monotonic() + PATIENCE, left(dsn)
+    while (waiting := left(dsn)) and time.monotonic() < deadline:
+        time.sleep(dice.uniform(0.05, 0.3))
+        # Spread over the work: each worker that dies has sent, or is sending.
+        if killed < kills and first - waiting >= (killed + 1) * first / (kills + 2):
+            killed += crew.kill()
+        crew.fill()
+    crew.end()
     return killed
 
 
-async def states_of(dsn: str, count: int) -> dict[int, str]:
+async def states_of(dsn: str, orders: int) -> dict[int, str]:
     """Return the state of each send that has a record."""
     async with SendLog(dsn) as log:
-        records = {n: await log.get(f"order-{n}") for n in range(1, count + 1)}
+        records = {n: await log.get(f"order-{n}") for n in range(1, orders + 1)}
     return {n: record.state for n, record in records.items() if record is not None}
 
 
-def found(dsn: str, folder: Path, count: int) -> int:
+def found(dsn: str, folder: Path, orders: int) -> int:
     """Return the phones and texts in procrastinate's tables and in the workers' logs."""
     places = [path.read_bytes() for path in folder.glob("*.log")]
     with psycopg.connect(dsn) as connection:
@@ -121,14 +119,14 @@ def found(dsn: str, folder: Path, count: int) -> int:
         for (name,) in names:
             rows: list[Any] = connection.execute(f"SELECT t::text FROM {name} t").fetchall()  # type: ignore[call-overload]  # a table's name
             places.append("\n".join(row for (row,) in rows).encode())
-    needles = [TEXT.encode(), *(phone(n)[1:].encode() for n in range(1, count + 1))]
+    needles = [TEXT.encode(), *(phone(n)[1:].encode() for n in range(1, orders + 1))]
     return sum(needle in place for place in places for needle in needles)
 
 
 def play(server: Cluster, *, defers: int, kills: int, seed: int = 1) -> Counted:
     """Defer sends, kill workers, and count."""
     dice, sandbox, began = random.Random(seed), Sandbox(keep=None, period=PERIOD), time.monotonic()
-    sandbox.faults.add(Fault("slow", delay=0.3, times=None))  # so that kills meet requests on the wire
+    sandbox.faults.add(LATE)
     with sandbox.serve_in_thread() as site, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         committed = anyio.run(defer, server.dsn, site.url, defers)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from desk360_async.campaigns import Campaign, CampaignError, Counts, Hours, Reci
 from desk360_async.once import SendLog
 from desk360_async.sandbox import Fault
 from desk360_async.workers import Workers
+from desk360_async.workers._engine import reap
 from tests.campaigns.harness import people
-from tests.postgres import PASSWORD
+from tests.postgres import PASSWORD, Cluster
 from tests.workers.harness import Shop
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -297,3 +299,63 @@ async def test_a_database_that_is_away_is_named_without_its_password() -> None:
     with pytest.raises(ConfigurationError) as found:
         await workers.defer(TextMessage(TO, "x"), idempotency_key="k")
     assert PASSWORD not in repr(workers) + str(found.value)
+
+
+async def test_a_worker_outlives_a_crash_of_the_database(shop: Shop, postgres: Cluster) -> None:
+    await shop.load(people(300))
+    await shop.workers().start("sale", shares=1, concurrency=1)
+    crashed = False
+
+    async def is_sent_after_a_crash() -> bool:
+        nonlocal crashed
+        if not crashed and len(shop.received()) >= 10:
+            crashed = True
+            await asyncio.to_thread(postgres.stop)
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(postgres.start)
+        with suppress(CampaignError):
+            return crashed and await shop.is_sent()
+        return False
+
+    await shop.work(is_sent_after_a_crash)
+    counts = await shop.campaign().status()
+    assert (crashed, counts.accepted + counts.unknown) == (True, 300)
+    assert max(Counter(shop.received()).values()) == 1
+
+
+async def test_a_share_whose_run_is_alive_is_not_run_twice(shop: Shop) -> None:
+    await shop.load()
+    workers = shop.workers()
+    await workers.start("sale", shares=1)
+    shop.rows(
+        "INSERT INTO desk360.worker (run, campaign, name, host, pid, lease, seen) "
+        "SELECT gen_random_uuid(), id, 'share 1', 'elsewhere', 1, 60, clock_timestamp() FROM desk360.campaign"
+    )
+    assert await workers._work.share("sale", 1) is None
+    assert await workers._work.share("sale", 2) is None
+    assert await workers._work.supervise(2.0) == 0
+
+
+async def test_a_dead_workers_job_that_waits_again_already_fails(shop: Shop) -> None:
+    await shop.load()
+    await shop.workers().start("sale", shares=1)
+    shop.rows("UPDATE procrastinate_jobs SET status = 'doing'")
+    shop.rows(
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock) "
+        "SELECT queue_name, task_name, queueing_lock FROM procrastinate_jobs"
+    )
+    shop.rows("INSERT INTO procrastinate_jobs (queue_name, task_name, status) VALUES ('x', 'other', 'doing')")
+    app = App(connector=PsycopgConnector(conninfo=shop.dsn))
+    async with app.open_async():
+        await reap(app.job_manager, 2.0)
+    assert shop.rows("SELECT status FROM procrastinate_jobs ORDER BY id") == [
+        ("failed",),
+        ("todo",),
+        ("doing",),
+    ]
+
+
+async def test_a_worker_runs_outside_the_main_thread(shop: Shop) -> None:
+    await shop.workers().defer(TextMessage(TO, "x"), idempotency_key="k")
+    await asyncio.to_thread(asyncio.run, shop.work())
+    assert shop.received() == [TO]
