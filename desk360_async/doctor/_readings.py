@@ -116,7 +116,7 @@ def _shape(found: Found) -> Reading:
         "" if rows or probe.data in ([], {}) else f"the list can't be read, and the SDK neither: {_REPORT}"
     )
     if any(not is_object(row) or not row.get("id") for row in rows):
-        problem = "a row has no id: listing integrations raises UnexpectedResponse"
+        problem = f"a row has no id: listing integrations raises UnexpectedResponse; {_REPORT}"
     shape = "data" if is_wrapped else "list"
     return _reading(
         "22",
@@ -300,10 +300,18 @@ def read_exhaustion(probes: Sequence[Probe]) -> list[Reading]:
     """Return the readings of `--exhaust`: the wait after a 429, and the kind of the server's window."""
     refused = [probe for probe in probes if probe.status == 429]
     accepted = [probe for probe in probes if probe.status == 200]
-    if not refused or accepted[-1].sent_at < refused[0].sent_at:
-        why = "no 429 came in 200 requests" if not refused else "the server didn't accept again in 150 s"
+    since = refused[0].sent_at if refused else 0.0
+    before, after = ([p for p in accepted if (p.sent_at > since) is late] for late in (False, True))
+    why = ""
+    if not refused:
+        why = "no 429 came in 200 requests: another limit may hold for this key"
+    elif not before:
+        why = "the limit was used up before: let other programs pause, and ask again"
+    elif not after:
+        why = "the server didn't accept again in 150 s: let other programs pause, and ask again"
+    if why:
         return [Reading("31", "not asked", why), Reading("32", "not asked", why)]
-    first, again = accepted[0], next(probe for probe in accepted if probe.sent_at > refused[0].sent_at)
+    first, again = before[0], after[0]
     return [_refusals(refused, again), _window(first, again)]
 
 

@@ -2,12 +2,17 @@
 
 import socket
 import sqlite3
+import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from desk360_async.doctor import Finding, Subject, examine
+from desk360_async.campaigns import Campaign, Recipient
+from desk360_async.doctor import Finding, Subject, _offline, examine
+from desk360_async.testing import sandbox_client
 
 KEY = "06RS4pzxsPquYVOmHAZlogoRNatNjYnVCI1eZZiUK1Fu1DpxqFz1Fl9zyRON4juM"
 
@@ -98,3 +103,106 @@ def test_the_shared_limiters_file_is_named_with_the_line_that_joins_it(tmp_path:
     assert "first live command" in findings(limiter=path)["shared limiter"].text
     path.touch()
     assert f"HostLimiter({str(path)!r})" in findings(limiter=path)["shared limiter"].text
+
+
+# ── the machine itself ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str | None]) -> dict[str, Finding]:
+    """Return the findings where packages have these versions; None: not installed."""
+    real = _offline.version
+
+    def version(name: str) -> str:
+        found = versions[name] if name in versions else real(name)
+        if found is None:
+            raise PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(_offline, "version", version)
+    return findings()
+
+
+def test_a_missing_extra_is_a_warning_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = installed(monkeypatch, {"orjson": None})["extra [speed]"]
+    assert (found.state, found.text) == ("warning", "lacks orjson")
+    assert found.mend == "python -m pip install 'desk360-async[speed]'"
+
+
+@pytest.mark.parametrize(("version", "words"), [("20.1", "attrs 20.1 (needs 24.2)"), (None, "attrs")])
+def test_an_old_or_missing_package_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, words: str
+) -> None:
+    found = installed(monkeypatch, {"attrs": version})["packages"]
+    assert (found.state, words in found.text) == ("problem", True)
+
+
+def test_a_package_that_is_only_imported_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(_offline, "distribution", missing)
+    assert findings()["desk360-async"].state == "warning"
+
+
+def test_without_the_pytest_plugin_the_live_guard_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_offline, "entry_points", lambda **_: ())
+    assert "desk360-async[testing]" in findings()["live guard"].mend
+
+
+def test_certificates_that_cannot_be_loaded_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("certifi.where", lambda: "/nowhere/cacert.pem")
+    found = findings()["TLS"]
+    assert (found.state, "--force-reinstall certifi" in found.mend) == ("problem", True)
+
+
+def test_certificates_that_end_soon_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl.cert_time_to_seconds", lambda _: 0)
+    assert findings()["TLS"].state == "warning"
+
+
+def test_a_clock_that_differs_from_file_times_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_offline.time, "time", lambda: 1_000_000.0)
+    assert findings()["clock"].state == "problem"
+
+
+def test_a_system_without_limits_of_open_files_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert findings()["open files"].state == "ok"
+
+
+def test_a_ledger_on_a_network_file_system_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_offline, "network_file_system", lambda _: "nfs4")
+    found = [f for f in examine(Subject(environ={}, ledger=tmp_path / "c.db")) if f.name == "ledger"]
+    assert (found[0].state, "nfs4" in found[0].text) == ("problem", True)
+
+
+def test_files_that_cannot_be_written_are_problems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The limiter's file names its owner and its mode; root may write everywhere, so the answer is given."""
+    file = tmp_path / "limit.db"
+    file.touch(0o600)
+    monkeypatch.setattr(_offline.os, "access", lambda *_: False)
+    found = findings(limiter=file, ledger=tmp_path / "c.db")
+    assert (found["shared limiter"].state, "mode 0600" in found["shared limiter"].text) == ("problem", True)
+    assert "can't be written" in found["ledger"].text
+
+
+def test_the_campaigns_of_a_ledger_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+
+    async def load() -> None:
+        async with sandbox_client() as (client, _):
+            campaign = Campaign("spring", template="welcome", language="English", ledger=path)
+            await campaign.load(client, [Recipient("+905550000001")])
+
+    anyio.run(load)
+    found = findings(ledger=path)["ledger"]
+    assert (found.state, "holds 1 campaigns" in found.text) == ("ok", True)
+
+
+def test_a_database_that_cannot_be_reached_is_a_problem_and_its_password_is_not_shown() -> None:
+    found = findings(ledger="postgresql://ada:s3cret@127.0.0.1:9/desk360")["PostgreSQL"]
+    assert (found.state, "s3cret" in found.text + found.mend) == ("problem", False)

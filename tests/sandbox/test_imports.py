@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# It holds reprs and masks, and no rule of the wire that both sides could get wrong.
+SHARED = "desk360_async._redaction"
 MODULES = sorted((ROOT / "desk360_async" / "sandbox").glob("*.py"))
 
 
@@ -22,7 +24,7 @@ def imported(module: Path) -> set[str]:
 def test_it_imports_nothing_of_the_client(module: Path) -> None:
     """So that client and sandbox check each other instead of sharing a mistake."""
     ours = {name for name in imported(module) if name.split(".")[0] == "desk360_async"}
-    assert all(name.startswith("desk360_async.sandbox") for name in ours)
+    assert all(name.startswith("desk360_async.sandbox") for name in ours - {SHARED})
     assert "httpx" not in imported(module)
 
 
