@@ -222,8 +222,8 @@ class Intake:
         ]
         if self._doubtful.count:
             found.append(
-                f"The phone is possible but not valid in its country's numbering plan in {self._doubtful}. "
-                "The number is sent to."
+                f"Not valid in its country's numbering plan, and sent to all the same: the phone in "
+                f"{self._doubtful}."
             )
         if table is not None and table.numbers:
             found.append(

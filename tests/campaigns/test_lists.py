@@ -249,7 +249,10 @@ def test_a_warning_counts_its_lines_and_names_the_first(harness: Harness) -> Non
 def test_a_number_that_is_possible_but_not_valid_is_sent_with_a_warning(harness: Harness) -> None:
     plan = load(harness, [Recipient("+905991112233", {"body-1": "x"}), Recipient(TO, {"body-1": "x"})])
     assert plan.recipients == 2
-    assert "not valid in its country's numbering plan in line 1" in plan.warnings[0]
+    assert (
+        "Not valid in its country's numbering plan, and sent to all the same: the phone in line 1."
+        in plan.warnings[0]
+    )
 
 
 @pytest.mark.parametrize(
