@@ -535,7 +535,8 @@ class Campaign:
         Raises:
             ConfigurationError: unless exactly one of `phones`, `batch` and `everything` is given, or if
                 another argument is unusable.
-            CampaignError: if the campaign was never loaded, or it runs.
+            CampaignError: if the campaign was never loaded, it runs, or its people are expired and shall be
+                sent to again.
         """
         one_of("decision", decision, ("accepted", "sent", "not_sent", "resend"))
         decided: Decision = "accepted" if decision == "sent" else decision

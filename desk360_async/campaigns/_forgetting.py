@@ -229,7 +229,7 @@ def _expire(db: sqlite3.Connection, campaign: int) -> int:
         "SELECT id, members FROM batch WHERE campaign = ?", (campaign,)
     ).fetchall():
         _rename_members(db, batch, unpack(packed))
-    db.create_function("blank", 1, lambda text: json.dumps(dict.fromkeys(json.loads(text), "")))
+    db.create_function("blank", 1, _blank)
     db.execute("UPDATE parameter_set SET parameters = blank(parameters) WHERE campaign = ?", (campaign,))
     db.execute("DELETE FROM set_digest WHERE campaign = ?", (campaign,))
     db.execute("DELETE FROM early WHERE campaign = ?", (campaign,))
@@ -241,6 +241,10 @@ def _expire(db: sqlite3.Connection, campaign: int) -> int:
         (campaign, now(), EXPIRED, "all, numbers and texts", count),
     )
     return count
+
+
+def _blank(parameters: str) -> str:
+    return json.dumps(dict.fromkeys(json.loads(parameters), ""))
 
 
 def _rename_members(db: sqlite3.Connection, batch: int, members: tuple[int, ...]) -> None:

@@ -38,6 +38,7 @@ from desk360_async.campaigns._values import (
     Scope,
     Settings,
     State,
+    holds,
     unpack,
 )
 
@@ -125,6 +126,9 @@ class Ledger:
 
     @reads
     def _require_unexpired(self, db: sqlite3.Connection) -> None:
+        self._check_unexpired(db)
+
+    def _check_unexpired(self, db: sqlite3.Connection) -> None:
         found = db.execute(
             "SELECT 1 FROM resolution WHERE campaign = ? AND action = ?", (self.id, EXPIRED)
         ).fetchone()
@@ -424,7 +428,13 @@ class Ledger:
 
     @writes
     def resolve(self, db: sqlite3.Connection, decision: Decision, scope: Scope, cut: Cut) -> int:
-        """Resolve the recipients in a scope; return their number."""
+        """Resolve the recipients in a scope; return their number.
+
+        Raises:
+            CampaignError: if they shall be sent to again, and the people of the campaign are expired.
+        """
+        if decision == "resend":
+            self._check_unexpired(db)
         return sum(self._resolve(db, decision, scope, state, cut) for state in scope.states(decision))
 
     def _resolve(
@@ -531,7 +541,7 @@ class Ledger:
             "AND (b.state = 'intent' OR b.kind = 'bulk' AND b.state IN ('accepted', 'unknown'))",
             (self.id, phone),
         )
-        kinds = {kind for kind, members in rows if phone in unpack(members)}
+        kinds = {kind for kind, members in rows if holds(members, phone)}
         return "delivery" if "bulk" in kinds else "early" if "single" in kinds else ""
 
 

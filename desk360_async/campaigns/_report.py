@@ -321,12 +321,11 @@ def lines(connection: sqlite3.Connection, campaign: int) -> Iterator[Line]:
         statuses = _statuses_of(connection, campaign, everybody) if any_status else {}
         excepted = _exceptions_of(connection, [number for number, *_ in some])
         for number, kind, state, reason, message_id, parameters, members in some:
-            own, why, message = excepted.get(number, {}), reason or "", message_id or ""
+            own, usual, message = excepted.get(number, {}), (state, reason or ""), message_id or ""
             for phone in members:
-                ended, cause = own.get(phone, (state, why))
-                status = statuses.get(phone, "")
-                line = numbers[phone]
-                yield line, f"+{phone}", ended, cause or "", number, kind, message, status, parameters
+                ended, why = own.get(phone, usual) if own else usual
+                status = statuses.get(phone, "") if statuses else ""
+                yield numbers[phone], f"+{phone}", ended, why, number, kind, message, status, parameters
     for line, phone, reason in connection.execute(
         "SELECT line, phone, reason FROM skipped WHERE campaign = ? ORDER BY line", (campaign,)
     ):

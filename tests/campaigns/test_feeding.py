@@ -8,6 +8,7 @@ import pytest
 from desk360_async import AsyncDesk360
 from desk360_async.campaigns import Campaign, _campaign
 from desk360_async.campaigns._ledger import Ledger
+from desk360_async.campaigns._values import holds, pack
 from desk360_async.webhooks import StatusUpdate
 from tests.campaigns.harness import Harness, finish, people, phone
 
@@ -94,3 +95,9 @@ def test_an_idle_file_is_closed_after_five_seconds(
 
     harness.play(main)
     assert len(openings) == opened
+
+
+@pytest.mark.parametrize("members", [[], [905550000001], [*range(905550000000, 905550001000, 3)]])
+def test_a_batch_holds_its_members_and_no_other_phone(members: list[int]) -> None:
+    for number in (1, *range(905549999998, 905550001003), 10**15):
+        assert holds(pack(members), number) == (number in members)

@@ -173,6 +173,8 @@ async def test_an_expired_campaign_is_not_loaded_again(tmp_path: Path) -> None:
     async with sandbox_client() as (client, _):
         with pytest.raises(CampaignError, match=r"is expired: .* Load the list under another name"):
             await made.load(client, people(PHONE))
+    with pytest.raises(CampaignError, match="is expired"):
+        await made.resolve("resend", everything=True)
     assert await made.status() == Counts(accepted=2)
 
 
