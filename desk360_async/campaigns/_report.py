@@ -312,14 +312,16 @@ def lines(connection: sqlite3.Connection, campaign: int) -> Iterator[Line]:
         "FROM batch b JOIN parameter_set s ON s.id = b.parameter_set WHERE b.campaign = ? ORDER BY b.id",
         (campaign,),
     )
-    (any_status,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM delivery WHERE campaign = ?)", (campaign,)
+    any_status, any_exception = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM delivery WHERE campaign = ?), "
+        "EXISTS (SELECT 1 FROM exception WHERE campaign = ?)",
+        (campaign, campaign),
     ).fetchone()
     for some in _together(batches):
         everybody = [*chain.from_iterable(members for *_, members in some)]
         numbers = dict(_among(connection, "SELECT phone, line FROM recipient", campaign, everybody))
         statuses = _statuses_of(connection, campaign, everybody) if any_status else {}
-        excepted = _exceptions_of(connection, [number for number, *_ in some])
+        excepted = _exceptions_of(connection, [number for number, *_ in some]) if any_exception else {}
         for number, kind, state, reason, message_id, parameters, members in some:
             own, usual, message = excepted.get(number, {}), (state, reason or ""), message_id or ""
             for phone in members:
