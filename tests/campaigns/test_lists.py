@@ -142,6 +142,25 @@ def test_lines_are_numbered_from_the_header(harness: Harness, ending: str) -> No
 # ── spreadsheets ───────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_lines_are_numbered_behind_many_empty_ones(harness: Harness) -> None:
+    load(harness, "\n" * 250 + f"{HEAD}{TO},Ada\nx,Bob\n")
+    assert skipped(harness) == [(253, "invalid_phone: letters", "x")]
+
+
+def test_lines_are_numbered_behind_a_cell_of_three_lines(harness: Harness) -> None:
+    people = "".join(f"+90555{n:07},Ada\n" for n in range(130))
+    load(harness, f'{HEAD}{people}{TO},"a\r\nb\rc"\n{people}x,Bob\n')
+    lines = [line for line, reason, _ in skipped(harness) if reason == "duplicate"]
+    assert lines == list(range(135, 265))
+    assert skipped(harness)[-1] == (265, "invalid_phone: letters", "x")
+
+
+def test_the_rows_before_an_open_quote_are_counted(harness: Harness) -> None:
+    people = "".join(f"+90555{n:07},Ada\n" for n in range(130))
+    with pytest.raises(ConfigurationError, match=r"line 132: .*is a quote missing"):
+        load(harness, f'{HEAD}{people}{TO},"Ada\n')
+
+
 @pytest.mark.parametrize("which", ["List", 2])
 def test_a_sheet_is_read_by_name_or_number(harness: Harness, which: str | int) -> None:
     path = sheet(harness.folder / "list.xlsx", ["phone", "body-1"], [TO, "Ada"])

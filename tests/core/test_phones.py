@@ -181,6 +181,28 @@ def test_without_the_extra_a_number_is_checked_by_its_form(monkeypatch: pytest.M
         normalize_phone("0555", region="TR")
 
 
+SEVERAL = [
+    [TO],
+    [TO, "+905321112233"],
+    [TO, "+4915112345678"],
+    [TO, "0555 111 22 33"],
+    ["0555 111 22 33", TO],
+    ["+9005551112233", TO],
+    [f"{TO}\n"],
+    [f"{TO}\n{TO}", TO],
+    [TO, ""],
+]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("texts", SEVERAL)
+def test_several_texts_are_plain_if_each_is(
+    monkeypatch: pytest.MonkeyPatch, texts: list[str], installed: bool
+) -> None:
+    monkeypatch.setattr("desk360_async._numbering.is_installed", lambda: installed)
+    assert Reader().are_plain(texts) == all(map(Reader().is_plain, texts))
+
+
 @pytest.mark.real
 def test_a_valid_number_costs_little() -> None:
     """1 µs is the goal on a quiet machine; the bound here leaves room for a busy one."""
