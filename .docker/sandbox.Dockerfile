@@ -10,5 +10,6 @@ RUN pip install --no-cache-dir '.[cli]' && useradd --create-home sandbox
 USER sandbox
 WORKDIR /home/sandbox
 EXPOSE 8360
-# `sandbox` is the service's name in a compose file; requests that name another host get 421.
-ENTRYPOINT ["desk360", "sandbox", "--host", "0.0.0.0", "--allow-host", "sandbox"]
+# In a container each client is another machine. `sandbox` is the service's name in a compose file; requests that
+# name another host get 421.
+ENTRYPOINT ["desk360", "sandbox", "--host", "0.0.0.0", "--allow-remote", "--allow-host", "sandbox"]

@@ -114,20 +114,22 @@ def _tell(terminal: Terminal, made: "Sandbox", server: "RunningServer") -> None:
         limits = {"limit": made.throttle.limit, "period": made.throttle.period}
         terminal.data({"url": server.url, "api_key": made.api_key, "integrations": ids, **limits})
         return
+    # All addresses of this machine, which is no address that a client could use.
+    url = server.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     terminal.say(f"A sandbox for Desk360 listens at {server.url}; Ctrl-C stops it.", "bold")
     terminal.say(f"  API key         {made.api_key}")
     terminal.say(f"  integrations    {', '.join(map(str, ids))}")
     terminal.say(f"  rate limit      {made.throttle.limit} requests in {made.throttle.period:g} s")
-    terminal.say(f"  page            {server.url}/")
-    terminal.say(f"  received        {server.url}/_sandbox/received")
+    terminal.say(f"  page            {url}/")
+    terminal.say(f"  received        {url}/_sandbox/received")
     if made.webhooks.target:
         terminal.say(f"  webhooks to     {made.webhooks.target}")
-        terminal.say(f"  customers write by POST {server.url}/_sandbox/reply, such as")
+        terminal.say(f"  customers write by POST {url}/_sandbox/reply, such as")
         terminal.say('                  {"phone": "+905551112233", "text": "Hello"}')
-    terminal.say(f"export DESK360_BASE_URL={server.url}")
+    terminal.say(f"export DESK360_BASE_URL={url}")
     terminal.say(f"export DESK360_API_KEY={made.api_key}")
     terminal.say(f"export DESK360_INTEGRATION_ID={ids[0] if ids else ''}")
-    terminal.say(f"Try: desk360 templates list --base-url {server.url}")
+    terminal.say(f"Try: desk360 templates list --base-url {url}")
     terminal.out.file.flush()
 
 

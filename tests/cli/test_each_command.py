@@ -143,6 +143,20 @@ def test_the_sandbox_as_json(start: Start) -> None:
     assert command.stop()[0] == 0
 
 
+def test_the_container_s_command_starts_a_sandbox_that_other_machines_reach(start: Start) -> None:
+    """As `.docker/sandbox.Dockerfile` starts it; the lines to copy name an address of this machine."""
+    text = (Path(__file__).parents[2] / ".docker" / "sandbox.Dockerfile").read_text(encoding="utf-8")
+    words = json.loads(text.partition("ENTRYPOINT")[2])
+    command = start(*words[1:], "--port", "0")
+    first = command.line()
+    assert first.startswith("A sandbox for Desk360 listens at http://0.0.0.0:")
+    lines = [command.line() for _ in range(6)]
+    url = lines[-1].removeprefix("export DESK360_BASE_URL=")
+    assert url.startswith("http://127.0.0.1:")
+    asked = httpx.get(f"{url}/_sandbox/received", headers={"Host": "sandbox"})
+    assert (asked.status_code, command.stop()[0]) == (200, 0)
+
+
 @pytest.mark.parametrize("command", ["sandbox", "listen"])
 def test_a_port_that_is_taken_is_named(desk360: Desk360, server: Server, command: str) -> None:
     """In one line, with the option that mends it."""
