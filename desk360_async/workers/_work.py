@@ -43,14 +43,17 @@ _MISSING_SHARES = (
     "AND w.name = 'share ' || s.number AND w.seen > clock_timestamp() - make_interval(secs => w.lease)) "
     "RETURNING s.campaign, s.number, s.queue, s.priority"
 )
+_UNDER_WAY = (
+    "SELECT 1 FROM {schema}.send d WHERE d.key = o.key "
+    "AND d.state IN ('waiting', 'in_flight') AND d.until > extract(epoch FROM clock_timestamp())"
+)
 _MISSING_SENDS = (
-    "UPDATE {schema}.outbox o SET deferred = clock_timestamp() WHERE o.id IN ("
+    "UPDATE {schema}.outbox o SET deferred = clock_timestamp() WHERE o.id IN ("  # noqa: S608  # constants
     "SELECT o.id FROM {schema}.outbox o WHERE o.due < clock_timestamp() - make_interval(secs => %(lease)s) "
     "AND o.deferred < clock_timestamp() - make_interval(secs => %(lease)s) "
     "AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs j WHERE j.status = 'todo' "
     "AND j.queueing_lock = 'desk360:send:' || o.id) "
-    "AND NOT EXISTS (SELECT 1 FROM {schema}.send d WHERE d.key = o.key "
-    "AND d.state IN ('waiting', 'in_flight') AND d.until > extract(epoch FROM clock_timestamp())) "
+    f"AND NOT EXISTS ({_UNDER_WAY}) "
     "ORDER BY o.deferred LIMIT %(most)s FOR UPDATE SKIP LOCKED) RETURNING o.id, o.queue"
 )
 
@@ -81,10 +84,12 @@ class Deferred(NamedTuple):
     Attributes:
         key: its idempotency key.
         message: the message, as JSON.
+        is_under_way: whether the send log has a send under the key that has not ended, in its lease.
     """
 
     key: str
     message: str
+    is_under_way: bool
 
 
 def name_of(share: int) -> str:
@@ -162,6 +167,7 @@ class Work:
     async def _run(self, work: Callable[[Any], T]) -> T:
         def once() -> T:
             with self.database.transaction() as connection:
+                connection.execute("SET LOCAL search_path TO DEFAULT")  # procrastinate's tables lie there
                 return work(connection)
 
         try:
@@ -289,8 +295,8 @@ class Work:
         def work(connection: Any) -> Deferred | None:
             found = self.database.execute(
                 connection,
-                "UPDATE {schema}.outbox SET deferred = clock_timestamp() WHERE id = %s "
-                "RETURNING key, message",
+                "UPDATE {schema}.outbox o SET deferred = clock_timestamp() WHERE id = %s "  # noqa: S608  # constants
+                "RETURNING key, message, EXISTS (" + _UNDER_WAY + ")",
                 (row,),
             ).fetchone()
             return None if found is None else Deferred(*found)

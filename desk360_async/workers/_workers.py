@@ -374,12 +374,16 @@ class Workers:
         """Send a deferred message, and remove it from the outbox once its send has ended; the task "send".
 
         Raises:
+            Unfinished: another send under the key has not ended.
             Desk360Error: the send's own error.
         """
         found = await self._work.deferred(row)
         if found is None:
             return
         with self._reported("send") as report:
+            if found.is_under_way:
+                # Perhaps a dead worker's, until its lease ends. To wait here would hold a place.
+                raise _engine.Unfinished("another worker is sending this message, or has died")
             try:
                 await self._opened_client().send(_packing.unpack(found.message), idempotency_key=found.key)
             except Desk360Error as error:
@@ -409,7 +413,8 @@ class Workers:
                 raise ConfigurationError(f"client must return an AsyncDesk360, not {type(made).__name__}")
             self._client = self._sender = made
             if made.send_log is None:
-                self._sender = made.with_options(send_log=SendLog(self._dsn, schema=self._schema))
+                log_ = SendLog(self._dsn, schema=self._schema, lease=self._lease)
+                self._sender = made.with_options(send_log=log_)
         return self._sender
 
 

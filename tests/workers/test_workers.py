@@ -217,6 +217,21 @@ async def test_an_unknown_send_is_not_sent_again(shop: Shop) -> None:
     assert shop.notes[-1] == ("send", SendUnknown.__name__)
 
 
+async def test_a_send_that_another_worker_began_is_tried_later(shop: Shop) -> None:
+    """The other one may be dead: then its lease ends, and the send is unknown."""
+    await shop.workers().defer(TextMessage(TO, "x"), idempotency_key="order-1")
+    shop.rows(
+        "INSERT INTO desk360.send (key, state, attempt, owner, until, since, attempts, fields) "
+        "VALUES ('order-1', 'in_flight', 'a', 'b', 9e9, 0, 1, '{}')"
+    )
+
+    async def has_ended() -> bool:
+        return bool(shop.notes)
+
+    await shop.work(has_ended)
+    assert (shop.notes, shop.received()) == ([("send", "Unfinished")], [])
+
+
 async def test_the_clients_own_send_log_is_used(shop: Shop, tmp_path: Any) -> None:
     log = SendLog(tmp_path / "sends.db")
     await shop.workers().defer(TextMessage(TO, "x"), idempotency_key="order-1")
