@@ -333,7 +333,7 @@ class _Block(Generic[End]):
 
 
 class LogObserver:
-    """Writes the log events; the default. Every record has `event`, such as "desk360.attempt".
+    """Writes the log events; the default. Each of its records has `event`, such as "desk360.attempt".
 
     The loggers are `desk360_async` and `desk360_async.webhooks`. The other facts of an event are attributes
     of the record as well, as structlog and formatters for JSON take them.
