@@ -614,17 +614,17 @@ class Session:
 
     def execute(self, text: str, parameters: Sequence[object] = ()) -> Any:
         """Run a statement, and return its cursor."""
-        return self.connection.execute(_translate(text), tuple(parameters))
+        return self.connection.execute(_translate(text), _storable(parameters))
 
     def executemany(self, text: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each row."""
-        self.connection.cursor().executemany(_translate(text), rows)
+        self.connection.cursor().executemany(_translate(text), map(_storable, rows))
 
     def stream(self, text: str, parameters: Sequence[object] = ()) -> Iterator[Any]:
         """Run a query, and yield its rows by and by; one query at a time."""
         with self.connection.cursor(name="stream") as cursor:
             cursor.itersize = 5000
-            yield from cursor.execute(_translate(text), tuple(parameters))
+            yield from cursor.execute(_translate(text), _storable(parameters))
 
     def copy(self, table: str, file: IO[bytes]) -> None:
         """Copy rows into a table from a file of COPY's text format."""
@@ -632,6 +632,14 @@ class Session:
         with self.connection.cursor().copy(_translate(f"COPY {table} FROM STDIN")) as copy:
             while data := file.read(1 << 16):
                 copy.write(data)
+
+
+def _storable(parameters: Sequence[object]) -> tuple[object, ...]:
+    """Return the parameters with each NUL as U+FFFD: PostgreSQL stores none, and a webhook may hold one."""
+    return tuple(
+        value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
+        for value in parameters
+    )
 
 
 def _translate(text: str) -> Any:

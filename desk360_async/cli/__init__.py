@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from ._table import overview
@@ -27,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the command's name; `sys.argv`'s by default.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # its descriptor was closed before the start (`>&-`)
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # open until the exit
     for stream in (sys.stdout, sys.stderr):
         # A pipe of Windows takes cp1254, say: a letter that it lacks must not end the command.
         if isinstance(stream, TextIOWrapper):

@@ -9,6 +9,7 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from desk360_async import ConfigurationError
+from desk360_async._postgres import is_dsn
 
 if TYPE_CHECKING:
     from desk360_async.campaigns import Hours
@@ -93,17 +94,23 @@ class Once:
 ONCE = Once()
 
 
-def send_log_at(place: str | None) -> "SendLog":
+def send_log_at(place: str | None, *, may_make: bool = True) -> "SendLog":
     """Return the send log at a place, or at the environment's.
 
+    Args:
+        place: a file or a DSN.
+        may_make: whether a file that is missing is made. A mistyped name holds no unknown send.
+
     Raises:
-        ConfigurationError: if there is neither.
+        ConfigurationError: if there is neither, or the file is missing.
     """
     from desk360_async.once import SendLog
 
     given = place or os.environ.get("DESK360_SEND_LOG", "").strip()
     if not given:
         raise ConfigurationError("which send log? Add --log PATH, or set DESK360_SEND_LOG")
+    if not may_make and not is_dsn(given) and not Path(given).is_file():
+        raise ConfigurationError(f"{given}: there is no such file; the first send with --key makes it")
     return SendLog(given)
 
 

@@ -83,7 +83,7 @@ def resolve(
 
 
 def _run(common: Common, place: str | None, work: Callable[["SendLog", Terminal], Awaitable[int]]) -> int:
-    log = send_log_at(place)
+    log = send_log_at(place, may_make=False)
 
     async def with_log() -> int:
         async with log:

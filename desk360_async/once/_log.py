@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -17,14 +18,16 @@ from desk360_async import (
     Outcome,
     SendInProgress,
     SendUnknown,
+    TemplateBatch,
     _arguments,
     _threads,
 )
+from desk360_async._messages import phones_of
 from desk360_async._phones import person_of
 from desk360_async._postgres import is_dsn
 from desk360_async._sharing import SharedStore
 from desk360_async.once import _records
-from desk360_async.once._records import Reply, SendRecord, phones_of
+from desk360_async.once._records import Reply, SendRecord
 from desk360_async.once._store import Claim, Row, open_database, open_file
 
 log = logging.getLogger("desk360_async.once")
@@ -234,6 +237,10 @@ class SendLog(SharedStore):
             Desk360Error: the send's own error.
         """
         _records.check_key(key)
+        if isinstance(message, TemplateBatch) and message.destinations_file is not None:
+            from desk360_async._uploads import with_destinations  # loaded by programs that send files
+
+            message = await with_destinations(message)
         fields = _records.hashes(message, integration, base_url, await self._hash_key())
         begun = anyio.current_time()
         pause = _FIRST_LOOK
@@ -266,8 +273,15 @@ class SendLog(SharedStore):
             await self._write_pending()
         phones = phones_of(message)
         phone = str(person_of(phones[0])) if self._keep_phones and len(phones) == 1 else None
-        now = self._now()
-        claim = await self._store.claim(key, fields, phone, now, now + self._lease)
+        attempt, now = secrets.token_hex(8), self._now()
+        try:
+            claim = await self._store.claim(key, attempt, fields, phone, now, now + self._lease)
+        except anyio.get_cancelled_exc_class():
+            # The commit may have come first. A claim without an owner holds the key until its lease ends.
+            self._unwritten.setdefault(key, _Result(attempt, Outcome.NOT_SENT.value, None, (), now))
+            with anyio.CancelScope(shield=True):
+                await self._write_pending()
+            raise
         pending = self._unwritten.get(key)
         if pending is not None and claim.row.attempt == pending.attempt:
             # The disk is still full: this process has the end in memory, and answers from there.

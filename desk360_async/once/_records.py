@@ -24,6 +24,7 @@ from desk360_async import (
     TemplateBatch,
     TemplateMessage,
 )
+from desk360_async._messages import phones_of
 from desk360_async._phones import person_of
 
 SendState: TypeAlias = Literal["waiting", "in_flight", "accepted", "not_sent", "unknown"]
@@ -159,11 +160,6 @@ def conflicts(stored: Mapping[str, str], asked: Mapping[str, str]) -> tuple[str,
     )
 
 
-def phones_of(message: Message) -> tuple[str, ...]:
-    """Return the phones that a message goes to."""
-    return message.phones if isinstance(message, TemplateBatch) else (message.to,)
-
-
 def message_ids(reply: Reply) -> tuple[str, ...]:
     """Return the ids by which webhooks name a send."""
     if isinstance(reply, Sent):
@@ -176,7 +172,8 @@ def message_ids(reply: Reply) -> tuple[str, ...]:
 def pack(reply: Reply, message: Message) -> dict[str, Any]:
     """Return a reply as it is stored: ids, files, and of a bulk answer the positions of phones."""
     if isinstance(reply, Sent):
-        return {"message_id": reply.message_id}
+        fallback = {"fallback": True} if isinstance(message, MediaMessage) else {}
+        return {"message_id": reply.message_id, **fallback}
     if isinstance(reply, SentMedia):
         files = [
             {
@@ -187,7 +184,7 @@ def pack(reply: Reply, message: Message) -> dict[str, Any]:
             for file in reply.files
         ]
         return {"files": files, "missing": reply.missing}
-    asked = message.phones if isinstance(message, TemplateBatch) else ()
+    asked = phones_of(message)
     unlisted, opted_out = ({*map(person_of, phones)} for phones in (reply.unlisted, reply.opted_out))
     return {
         "unlisted": [n for n, phone in enumerate(asked) if person_of(phone) in unlisted],
@@ -207,13 +204,13 @@ def unpack(stored: Mapping[str, Any], message: Message | None) -> Reply:
         return SentMedia(files, missing=stored.get("missing", 0), replayed=True)
     if "unlisted" in stored or isinstance(message, TemplateBatch):
         return _bulk(stored, message)
-    if isinstance(message, MediaMessage):
+    if isinstance(message, MediaMessage) and "fallback" not in stored:
         return SentMedia((), missing=len(message.attachments), replayed=True)
     return Sent(stored.get("message_id", ""), replayed=True)
 
 
 def _bulk(stored: Mapping[str, Any], message: Message | None) -> BulkSent:
-    asked = message.phones if isinstance(message, TemplateBatch) else ()
+    asked = phones_of(message) if message is not None else ()
     apart = {name: set(stored.get(name, ())) for name in ("unlisted", "opted_out")}
     return BulkSent(
         tuple(p for n, p in enumerate(asked) if not any(n in places for places in apart.values())),

@@ -167,12 +167,13 @@ class Store:
         return [_made(row) for row in found]
 
     async def claim(
-        self, key: str, fields: Mapping[str, str], phone: str | None, now: float, until: float
+        self, key: str, attempt: str, fields: Mapping[str, str], phone: str | None, now: float, until: float
     ) -> Claim:
         """Take the key for a send, or return the row that stands in its way.
 
         Args:
             key: the idempotency key.
+            attempt: the claim's number, which no other claim has.
             fields: the hashes of the message's fields.
             phone: the phone to store, or None.
             now: seconds since the epoch.
@@ -180,12 +181,13 @@ class Store:
         """
         # A claim comes before the request, so a power cut may lose it. The intent's sync makes both durable,
         # and a send under a key costs two syncs and not three.
-        return await self.file.write_unsynced(self._claim, key, fields, phone, now, until)
+        return await self.file.write_unsynced(self._claim, key, attempt, fields, phone, now, until)
 
     def _claim(
         self,
         db: sqlite3.Connection,
         key: str,
+        attempt: str,
         fields: Mapping[str, str],
         phone: str | None,
         now: float,
@@ -198,7 +200,7 @@ class Store:
         if row is not None and row.state != "not_sent":
             return Claim(row, is_mine=False, differing=conflicts(row.fields, fields))
         attempts, said = (row.attempts, row.resolved) if row is not None else (0, None)
-        attempt, stored = secrets.token_hex(8), json.dumps(dict(fields))
+        stored = json.dumps(dict(fields))
         db.execute("DELETE FROM message WHERE key = ?", (key,))
         db.execute("DELETE FROM send WHERE key = ?", (key,))
         db.execute(

@@ -88,7 +88,7 @@ class _Waiting:
     row: int | None
     handlers: Sequence[Handler]
     attempts: int = 0
-    parts: int = 0  # the handlers as a whole, and the feeding
+    parts: int = 0  # the handlers as a whole, and each store
     failures: list[tuple[str, str]] = field(
         factory=list[tuple[str, str]]
     )  # handlers' names and their errors' classes
@@ -132,7 +132,7 @@ class Handling:
         self._attempts = attempts
         self._recent = Recent(remember)
         self._queues: Queues[_Waiting] = Queues(self._handle, concurrency=concurrency)
-        self._feeder = _Feeder(stores, self._end_part) if stores else None
+        self._feeders = [_Feeder(store, self._end_part) for store in stores]
         self._writer: Gathering[list[Event] | Ended, int | None] = Gathering(self._commit)
         self._unmarked: list[Ended] = []
         # By urgency: events in memory, and whether the disk holds more.
@@ -145,8 +145,8 @@ class Handling:
     async def start(self, tasks: TaskGroup) -> None:
         """Handle events in a task group, first those that the inbox holds."""
         self._queues.start(tasks)
-        if self._feeder is not None:
-            tasks.start_soon(self._feeder.run)
+        for feeder in self._feeders:
+            tasks.start_soon(feeder.run)
         if self._inbox is not None:
             await self.claim()
             tasks.start_soon(self._watch, self._inbox)
@@ -271,14 +271,13 @@ class Handling:
         event = waiting.event
         urgent = isinstance(event, MessageReceived)
         self._unfinished[urgent] += 1
-        fed = self._feeder is not None and isinstance(event, MessageReceived | StatusUpdate)
-        waiting.parts = fed + bool(waiting.handlers)
+        feeders = self._feeders if isinstance(event, MessageReceived | StatusUpdate) else []
+        waiting.parts = len(feeders) + bool(waiting.handlers)
         if not waiting.parts:
             self._finish(waiting)
             return
-        if fed:
-            assert self._feeder is not None
-            self._feeder.put(waiting)
+        for feeder in feeders:
+            feeder.put(waiting)
         if waiting.handlers:
             self._queues.put(_customer(event), waiting, urgent=urgent)
 
@@ -323,8 +322,8 @@ class Handling:
 
     async def drain(self) -> None:
         """Wait until no event is in memory."""
-        if self._feeder is not None:
-            self._feeder.hurry()
+        for feeder in self._feeders:
+            feeder.hurry()
         while self.unfinished:
             self._idle = anyio.Event()
             await self._idle.wait()
@@ -350,10 +349,14 @@ def _customer(event: Event) -> object:
 
 
 class _Feeder:
-    """Hands events to the stores, gathered for a moment, and again after an error until they are stored."""
+    """Hands events to one store, gathered for a moment, and again after an error until they are stored.
 
-    def __init__(self, stores: Sequence[Store], fed: Callable[[_Waiting], None]) -> None:
-        self._stores = stores
+    Each store has its own, so that a store that fails holds up no other one: an opt-out is stored while a
+    campaign's disk is full.
+    """
+
+    def __init__(self, store: Store, fed: Callable[[_Waiting], None]) -> None:
+        self._store = store
         self._fed = fed
         self._pending: list[_Waiting] = []
         self._wake = anyio.Event()
@@ -378,19 +381,17 @@ class _Feeder:
             batch, self._pending = self._pending[:_FED_AT_ONCE], self._pending[_FED_AT_ONCE:]
             if self._pending:
                 self._wake.set()
-            async with anyio.create_task_group() as stores:
-                for store in self._stores:
-                    stores.start_soon(self._feed, store, [waiting.event for waiting in batch])
+            await self._feed([waiting.event for waiting in batch])
             for waiting in batch:
                 self._fed(waiting)
 
-    async def _feed(self, store: Store, events: Sequence[Event]) -> None:
+    async def _feed(self, events: Sequence[Event]) -> None:
         pause, longest = _FEED_AGAIN
         while True:
             try:
-                await store.feed(*events)
+                await self._store.feed(*events)
             except Exception:  # noqa: BLE001 - after any error of the store, the events may not be lost
-                _log.exception("%r did not take %d events; again in %g s", store, len(events), pause)
+                _log.exception("%r did not take %d events; again in %g s", self._store, len(events), pause)
                 await anyio.sleep(pause)
                 pause = min(2 * pause, longest)
             else:

@@ -101,3 +101,9 @@ def test_an_inbox_that_is_not_there_is_named(desk360: Desk360, tmp_path: Path, n
     """No file is made."""
     run = desk360("inbox", "list", tmp_path / name)
     assert (run.code, "name the inbox's file" in run.err, [*tmp_path.iterdir()]) == (2, True, [])
+
+
+def test_a_mistyped_send_log_is_refused_and_not_made(desk360: Desk360, tmp_path: Path) -> None:
+    """An empty new log would say that no send is unknown."""
+    run = desk360("sends", "list", "--log", str(tmp_path / "snds.db"))
+    assert (run.code, "there is no such file" in run.err, list(tmp_path.iterdir())) == (2, True, [])

@@ -210,6 +210,15 @@ def test_a_leaving_reader_leaves_a_sends_code(words: str) -> None:
     assert done.stdout == "3\n"
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_streams_closed_before_the_start_leave_a_sends_code(closed: str) -> None:
+    """Python has no stream at all then."""
+    shell = f"{sys.executable} -m desk360_async.cli send text +905551112233 hi --json {closed}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, check=False, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
 def test_a_key_of_a_send_without_a_log_is_answered_with_the_log(desk360: Desk360) -> None:
     """The word behind it may be an API key, so it isn't repeated."""
     run = desk360("send", "text", "+905551112233", "hi", "--key", "order-1")

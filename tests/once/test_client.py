@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,19 @@ from desk360_async import (
     InvalidMessage,
     KeyConflict,
     Location,
+    MediaMessage,
     Outcome,
     SendUnknown,
+    Sent,
     ServerError,
     TemplateMessage,
     TextMessage,
     TokenBucket,
 )
+from desk360_async.customers import Customers
 from desk360_async.once import SendLog
 from desk360_async.testing import sandbox_client
+from desk360_async.webhooks import TextReceived
 from tests.core.fakes import Seen, Wire, connect
 
 pytestmark = pytest.mark.anyio
@@ -76,6 +81,34 @@ async def test_a_replayed_bulk_reply_names_the_same_phones(tmp_path: Path) -> No
         second = await SENDS["bulk"](client, "order-1")
     assert [phone.lstrip("+") for phone in second.phones] == [phone.lstrip("+") for phone in first.phones]
     assert second.unlisted == first.unlisted
+
+
+async def test_a_replayed_bulk_reply_of_a_file_names_the_same_phones(tmp_path: Path) -> None:
+    (file := tmp_path / "people.txt").write_text(f"{TO}\n+905551112234\n")
+
+    async def send(client: AsyncDesk360) -> BulkSent:
+        return await client.send_template_bulk(
+            (), "welcome", language="English", destinations_file=file, idempotency_key="order-1"
+        )
+
+    async with sandbox_client(send_log=SendLog(tmp_path / "sends.db")) as (client, _):
+        assert (await send(client)).phones == (await send(client)).phones == (TO, "+905551112234")
+        file.write_text(f"{TO}\n+905551112235\n")
+        with pytest.raises(KeyConflict, match="destinations_file"):
+            await send(client)
+
+
+async def test_a_replayed_fallback_of_media_keeps_its_message_id(tmp_path: Path) -> None:
+    media = MediaMessage(TO, [Attachment.from_bytes("a.pdf", b"x")])
+    fallback = TemplateMessage(TO, "welcome", language="English")
+    log, book = SendLog(tmp_path / "sends.db"), Customers(":memory:")
+    async with sandbox_client(send_log=log, customers=book, service_window="enforce") as (client, sandbox):
+        await book.feed(TextReceived(sender=TO[1:], text="Hi", sent_at=datetime(2020, 1, 1, tzinfo=UTC)))
+        first, second = [
+            await client.send(media, fallback=fallback, idempotency_key="order-1") for _ in range(2)
+        ]
+        assert (type(second), second.message_id) == (Sent, first.message_id)
+        assert len(sandbox.received) == 1
 
 
 async def test_a_replay_needs_neither_a_look_up_nor_a_token(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ async def test_a_stopped_owner_loses_its_claim_and_sends_nothing(tmp_path: Path)
     path = tmp_path / "sends.db"
     frozen = SendLog(path, clock=lambda: EARLY)
     async with SendLog(path, clock=clock) as alive, frozen:
-        row = await frozen._store.claim("order-1", await hashes(frozen), None, EARLY.timestamp(), 1.0)
+        row = await frozen._store.claim("order-1", "a1", await hashes(frozen), None, EARLY.timestamp(), 1.0)
         assert row.is_mine
         server = Server()
         assert (await ask(alive, server)).replayed is False
@@ -61,10 +61,26 @@ async def test_a_stopped_owner_loses_its_claim_and_sends_nothing(tmp_path: Path)
         assert server.posts == 1
 
 
+async def test_a_send_cancelled_while_it_claims_its_key_leaves_the_key_free(
+    log: SendLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit of the claim came before the cancellation, and the claim has no owner."""
+    claim = log._store.claim
+
+    async def slow(*args: Any) -> Any:
+        await claim(*args)
+        await anyio.sleep(5)
+
+    with monkeypatch.context() as patch, anyio.move_on_after(1):
+        patch.setattr(log._store, "claim", slow)
+        await ask(log, Server())
+    assert await ask(log, Server(), max_wait=0) == Sent("gBEG")
+
+
 async def test_a_late_owner_still_writes_its_own_result(tmp_path: Path) -> None:
     path = tmp_path / "sends.db"
     async with SendLog(path, clock=clock) as late, SendLog(path, clock=clock) as other:
-        claim = await late._store.claim("order-1", await hashes(late), None, now(), now() + 1)
+        claim = await late._store.claim("order-1", "a1", await hashes(late), None, now(), now() + 1)
         assert await late._store.intend("order-1", claim.row.attempt, {}, now(), now() + 1)
         await anyio.sleep(5)
         with pytest.raises(SendUnknown):
@@ -78,7 +94,7 @@ async def test_a_late_owner_still_writes_its_own_result(tmp_path: Path) -> None:
 async def test_a_late_owner_does_not_overrule_a_person(tmp_path: Path) -> None:
     path = tmp_path / "sends.db"
     async with SendLog(path, clock=clock) as late, SendLog(path, clock=clock) as other:
-        claim = await late._store.claim("order-1", await hashes(late), None, now(), now() + 1)
+        claim = await late._store.claim("order-1", "a1", await hashes(late), None, now(), now() + 1)
         await late._store.intend("order-1", claim.row.attempt, {}, now(), now() + 1)
         await anyio.sleep(5)
         await other.resolve("order-1", "accepted", message_id="theirs")

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from desk360_async import ConfigurationError, Desk360Error, Outcome, SendUnknown, Sent
 from desk360_async.once import SendLog
+from desk360_async.webhooks import StatusUpdate
 from tests.once.harness import HELLO, TO, Server, ask, clock, failing
 from tests.postgres import PASSWORD, Cluster
 
@@ -38,12 +39,18 @@ async def test_an_intent_whose_lease_has_run_out_is_unknown_to_another_host(dsn:
     async with SendLog(dsn, clock=clock) as dead, SendLog(dsn, clock=lambda: later(clock())) as other:
         store, now = dead._store, clock().timestamp()
         fields = await fields_of(dead)
-        claim = await store.claim("order-1", fields, None, now, now + 30)
+        claim = await store.claim("order-1", "a1", fields, None, now, now + 30)
         await store.intend("order-1", claim.row.attempt, {}, now, now + 60)
         with pytest.raises(SendUnknown):
             await ask(other, Server())
         assert await store.conclude("order-1", claim.row.attempt, "accepted", {"message_id": "a"}, (), now)
         assert await ask(other, Server()) == Sent("a", replayed=True)
+
+
+async def test_a_status_that_postgresql_cannot_store_is_passed_over(dsn: str) -> None:
+    """An error would come again at each attempt, and hold up all later statuses of a receiver."""
+    async with SendLog(dsn, clock=clock) as log:
+        assert await log.feed(StatusUpdate(id="a\0b", sender="90", status="read")) == 0
 
 
 async def test_the_tables_hold_no_phone_and_no_text(dsn: str) -> None:

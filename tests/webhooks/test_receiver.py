@@ -797,6 +797,19 @@ async def test_a_store_that_fails_gets_the_events_again(caplog):
     assert "did not take 1 events; again in 0.5 s" in caplog.text
 
 
+@VIRTUAL
+async def test_a_store_that_fails_holds_up_no_other_store():
+    """An opt-out is stored while a campaign's ledger takes no statuses."""
+    receiver, failing, other = WebhookReceiver(SECRET, drain_timeout=0), Shelf(failures=100), Shelf()
+    receiver.feed(failing, other)
+    async with receiver:
+        await post(receiver, body(message("a")))
+        await anyio.sleep(1)
+        await post(receiver, body(message("b")))
+        await anyio.sleep(1)
+    assert (failing.calls, other.calls) == ([], [["a"], ["b"]])
+
+
 async def test_feed_comes_before_the_opening():
     """And takes stores only."""
     with pytest.raises(ConfigurationError, match="has no `feed`"):
