@@ -1,0 +1,36 @@
+"""Recipients in the order of their sets become batches: the quick way and the plain one cut alike."""
+
+import random
+from itertools import groupby
+
+import pytest
+
+from desk360_async.campaigns._batches import BatchRow, Cut, _sorted_rows
+
+Row = tuple[int, int, int]  # set, phone, line
+
+
+def recipients(seed: int, largest: int) -> list[Row]:
+    """Return a thousand or more recipients of sets with one member up to `largest`, mostly one."""
+    rng = random.Random(seed)
+    rows: list[Row] = []
+    for number in range(1, 1001):
+        size = 1 if rng.random() < 0.99 else rng.randint(1, largest)
+        rows += [(number, 905550000000 + len(rows) + n, len(rows) + n) for n in range(size)]
+    return rows
+
+
+def cut_plainly(rows: list[Row], cut: Cut) -> list[BatchRow]:
+    groups = groupby(rows, key=lambda row: row[0])
+    return [
+        batch for number, group in groups for batch in cut.rows(7, number, [phone for _, phone, _ in group])
+    ]
+
+
+@pytest.mark.parametrize("cut", [Cut("auto", 3), Cut("single", 3), Cut("bulk", 500)])
+@pytest.mark.parametrize(("seed", "largest"), [(1, 1), (2, 3), (3, 700), (4, 5)])
+def test_sets_of_one_and_of_many_are_cut_alike(seed: int, largest: int, cut: Cut) -> None:
+    rows = recipients(seed, largest)
+    seen = bytearray(len(rows))
+    assert list(_sorted_rows(iter(rows), cut, 7, seen)) == cut_plainly(rows, cut)
+    assert all(seen)
