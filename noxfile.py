@@ -259,7 +259,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def simulate(session: nox.Session) -> None:
-    """Simulate campaigns with faults and crashes: `nox -s simulate -- --seeds 10000`."""
+    """Simulate campaigns with faults and crashes: `nox -s simulate -- --seeds 10000 [--postgres]`."""
     session.install("-e", EXTRAS, *group("test"))
     session.run("python", "-m", "tests.campaigns.simulation", *session.posargs)
 

@@ -482,7 +482,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seeds", type=int, default=300)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--postgres", action="store_true", help="2 to 4 runs side by side, in PostgreSQL")
     given = parser.parse_args()
+    if given.postgres:
+        from tests.campaigns import side_by_side
+        from tests.postgres import cluster
+
+        with cluster(fsync=True) as server:
+            side_by_side.tell(given, lambda seed: side_by_side.simulate(seed, server.dsn))
+    else:
+        tell(given, simulate)
+
+
+def tell(given: argparse.Namespace, simulate: Callable[[int], list[str]]) -> None:
+    """Play the stories, print their events, and exit with 1 for a broken invariant."""
     told: Counter[str] = Counter()
     broken = 0
     for seed in range(given.first, given.first + given.seeds):

@@ -15,6 +15,7 @@ from desk360_async.campaigns import Campaign, LedgerError
 from desk360_async.customers import Customers
 from desk360_async.once import SendLog
 from desk360_async.webhooks import PostgresInbox
+from tests.campaigns import side_by_side
 from tests.campaigns.harness import Harness, done, finish, people
 from tests.postgres import PASSWORD, Cluster, Proxy, cluster, pgbouncer, standby
 
@@ -203,3 +204,10 @@ def test_a_server_without_fsync_is_refused(harness: Harness, anyio_backend: str)
 
     with cluster(fsync=False) as server:
         harness.play(main)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+@ONE_LOOP
+def test_a_story_of_runs_side_by_side_breaks_no_invariant(dsn: str, anyio_backend: str, seed: int) -> None:
+    """Each may crash, lose the database and stop; `nox -s simulate -- --postgres` plays many more."""
+    assert side_by_side.simulate(seed, dsn)
