@@ -163,15 +163,16 @@ def _forget_skipped(db: Any, person: int) -> int:
 # ── whole campaigns ────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def expire(ledger: str | os.PathLike[str], *, retention: float) -> int:
+async def expire(ledger: str | os.PathLike[str], *, retention: float, schema: str = "desk360") -> int:
     """Remove all numbers and texts from the campaigns of a ledger that ended long ago; counts stay.
 
     A campaign has ended if no recipient is pending, and no request is on the wire. It can't be loaded again
     afterwards, since the ledger couldn't recognise the people who were sent to.
 
     Args:
-        ledger: the ledger's file; no campaign of it may run meanwhile.
+        ledger: the ledger's file, or `postgresql://…`; no campaign of it may run meanwhile.
         retention: seconds since the end of a campaign's last request (≥ 0).
+        schema: the schema of the tables in PostgreSQL.
 
     Returns:
         The number of recipients whose numbers and texts were removed.
@@ -186,16 +187,57 @@ async def expire(ledger: str | os.PathLike[str], *, retention: float) -> int:
         ```
     """
     seconds("retention", retention, meaning="the time since a campaign's last request")
+    if is_dsn(ledger):
+        async with open_tables(str(ledger), "", schema) as tables:
+            return await tables.write_at_rest(_expire_in_tables, now() - retention)
     async with open_ledger(Path(ledger), owner=True) as file:
         count = 0
         await file.run(lambda db: db.execute("PRAGMA secure_delete = ON").fetchall())
         for campaign in await file.read(_ended, now() - retention):
-            count += await file.write(_expire, campaign)
-        await file.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+            count += await file.write(_expire_in_file, campaign)
+        await file.scrub()
     return count
 
 
-def _ended(db: sqlite3.Connection, before: float) -> list[int]:
+def _expire_in_file(db: sqlite3.Connection, campaign: int) -> int:
+    count = _expire(db, campaign, "SELECT number FROM alias WHERE phone IN (SELECT value FROM json_each(?))")
+    db.create_function("blank", 1, _blank)
+    db.execute("UPDATE parameter_set SET parameters = blank(parameters) WHERE campaign = ?", (campaign,))
+    db.execute("DELETE FROM set_digest WHERE campaign = ?", (campaign,))
+    return count
+
+
+def _expire_in_tables(db: Any, before: float) -> int:
+    count = 0
+    for campaign in _ended(db, before):
+        members = (
+            "SELECT number FROM alias WHERE phone IN (SELECT value::bigint FROM json_array_elements_text(?))"
+        )
+        count += _expire(db, campaign, members)
+        db.execute(
+            "UPDATE parameter_set SET parameters = (SELECT coalesce(json_object_agg(key, ''), '{}')::text "
+            "FROM json_each(parameters::json)) WHERE campaign = ?",
+            (campaign,),
+        )
+        # The number of a set is a digest of its texts.
+        db.execute("CREATE TEMP TABLE renumbered (id bigint PRIMARY KEY, number bigint NOT NULL)")
+        db.execute(
+            "INSERT INTO renumbered SELECT id, (random() * 4e18)::bigint FROM parameter_set "
+            "WHERE campaign = ?",
+            (campaign,),
+        )
+        db.execute("UPDATE parameter_set s SET id = r.number FROM renumbered r WHERE s.id = r.id")
+        for table in ("recipient", "batch"):
+            db.execute(
+                f"UPDATE {table} t SET parameter_set = r.number FROM renumbered r "  # noqa: S608  # names of ours
+                "WHERE t.parameter_set = r.id AND t.campaign = ?",
+                (campaign,),
+            )
+        db.execute("DROP TABLE renumbered")
+    return count
+
+
+def _ended(db: Any, before: float) -> list[int]:
     rows = db.execute(
         "SELECT id FROM campaign c WHERE coalesce((SELECT max(coalesce(ended, started)) FROM request r "
         "WHERE r.campaign = c.id), created) <= ? "
@@ -206,12 +248,13 @@ def _ended(db: sqlite3.Connection, before: float) -> list[int]:
     return [campaign for (campaign,) in rows]
 
 
-def _expire(db: sqlite3.Connection, campaign: int) -> int:
-    db.execute("CREATE TEMP TABLE alias (phone INTEGER PRIMARY KEY, number INTEGER NOT NULL)")
+def _expire(db: Any, campaign: int, members_query: str) -> int:
+    """Put small numbers in the phones' places; return the number of recipients."""
+    db.execute("CREATE TEMP TABLE alias (phone BIGINT PRIMARY KEY, number BIGINT NOT NULL)")
     # In the order of the phones, so that the members of a batch stay in order.
-    count = db.execute(
-        "INSERT INTO alias SELECT phone, ? + row_number() OVER (ORDER BY phone) FROM recipient "
-        "WHERE campaign = ?",
+    count: int = db.execute(
+        "INSERT INTO alias SELECT phone, CAST(? AS BIGINT) + row_number() OVER (ORDER BY phone) "
+        "FROM recipient WHERE campaign = ?",
         (_MOST_PHONE, campaign),
     ).rowcount
     for table in ("recipient", "exception", "delivery"):
@@ -228,10 +271,7 @@ def _expire(db: sqlite3.Connection, campaign: int) -> int:
     for batch, packed in db.execute(
         "SELECT id, members FROM batch WHERE campaign = ?", (campaign,)
     ).fetchall():
-        _rename_members(db, batch, unpack(packed))
-    db.create_function("blank", 1, _blank)
-    db.execute("UPDATE parameter_set SET parameters = blank(parameters) WHERE campaign = ?", (campaign,))
-    db.execute("DELETE FROM set_digest WHERE campaign = ?", (campaign,))
+        _rename_members(db, batch, unpack(packed), members_query)
     db.execute("DELETE FROM early WHERE campaign = ?", (campaign,))
     db.execute("DELETE FROM doubt WHERE campaign = ?", (campaign,))
     db.execute("UPDATE skipped SET phone = '' WHERE campaign = ?", (campaign,))
@@ -247,11 +287,8 @@ def _blank(parameters: str) -> str:
     return json.dumps(dict.fromkeys(json.loads(parameters), ""))
 
 
-def _rename_members(db: sqlite3.Connection, batch: int, members: tuple[int, ...]) -> None:
-    rows = db.execute(
-        "SELECT number FROM alias WHERE phone IN (SELECT value FROM json_each(?)) ORDER BY number",
-        (json.dumps(members),),
-    )
+def _rename_members(db: Any, batch: int, members: tuple[int, ...], query: str) -> None:
+    rows = db.execute(f"{query} ORDER BY number", (json.dumps(members),))
     numbers = [number for (number,) in rows]
     # The id of a message holds the number.
     db.execute(

@@ -15,6 +15,7 @@ from desk360_async.campaigns import (
     LedgerError,
     Recipient,
     campaigns_in,
+    expire,
     forget,
 )
 from desk360_async.campaigns._values import Batch, Result
@@ -313,3 +314,33 @@ class Away:
         raise LedgerError("the database is away") from psycopg.OperationalError("away")
 
     read = write_unsynced = write
+
+
+def test_an_expired_campaign_keeps_counts_alone(harness: Harness, sale: Any, dsn: str) -> None:
+    """No number, no text and no digest of one stays; another campaign is left as it is."""
+    before: list[Any] = []
+
+    def stored(query: str) -> list[Any]:
+        with psycopg.connect(dsn) as connection:
+            return connection.execute(query).fetchall()
+
+    async def main(client: AsyncDesk360) -> None:
+        await sale().load(client, people(40, sets=3))
+        await finish(sale(), client)
+        await harness.campaign("next", ledger=dsn).load(client, people(5))
+        before.extend(stored("SELECT id FROM desk360.parameter_set WHERE campaign = 1"))
+        assert await expire(dsn, retention=1e6) == 0
+        assert await expire(dsn, retention=0.0) == 40
+        assert (await sale().report()).counts == Counts(accepted=40)
+        assert (await harness.campaign("next", ledger=dsn).status()).pending == 5
+        with pytest.raises(CampaignError):
+            await sale().load(client, people(40, sets=3))
+
+    harness.play(main)
+    assert stored("SELECT min(phone) FROM desk360.recipient WHERE campaign = 1")[0][0] > 10**15
+    assert "offer" not in str(stored("SELECT parameters FROM desk360.parameter_set WHERE campaign = 1"))
+    assert not set(before) & set(stored("SELECT id FROM desk360.parameter_set WHERE campaign = 1"))
+    joined = "desk360.batch b JOIN desk360.parameter_set s ON s.id = b.parameter_set WHERE b.campaign = 1"
+    assert stored(f"SELECT count(*) FROM {joined}") == stored(
+        "SELECT count(*) FROM desk360.batch WHERE campaign = 1"
+    )
