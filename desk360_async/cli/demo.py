@@ -17,6 +17,7 @@ from desk360_async.sandbox import Fault
 
 from ._options import Common, Reading
 from ._session import MINUTE, Session, run
+from ._terminal import counted
 from .campaign import code_of, show_counts, show_plan, show_report, watch
 from .lists import Mailing
 
@@ -134,8 +135,8 @@ def _account(session: Session) -> None:
     seen = session.sandbox
     assert seen is not None
     session.terminal.remark(
-        f"The sandbox says: {seen.accepted:,} messages taken, "
-        f"{len({message.phone for message in seen.received}):,} different phones, "
+        f"The sandbox counts {counted(seen.accepted, 'message')} taken, "
+        f"{counted(len({message.phone for message in seen.received}), 'different phone')}, "
         f"{seen.refusals} refusals for going too fast (429)."
     )
 

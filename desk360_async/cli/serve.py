@@ -19,7 +19,7 @@ from desk360_async._settings import is_loopback
 
 from ._options import cant_listen, check_port
 from ._session import account_in
-from ._terminal import Terminal
+from ._terminal import Terminal, counted
 
 if TYPE_CHECKING:
     from desk360_async.sandbox import RunningServer, Sandbox
@@ -104,7 +104,8 @@ def sandbox(
         ) from None
     except OSError as error:
         raise cant_listen(host, port, error) from None
-    terminal.note(f"\n{made.accepted:,} messages taken, {made.refusals:,} requests refused (429).")
+    taken, refused = counted(made.accepted, "message"), counted(made.refusals, "request")
+    terminal.note(f"\n{taken} taken, {refused} refused (429).")
     return 0
 
 

@@ -248,7 +248,7 @@ def test_the_demo_stops_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Campaign demo: 300 recipients, 300 to be sent" in out
     assert "Stopped in the middle" in err
     assert "300 accepted · 0 not sent · 0 unknown" in out
-    assert "The sandbox says: 301 messages taken, 301 different phones, 0 refusals" in err
+    assert "The sandbox counts 301 messages taken, 301 different phones, 0 refusals" in err
 
 
 @pytest.mark.real

@@ -26,7 +26,7 @@ def test_overview_names_every_command_and_exit_code(desk360: Desk360, words: tup
     assert all(f"  {code} " in run.out for code, _ in EXIT_CODES)
 
 
-@pytest.fixture(params=["80", "120"])
+@pytest.fixture(params=["60", "80", "120"])
 def columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """How wide the terminal is."""
     monkeypatch.setenv("COLUMNS", request.param)
@@ -40,7 +40,8 @@ def test_each_command_has_help(desk360: Desk360, command: str, columns: int) -> 
     assert (run.code, run.err) == (0, "")
     assert run.out.startswith(f"Usage: desk360 {command}")
     assert "Exit codes:\n  0 " in run.out
-    assert max(map(len, run.out.splitlines())) <= columns
+    # The overview is printed as it stands, without the parser.
+    assert max(map(len, run.out.splitlines())) <= (columns if command else 80)
 
 
 @pytest.mark.parametrize(
