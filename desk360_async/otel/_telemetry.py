@@ -4,20 +4,20 @@ The names are those of the semantic conventions 1.44.0: HTTP's are stable, messa
 """
 
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from desk360_async import AttemptEnd, Operation, OperationEnd, RateLimitStatus, __version__
 from desk360_async._observer import current_operation
-from desk360_async.otel._metrics import metrics_of
+from desk360_async.otel._metrics import Metrics, metrics_of
 
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 _BULK = "send_template_bulk"
@@ -64,56 +64,19 @@ class OpenTelemetry:
         self._metrics = metrics_of(meter_provider, __version__, SCHEMA)
         self._places: dict[tuple[str, str, str], _Place] = {}
 
-    @contextmanager
-    def operation(self, op: Operation) -> Generator[OperationEnd]:
+    def operation(self, op: Operation) -> AbstractContextManager[OperationEnd]:
         """Make the span of a call; a campaign's batch has a trace of its own, linked to the run's span."""
-        end, began = OperationEnd(), time.perf_counter()
-        context, links = None, None
-        if op.campaign is not None:
-            around = trace.get_current_span().get_span_context()
-            context, links = Context(), [Link(around)] if around.is_valid else None
-        with self._tracer.start_as_current_span(
-            "desk360 send_batch" if op.campaign is not None else f"desk360 {op.name}",
-            context,
-            SpanKind.CLIENT if op.campaign is None else SpanKind.INTERNAL,
-            _beginning(op),
-            links,
-            record_exception=False,  # its text may hold a customer's data
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield end
-            finally:
-                if span.is_recording():
-                    _finish(span, op, end)
-                if op.campaign is None:
-                    self._metrics.operation(op, end, time.perf_counter() - began)
+        return _OperationBlock(self._tracer, self._metrics, op)
 
-    @contextmanager
-    def attempt(self, number: int, waited: float) -> Generator[AttemptEnd]:
+    def attempt(self, number: int, waited: float) -> AbstractContextManager[AttemptEnd]:
         """Make the span of a request."""
-        op, end = current_operation() or Operation("request"), AttemptEnd()
+        op = current_operation() or Operation("request")
         key = op.base_url, op.path, op.method
         place = self._places.get(key)
         if place is None:
             place = self._places[key] = _place_of(op)
         self._metrics.wait(op.lane, waited)
-        with self._tracer.start_as_current_span(
-            place.span,
-            None,
-            SpanKind.CLIENT,
-            {"http.request.method": op.method},
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield end
-            finally:
-                attributes = _request(end, op.method, place)
-                if span.is_recording():
-                    _finish_attempt(span, op, end, attributes, place, number)
-                attributes.pop("server.port", None)
-                self._metrics.attempt(end, attributes)
+        return _AttemptBlock(self._tracer, self._metrics, op, place, number)
 
     def retry(self, op: Operation, reason: str, wait: float) -> None:
         """Count it."""
@@ -163,6 +126,74 @@ class OpenTelemetry:
     def job(self, kind: str, end: str, seconds: float) -> None:
         """Record a worker's job."""
         self._metrics.job(kind, end, seconds)
+
+
+# ── blocks ─────────────────────────────────────────────────────────────────────────────────────────────────
+# Classes: the API's own context managers are generators, which cost more than a span without an SDK.
+
+
+class _OperationBlock:
+    """The block of a call."""
+
+    __slots__ = ("_began", "_end", "_metrics", "_op", "_span", "_token", "_tracer")
+
+    def __init__(self, tracer: Tracer, instruments: Metrics, op: Operation) -> None:
+        self._tracer = tracer
+        self._metrics = instruments
+        self._op = op
+        self._end = OperationEnd()
+
+    def __enter__(self) -> OperationEnd:
+        op, self._began = self._op, time.perf_counter()
+        if op.campaign is None:
+            self._span = self._tracer.start_span(f"desk360 {op.name}", None, SpanKind.CLIENT, _beginning(op))
+        else:
+            around = trace.get_current_span().get_span_context()
+            links = [Link(around)] if around.is_valid else None
+            self._span = self._tracer.start_span(
+                "desk360 send_batch", Context(), SpanKind.INTERNAL, _beginning(op), links
+            )
+        self._token = attach(trace.set_span_in_context(self._span))
+        return self._end
+
+    def __exit__(self, *_: object) -> None:
+        detach(self._token)
+        if self._span.is_recording():
+            _finish(self._span, self._op, self._end)
+        self._span.end()
+        if self._op.campaign is None:
+            self._metrics.operation(self._op, self._end, time.perf_counter() - self._began)
+
+
+class _AttemptBlock:
+    """The block of a request."""
+
+    __slots__ = ("_end", "_metrics", "_number", "_op", "_place", "_span", "_token", "_tracer")
+
+    def __init__(
+        self, tracer: Tracer, instruments: Metrics, op: Operation, place: _Place, number: int
+    ) -> None:
+        self._tracer = tracer
+        self._metrics = instruments
+        self._op = op
+        self._place = place
+        self._number = number
+        self._end = AttemptEnd()
+
+    def __enter__(self) -> AttemptEnd:
+        attributes = {"http.request.method": self._op.method}
+        self._span = self._tracer.start_span(self._place.span, None, SpanKind.CLIENT, attributes)
+        self._token = attach(trace.set_span_in_context(self._span))
+        return self._end
+
+    def __exit__(self, *_: object) -> None:
+        detach(self._token)
+        attributes = _request(self._end, self._op.method, self._place)
+        if self._span.is_recording():
+            _finish_attempt(self._span, self._op, self._end, attributes, self._place, self._number)
+        self._span.end()
+        attributes.pop("server.port", None)
+        self._metrics.attempt(self._end, attributes)
 
 
 # ── attributes ─────────────────────────────────────────────────────────────────────────────────────────────
