@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import IO, TYPE_CHECKING, Any, Concatenate, LiteralString, NamedTuple, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import anyio
 
@@ -353,7 +353,7 @@ class _Pool:
         finally:
             self.connections.putconn(connection)
 
-    def take(self, timeout: float, *, first: "LiteralString | None") -> "Connection[Any]":
+    def take(self, timeout: float, *, first: str | None) -> "Connection[Any]":
         """Return a connection that the caller gives back, once it has answered to its first statement.
 
         Args:
@@ -364,8 +364,9 @@ class _Pool:
             connection = self.connections.getconn(timeout)
             if first is None:
                 return connection
+            statement: Any = first  # a text of ours; psycopg's type asks for a literal
             try:
-                connection.execute(first)
+                connection.execute(statement)
             except _psycopg().OperationalError:
                 self.connections.putconn(connection)
             except BaseException:
@@ -743,7 +744,8 @@ class Tables:
 
 def _bound(connection: "Connection[Any]") -> None:
     """Bound the transaction's waits, and make its commit wait for the disk; all of it ends with it."""
-    connection.execute(f"SELECT {_BOUNDS}, {_SYNCED}")
+    statement: Any = f"SELECT {_BOUNDS}, {_SYNCED}"
+    connection.execute(statement)
 
 
 show_half_made(globals())

@@ -197,7 +197,7 @@ class Inbox(ABC):
         if self._token is not None:
             raise ClientStateError(f"{self!r} is open already; give each receiver its own")
         try:
-            await self._transactions().read(lambda _: None)
+            await self._transactions().read(_look)
             self._token = await _threads.run(self._new_token)
             await self._transactions().write(self._register)
         except BaseException as error:
@@ -661,6 +661,10 @@ class PostgresInbox(Inbox):
 
     def _close(self) -> None:
         self._tables.close()
+
+
+def _look(_: Any) -> None:
+    """Read nothing: opening is enough."""
 
 
 def _release(db: Any, tokens: Sequence[str]) -> None:
