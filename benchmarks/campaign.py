@@ -24,6 +24,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.figures import note
 from desk360_async import AsyncDesk360, Sent, TemplateMessage, TokenBucket
 from desk360_async._phones import Reader
 from desk360_async._tables import Table
@@ -200,9 +201,7 @@ def loop_of_singles(count: int) -> float:
 
 def line(name: str, figure: float, goal: float | None, unit: str) -> None:
     """Print one figure beside its goal, an upper bound."""
-    shown = f"{figure:,.2f} {unit}" if figure < 1000 else f"{figure:,.0f} {unit}"
-    verdict = "" if goal is None else f"<= {goal:g} {unit:<12} {'ok' if figure <= goal else 'MISSED'}"
-    print(f"{name:<66} {shown:>16}   {verdict}", flush=True)
+    note(name, [figure], goal, unit=unit)
 
 
 def loading(name: str, path: Path, figures: dict[str, float], goal: float) -> None:

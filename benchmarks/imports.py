@@ -11,13 +11,29 @@ import subprocess
 import sys
 import tempfile
 
+from benchmarks.figures import note
 from benchmarks.side_by_side import spread
 
 ROUNDS = 15
+FIRST = "import, client and first send"
+FIRST_OF_HTTPX = "the same of httpx"
+NO_OP = """
+import asyncio, httpx
+def answer(request): return httpx.Response(200, json={"message_id": "gBEG"})
+async def main():
+    async with CLIENT as client:
+        await client.SEND
+asyncio.run(main())
+"""
+OURS = NO_OP.replace("CLIENT", "AsyncDesk360('k', integration_id=1, transport=httpx.MockTransport(answer))")
+BARE = NO_OP.replace("CLIENT", "httpx.AsyncClient(transport=httpx.MockTransport(answer))")
 IMPORTS = {
     "import httpx": "import httpx",
     "httpx, attrs, cattrs, anyio": "import httpx, attrs, cattrs, anyio",
     "AsyncDesk360, TemplateMessage": "from desk360_async import AsyncDesk360, TemplateMessage",
+    FIRST: "from desk360_async import AsyncDesk360"
+    + OURS.replace("SEND", "send_text('+905551112233', 'Hello')"),
+    FIRST_OF_HTTPX: BARE.replace("SEND", "post('http://x/', json={'to': '+905551112233'})"),
     "import desk360_async": "import desk360_async",
 }
 
@@ -45,6 +61,8 @@ def main() -> None:
     for name, values in spent.items():
         ratios = [mine / its for mine, its in zip(values, base, strict=True)]
         print(f"P5  {name:<32} {spread(values)} ms CPU, {spread(ratios)} of httpx")
+    whole = [mine / its for mine, its in zip(spent[FIRST], spent[FIRST_OF_HTTPX], strict=True)]
+    note(f"P5 {FIRST}", whole, 1.6, peer="httpx")
 
 
 if __name__ == "__main__":

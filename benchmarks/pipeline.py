@@ -1,10 +1,12 @@
-"""P1, P2, P6, P11: what the pipeline costs beside bare httpx (and aiohttp, for the record).
+"""P1, P1b, P1c, P2, P6, P11: what the pipeline costs beside bare httpx (and aiohttp, for the record).
 
 Run: python -m benchmarks.pipeline
 """
 
 import asyncio
 import builtins
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,11 +14,13 @@ from typing import Any
 import aiohttp
 import httpx
 
-from benchmarks.side_by_side import answering, compare, spread
+from benchmarks.figures import note
+from benchmarks.side_by_side import answering, compare
 from desk360_async import AsyncDesk360, TokenBucket
 
 BODY = b'{"message_id":"gBEGkFBXUQRnAgnoOJ1ESPKBwME"}'
 CALLS = 400
+_first: AsyncDesk360  # set by the process that measures its first client
 FAST = {"limit": 10_000, "period": 0.001}
 
 
@@ -53,7 +57,36 @@ async def p1(url: str) -> None:
                     await response.json()
 
         runs = {"send_text": with_ours, "httpx.post": with_httpx, "aiohttp.post": with_aiohttp}
-        await compare("P1", runs, calls=CALLS, rounds=15)
+        await compare("P1", runs, calls=CALLS, rounds=15, goals={"httpx.post": 1.0})
+        async with client(url, http="httpx2") as fork:
+
+            async def with_fork() -> None:
+                for _ in range(CALLS):
+                    await fork.send_text("+905551112233", "Hello!")
+
+            pair = {"send_text, http='httpx2'": with_fork, "httpx.post": with_httpx}
+            await compare("P1b", pair, calls=CALLS, rounds=9, goals={"httpx.post": 0.9})
+
+
+async def p1c(url: str) -> None:
+    """CPU of a send while 20 are under way, over bare httpx's."""
+    target = f"{url}/v1/integrations/11/conversations/messages"
+    fields = {"to": "+905551112233", "text": "Hello!"}
+    async with client(url) as ours, httpx.AsyncClient(headers={"Authorization": "Bearer key"}) as bare:
+
+        async def with_ours() -> None:
+            for _ in range(CALLS // 20):
+                await asyncio.gather(*(ours.send_text("+905551112233", "Hello!") for _ in range(20)))
+
+        async def post() -> None:
+            (await bare.post(target, json=fields)).raise_for_status().json()
+
+        async def with_httpx() -> None:
+            for _ in range(CALLS // 20):
+                await asyncio.gather(*(post() for _ in range(20)))
+
+        runs = {"20 sends at once": with_ours, "httpx, 20 at once": with_httpx}
+        await compare("P1c", runs, calls=CALLS, goals={"httpx, 20 at once": 1.0})
 
 
 async def p2(url: str) -> None:
@@ -76,7 +109,7 @@ async def p2(url: str) -> None:
                 await ours.send_text("+905551112233", "Hello!")
         finally:
             builtins.__import__ = original
-    print(f"P2  failing imports a request: {len(failed) / 100:g} {sorted(set(failed)) or ''}")
+    note("P2 failing imports a request", [len(failed) / 100], 0, unit="")
 
 
 async def longest_stall(work: Callable[[], Awaitable[object]]) -> float:
@@ -99,6 +132,26 @@ async def longest_stall(work: Callable[[], Awaitable[object]]) -> float:
     return worst * 1000
 
 
+async def first_stall(first: AsyncDesk360) -> None:
+    """Print the longest stall by the first client of a process, which was made before its loop began."""
+
+    async def use() -> None:
+        async with first as ours:
+            await ours.send_text("+905551112233", "Hello!")
+
+    print(await longest_stall(use))
+
+
+def stall_of_a_fresh_process(url: str) -> float:
+    """Return `first_stall` of a process of its own, in milliseconds."""
+    code = (
+        "import asyncio; import benchmarks.pipeline as p; "
+        f"first = p.client({url!r}); asyncio.run(p.first_stall(first))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
 async def p6(url: str) -> None:
     """CPU of a second client, and the loop's longest stall while one is made and first used."""
 
@@ -109,41 +162,49 @@ async def p6(url: str) -> None:
     async def idle() -> None:
         await asyncio.sleep(0.1)
 
-    first = await longest_stall(make)
+    await make()
     costs = []
     for _ in range(50):
         before = time.process_time()
-        ours = client(url)
-        await ours._pipeline.connected()
-        costs.append((time.process_time() - before) * 1000)
-        await ours.aclose()
-    stalls = [await longest_stall(make) for _ in range(9)]
-    idles = [await longest_stall(idle) for _ in range(9)]
-    print(f"P6  a second client: {spread(costs)} ms CPU")
-    print(f"P6  longest stall, the first client: {first:.2f} ms")
-    print(f"P6  longest stall, a later one: {spread(stalls)} ms; idle: {spread(idles)} ms")
+        async with client(url):
+            costs.append((time.process_time() - before) * 1000)
+    note("P6 a second client, CPU", costs, unit="ms")
+    note(
+        "P6 longest stall, the first client",
+        [stall_of_a_fresh_process(url) for _ in range(9)],
+        2.5,
+        unit="ms",
+    )
+    note("P6 longest stall, a later client", [await longest_stall(make) for _ in range(9)], unit="ms")
+    note("P6 longest stall, idle", [await longest_stall(idle) for _ in range(9)], unit="ms")
 
 
 async def p11(url: str) -> None:
-    """The loop's longest stall while 1,000 callers wait for 10 connections."""
+    """The loop's longest stall while 1,000 callers wait for 10 connections, both sides warm."""
     target = f"{url}/v1/integrations/11/conversations/messages"
-    limits = httpx.Limits(max_connections=10)
     ratios, ours_ms, bare_ms = [], [], []
-    for _ in range(5):
-        peer = httpx.AsyncClient(limits=limits, timeout=60)
-        async with client(url, max_connections=10) as ours, peer as bare:
+    async with client(url, max_connections=10) as ours, httpx.AsyncClient(timeout=60) as bare:
+        turns = asyncio.Semaphore(10)  # as its users do it: its pool scans all that wait
 
-            async def with_ours(ours: AsyncDesk360 = ours) -> None:
-                await asyncio.gather(*(ours.send_text("+905551112233", "Hello!") for _ in range(1000)))
+        async def post() -> None:
+            async with turns:
+                await bare.post(target, json={"to": "+905551112233", "text": "Hello!"})
 
-            async def with_httpx(bare: httpx.AsyncClient = bare) -> None:
-                await asyncio.gather(*(bare.post(target, json={"to": "+905551112233"}) for _ in range(1000)))
+        async def with_ours() -> None:
+            await asyncio.gather(*(ours.send_text("+905551112233", "Hello!") for _ in range(1000)))
 
-            ours_ms.append(await longest_stall(with_ours))
-            bare_ms.append(await longest_stall(with_httpx))
-            ratios.append(ours_ms[-1] / bare_ms[-1])
-    print(f"P11 longest stall with 1,000 callers: ours {spread(ours_ms)} ms, httpx {spread(bare_ms)} ms")
-    print(f"P11 ours / httpx: {spread(ratios)}")
+        async def with_httpx() -> None:
+            await asyncio.gather(*(post() for _ in range(1000)))
+
+        for warm in (True, False, False, False, False, False):
+            pair = await longest_stall(with_ours), await longest_stall(with_httpx)
+            if not warm:
+                ours_ms.append(pair[0])
+                bare_ms.append(pair[1])
+                ratios.append(pair[0] / pair[1])
+    note("P11 longest stall with 1,000 callers, ours", ours_ms, unit="ms")
+    note("P11 longest stall with 1,000 callers, httpx", bare_ms, unit="ms")
+    note("P11 longest stall with 1,000 callers", ratios, 1.2, peer="warm httpx, Semaphore(10)")
 
 
 async def main() -> None:
@@ -151,6 +212,7 @@ async def main() -> None:
     with answering(BODY) as url:
         await p6(url)
         await p1(url)
+        await p1c(url)
         await p2(url)
         await p11(url)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.campaign import BATCH, Taker, client_of, write_csv
+from benchmarks.figures import note
 from desk360_async import PostgresLimiter
 from desk360_async.campaigns import Campaign
 from desk360_async.campaigns._values import Result
@@ -93,6 +94,7 @@ def loads(server: Cluster, folder: Path, recipients: int) -> None:
             connection.execute("DROP SCHEMA IF EXISTS desk360 CASCADE")
         file, table = child(str(folder / f"{number}.db"), path), child(server.dsn, path)
         ratio = table["seconds"] / file["seconds"]
+        note(f"P9 load of {number:,} into PostgreSQL", [ratio], LOAD, peer="into a file")
         print(
             f"load {number:,}: PostgreSQL {table['seconds']:.1f} s, file {file['seconds']:.1f} s: "
             f"{ratio:.2f}x, "
@@ -114,6 +116,7 @@ def times(name: str, found: list[float], goal: float | None) -> None:
     p50, p99 = statistics.median(found), found[int(0.99 * len(found))]
     wanted = f", goal p50 {goal} ms" if goal else ""
     print(f"P19 {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms{wanted}", flush=True)
+    note(f"P19 {name}", found, goal, unit="ms")
 
 
 def main() -> None:

@@ -10,6 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from types import MappingProxyType
+
+from benchmarks.figures import note
 
 Run = Callable[[], Awaitable[None]]
 
@@ -27,8 +30,23 @@ async def cpu_of(run: Run) -> float:
     return time.process_time() - before
 
 
-async def compare(figure: str, runs: Mapping[str, Run], *, calls: int, rounds: int = 9) -> None:
-    """Print each peer's CPU a call, and the first one's ratio to each other, pair by pair."""
+async def compare(
+    figure: str,
+    runs: Mapping[str, Run],
+    *,
+    calls: int,
+    rounds: int = 9,
+    goals: Mapping[str, float] = MappingProxyType({}),
+) -> None:
+    """Print each peer's CPU a call, and the first one's ratio to each other, pair by pair.
+
+    Args:
+        figure: the figure's number and name.
+        runs: by name, each side's work; the first is ours.
+        calls: number of calls in a run.
+        rounds: number of rounds, in which each side runs once.
+        goals: by peer, an upper bound of the ratio.
+    """
     for run in runs.values():
         await run()
     spent: dict[str, list[float]] = {name: [] for name in runs}
@@ -40,7 +58,7 @@ async def compare(figure: str, runs: Mapping[str, Run], *, calls: int, rounds: i
         print(f"{figure}  {name:<28} {statistics.median(values) / calls * 1e6:8.1f} µs CPU a call")
     for other in others:
         ratios = [a / b for a, b in zip(spent[ours], spent[other], strict=True)]
-        print(f"{figure}  {ours} / {other}: {spread(ratios)}")
+        note(f"{figure} {ours}", ratios, goals.get(other), peer=other)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import aiohttp
 import httpx
 
+from benchmarks.figures import note
 from benchmarks.side_by_side import spread
 from desk360_async import AsyncDesk360, TokenBucket, _uploads
 
@@ -176,7 +177,7 @@ async def measure(name: str, uploads: Mapping[str, Upload], rounds: int) -> None
     ours, *others = uploads
     for other in others:
         ratios = [a / b for a, b in zip(spent[ours], spent[other], strict=True)]
-        print(f"P7  {name}, time over {other}: {spread(ratios)}")
+        note(f"P7 {name}, time", ratios, 1.0 if other == "httpx" else None, peer=other)
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
+from benchmarks.figures import note
 from desk360_async import TokenBucket, _json
 from desk360_async.campaigns import Campaign, Recipient
 from desk360_async.testing import WEBHOOKS, sandbox_client, webhook_sample
@@ -332,14 +333,8 @@ def all_read(body: bytes) -> None:
 
 def judge(name: str, figures: list[float], goal: float, *, at_least: bool = False) -> bool:
     """Print a ratio's median and spread beside its goal; return whether it is met."""
-    median = statistics.median(figures)
-    met = median >= goal if at_least else median <= goal
-    sign, verdict = (">=" if at_least else "<="), ("ok" if met else "MISSED")
-    print(
-        f"{name:62} {median:6.2f} ({min(figures):.2f}-{max(figures):.2f})  {sign} {goal:g} {verdict}",
-        flush=True,
-    )
-    return met
+    unit = "/s" if name.endswith("a second") else "x"
+    return note(name, figures, goal, at_least=at_least, unit=unit)
 
 
 def bench_parse() -> bool:

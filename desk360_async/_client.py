@@ -294,7 +294,8 @@ class AsyncDesk360:
     async def __aenter__(self) -> Self:
         if self._is_view:
             raise ClientStateError("a view is used without 'async with': it lives as long as its client")
-        self._pipeline.check()
+        # Here and not at the first send: `async with` stands where a program starts, and no customer waits.
+        await self._pipeline.connected()
         return self
 
     async def __aexit__(

@@ -11,8 +11,8 @@ import math
 import re
 import ssl
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -48,6 +48,7 @@ GRACE = 0.25
 
 SLICE = 64 * 1024  # bytes of an upload between two looks for an early answer
 LOOK = 0.02  # seconds between two looks while a write is blocked
+SHORT_TURN = 0.0005  # seconds that a thread may hold the interpreter while the first pool is made
 
 # The libraries that were asked for, by name.
 _libraries: dict[str, "Library"] = {}
@@ -118,6 +119,10 @@ async def own_transport(
     made_of = (http or library("httpx")).module
 
     def make() -> Transport:
+        with _short_turns():
+            return make_pool()
+
+    def make_pool() -> Transport:
         warm()
         if isinstance(verify, ssl.SSLContext):
             context = verify
@@ -136,6 +141,28 @@ async def own_transport(
         return made
 
     return await _threads.run(make)
+
+
+@contextmanager
+def _short_turns() -> Generator[None]:
+    """Let other threads run ten times as often: the imports of the block would stall the event loop."""
+    before = sys.getswitchinterval()
+    if before <= SHORT_TURN:  # another thread is inside, and sets it back
+        yield
+        return
+    sys.setswitchinterval(SHORT_TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def load_backend() -> None:
+    """Load anyio's half for asyncio, so that the first await in a coroutine doesn't: it takes 10 ms."""
+    name = "anyio._backends._asyncio"
+    if name not in sys.modules and sniffio.thread_local.name != "trio":
+        with suppress(ImportError):  # another version keeps it elsewhere
+            import_module(name)
 
 
 class _Network:

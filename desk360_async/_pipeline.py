@@ -29,7 +29,7 @@ from ._errors import (
     TimedOut,
 )
 from ._headers import ServerLimit, of_read, refusal_wait, retry_after
-from ._http import Http, Opened, Request, Transport, library_of, own_transport
+from ._http import Http, Opened, Request, Transport, library_of, load_backend, own_transport
 from ._limiter import Permit, RateLimiter, TokenBucket, default_limiter
 from ._observer import AttemptEnd, Observers, Operation, OperationEnd
 from ._outcomes import Again, Evidence, Reach, Unanswered, Verdict, verdict
@@ -262,6 +262,7 @@ class Pipeline:
         # Not at the top: an import of this package isn't to load asyncio.
         from asyncio import get_running_loop
 
+        load_backend()
         self._running_loop = get_running_loop
         self._loop: object | None = None
         self._now: Callable[[], float] = anyio.current_time

@@ -397,7 +397,7 @@ def test_a_part_that_does_not_fit_is_refused_at_once(options: dict[str, Any], pr
 
 def test_an_option_that_is_not_given_reads_so() -> None:
     """In help and in editors."""
-    assert str(inspect.signature(AsyncDesk360.with_options)).count(" = ...") == 6
+    assert str(inspect.signature(AsyncDesk360.with_options)).count(" = ...") == 7
 
 
 def test_a_view_for_no_integration_is_refused() -> None:
