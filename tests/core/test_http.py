@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import httpcore
 import httpx
 import pytest
 
@@ -257,3 +258,112 @@ async def test_a_client_of_the_default_stack_can_be_made_and_closed() -> None:
     """Without a transport of one's own."""
     async with AsyncDesk360(KEY, integration_id=1) as client:
         await client._pipeline.connected()
+
+
+async def test_entering_a_client_makes_its_pool(wire: Wire) -> None:
+    """`async with` stands where a program starts; at the first send a customer would wait."""
+    async with connect(wire) as client:
+        assert client._pipeline._http is not None
+
+
+def test_short_turns_end_with_the_block_and_may_be_nested() -> None:
+    """The interval is the process's: two first pools at once leave it as it was."""
+    before = sys.getswitchinterval()
+    with _http._short_turns(), _http._short_turns():
+        assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() == before
+
+
+def test_anyios_half_is_loaded_again_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the constructor, before the event loop begins."""
+    asked: list[str] = []
+    monkeypatch.setattr(_http, "import_module", asked.append)
+    monkeypatch.delitem(sys.modules, "anyio._backends._asyncio")
+    _http.load_backend()
+    assert asked == ["anyio._backends._asyncio"]
+
+
+class Line:
+    """A stream of anyio's, as far as httpcore uses it."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.sent: list[bytes] = []
+        self.error = error
+
+    async def send(self, item: bytes) -> None:
+        if self.error is not None:
+            raise self.error
+        self.sent.append(item)
+
+    async def receive(self, max_bytes: int) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return b"answer"
+
+
+def stream_on(line: Line) -> Any:
+    """Return our stream over httpcore's over a line."""
+    inner = httpcore.AnyIOBackend()  # it loads the module of the stream's class
+    assert inner is not None
+    kind = sys.modules["httpcore._backends.anyio"].AnyIOStream
+    return _http._Stream(kind(line))
+
+
+async def test_a_request_is_written_at_once() -> None:
+    """Httpcore writes head and body apart: two segments, and two wake-ups of the server."""
+    line = Line()
+    stream = stream_on(line)
+    for _ in range(2):
+        await stream.write(b"head ")
+        await stream.write(b"body ")
+        await stream.write(b"")
+        await stream.write(b"more")
+        assert await stream.read(100) == b"answer"
+    assert line.sent == [b"head body ", b"more"] * 2
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+async def test_a_head_without_a_body_is_sent_by_the_end_or_the_read(timeout: float | None) -> None:
+    """A GET has no body, and the handshake of a proxy has no end of a message."""
+    line = Line()
+    stream = stream_on(line)
+    await stream.write(b"GET ", timeout)
+    await stream.write(b"", timeout)
+    assert line.sent == [b"GET "]
+    await stream.read(100, timeout)
+    await stream.write(b"HELLO", timeout)
+    assert await stream.read(100, timeout) == b"answer"
+    assert line.sent == [b"GET ", b"HELLO"]
+
+
+@pytest.mark.parametrize("error", [anyio.BrokenResourceError(), anyio.ClosedResourceError()], ids=repr)
+async def test_a_broken_connection_is_httpcores_error(error: Exception) -> None:
+    """Httpx maps its own library's errors only."""
+    stream = stream_on(Line(error))
+    with pytest.raises(httpcore.ReadError):
+        await stream.read(100)
+    await stream.write(b"head")
+    with pytest.raises(httpcore.WriteError):
+        await stream.write(b"body")
+
+
+async def test_the_end_of_a_connection_is_an_empty_read() -> None:
+    """As httpcore's own stream has it."""
+    assert await stream_on(Line(anyio.EndOfStream())).read(100) == b""
+
+
+async def test_tls_gives_a_stream_of_ours_again() -> None:
+    """Or each request over TLS would be two records."""
+
+    class Plain:
+        async def start_tls(self, *_: object) -> Line:
+            return Line()
+
+    assert isinstance(await _http._Stream(Plain()).start_tls(None), _http._Stream)
+
+
+def test_a_pool_of_another_library_keeps_its_network() -> None:
+    """A later httpcore may name it otherwise."""
+    pool = SimpleNamespace()
+    _http._Network.put_under(pool)
+    assert vars(pool) == {}
