@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any
 from weakref import WeakSet
 
@@ -151,7 +152,7 @@ async def test_send_all_keeps_the_results_before_an_error_of_its_source(
         yield from texts(2)
         raise error
 
-    async with connect(wire) as client:
+    async with aclosing(connect(wire)) as client:  # not entered: the first sends wait for its pool
         with pytest.raises(type(error)) as caught:
             await client.send_all(rows())
     assert caught.value is error
