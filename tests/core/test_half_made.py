@@ -17,7 +17,7 @@ PUBLIC = {
     kind
     for package in PACKAGES
     for kind in vars(importlib.import_module(f"desk360_async{package}")).values()
-    if isinstance(kind, type) and kind.__new__ is object.__new__
+    if isinstance(kind, type) and kind.__new__ is object.__new__ and not getattr(kind, "_is_protocol", False)
 }
 
 
