@@ -112,7 +112,8 @@ def _shape(posts: Sequence[Hook], events: Sequence[Event]) -> Reading:
 
 def _press(event: MessageReceived) -> str:
     """Return where the vendor puts a pressed button's id: the path of keys, without the id."""
-    raw, path = event.raw, []
+    raw: Any = event.raw
+    path: list[str] = []
     for key in ("interactive", "button_reply", "button", "button_id"):
         inner = raw.get(key) if _json.is_object(raw) else None
         if inner is not None:

@@ -366,9 +366,9 @@ def _reply(found: Found) -> Reading:
         return Reading(
             "21", "not asked", f"the template was not accepted ({_answer_of(one)}): mend that first"
         )
-    single = one.data.get("message_id") if is_object(one.data) else None
-    ids = two.data.get("message_id") if two.status == 200 and is_object(two.data) else None
-    number = len(as_rows(ids)) if isinstance(ids, list) else int(ids is not None)
+    single: Any = one.data.get("message_id") if is_object(one.data) else None
+    ids: Any = two.data.get("message_id") if two.status == 200 and is_object(two.data) else None
+    number = int(ids is not None) if isinstance(ids, str | int | None) else len(as_rows(ids))
     facts = {"21.list": isinstance(single, list), "21.ids_of_two": number}
     if two.status != 200:
         text = f"two destinations in one request answer {_answer_of(two)}: send one, as the SDK does"
