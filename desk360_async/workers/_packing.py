@@ -4,21 +4,14 @@ import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import attrs
 
 import desk360_async
 from desk360_async import Attachment, ConfigurationError, Message
 
-_KINDS = (
-    *("TextMessage", "TemplateMessage", "TemplateBatch", "LocationMessage", "ContactsMessage"),
-    *("MediaMessage", "InteractiveMessage", "LocationRequestMessage"),
-    *("Attachment", "Button", "Location", "TextHeader", "ImageHeader", "VideoHeader", "DocumentHeader"),
-    *("Contact", "ContactName", "ContactPhone", "ContactEmail", "ContactAddress", "ContactOrganization"),
-    "ContactUrl",
-)
-_MESSAGES = _KINDS[:8]
+_MESSAGES: tuple[type[Any], ...] = get_args(Message)
 # The field that names a value's class. A mapping of the user's own lies a level deeper.
 _KIND = "kind"
 
@@ -32,7 +25,7 @@ def pack(message: Message) -> str:
     Raises:
         ConfigurationError: if it is no message, or a file comes from a stream, which can't be stored.
     """
-    if type(message).__name__ not in _MESSAGES or not attrs.has(type(message)):
+    if not isinstance(message, _MESSAGES):
         raise ConfigurationError(
             f"defer takes a message such as TextMessage(...), not {type(message).__name__}"
         )
@@ -89,7 +82,7 @@ def _unpack(value: Any) -> Any:
         return given["items"]
     if kind == "Attachment":
         return unpack_file(given)
-    assert kind in _KINDS  # `pack` wrote it
+    assert kind in desk360_async.__all__  # `pack` wrote it
     return getattr(desk360_async, kind)(**{name: _unpack(field) for name, field in given.items()})
 
 

@@ -274,8 +274,13 @@ class Work:
         """Store a send and its job on the user's connection, without a commit; return the job's number.
 
         Raises:
-            ConfigurationError: if the tables are missing, or the connection is lost.
+            ConfigurationError: if it is no psycopg connection or is lost, or the tables are missing.
         """
+        if not isinstance(connection, Connection | AsyncConnection):
+            raise ConfigurationError(
+                f"connection takes a psycopg connection, not {type(connection).__name__}; of SQLAlchemy's, "
+                "take the driver's own (`.connection.driver_connection`), of Django's `connection.connection`"
+            )
         try:
             if isinstance(connection, Connection):
                 return await _threads.run(self._defer, connection, key, message, queue, at)

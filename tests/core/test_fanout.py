@@ -161,6 +161,25 @@ async def test_send_all_keeps_the_results_before_an_error_of_its_source(
     assert "2 items" in error.__notes__[0]
 
 
+@pytest.mark.parametrize("error", [LookupError("row 3"), SystemExit(3), KeyboardInterrupt()])
+async def test_send_all_keeps_the_results_of_sends_that_are_on_the_wire(
+    wire: Wire, error: BaseException
+) -> None:
+    """An entered client sends at once; what was under way ends, and is in the error's `results` too."""
+
+    def rows() -> Iterator[TextMessage]:
+        yield from texts(2)
+        raise error
+
+    async with connect(wire) as client:
+        with pytest.raises(type(error)) as caught:
+            await client.send_all(rows())
+    ends = {r.index: r.outcome for r in error.results}  # type: ignore[attr-defined]  # set by send_all
+    assert caught.value is error
+    assert ends.keys() == {0, 1}
+    assert list(ends.values()).count(Outcome.ACCEPTED) == len(wire.seen)
+
+
 class Slotted(Exception):  # a name of the test's own
     """An exception that takes no further attribute."""
 

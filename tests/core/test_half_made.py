@@ -1,6 +1,7 @@
 """Reprs of values and stores whose constructor hasn't ended: tracebacks with local variables call them."""
 
 import importlib
+import inspect
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,9 @@ PUBLIC = {
     kind
     for package in PACKAGES
     for kind in vars(importlib.import_module(f"desk360_async{package}")).values()
-    if isinstance(kind, type) and kind.__new__ is object.__new__ and not getattr(kind, "_is_protocol", False)
+    if inspect.isclass(kind) and kind.__new__ is object.__new__
+    # Nobody holds one of these.
+    if not inspect.isabstract(kind) and not getattr(kind, "_is_protocol", False)
 }
 
 

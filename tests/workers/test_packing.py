@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -43,6 +44,11 @@ MESSAGES: list[Message] = [
     InteractiveMessage(TO, "?", [Button("y", "Yes")], header=DocumentHeader("https://a.example/b.pdf", "b")),
     LocationRequestMessage(TO, "Where?"),
 ]
+
+
+def test_every_message_is_packed_here() -> None:
+    """A new one needs a line in MESSAGES above."""
+    assert {type(message) for message in MESSAGES} == set(get_args(Message))
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)

@@ -252,6 +252,12 @@ async def test_an_unusable_argument_of_defer_is_refused(
         await shop.workers().defer(message, idempotency_key=key)
 
 
+async def test_another_connection_than_psycopgs_is_refused(shop: Shop) -> None:
+    other: Any = "sqlalchemy's"
+    with pytest.raises(ConfigurationError, match="takes a psycopg connection, not str"):
+        await shop.workers().defer(TextMessage(TO, "x"), idempotency_key="k", connection=other)
+
+
 async def test_a_connection_without_the_tables_names_the_command(shop: Shop) -> None:
     await shop.workers().defer(TextMessage(TO, "x"), idempotency_key="k")
     async with await psycopg.AsyncConnection.connect(shop.dsn) as connection:
