@@ -700,10 +700,10 @@ async def _look_up(
     Raises:
         InvalidMessage: if it can't be sent.
     """
-    free = client.rate_limit.free
+    used = _in_use(client)
     found = await client.templates.get(template)
     # At least one, since a token may have come back meanwhile: too many only cost time.
-    requests = max(1, free - client.rate_limit.free)
+    requests = max(1, _in_use(client) - used)
     if found.sendable is False:
         raise InvalidMessage("template", f"{found.name} ({found.id}) is not sendable")
     text = found.translation(language)
@@ -713,6 +713,12 @@ async def _look_up(
         raise InvalidMessage("language", f"{text.language!r} has no id in the list; use its id")
     text.check(dict.fromkeys(text.variables, "…"), attachment)
     return _Sendable(found.id, found.name, text.language_id, text.language, text.variables), requests
+
+
+def _in_use(client: AsyncDesk360) -> int:
+    """Return the tokens that are not free; an answer's header may change the limit, and with it the free ones."""
+    status = client.rate_limit
+    return status.limit - status.free
 
 
 async def table_of(recipients: Source, encoding: str | None, sheet: str | int | None) -> Table | None:

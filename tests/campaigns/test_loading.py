@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from desk360_async import AsyncDesk360, ConfigurationError, InvalidMessage, TemplateBatch, TemplateMessage
+from desk360_async import (
+    AsyncDesk360,
+    ConfigurationError,
+    InvalidMessage,
+    TemplateBatch,
+    TemplateMessage,
+    TokenBucket,
+)
 from desk360_async.campaigns import Campaign, CampaignError, Plan, Recipient
 from tests.campaigns.harness import Harness, done, finish, people, phone
 
@@ -152,6 +159,19 @@ def test_a_load_that_fails_pins_nothing(harness: Harness) -> None:
         skipped(harness)
     assert load(harness, people(3, sets=3), harness.campaign(template="feedback")).groups == 3
     assert harness.play(lambda client: harness.campaign(template="feedback").report()).requests == 2
+
+
+def test_a_limit_that_the_server_corrects_counts_as_no_requests(harness: Harness) -> None:
+    """The look-up's answers cut the limiter's 1,000 free tokens to those of the server."""
+
+    async def main(client: AsyncDesk360) -> int:
+        await harness.campaign().load(client, people(3))
+        assert client.rate_limit.limit == 60
+        return (await harness.campaign().report()).requests
+
+    asked = len(harness.sandbox.requests)
+    counted = harness.play(main, limiter=TokenBucket(1000, 1.0))
+    assert counted == len(harness.sandbox.requests) - asked
 
 
 def test_a_further_load_that_fails_changes_nothing(harness: Harness) -> None:
