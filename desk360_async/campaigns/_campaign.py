@@ -716,7 +716,7 @@ async def _look_up(
 
 
 def _in_use(client: AsyncDesk360) -> int:
-    """Return the tokens that are not free; an answer's header may change the limit, and with it the free ones."""
+    """Return the tokens in use: an answer may change the limit, and so the free ones."""
     status = client.rate_limit
     return status.limit - status.free
 

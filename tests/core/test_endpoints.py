@@ -1,6 +1,8 @@
 """An endpoint is complete: each place that it needs is looked at, and a failure names the file to mend."""
 
+import ast
 import inspect
+import textwrap
 from pathlib import Path
 from typing import get_args
 from unittest import mock
@@ -12,6 +14,7 @@ import pytest
 import desk360_async
 from desk360_async import AsyncDesk360, Message, ReadMessage, _validators, _wire
 from desk360_async._endpoints import ENDPOINT_OF, ENDPOINTS, Endpoint
+from desk360_async.sandbox import records
 from desk360_async.testing import ANSWERS
 from tests.core.fakes import TO, Wire, connect
 from tests.core.vendor import CALLS, PHONE, SAMPLES, answer_sample
@@ -68,6 +71,19 @@ def test_an_endpoint_has_a_method_with_its_heading(endpoint: Endpoint) -> None:
 
 
 @each_message
+def test_a_method_hands_each_parameter_on_and_masks_the_phone(endpoint: Endpoint) -> None:
+    """A parameter that the method drops is sent as its default; a traceback would show a plain phone."""
+    method = getattr(AsyncDesk360, endpoint.name)
+    tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+    read = {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    dropped = set(inspect.signature(method).parameters) - read - {"self"}
+    assert not dropped, f"mend {endpoint.name} in _client.py: it drops {dropped}"
+    assert {"to_private", "to_private_list"} & read, f"mend {endpoint.name} in _client.py: mask the phone"
+
+
+@each_message
 def test_a_message_names_its_heading(endpoint: Endpoint) -> None:
     assert endpoint.message is not None
     said = " ".join((inspect.getdoc(endpoint.message) or "").split())
@@ -115,6 +131,19 @@ def test_the_sandbox_has_the_same_endpoints() -> None:
     theirs = {(route.method, route.path.replace(":", ""), route.endpoint.__name__) for route in routes}
     ours = {(endpoint.method, endpoint.path, endpoint.name) for endpoint in ENDPOINTS}
     assert theirs == ours, "mend desk360_async/sandbox/endpoints.py and fields.py"
+
+
+def test_the_sandbox_checks_and_keeps_each_message() -> None:
+    """Its rules of a body are its OpenAPI too; its page draws each kind."""
+    sandbox = pytest.importorskip("desk360_async.sandbox.endpoints", reason="needs the extra sandbox")
+    bare = [route.path for route in sandbox.ROUTES if route.method == "POST" and not route.rules]
+    assert not bare, f"mend desk360_async/sandbox/endpoints.py: rules for {bare}"
+    sends = [endpoint.name for endpoint in ENDPOINTS if endpoint.name.startswith("send_")]
+    kinds = {name.removeprefix("send_").removesuffix("_bulk") for name in sends}
+    assert kinds == set(get_args(records.Kind)), "mend Kind in desk360_async/sandbox/records.py"
+    page = (PACKAGE / "sandbox" / "page" / "page.js").read_text(encoding="utf-8")
+    undrawn = [kind for kind in kinds if kind not in page]
+    assert not undrawn, f"mend desk360_async/sandbox/page/page.js: it draws no {undrawn}"
 
 
 def test_the_sandboxs_openapi_has_the_vendors_headings() -> None:
