@@ -100,5 +100,8 @@ async def test_the_request_byte_for_byte(
     request: httpx.Request = route.calls.last.request
     assert route.call_count == 1
     assert str(request.url).removesuffix("?page=1") == url
+    assert name in {**_JSON, **_FORMS} or request.method == "GET", (
+        "add the bytes to this file's _JSON or _FORMS"
+    )
     assert dict(request.headers) == expected_headers(name)
     assert request.content == (_JSON.get(name) or _FORMS.get(name) or b"")

@@ -86,7 +86,7 @@ def spelled(value: Any) -> Any:
         value = {str(index): item for index, item in enumerate(value)}
     if isinstance(value, dict):
         return {key: spelled(item) for key, item in value.items()}
-    return str(value)
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def parse_multipart(body: bytes, content_type: str) -> list[tuple[str, str | None, bytes]]:
