@@ -142,7 +142,10 @@ class ApiKey:
             given = self._ask()
         except Exception as error:
             raise ConfigurationError(f"api_key() raised {type(error).__name__}") from error
-        self.current = parse_api_key(Secret(given) if isinstance(given, str) else given, {})
+        if not isinstance(given, str) or not given.strip():
+            kind = "an empty text" if isinstance(given, str) else type(given).__name__
+            raise ConfigurationError(f"api_key() must return the key as text, and returned {kind}")
+        self.current = parse_api_key(Secret(given), {})
         return self.current != before
 
 

@@ -706,11 +706,19 @@ async def test_a_401_ends_the_call_if_no_other_key_helps(keys: list[Any], reques
     assert (caught.value.outcome, len(wire.seen)) == (Outcome.NOT_SENT, requests)
 
 
-@pytest.mark.parametrize("given", [5, None, "", "two words"])
-async def test_a_key_of_a_function_is_checked_like_any_other(given: Any, wire: Wire) -> None:
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (5, r"api_key\(\) must return the key as text, and returned int"),
+        (None, "returned NoneType"),
+        (" ", "returned an empty text"),
+        ("two words", "the API key holds a blank"),
+    ],
+)
+async def test_a_key_of_a_function_is_checked_like_any_other(given: Any, problem: str, wire: Wire) -> None:
     """It is found before a request is spent."""
     client = AsyncDesk360(lambda: given, integration_id=1, transport=wire, limiter=Tokens())
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match=problem):
         await client.send_text(TO, "x")
     assert wire.seen == []
 
