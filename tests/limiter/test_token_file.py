@@ -82,15 +82,16 @@ def test_a_learned_limit_outlives_the_process_but_a_configured_one_does_not(
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, backend: str) -> None:
     """And so is the fix."""
 
-    async def main(path: Path) -> None:
+    async def main(path: Path, fix: str) -> None:
         limiter = HostLimiter(path)
-        with pytest.raises(ConfigurationError, match="a file on a local disk"):
+        with pytest.raises(ConfigurationError, match=fix):
             await limiter.acquire()
         limiter.close()
 
     (tmp_path / "garbage").write_text("no database " * 1000)
-    for path in (tmp_path, tmp_path / "missing" / "limit.db", tmp_path / "garbage"):
-        run(backend, main, path)
+    run(backend, main, tmp_path, "it is a folder; name a file in it")
+    run(backend, main, tmp_path / "missing" / "limit.db", "doesn't exist; make it first")
+    run(backend, main, tmp_path / "garbage", "a file on a local disk")
 
 
 def test_an_end_that_cannot_be_written_is_no_error(make: Callable[..., HostLimiter], tmp_path: Path) -> None:
