@@ -20,6 +20,7 @@ import sniffio
 from anyio.lowlevel import RunVar, checkpoint, current_token
 from attrs import define
 
+from desk360_async._arguments import one_of, seconds, whole
 from desk360_async._bucket import (
     LANES,
     NO_HEADERS,
@@ -30,7 +31,7 @@ from desk360_async._bucket import (
     Token,
     hold_of,
 )
-from desk360_async._errors import ClientStateError, ConfigurationError, RateLimitWaitTooLong
+from desk360_async._errors import ClientStateError, RateLimitWaitTooLong
 from desk360_async._redaction import show_half_made
 
 __all__ = [
@@ -101,21 +102,13 @@ def check_arguments(
     Raises:
         ConfigurationError: an argument is out of bounds; the message names it and its bounds.
     """
-    _check("limit", limit, 1, 10_000, "requests per period", whole=True)
-    _check("period", period, 0.001, 86_400, "seconds")
-    _check("margin", margin, 0, 3600, "seconds on top of the period")
-    _check("attempt_timeout", attempt_timeout, 0.001, 86_400, "seconds that one request may take")
+    whole("limit", limit, least=1, most=10_000, meaning="requests per period")
+    seconds("period", period, least=0.001, most=86_400)
+    seconds("margin", margin, most=3600, meaning="on top of the period")
+    seconds("attempt_timeout", attempt_timeout, least=0.001, most=86_400, meaning="for one request")
     if reserve is not None:
-        _check("reserve", reserve, 0, limit - 1, "tokens of the limit that bulk leaves alone", whole=True)
-
-
-def _check(name: str, value: Any, low: float, high: float, meaning: str, *, whole: bool = False) -> None:
-    kinds = int if whole else (int, float)
-    # True is an int, and not meant as one.
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        kind = "a whole number" if whole else "a number"
-        message = f"{name} is {value!r}; it must be {kind} from {low:g} to {high:g}: {meaning}"
-        raise ConfigurationError(message)
+        meaning = "tokens of the limit that bulk leaves alone"
+        whole("reserve", reserve, most=limit - 1, meaning=meaning)
 
 
 def check_wish(lane: Lane, max_wait: float | None) -> None:
@@ -125,11 +118,9 @@ def check_wish(lane: Lane, max_wait: float | None) -> None:
         ConfigurationError: there is no such lane, or `max_wait` is negative or NaN.
     """
     if lane not in LANES:
-        message = f'lane is {lane!r}; it must be "interactive" or "bulk"'
-        raise ConfigurationError(message)
+        one_of("lane", lane, LANES)
     if max_wait is not None and not max_wait >= 0:
-        message = f"max_wait is {max_wait!r}; it must be None or seconds, 0 or more"
-        raise ConfigurationError(message)
+        seconds("max_wait", max_wait)
 
 
 def wait_too_long(max_wait: float, eta: float) -> RateLimitWaitTooLong:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from attrs import Attribute, field, frozen
 
+from ._arguments import whole
 from ._bucket import Lane
 from ._errors import ConfigurationError
 from ._redaction import Secret, show_half_made
@@ -162,11 +163,7 @@ def parse_integration_id(value: object, environ: Mapping[str, str] | None = None
         if not text:
             return None
         name, value = "DESK360_INTEGRATION_ID", text
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{name} must be a whole number of 1 or more, got {value!r}")
-    return value
+    return whole(name, value, least=1, digits=True)
 
 
 def parse_base_url(value: str | None, *, allow_http: bool, environ: Mapping[str, str] | None = None) -> str:

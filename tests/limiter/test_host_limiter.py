@@ -208,7 +208,7 @@ def test_bulk_stands_back_between_two_waiters_of_another_process(
 
 def test_arguments_are_checked_like_a_token_buckets(tmp_path: Path) -> None:
     """Before any file is touched."""
-    with pytest.raises(ConfigurationError, match="limit is 0"):
+    with pytest.raises(ConfigurationError, match="limit must be a whole number"):
         HostLimiter(tmp_path / "limit.db", limit=0)
     limiter = HostLimiter(tmp_path / "limit.db")
     limiter.seed([1.0])

@@ -121,7 +121,7 @@ def test_a_dsns_password_is_masked(text: str, masked: str) -> None:
         ("limit.db", {}, "begins with postgresql://"),
         ("postgresql://h/d", {"schema": "a; drop"}, "plain name"),
         ("postgresql://h/d", {"egress": ""}, "egress is ''"),
-        ("postgresql://h/d", {"limit": 0}, "limit is 0"),
+        ("postgresql://h/d", {"limit": 0}, "limit must be a whole number"),
     ],
 )
 def test_arguments_are_checked_before_a_connection(dsn: str, options: Any, match: str) -> None:
