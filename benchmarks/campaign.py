@@ -12,7 +12,6 @@ import csv
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.figures import note
+from benchmarks.figures import note, peak_memory
 from desk360_async import AsyncDesk360, Sent, TemplateMessage, TokenBucket
 from desk360_async._phones import Reader
 from desk360_async._tables import Table
@@ -156,7 +155,7 @@ async def campaign_of(path: Path, folder: Path, *, runs: bool) -> dict[str, floa
         before = time.process_time()
         await campaign.status()
         figures["status_cpu"] = time.process_time() - before
-        figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        figures["peak_mb"] = peak_memory()
         before = time.process_time()
         await campaign.export(folder / "report.csv")
         figures["export_cpu"] = time.process_time() - before

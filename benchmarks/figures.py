@@ -73,5 +73,11 @@ def main(path: str) -> None:
     print(table([json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]))
 
 
+def peak_memory() -> float:
+    """Return the most memory of this process so far, in MB; `ru_maxrss` would begin with its parent's."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+
+
 if __name__ == "__main__":
     main(sys.argv[1])

@@ -8,14 +8,13 @@ import argparse
 import asyncio
 import csv
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.figures import note
+from benchmarks.figures import note, peak_memory
 from desk360_async._phones import Reader
 from desk360_async._tables import write_sheet
 from desk360_async.campaigns import Campaign
@@ -36,8 +35,7 @@ async def load(path: Path, folder: Path) -> dict[str, float]:
         before = time.process_time()
         plan = await campaign.load(client, path)
         seconds = time.process_time() - before
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "recipients": plan.recipients, "peak": peak}
+    return {"seconds": seconds, "recipients": plan.recipients, "peak": peak_memory()}
 
 
 def apart(path: Path) -> dict[str, float]:

@@ -8,7 +8,6 @@ from which a campaign of ten million is computed.
 import argparse
 import asyncio
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.campaign import BATCH, Taker, client_of, write_csv
-from benchmarks.figures import note
+from benchmarks.figures import note, peak_memory
 from desk360_async import PostgresLimiter
 from desk360_async.campaigns import Campaign
 from desk360_async.campaigns._values import Result
@@ -74,7 +73,7 @@ async def load(ledger: str, path: Path) -> dict[str, float]:
         start = time.perf_counter()
         plan = await campaign_in(ledger).load(client, path)
         seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory()
     return {"recipients": plan.recipients, "seconds": seconds, "peak_mb": peak}
 
 
