@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from anyio.lowlevel import checkpoint
 from attrs import define
 
-from desk360_async._bucket import LANES, Bucket, End, Lane, RateLimitStatus, Token, hold_of
+from desk360_async import Lane, RateLimitStatus
+from desk360_async._bucket import LANES, Bucket, End, Token, hold_of
 from desk360_async._limiter import TokenPermit, check_wish, wait_too_long
 
 from ._clock import VirtualClock, give_way

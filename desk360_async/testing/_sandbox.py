@@ -8,9 +8,8 @@ from typing import Any
 
 from attrs import evolve
 
-from desk360_async._client import AsyncDesk360
+from desk360_async import AsyncDesk360, RetryPolicy
 from desk360_async._errors import mask_phone
-from desk360_async._settings import RetryPolicy
 from desk360_async.sandbox import ReceivedMessage, Sandbox
 
 from ._clock import VirtualClock
