@@ -59,7 +59,7 @@ def _epilogue(words: str, command: Command) -> str:
         shown = command.commands[0]
         words = f"{words} {shown.name}"
     example = f"  {words} {EXAMPLES.get(shown.target, '')}".rstrip()
-    return f"Example:\n{example}\n\nExit codes:\n{exit_codes()}"
+    return f"Example:\n{example}\n\nExit codes:\n{exit_codes(shown.target)}"
 
 
 def run(words: Sequence[str]) -> int:

@@ -178,6 +178,11 @@ EXIT_CODES = (
     (130, "interrupted with Ctrl-C; 3 and 4 go before it"),
 )
 
+# The exit codes of one command alone, by target.
+OWN_EXIT_CODES = {
+    "doctor:doctor": ((1, "without --live: a check found a problem"),),
+}
+
 
 def overview() -> str:
     """Return the help of `desk360` itself."""
@@ -207,6 +212,11 @@ def table(commands: tuple[Command, ...]) -> str:
     return "\n".join(f"  {command.name:{width}}  {command.summary}" for command in commands)
 
 
-def exit_codes() -> str:
-    """Return the exit codes, a line each."""
-    return "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES)
+def exit_codes(target: str = "") -> str:
+    """Return the exit codes, a line each.
+
+    Args:
+        target: a command's target, for its own codes beside the common ones.
+    """
+    own = OWN_EXIT_CODES.get(target, ())
+    return "\n".join(f"  {code:<4} {meaning}" for code, meaning in sorted((*EXIT_CODES, *own)))

@@ -1,6 +1,7 @@
 """`desk360 doctor`: look at this machine, and with `--live` learn how the vendor's server behaves."""
 
 import json
+import logging
 import os
 import socket
 import sys
@@ -9,6 +10,7 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit
 
 import anyio
 from cyclopts import Parameter
@@ -19,13 +21,14 @@ from desk360_async import (
     RateLimiter,
     RetryPolicy,
     TemplateMessage,
-    TokenBucket,
 )
+from desk360_async._settings import parse_base_url
 from desk360_async.doctor import (
     HookRecorder,
     Probe,
     Reading,
     Subject,
+    Unlimited,
     ask,
     examine,
     exhaust,
@@ -38,7 +41,7 @@ from desk360_async.doctor import (
     send_to,
 )
 
-from ._options import DEFAULTS, Common, cant_listen, id_or_name
+from ._options import DEFAULTS, Common, id_or_name
 from ._session import limiter_path, live_limiter, read_key
 from ._terminal import Terminal
 
@@ -47,15 +50,35 @@ __all__ = ["doctor"]
 _MARKS = {"ok": ("ok      ", "green"), "warning": ("warning ", "yellow"), "problem": ("problem ", "red")}
 _STATES = {"confirmed": "green", "differs": "yellow", "not asked": "dim"}
 _TEN = (
-    "Ten requests, 2 s apart; none of them can send a message:",
     "  1 list integrations · 2 list templates · 3 a page beyond the last one · 4 a wrong key",
     "  5 an empty text to this integration's own number · 6 a template without destinations",
     "  7 a bulk without phones · 8 a wrong method · 9 an unknown media id · 10 list integrations",
+    "The server should refuse requests 4 to 9.",
 )
+_PLAN_OF = {
+    "integrations": "1 list integrations",
+    "templates": "2 list templates",
+    "beyond": "3 a page beyond the last one",
+    "invalid key": "4 a wrong key",
+    "empty text": "5 an empty text",
+    "no destinations": "6 a template without destinations",
+    "no phones": "7 a bulk without phones",
+    "wrong method": "8 a wrong method",
+    "no media": "9 an unknown media id",
+    "integrations again": "10 list integrations",
+}
 _NOT_ASKED = {
-    **dict.fromkeys(("17", "19", "21"), "add --send-to"),
-    **dict.fromkeys(("31", "32"), "add --exhaust"),
-    **dict.fromkeys(("33", "35", "38", "39", "40", "41"), "add --send-to and --webhook-port"),
+    "17": "add --send-to to see the answer to a text",
+    "19": "add --send-to to see the phones of a bulk answer",
+    "21": "add --send-to to see the ids of two destinations",
+    "31": "add --exhaust to see Retry-After",
+    "32": "add --exhaust to see the limit's window",
+    "33": "add --send-to and --webhook-port to see the shape of webhooks",
+    "35": "add --send-to and --webhook-port to see the sender in webhooks",
+    "38": "add --send-to and --webhook-port to see the statuses in webhooks",
+    "39": "add --send-to and --webhook-port to see the headers of webhooks",
+    "40": "add --send-to and --webhook-port to see the panel's probe of the URL",
+    "41": "add --send-to and --webhook-port to see whether a failed webhook is repeated",
 }
 _PATIENCE = 60.0  # seconds in which webhooks should come in
 
@@ -89,36 +112,62 @@ def doctor(
     With --live ten requests are made that can't send a message: exit code 0 at the end, 3 if stopped early.
 
     Args:
-        exhaust_limit: also use up one minute of the limit, about 62 requests, to see the server's window.
-        send_to_phone: also send a template four times and a text to this phone of yours. It costs money.
+        exhaust_limit: with --live, also use up one minute of the limit, to see the server's window.
+        send_to_phone: with --live, also send a template four times and a text to this phone of yours.
+            It costs money.
         template: the template for --send-to, by id or name.
         language: the template's language, by id or name.
-        webhook_port: after --send-to, note for a minute the webhooks that come to this port of this machine;
-            let the panel's webhook URL lead there, by a tunnel.
-        save: write the facts to this file, for `desk360 sandbox --like FILE`.
-        yes: make the requests without a question.
-        ledger: look at this ledger and its folder too, or at this database [env: DESK360_LEDGER].
-        secret_file: look at the webhook secret in this file too.
-        port: look whether this port is free.
+        webhook_port: after --send-to, record for a minute the webhooks at this port of this machine. A tunnel
+            must lead from the panel's webhook URL to the port.
+        save: with --live, write the facts to this file, for `desk360 sandbox --like FILE`.
+        yes: ask no question before the requests.
+        ledger: also check this ledger and its folder, or this database [env: DESK360_LEDGER].
+        secret_file: also check the webhook secret in this file.
+        port: also check that this port of 127.0.0.1 is free.
         common: Shared.
     """
     terminal = Terminal(json=common.json, quiet=common.quiet)
     if not common.live:
-        secret = secret_file.read_text(encoding="utf-8").strip() if secret_file else None
-        subject = Subject(
-            environ=os.environ,
-            base_url=common.base_url,
-            ledger=ledger or os.environ.get("DESK360_LEDGER", "").strip() or None,
-            limiter=limiter_path(common),
-            secret=secret,
-            port=port,
-        )
-        return _offline(subject, terminal)
+        given = {
+            "--exhaust": exhaust_limit,
+            "--send-to": send_to_phone,
+            "--webhook-port": webhook_port,
+            "--save": save,
+        }
+        for option in (option for option, value in given.items() if value not in (None, False)):
+            raise ConfigurationError(f"{option} needs --live: without it no request is made")
+        return _offline(_subject(common, ledger, secret_file, port), terminal)
     message = _template_for(send_to_phone, template, language)
     if webhook_port is not None and message is None:
         raise ConfigurationError("--webhook-port needs --send-to: the webhooks are those of its messages")
+    if webhook_port is not None:
+        _listener(webhook_port).close()
     plan = _Plan(exhaust_limit, message, webhook_port, yes)
     return anyio.run(_live, common, terminal, plan, save)
+
+
+def _subject(common: Common, ledger: str | None, secret_file: Path | None, port: int | None) -> Subject:
+    """Return the settings and files to examine."""
+    secret = None
+    if secret_file is not None:
+        try:
+            secret = secret_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it isn't text in UTF-8"
+            raise ConfigurationError(f"--secret-file {secret_file}: {why}") from None
+    try:
+        limiter = limiter_path(common)
+    except ConfigurationError:
+        limiter = None  # the base URL can't be read, and has a finding
+    return Subject(
+        environ=os.environ,
+        key=read_key(common.key_file) if common.key_file is not None else None,
+        base_url=common.base_url,
+        ledger=ledger or os.environ.get("DESK360_LEDGER", "").strip() or None,
+        limiter=limiter,
+        secret=secret,
+        port=port,
+    )
 
 
 def _template_for(phone: str | None, template: str | None, language: str | None) -> TemplateMessage | None:
@@ -144,14 +193,16 @@ def _offline(subject: Subject, terminal: Terminal) -> int:
     problems = sum(found.state == "problem" for found in findings)
     if not terminal.json:
         warnings = sum(found.state == "warning" for found in findings)
-        counts = f"{len(findings)} checks, {problems} problems, {warnings} warnings"
-        terminal.say(f"{counts}. No request was made; `desk360 doctor --live` asks the server.")
+        numbers = ((len(findings), "check"), (problems, "problem"), (warnings, "warning"))
+        counts = ", ".join(f"{number} {noun}" + ("" if number == 1 else "s") for number, noun in numbers)
+        terminal.say(f"{counts}. No request was made; `desk360 doctor --live` tests the server.")
     return 1 if problems else 0
 
 
 async def _live(common: Common, terminal: Terminal, plan: _Plan, save: Path | None) -> int:
-    _ask_first(terminal, plan)
     key = read_key(common.key_file)
+    server = urlsplit(parse_base_url(common.base_url, allow_http=False)).netloc
+    _ask_first(terminal, plan, server)
     async with _client(common, key, live_limiter(common)) as client:
         probes = await _ask_ten(common, terminal, client)
         readings = read_probes(probes)
@@ -163,18 +214,34 @@ async def _live(common: Common, terminal: Terminal, plan: _Plan, save: Path | No
                 client.for_integration(chosen), plan.template, plan.webhook_port, terminal
             )
     if complete and plan.exhaust:
-        async with _client(common, key, TokenBucket(10_000, 60.0)) as client:
-            readings += read_exhaustion([p async for p in exhaust(client, wall=time.time)])
+        terminal.remark("  The limit is being used up; this takes up to 3 minutes.")
+        with _without_warnings(common):
+            async with _client(common, key, Unlimited()) as client:
+                readings += read_exhaustion([p async for p in exhaust(client, wall=time.time)])
     _report(readings, terminal)
     if save is not None:
         text = json.dumps(facts_of(readings), indent=1) + "\n"
         await anyio.Path(save).write_text(text, encoding="utf-8")
-        terminal.note(f"Facts: {save}. `desk360 sandbox --like {save}` behaves like this server.")
+        terminal.note(f"Facts are in {save}. `desk360 sandbox --like {save}` behaves like this server.")
     if not complete:
         terminal.note(
-            f"Stopped after request {len(probes)} of 10: mend the first line that differs.", "yellow"
+            f"Stopped after request {len(probes)} of 10. The first line that isn't confirmed names the fix.",
+            "yellow",
         )
     return 0 if complete else 3
+
+
+@contextmanager
+def _without_warnings(common: Common) -> Generator[None]:
+    """Leave out the log's warnings of 429s, which `--exhaust` asks for, unless `--verbose` is given."""
+    log = logging.getLogger("desk360_async")
+    level = log.level
+    if not common.verbose:
+        log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 async def _ask_ten(common: Common, terminal: Terminal, client: AsyncDesk360) -> list[Probe]:
@@ -187,7 +254,8 @@ async def _ask_ten(common: Common, terminal: Terminal, client: AsyncDesk360) -> 
         wall=time.time,
     ):
         probes.append(probe)
-        terminal.remark(f"  {len(probes):>2} {probe.name}: {probe.status or probe.error}")
+        number, _, label = _PLAN_OF[probe.name].partition(" ")
+        terminal.remark(f"  {number:>2} {label}: {probe.status or probe.error}")
     return probes
 
 
@@ -200,11 +268,11 @@ async def _send(
         probes: list[Probe] = []
         async for probe in send_to(client, template, wall=time.time):
             probes.append(probe)
-            terminal.remark(f"  sent {probe.name}: {probe.status or probe.error}")
+            terminal.remark(f"  send {probe.name}: {probe.status or ''} {probe.error}".rstrip())
         if port is not None:
             terminal.note(
-                f"Webhooks are noted for {_PATIENCE:g} s. Read the messages on the phone, answer one, "
-                "and press a button if one has a button."
+                f"The doctor records webhooks for {_PATIENCE:g} s. Read the messages on the phone and answer "
+                "one. Press a button if a message has one."
             )
             await anyio.sleep(_PATIENCE)
     return [*read_sends(probes), *(read_hooks(recorder.hooks) if port is not None else ())]
@@ -224,10 +292,7 @@ async def _listening(app: HookRecorder, port: int | None) -> AsyncGenerator[None
             """Leave Ctrl-C to the command."""
             yield
 
-    try:
-        listener = socket.create_server(("127.0.0.1", port))
-    except OSError as error:
-        raise cant_listen("127.0.0.1", port, error) from None
+    listener = _listener(port)
     server = WithoutSignals(Config(app, lifespan="off", ws="none", log_config=None, access_log=False))
     with listener:
         async with anyio.create_task_group() as group:
@@ -238,22 +303,35 @@ async def _listening(app: HookRecorder, port: int | None) -> AsyncGenerator[None
                 server.should_exit = True
 
 
-def _ask_first(terminal: Terminal, plan: _Plan) -> None:
-    lines = [*_TEN]
-    if plan.exhaust:
-        lines.append("Then about 62 requests that use up one minute of the limit; other programs here wait.")
+def _listener(port: int) -> socket.socket:
+    if not 1 <= port <= 65_535:
+        raise ConfigurationError(f"--webhook-port {port}: choose a number from 1 to 65535")
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        words = os.strerror(error.errno or 0)
+        raise ConfigurationError(f"--webhook-port {port}: {words}; choose another port") from None
+
+
+def _ask_first(terminal: Terminal, plan: _Plan, server: str) -> None:
+    lines = [f"Ten requests to {server}, 2 s apart. None of them can send a message:", *_TEN]
     if plan.template is not None:
         name = plan.template.template
         lines.append(
-            f"Then template {name} four times (alone, twice in one request, in bulk) and a text to your "
-            "phone. Each template costs money."
+            f"Then template {name} four times (alone, twice in one request, in bulk) and a text to "
+            f"{plan.template.to}. Each template costs money."
+        )
+    if plan.exhaust:
+        lines.append(
+            "Then about 120 GET requests: the first ones use up one minute of the limit, and the others wait "
+            "for its end. Other programs behind this address get 429 meanwhile."
         )
     for line in lines:
         terminal.note(line)
     if plan.yes:
         return
     if not sys.stdin.isatty():
-        raise ConfigurationError("no terminal to ask in: add --yes to make these requests")
+        raise ConfigurationError("no terminal can be asked: add --yes to make these requests")
     terminal.note("Type yes to go on:")
     if input().strip().lower() not in ("yes", "y"):
         raise ConfigurationError("not confirmed; no request was made")

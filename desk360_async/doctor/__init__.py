@@ -8,7 +8,7 @@ from desk360_async._redaction import show_half_made
 
 from ._findings import Finding, Reading
 from ._hooks import Hook, HookRecorder, read_hooks
-from ._live import Probe, ask, exhaust, own_number, send_to
+from ._live import Probe, Unlimited, ask, exhaust, own_number, send_to
 from ._offline import Subject, examine
 from ._readings import facts_of, read_exhaustion, read_probes, read_sends
 
@@ -21,6 +21,7 @@ __all__ = [
     "Probe",
     "Reading",
     "Subject",
+    "Unlimited",
     "ask",
     "examine",
     "exhaust",

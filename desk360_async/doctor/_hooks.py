@@ -80,7 +80,7 @@ def read_hooks(hooks: Sequence[Hook]) -> list[Reading]:
     """Return the readings of the webhooks that came in: shape, sender, statuses, headers, probe, repeats."""
     posts = [hook for hook in hooks if hook.method == "POST"]
     if not posts:
-        why = "no webhook came in: let the panel's URL lead to this port, and ask again"
+        why = "no webhook came in: check the tunnel from the panel's webhook URL, then run the doctor again"
         return [Reading(ruling, "not asked", why) for ruling in ("33", "35", "38", "39", "40", "41")]
     events = [event for hook in posts for event in hook.events()]
     return [
@@ -98,15 +98,21 @@ def _reading(ruling: str, problem: str, fine: str, facts: Mapping[str, Any]) -> 
 
 
 def _shape(posts: Sequence[Hook], events: Sequence[Event]) -> Reading:
-    unread = sum(not hook.events() for hook in posts) + sum(isinstance(one, UnknownEvent) for one in events)
-    problem = f"{unread} webhooks can't be read: please open an issue of the kind 'vendor behaviour'"
+    unread = sum(
+        not found or any(isinstance(one, UnknownEvent) for one in found)
+        for found in (hook.events() for hook in posts)
+    )
+    problem = (
+        f"{unread} of {len(posts)} webhooks can't be read: "
+        "please open an issue of the kind 'vendor behaviour'"
+    )
     presses = [
         one for one in events if isinstance(one, MessageReceived) and one.type in ("button", "interactive")
     ]
     facts: dict[str, Any] = {"33.unread": unread}
     if presses:
         facts["33.press"] = sorted({_press(one) for one in presses})
-    fine = f"{len(posts)} webhooks came in, and each can be read"
+    fine = f"the SDK reads every webhook that came in ({len(posts)})"
     return _reading("33", problem if unread else "", fine, facts)
 
 
@@ -125,18 +131,28 @@ def _press(event: MessageReceived) -> str:
 def _sender(events: Sequence[Event]) -> Reading:
     senders = [event.sender for event in events if event.sender]
     if not senders:
-        return Reading("35", "not asked", "no webhook names a sender: write from the phone while it listens")
+        return Reading(
+            "35", "not asked", "no webhook names a sender: write from the phone while the doctor listens"
+        )
     plain = all(text.isascii() and text.isdecimal() for text in senders)
-    problem = "" if plain else "`from` isn't plain digits: use `.phone`, and `.user_id` where it is None"
+    problem = (
+        "" if plain else "`from` isn't plain digits: use `.phone`, and `.user_id` where `.phone` is None"
+    )
     return _reading("35", problem, "`from` is digits without +, and `.phone` adds it", {"35.digits": plain})
 
 
 def _statuses(events: Sequence[Event]) -> Reading:
     found = sorted({event.status for event in events if isinstance(event, StatusUpdate)})
     if not found:
-        return Reading("38", "not asked", "no status came in: keep the phone on, and ask again")
+        return Reading(
+            "38", "not asked", "no status came in: keep the phone online, then run the doctor again"
+        )
     others = [status for status in found if status not in ("delivered", "read")]
-    problem = f"statuses beside delivered and read: {', '.join(others)}; handle them too" if others else ""
+    problem = (
+        f"statuses beside delivered and read came in: handle {', '.join(others)} in your code too"
+        if others
+        else ""
+    )
     return _reading("38", problem, f"the statuses are {', '.join(found)}", {"38.statuses": found})
 
 
@@ -144,16 +160,19 @@ def _headers(posts: Sequence[Hook]) -> Reading:
     names = {name for hook in posts for name in hook.headers}
     own = sorted(name for name in names - _USUAL if not name.startswith(_PROXIES))
     problem = (
-        f"webhooks carry {', '.join(own)}: if one is a token, check it by WebhookReceiver(header_token=…)"
+        f"webhooks carry the header {', '.join(own)}: if its value is a token, "
+        "pass WebhookReceiver(header_token=(name, value))"
     )
-    fine = "webhooks carry no token: only the URL's secret protects them, so keep it secret"
+    fine = "webhooks carry no token, so only the secret in the URL protects them: keep it secret"
     return _reading("39", problem if own else "", fine, {"39.headers": own})
 
 
 def _probe(hooks: Sequence[Hook]) -> Reading:
     probed = any(hook.method == "GET" for hook in hooks)
     if not probed:
-        return Reading("40", "not asked", "no GET came: save the URL in the panel again while it listens")
+        return Reading(
+            "40", "not asked", "no GET came: save the URL in the panel again while the doctor listens"
+        )
     return Reading(
         "40",
         "confirmed",
@@ -165,8 +184,9 @@ def _probe(hooks: Sequence[Hook]) -> Reading:
 def _repeats(posts: Sequence[Hook]) -> Reading:
     refused = next((hook for hook in posts if hook.answer == 500), None)
     if refused is None:
-        return Reading("41", "not asked", "no status came in that could be answered with 500")
+        text = "no status came in to answer with 500: keep the phone online, then run the doctor again"
+        return Reading("41", "not asked", text)
     times = sum(hook.body == refused.body for hook in posts) - 1
-    fine = f"a webhook answered with 500 came {times} times again, and the receiver drops repeats"
-    lost = "a webhook answered with 500 didn't come again: use an inbox, or a failing app loses events"
+    fine = f"a webhook answered with 500 came again, {times} in all, and the receiver drops repeats"
+    lost = "a webhook answered with 500 didn't come again: pass WebhookReceiver an inbox, which keeps events"
     return _reading("41", "" if times else lost, fine, {"41.repeats": times})

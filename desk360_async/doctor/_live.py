@@ -18,9 +18,11 @@ from desk360_async import (
     AsyncDesk360,
     Desk360Error,
     Message,
+    RateLimitStatus,
     TemplateBatch,
     TemplateMessage,
     TextMessage,
+    TokenBucket,
     UnexpectedResponse,
     _json,
 )
@@ -170,13 +172,36 @@ def _parsed(text: str) -> Any:
         return None
 
 
+class Unlimited:
+    """A limiter that never waits, for `exhaust`; a `TokenBucket` learns the limit and meets no 429."""
+
+    def __init__(self) -> None:
+        self._status = TokenBucket(10_000).snapshot()
+
+    async def acquire(self, lane: str, max_wait: float | None) -> "Unlimited":
+        """Return at once."""
+        return self
+
+    def snapshot(self) -> RateLimitStatus:
+        """Return the status of an unused limit."""
+        return self._status
+
+    def done(self, status: int, headers: object) -> None:
+        """Learn from no answer."""
+
+    def lost(self) -> None:
+        """Learn from no answer."""
+
+    unused = lost
+
+
 async def exhaust(
     client: AsyncDesk360, *, wall: Callable[[], float], most: int = 200, patience: float = 150.0
 ) -> AsyncIterator[Probe]:
     """Use up one minute of the limit with GETs, then ask until the server accepts again; yield each answer.
 
     Args:
-        client: a client whose own limiter doesn't wait, and that never repeats a request.
+        client: a client with the limiter `Unlimited`, that never repeats a request.
         wall: returns seconds since the epoch.
         most: the highest number of requests until a 429 comes.
         patience: seconds after the first 429 within which the server should accept again.

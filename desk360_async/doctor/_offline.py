@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, distribution, entry_points, version
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from desk360_async import ConfigurationError, Desk360Error
 from desk360_async._postgres import MIGRATIONS, Database, is_dsn
@@ -33,6 +33,18 @@ KNOWN = {
 SANDBOX_KEY = "sandbox-key"
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 _SECRET_BYTES = 32
+_EXTRAS = {
+    "cli": "the commands of `desk360`",
+    "excel": "recipients in .xlsx files",
+    "httpx2": "clients with http='httpx2'",
+    "otel": "OpenTelemetry's traces and metrics",
+    "phone": "phone numbers in national form",
+    "postgres": "ledgers and limiters in PostgreSQL",
+    "sandbox": "sandboxes",
+    "speed": "faster JSON",
+    "testing": "your tests with pytest",
+    "workers": "campaigns on several hosts",
+}
 _SOON = 30  # days before the end of a certificate that are worth a warning
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?\s*([^;]*)(?:;.*extra\s*==\s*['\"]([\w-]+)['\"])?")
 
@@ -43,6 +55,7 @@ class Subject:
 
     Attributes:
         environ: the environment variables.
+        key: the API key of a file, or None for the environment's; it is never shown.
         base_url: the server as given, or None.
         ledger: the path of a ledger, or the DSN of a database; None for neither.
         limiter: the path of the shared limiter's file, or None.
@@ -52,6 +65,7 @@ class Subject:
     """
 
     environ: Mapping[str, str]
+    key: str | None = field(default=None, repr=False)
     base_url: str | None = None
     ledger: Path | str | None = None
     limiter: Path | None = None
@@ -98,7 +112,8 @@ def _packages() -> Iterator[Finding]:
     try:
         wanted = distribution("desk360-async").requires or []
     except PackageNotFoundError:
-        yield Finding("desk360-async", "warning", "it is not installed, only imported", "pip install it")
+        mend = "python -m pip install desk360-async"
+        yield Finding("desk360-async", "warning", "imported from a folder, and not installed", mend)
         return
     by_extra: dict[str, list[str]] = {}
     for line in wanted:
@@ -110,7 +125,8 @@ def _packages() -> Iterator[Finding]:
             yield _base_packages(missing)
         elif missing:
             mend = f"python -m pip install 'desk360-async[{extra}]'"
-            yield Finding(f"extra [{extra}]", "warning", f"lacks {', '.join(missing)}", mend)
+            text = f"lacks {', '.join(missing)}; the extra is for {_EXTRAS.get(extra, 'some features')}"
+            yield Finding(f"extra [{extra}]", "warning", text, mend)
         else:
             yield Finding(f"extra [{extra}]", "ok", "installed")
 
@@ -119,7 +135,9 @@ def _base_packages(missing: list[str]) -> Finding:
     if missing:
         mend = "python -m pip install -U desk360-async"
         return Finding("packages", "problem", f"too old or missing: {', '.join(missing)}", mend)
-    return Finding("packages", "ok", f"desk360-async {version('desk360-async')} and its packages fit")
+    return Finding(
+        "packages", "ok", f"desk360-async {version('desk360-async')}; its required packages are new enough"
+    )
 
 
 def _lack(name: str, bounds: str) -> str:
@@ -145,8 +163,8 @@ def _environment(environ: Mapping[str, str]) -> Iterator[Finding]:
     for name in given:
         if name not in KNOWN:
             close = get_close_matches(name, KNOWN, 1)
-            mend = f"did you mean {close[0]}?" if close else f"the names are {', '.join(KNOWN)}"
-            yield Finding("environment", "warning", f"{name} is set, and is never read", mend)
+            mend = f"rename it to {close[0]}" if close else f"unset it, or use one of {', '.join(KNOWN)}"
+            yield Finding("environment", "warning", f"{name} is set, and the SDK never reads it", mend)
 
 
 def _base_url(subject: Subject) -> Finding:
@@ -161,21 +179,22 @@ def _base_url(subject: Subject) -> Finding:
 
 
 def _key(subject: Subject) -> Finding:
-    raw = subject.environ.get("DESK360_API_KEY", "")
+    raw = subject.environ.get("DESK360_API_KEY", "") if subject.key is None else subject.key
     if not raw.strip():
-        mend = "set DESK360_API_KEY; the panel's Public API page makes a key"
-        return Finding("API key", "warning", "not set; the sandbox needs none", mend)
+        mend = "for live requests, make a key on the panel's Public API page and set DESK360_API_KEY to it"
+        return Finding("API key", "warning", "not set; a sandbox needs none", mend)
     try:
-        key = parse_api_key(None, subject.environ)
+        key = parse_api_key(raw)
     except ConfigurationError as error:
-        return Finding("API key", "problem", str(error), "copy the key again from the panel")
+        text = str(error).partition(";")[0]
+        return Finding("API key", "problem", text, "copy the whole key from the panel's Public API page")
     is_live = "desk360.com" in (
         subject.base_url or subject.environ.get("DESK360_BASE_URL") or DEFAULT_BASE_URL
     )
     if key == SANDBOX_KEY and is_live:
         mend = "set the account's own key, or point DESK360_BASE_URL at the sandbox"
         return Finding(
-            "API key", "problem", "it is the sandbox's key, and the base URL is the vendor's", mend
+            "API key", "problem", "the key is the sandbox's, and the base URL is the vendor's", mend
         )
     notes: list[str] = []
     if raw.strip().lower().startswith("bearer"):
@@ -183,9 +202,8 @@ def _key(subject: Subject) -> Finding:
     if raw != raw.strip():
         notes.append("blanks around it are dropped")
     if len(key) < 20:
-        return Finding(
-            "API key", "warning", f"{len(key)} characters; the vendor's example has 64", "copy it whole"
-        )
+        text = f"the key has {len(key)} characters; the vendor's example has 64"
+        return Finding("API key", "warning", text, "copy the whole key from the panel's Public API page")
     return Finding("API key", "ok", "; ".join([f"{len(key)} characters", *notes]))
 
 
@@ -193,8 +211,8 @@ def _proxy(environ: Mapping[str, str]) -> Finding:
     given = [name for name in _PROXIES if environ.get(name)]
     if not given:
         return Finding("proxy", "ok", "none in the environment")
-    text = f"{', '.join(given)} is ignored on purpose: it would decide where the key goes"
-    return Finding("proxy", "warning", text, "pass AsyncDesk360(proxy=...) if requests need the proxy")
+    text = f"the SDK ignores {', '.join(given)} on purpose, so that no variable redirects the key"
+    return Finding("proxy", "warning", text, "pass AsyncDesk360(proxy=...) if requests need a proxy")
 
 
 def _tls() -> Finding:
@@ -208,7 +226,7 @@ def _tls() -> Finding:
         return Finding("TLS", "problem", f"the certificates {place} can't be loaded: {error}", mend)
     ends = [ssl.cert_time_to_seconds(str(found["notAfter"])) for found in context.get_ca_certs()]
     days = int((max(ends) - time.time()) / 86_400)
-    text = f"{len(ends)} authorities; the last one ends in {days} days"
+    text = f"{len(ends)} certificate authorities from certifi; the newest expires in {days} days"
     if days > _SOON:
         return Finding("TLS", "ok", text)
     return Finding("TLS", "warning", text, "python -m pip install -U certifi")
@@ -221,17 +239,20 @@ def _clock() -> Finding:
     if not info.monotonic or apart > 2:
         mend = "set the clock by NTP; leases and reset times depend on it"
         return Finding("clock", "problem", f"file times differ from the wall clock by {apart:.0f} s", mend)
-    return Finding(
-        "clock", "ok", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, monotonic by {info.implementation}"
-    )
+    return Finding("clock", "ok", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC; file times agree with it")
 
 
 def _ledger(path: Path) -> Iterator[Finding]:
     if kind := network_file_system(path):
-        text = f"{path} lies on {kind}, whose locks and syncs can't be trusted"
-        yield Finding("ledger", "problem", text, "use a local disk, or PostgreSQL between hosts")
+        text = f"{path} lies on {kind}, whose locks and syncs are unreliable"
+        yield Finding("ledger", "problem", text, "use a local disk; for several hosts, use PostgreSQL")
+    if not path.parent.is_dir():
+        mend = f"mkdir -p {path.parent}, or correct --ledger or DESK360_LEDGER"
+        yield Finding("ledger", "problem", f"the folder {path.parent} doesn't exist", mend)
+        return
     if not os.access(path.parent, os.W_OK):
-        yield Finding("ledger", "problem", f"the folder {path.parent} can't be written", "change its rights")
+        mend = f"give this user write access: chown or chmod u+w {path.parent}"
+        yield Finding("ledger", "problem", f"this user can't write to the folder {path.parent}", mend)
         return
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -242,17 +263,23 @@ def _ledger(path: Path) -> Iterator[Finding]:
                 trial.close()
     except (ConfigurationError, OSError) as error:
         text = str(error) if isinstance(error, ConfigurationError) else f"{path.parent}: {error.strerror}"
-        yield Finding("ledger", "problem", text, "use a folder on a local disk")
+        mend = "use a folder on a local disk: correct --ledger or DESK360_LEDGER"
+        yield Finding("ledger", "problem", text, mend)
         return
-    yield Finding("ledger", "ok", f"{path.parent} keeps WAL and synchronous=FULL")
+    yield Finding("ledger", "ok", f"SQLite keeps its commits in {path.parent} (WAL, synchronous=FULL)")
     if path.exists():
-        yield _unknowns(path)
+        yield _campaigns(path)
+    else:
+        yield Finding("ledger", "ok", f"{path} doesn't exist yet; the first campaign makes it")
 
 
 def _database(dsn: str) -> Finding:
     """Check that a database keeps its commits and has the tables, without writing."""
     try:
         database = Database(dsn)
+        if why := _no_connection(dsn):
+            mend = "start the server, or correct --ledger or DESK360_LEDGER; PG… variables complete the DSN"
+            return Finding("PostgreSQL", "problem", f"{database.name} can't be reached: {why}", mend)
         try:
             with database.bare_connection() as connection:
                 database.refuse(database.facts(connection))
@@ -260,15 +287,30 @@ def _database(dsn: str) -> Finding:
         finally:
             database.close()
     except Desk360Error as error:
-        return Finding("PostgreSQL", "problem", str(error), "`desk360 db check` prints more")
+        return Finding("PostgreSQL", "problem", str(error), "see `desk360 docs machines`")
     if version < len(MIGRATIONS):
         text = f"{database.name}: its tables have version {version} of {len(MIGRATIONS)}"
         return Finding("PostgreSQL", "problem", text, "desk360 db migrate")
     return Finding("PostgreSQL", "ok", f"{database.name} keeps its commits and has the tables")
 
 
-def _unknowns(path: Path) -> Finding:
-    """Count recipients whose outcome is unknown, without taking the ledger from its owner."""
+def _no_connection(dsn: str) -> str:
+    """Return why no connection comes about, or ""; a pool would repeat the attempt, and log each one."""
+    try:
+        import psycopg
+    except ImportError:
+        return ""  # Database names the missing extra
+    try:
+        psycopg.connect(dsn, connect_timeout=5).close()
+    except psycopg.OperationalError as error:
+        return str(error).strip().partition("\n")[0].removeprefix("connection failed: ")
+    except psycopg.Error:
+        return ""  # Database names a DSN that can't be read, without its password
+    return ""
+
+
+def _campaigns(path: Path) -> Finding:
+    """Count a ledger's campaigns, without taking it from its owner."""
     import anyio
 
     from desk360_async.campaigns import LedgerError, campaigns_in
@@ -276,19 +318,21 @@ def _unknowns(path: Path) -> Finding:
     try:
         names = anyio.run(campaigns_in, path)
     except LedgerError as error:
-        return Finding("ledger", "problem", str(error), "see `desk360 docs ledgers`")
-    return Finding(
-        "ledger", "ok", f"{path.name} holds {len(names)} campaigns; `desk360 campaign status` shows each"
-    )
+        return Finding("ledger", "problem", str(error), "correct --ledger or DESK360_LEDGER")
+    return Finding("ledger", "ok", f"{path} holds {_plural(len(names), 'campaign')}")
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _limiter(path: Path) -> Finding:
     if not path.exists():
-        return Finding("shared limiter", "ok", f"{path} is made at the first live command")
+        return Finding("shared limiter", "ok", f"the first live command makes {path}")
     if not os.access(path, os.W_OK):
         owner = path.stat()
         mend = f"chgrp and chmod g+rw {path}* and its folder, so that all processes share it"
-        text = f"{path} belongs to uid {owner.st_uid}, mode {owner.st_mode & 0o777:04o}"
+        text = f"this user can't write {path} (uid {owner.st_uid}, mode {owner.st_mode & 0o777:04o})"
         return Finding("shared limiter", "problem", text, mend)
     return Finding("shared limiter", "ok", f"{path}; an app joins it with HostLimiter({str(path)!r})")
 
@@ -297,7 +341,7 @@ def _open_files(max_connections: int) -> Finding:
     try:
         import resource
     except ImportError:
-        return Finding("open files", "ok", "this system sets no limit that we can read")
+        return Finding("open files", "ok", "this system sets no limit")
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < max_connections * 4:
         mend = f"ulimit -n {max(1024, max_connections * 8)}"
@@ -310,7 +354,10 @@ def _webhook_secret(secret: str) -> Finding:
     if size < _SECRET_BYTES:
         mend = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         return Finding(
-            "webhook secret", "problem", f"{size} bytes; it is the only protection of the URL", mend
+            "webhook secret",
+            "problem",
+            f"{size} bytes, and {_SECRET_BYTES} are needed: the secret alone protects the URL",
+            f"make a new one: {mend}",
         )
     return Finding("webhook secret", "ok", f"{size} bytes")
 
@@ -320,7 +367,10 @@ def _port(port: int) -> Finding:
         try:
             trial.bind(("127.0.0.1", port))
         except OSError as error:
-            return Finding("port", "problem", f"{port} can't be used: {error.strerror}", "stop its owner")
+            mend = "stop the program that uses it, or choose another port"
+            return Finding("port", "problem", f"{port} can't be used: {error.strerror}", mend)
+        except OverflowError:
+            return Finding("port", "problem", f"{port} is no port", "choose a number from 1 to 65535")
     return Finding("port", "ok", f"{port} is free")
 
 
@@ -328,4 +378,5 @@ def _guard() -> Finding:
     if entry_points(group="pytest11", name="desk360"):
         return Finding("live guard", "ok", "pytest fails tests that try to reach Desk360")
     mend = "python -m pip install 'desk360-async[testing]'"
-    return Finding("live guard", "warning", "the pytest plugin is not installed", mend)
+    text = "the pytest plugin that stops tests from reaching Desk360 is not installed"
+    return Finding("live guard", "warning", text, mend)

@@ -13,6 +13,10 @@ VERSION = 1
 _FIELDS_OF_TEXT = ("to", "text")
 _NOT_COUNTED_BY_RULING = {"wrong method": False, "invalid key": True}
 _REPORT = "please open an issue of the kind 'vendor behaviour'"
+_FINE = "your code needs no change"
+_AGAIN = "then run the doctor again"
+_ENDINGS = {401: "the key was refused (401)", 429: "the limit was used up (429)"}
+_REQUESTS = {"wrong method": "a wrong method", "invalid key": "a wrong key"}
 _SKEW = 5.0  # seconds between the server's clock and ours that are worth a line
 
 
@@ -28,7 +32,7 @@ def read_probes(probes: Sequence[Probe]) -> list[Reading]:
     """Return a reading for each ruling that the ten requests ask for; those not reached are "not asked"."""
     found = {probe.name: probe for probe in probes}
     readers = (
-        ("3", _key, ("integrations",)),
+        ("3", _key, ()),
         ("4", _json_is_read, ("empty text",)),
         ("9", _order_of_checks, ("no destinations",)),
         ("22", _shape, ("integrations",)),
@@ -40,18 +44,44 @@ def read_probes(probes: Sequence[Probe]) -> list[Reading]:
         ("29", _rate_headers, ("integrations",)),
     )
     return [
-        reader(found) if all(name in found and found[name].status for name in needed) else _unasked(ruling)
+        Reading(ruling, "not asked", why) if (why := _unasked(found, needed)) else reader(found)
         for ruling, reader, needed in readers
     ]
 
 
-def _unasked(ruling: str) -> Reading:
-    return Reading(
-        ruling, "not asked", "the run ended before: mend the first line that differs, and ask again"
-    )
-
-
 Found = Mapping[str, Probe]
+
+
+def _unasked(found: Found, needed: Sequence[str]) -> str:
+    """Return why a ruling's requests have no answer that can be read, and the fix; "" if they have one."""
+    first = found["integrations"]
+    if needed and first.status != 200:
+        return f"request 1 ended with {first.status or first.error}: see ruling 3"
+    if not first.status:
+        return f"request 1 got no answer ({first.error}): check the network and --base-url, {_AGAIN}"
+    if first.status == 429:
+        return _ending(found)
+    if "templates" in found and found["templates"].status == 404 and needed not in ((), ("integrations",)):
+        return (
+            "the key has no such integration (404): pass an --integration that `desk360 integrations` lists"
+        )
+    for name in needed:
+        if name not in found or found[name].status in _ENDINGS:
+            return _ending(found)
+        if not found[name].status:
+            return f"a request got no answer ({found[name].error}): check the network, {_AGAIN}"
+    return ""
+
+
+def _ending(found: Found) -> str:
+    """Return why a request was left out, and the fix."""
+    last = list(found.values())[-1]
+    if last.status in _ENDINGS:
+        fix = "copy it again from the panel" if last.status == 401 else "pause other programs for a minute"
+        return f"{_ENDINGS[last.status]} at request {len(found)}: {fix}, {_AGAIN}"
+    if last.name == "integrations":
+        return f"this key has no integration: connect a WhatsApp number in the panel, {_AGAIN}"
+    return f"the integration lists no number to write to: connect one in the panel, {_AGAIN}"
 
 
 def _reading(ruling: str, problem: str, fine: str, facts: Mapping[str, Any]) -> Reading:
@@ -69,12 +99,16 @@ def _key(found: Found) -> Reading:
         return Reading(
             "3",
             "differs",
-            f"reading the integrations answers {probe.status}: check --base-url, it may be another server's",
+            f"the list of integrations answers {probe.status}: check --base-url, or try later",
         )
     problem = ""
     if refused is not None and refused.status != 401:
-        problem = f"a wrong key answers {refused.status} where 401 is documented: compare `error.status`"
-    return _reading("3", problem, "the key is accepted, and a wrong one is refused", {})
+        problem = (
+            f"a wrong key answers {refused.status} where 401 is documented: "
+            "compare `error.status` in your code"
+        )
+    fine = "the server accepts the key" + (", and refuses a wrong one" if refused is not None else "")
+    return _reading("3", problem, fine, {})
 
 
 def _json_is_read(found: Found) -> Reading:
@@ -87,11 +121,9 @@ def _json_is_read(found: Found) -> Reading:
     if "text" in named:
         return Reading("4", "confirmed", "JSON bodies are read, so the default encoding fits", facts)
     if 200 <= probe.status < 300:
-        problem = (
-            "an empty text was accepted: look at the phone of this integration, it may have got a message"
-        )
+        problem = f"an empty text was accepted: look for a message to the integration's own number; {_REPORT}"
         return Reading("4", "differs", problem, facts)
-    return Reading("4", "not asked", "the refusal names no field, so it doesn't show whether JSON is read")
+    return Reading("4", "not asked", f"the refusal names no field, so JSON may be ignored: {_REPORT}")
 
 
 def _order_of_checks(found: Found) -> Reading:
@@ -100,10 +132,12 @@ def _order_of_checks(found: Found) -> Reading:
         return Reading(
             "9",
             "confirmed",
-            "fields are checked before the template is looked up: a 404 on a send means the template",
+            "the server checks fields before the template: a 404 on a send means an unknown template",
         )
     if probe.status == 404:
-        problem = "the template is looked up first: a 404 on a send may hide faults in its fields"
+        problem = (
+            "the server checks the template before the fields: after a 404, correct its id and send again"
+        )
         return Reading("9", "differs", problem, {"24.order": "model"})
     return Reading("9", "differs", f"a send without destinations answers {probe.status}: {_REPORT}", {})
 
@@ -113,15 +147,15 @@ def _shape(found: Found) -> Reading:
     is_wrapped = is_object(probe.data)
     rows = as_rows(probe.data)
     problem = (
-        "" if rows or probe.data in ([], {}) else f"the list can't be read, and the SDK neither: {_REPORT}"
+        "" if rows or probe.data in ([], {}) else f"the SDK can't read the list of integrations: {_REPORT}"
     )
     if any(not is_object(row) or not row.get("id") for row in rows):
-        problem = f"a row has no id: listing integrations raises UnexpectedResponse; {_REPORT}"
+        problem = f"an integration has no id, so the list raises UnexpectedResponse: {_REPORT}"
     shape = "data" if is_wrapped else "list"
     return _reading(
         "22",
         problem,
-        f"lists are {'wrapped in data' if is_wrapped else 'bare'}; the SDK reads both",
+        f"lists are {'objects with `data`' if is_wrapped else 'JSON arrays'}, and the SDK reads them",
         {"22.shape": shape},
     )
 
@@ -136,21 +170,24 @@ def _names(found: Found) -> Reading:
     names = "display_name" if "display_name" in first else "name" if "name" in first else "other"
     facts = {"23.names": names, "23.status": "status" in first}
     problem = (
-        "integrations have neither display_name nor name: read the name from `.raw`"
+        "integrations have neither display_name nor name: read the name from `integration.raw`"
         if names == "other"
         else ""
     )
     if not problem and "status" not in first:
-        problem = "integrations carry no status: `.status` is None, so don't decide by it"
+        problem = "integrations carry no status, so `integration.status` is None: don't test it in your code"
     return _reading(
-        "23", problem, f"integrations carry {names} and status, and `.name` and `.status` have them", facts
+        "23", problem, f"integrations carry {names} and status, which `.name` and `.status` return", facts
     )
 
 
 def _validation(found: Found) -> Reading:
     probe = found["empty text"]
     if probe.status not in (400, 422):
-        problem = f"a refused field answers {probe.status}: it is no ValidationFailed; compare `error.status`"
+        problem = (
+            f"an empty text answers {probe.status} where 400 is documented, and raises no ValidationFailed: "
+            "compare `error.status` in your code"
+        )
         return Reading("24", "differs", problem, {})
     body = "laravel" if is_object(probe.data) and "errors" in probe.data else "document"
     if not is_object(probe.data) or not ({"error", "errors", "message"} & set(probe.data)):
@@ -158,11 +195,13 @@ def _validation(found: Found) -> Reading:
     facts = {"24.status": probe.status, "24.body": body}
     problem = ""
     if probe.status == 422:
-        problem = "refused fields answer 422 where 400 is documented; both raise ValidationFailed"
-    elif body != "document":
-        problem = f"refusals have the shape {body!r} where the document's is expected: use `error.errors`"
+        problem = f"refused fields answer 422 where 400 is documented. Both raise ValidationFailed: {_FINE}"
+    elif body == "laravel":
+        problem = "refusals hold `errors` by field, which the document lacks: read `error.errors`"
+    elif body == "other":
+        problem = f"refusals hold no error, errors or message: read `error.body`, and {_REPORT}"
     return _reading(
-        "24", problem, "refused fields answer 400 in the document's shape, and raise ValidationFailed", facts
+        "24", problem, "refused fields answer 400 as documented, and raise ValidationFailed", facts
     )
 
 
@@ -175,10 +214,10 @@ def _bulk_names_its_field(found: Found) -> Reading:
     problem = (
         ""
         if named
-        else "a refused bulk names no field: a campaign halves each refused batch; use a smaller batch_size"
+        else "a refused bulk names no field, so campaigns halve each refused batch: pass a smaller batch_size"
     )
     return _reading(
-        "26", problem, "a refused bulk names its field, so campaigns can find a bad number", facts
+        "26", problem, "a refused bulk names the field, so a campaign can find a bad number", facts
     )
 
 
@@ -187,12 +226,16 @@ def _missing_media(found: Found) -> Reading:
     kind = probe.headers.get("content-type", "").partition(";")[0].strip().lower()
     facts = {"27.type": kind}
     if probe.status != 404:
-        problem = f"an unknown media id answers {probe.status}: look at a file's type before you keep it"
+        problem = (
+            f"an unknown media id answers {probe.status} where 404 is documented: "
+            "check `media.content_type` before you keep a file"
+        )
         return Reading("27", "differs", problem, facts)
     problem = (
         ""
         if kind == "application/json"
-        else f"an unknown media id answers 404 as {kind or 'no type'}; it raises NotFound all the same"
+        else f"an unknown media id answers 404 {f'as {kind}' if kind else 'without a content type'}. "
+        f"It raises NotFound: {_FINE}"
     )
     return _reading("27", problem, "an unknown media id answers 404 as JSON, and raises NotFound", facts)
 
@@ -206,21 +249,25 @@ def _pages(found: Found) -> Reading:
         facts["28.page_size"] = len(rows)
         if len(rows) != 20:
             problems.append(
-                f"a page holds {len(rows)} rows where 20 are documented; iter() reads all the same"
+                f"a page holds {len(rows)} rows where 20 are documented. `iter()` reads all pages: {_FINE}"
             )
         if not re.search(r"[?&]page=\d+", link):
             problems.append(
-                "the Link header names no page: iterations end early, so pass page=2, 3, … yourself"
+                "the Link header names no page, so `iter()` ends early: call `list(page=2)` and so on"
             )
     elif len(rows) >= 20:
         problems.append(
-            f"a page of {len(rows)} rows has no Link header: iterations end early, so pass page=2, 3, …"
+            f"a page of {len(rows)} rows has no Link header, so `iter()` may end early: "
+            "call `list(page=2)` and so on"
         )
     facts["28.beyond"] = "404" if beyond.status == 404 else "empty" if not as_rows(beyond.data) else "rows"
     if facts["28.beyond"] == "rows":
-        problems.append("a page behind the last one repeats rows: use iter(), and no page by number")
+        problems.append("a page beyond the last one repeats rows: call `iter()` instead of `list(page=…)`")
     return _reading(
-        "28", "; ".join(problems), "pages and their links are as documented, so iter() reads them all", facts
+        "28",
+        "; ".join(problems),
+        "pages and their links are as documented, so `iter()` reads all pages",
+        facts,
     )
 
 
@@ -232,14 +279,15 @@ def _rate_headers(found: Found) -> Reading:
         return Reading(
             "29",
             "differs",
-            "answers carry no rate headers: give the limiter the limit, such as TokenBucket(60, 60.0)",
+            "answers carry no rate headers, so the limiter can't learn the limit: "
+            "pass AsyncDesk360(limiter=TokenBucket(60, 60.0))",
             facts,
         )
     facts["29.limit"] = int(limit)
     problems = (
         []
         if limit == "60"
-        else [f"the limit is {limit} requests where 60 are documented; the limiter follows it"]
+        else [f"the limit is {limit} requests where 60 are documented. The limiter follows it: {_FINE}"]
     )
     for name, by_ruling in _NOT_COUNTED_BY_RULING.items():
         counted = _was_counted(found, name)
@@ -248,15 +296,19 @@ def _rate_headers(found: Found) -> Reading:
         facts[f"29.{name.replace(' ', '_')}_counts"] = counted
         if counted is not by_ruling:
             problems.append(
-                f"a request with a {name} {'counts' if counted else 'does not count'} against the limit"
+                f"a request with {_REQUESTS[name]} {'counts' if counted else 'does not count'} "
+                f"against the limit: {_FINE}"
             )
     skew = _skew(probe)
     if skew is not None and abs(skew) > _SKEW:
-        problems.append(f"the server's clock is {skew:+.0f} s from ours: set this machine's clock by NTP")
+        order = "ahead of" if skew > 0 else "behind"
+        problems.append(
+            f"the server's clock is {abs(skew):.0f} s {order} this machine's: set this machine's clock by NTP"
+        )
     return _reading(
         "29",
         "; ".join(problems),
-        "answers carry the documented rate headers, and the limiter learns from them",
+        "answers carry the documented rate headers, and the limiter follows them",
         facts,
     )
 
@@ -303,12 +355,14 @@ def read_exhaustion(probes: Sequence[Probe]) -> list[Reading]:
     since = refused[0].sent_at if refused else 0.0
     before, after = ([p for p in accepted if (p.sent_at > since) is late] for late in (False, True))
     why = ""
-    if not refused:
-        why = "no 429 came in 200 requests: another limit may hold for this key"
+    if not refused and probes and probes[-1].status != 200:
+        why = f"a request failed ({_answer_of(probes[-1])}) before the limit was used up: run --exhaust again"
+    elif not refused:
+        why = "no 429 came in 200 requests: ask the vendor for the limit of this key"
     elif not before:
-        why = "the limit was used up before: let other programs pause, and ask again"
+        why = "the limit was used up before the first request: pause other programs, and run --exhaust again"
     elif not after:
-        why = "the server didn't accept again in 150 s: let other programs pause, and ask again"
+        why = "the server accepted no request for 150 s: pause other programs, and run --exhaust again"
     if why:
         return [Reading("31", "not asked", why), Reading("32", "not asked", why)]
     first, again = before[0], after[0]
@@ -323,19 +377,29 @@ def _refusals(refused: Sequence[Probe], again: Probe) -> Reading:
         return Reading(
             "31",
             "differs",
-            "429s carry no Retry-After: the limiter waits for a whole minute after one",
+            f"429s carry no Retry-After. The limiter waits a whole minute after each: {_FINE}",
             facts,
         )
     needed = again.sent_at - refused[0].sent_at
     problem = ""
     if needed > max(1, waits[0]) + 2:
-        problem = f"the server asked for {waits[0]} s and refused for {needed:.0f} s: 429s lengthen it"
+        problem = (
+            f"Retry-After was {waits[0]} s, and the server refused for {needed:.0f} s: "
+            "share one limiter among all processes (`desk360 docs limits`)"
+        )
     return _reading(
         "31",
         problem,
-        f"Retry-After holds; 0 while refusing {'came' if 0 in waits else 'never came'}, and both are borne",
+        "the server accepts requests again after the Retry-After of its 429"
+        + (". The limiter waits 1 s more for a Retry-After of 0" if 0 in waits else ""),
         facts,
     )
+
+
+_WINDOWS = {
+    "aligned": "the limit's window opens at fixed times of the clock",
+    "sliding_log": "the server frees one request at a time, a minute after it came",
+}
 
 
 def _window(first: Probe, again: Probe) -> Reading:
@@ -344,8 +408,8 @@ def _window(first: Probe, again: Probe) -> Reading:
     limit = again.headers.get("x-ratelimit-limit", "")
     left = (again.remaining or 0) / int(limit) if limit.isdecimal() and int(limit) else 0.0
     kind = "sliding_log" if left < 0.9 else "first_hit" if 55 <= period <= 65 else "aligned"
-    problem = "" if kind == "first_hit" else f"the window is of the kind {kind}; the limiter fits it too"
-    fine = f"the window opens with the first request and lasts {period} s, as the limiter assumes"
+    problem = "" if kind == "first_hit" else f"{_WINDOWS[kind]} ({kind}). The limiter allows for it: {_FINE}"
+    fine = f"the limit's window opens with the first request and lasts {period} s, as the limiter assumes"
     return _reading("32", problem, fine, {"32.window": kind, "32.period": period})
 
 
@@ -364,42 +428,55 @@ def _reply(found: Found) -> Reading:
     one, two = found["template"], found["two destinations"]
     if one.status != 200:
         return Reading(
-            "21", "not asked", f"the template was not accepted ({_answer_of(one)}): mend that first"
+            "21",
+            "not asked",
+            f"the template was refused ({_answer_of(one)}): correct --template or --language",
         )
     single: Any = one.data.get("message_id") if is_object(one.data) else None
     ids: Any = two.data.get("message_id") if two.status == 200 and is_object(two.data) else None
     number = int(ids is not None) if isinstance(ids, str | int | None) else len(as_rows(ids))
     facts = {"21.list": isinstance(single, list), "21.ids_of_two": number}
     if two.status != 200:
-        text = f"two destinations in one request answer {_answer_of(two)}: send one, as the SDK does"
+        text = f"two destinations in one request answer {_answer_of(two)}. The SDK sends one: {_FINE}"
         return Reading("21", "differs", text, facts)
-    problem = f"two destinations answer with {number} ids: one request may serve several; {_REPORT}"
-    fine = "two destinations answer with one id, so the SDK sends one destination a request"
-    return _reading("21", problem if number > 1 or facts["21.list"] else "", fine, facts)
+    problem = f"two destinations in one request return {number} ids: {_REPORT}"
+    if number == 1 and facts["21.list"]:
+        problem = f"a send returns a list in `message_id`: {_REPORT}"
+    fine = "two destinations in one request return one id, so the SDK sends one destination in each"
+    return _reading("21", problem if number != 1 or facts["21.list"] else "", fine, facts)
 
 
 def _bulk(probe: Probe) -> Reading:
     if probe.status != 200 or not is_object(probe.data):
-        return Reading("19", "not asked", f"the bulk of one was not accepted ({_answer_of(probe)})")
+        text = f"the bulk of one was refused ({_answer_of(probe)}): correct --template or --language"
+        return Reading("19", "not asked", text)
     phones = probe.data.get("phones")
     texts = [str(p.get("phone", "")) if is_object(p) else str(p) for p in as_rows(phones)]
     spelling = "none" if not texts else "plus" if texts[0].startswith("+") else "digits"
     problem = (
         ""
         if texts
-        else "a bulk answer lists no phone: campaigns call its recipients unknown; use strategy=single"
+        else "a bulk answer lists no phone, so campaigns mark its recipients unknown: "
+        'pass Campaign(strategy="single")'
     )
-    fine = f"a bulk answer lists phones ({spelling}), so campaigns see who was accepted"
+    form = "with +" if spelling == "plus" else "as digits without +"
+    fine = f"a bulk answer lists phones {form}, so campaigns see the accepted recipients"
     return _reading("19", problem, fine, {"26.spelling": spelling})
 
 
 def _free_text(probe: Probe) -> Reading:
     if not probe.status:
-        return Reading("17", "not asked", f"the text got no answer ({_answer_of(probe)}): ask again")
+        return Reading(
+            "17", "not asked", f"the text got no answer ({_answer_of(probe)}): run --send-to again"
+        )
     if probe.status == 200:
-        text = "a text is accepted; outside 24 hours WhatsApp fails it later, by webhook: look at the phone"
+        text = (
+            "the server accepts a text. If the phone doesn't show it, the 24-hour window was closed: "
+            "a webhook then reports `failed`"
+        )
         return Reading("17", "confirmed", text, {"17.outside_window": "accepted"})
     text = (
-        f"a text answers {probe.status}, which may be the 24-hour window: write from the phone, and ask again"
+        f"a text is refused with {probe.status}, perhaps because the 24-hour window is closed: "
+        f"write from the phone to the integration, and run --send-to again"
     )
     return Reading("17", "differs", text, {"17.outside_window": str(probe.status)})

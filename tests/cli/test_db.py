@@ -26,11 +26,11 @@ def test_a_database_is_made_checked_and_upgraded(
     assert "is alone" in after.out + after.err
 
 
-def test_the_doctor_looks_at_a_database(desk360: Desk360, server: Cluster) -> None:
+def test_the_doctor_looks_at_a_database(desk360: Desk360, postgres: Cluster) -> None:
     """One that can't be reached is a problem; its password is printed nowhere."""
-    assert desk360("db", "init", "--ledger", server.dsn).code == 0
-    found = desk360("doctor", "--ledger", server.dsn)
-    away = desk360("doctor", "--ledger", server.dsn.replace("/postgres", "/nowhere"))
+    assert desk360("db", "init", "--ledger", postgres.dsn).code == 0
+    found = desk360("doctor", "--ledger", postgres.dsn)
+    away = desk360("doctor", "--ledger", postgres.dsn.replace("/postgres", "/nowhere"))
     assert ("keeps its commits" in found.out, found.code, away.code) == (True, 0, 1)
     assert PASSWORD not in found.out + found.err + away.out + away.err
 

@@ -51,6 +51,22 @@ def test_live_asks_ten_times_and_saves_the_facts(
     assert "ruling 4: confirmed" in capsys.readouterr().out
 
 
+def test_exhaust_shows_the_window_and_logs_no_429(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A limit that others share would be warned of; this one is used up on purpose."""
+    monkeypatch.setenv("DESK360_API_KEY", "sandbox-key")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(_live.ask, "__kwdefaults__", {**_live.ask.__kwdefaults__, "pause": 0.0})
+    with Sandbox(limit=20, period=1.0).serve_in_thread() as running:
+        assert main(["doctor", "--live", "--yes", "--exhaust", "--base-url", running.url]) == 0
+    assert "ruling 31: confirmed" in capsys.readouterr().out
+    assert "429" not in caplog.text
+
+
 def test_live_without_yes_and_without_a_terminal_ends_with_2(
     server: tuple[Sandbox, RunningServer], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,3 +116,39 @@ def test_webhook_port_needs_send_to(capsys: pytest.CaptureFixture[str]) -> None:
 def test_send_to_needs_a_template(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--live", "--send-to", "+905551112233"]) == 2
     assert "--template and --language" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--exhaust",), ("--save", "facts.json"), ("--send-to", "+905551112233"), ("--webhook-port", "1")],
+)
+def test_an_option_of_a_live_run_needs_live(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", *words]) == 2
+    assert f"{words[0]} needs --live" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--key-file", "--secret-file"])
+def test_a_file_that_is_not_there_ends_with_2(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", option, "/nowhere"]) == 2
+    assert f"{option} /nowhere: No such file" in capsys.readouterr().err
+
+
+def test_a_base_url_that_cannot_be_used_is_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    """The other findings are printed all the same."""
+    assert main(["doctor", "--base-url", "http://example.com"]) == 1
+    assert "problem base URL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("port", [None, 65_536])
+def test_a_webhook_port_that_cannot_be_used_ends_the_run_before_its_requests(
+    server: tuple[Sandbox, RunningServer], port: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sandbox, running = server
+    words = ["--send-to", "+905551112233", "--template", "welcome", "--language", "English"]
+    taken = str(port or running.url.rpartition(":")[2])
+    live = ["doctor", "--live", "--yes", "--base-url", running.url, "--webhook-port", taken]
+    assert main([*live, *words]) == 2
+    assert sandbox.requests == []
+    assert f"--webhook-port {taken}" in capsys.readouterr().err

@@ -56,11 +56,15 @@ def test_without_a_webhook_no_ruling_is_settled() -> None:
 @pytest.mark.parametrize(
     ("ruling", "hook", "words"),
     [
-        ("33", post(b"no JSON"), "1 webhooks can't be read"),
-        ("33", post(b'{"calls": {"id": "x"}}'), "1 webhooks can't be read"),
+        ("33", post(b"no JSON"), "1 of 1 webhooks can't be read"),
+        ("33", post(b'{"calls": {"id": "x"}}'), "1 of 1 webhooks can't be read"),
         ("35", post(message(**{"from": "ada.lovelace"})), "use `.phone`"),
-        ("38", post(status("failed")), "beside delivered and read: failed"),
-        ("39", post(status("read"), headers=(*HEADERS, "x-desk360-token")), "carry x-desk360-token"),
+        ("38", post(status("failed")), "handle failed in your code"),
+        (
+            "39",
+            post(status("read"), headers=(*HEADERS, "x-desk360-token")),
+            "carry the header x-desk360-token",
+        ),
         ("41", post(status("read"), answer=500), "didn't come again"),
     ],
 )

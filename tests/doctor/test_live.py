@@ -8,6 +8,7 @@ from desk360_async import AsyncDesk360, RateLimitStatus, RetryPolicy, TemplateMe
 from desk360_async.doctor import (
     Probe,
     Reading,
+    Unlimited,
     ask,
     exhaust,
     facts_of,
@@ -117,7 +118,16 @@ async def test_the_run_ends_at_a_refused_key() -> None:
     readings = read_probes(probes)
     assert len(sandbox.requests) == 1
     assert [r.state for r in readings if r.ruling == "3"] == ["differs"]
-    assert {r.state for r in readings if r.ruling not in ("3", "22", "23", "29")} == {"not asked"}
+    assert {r.state for r in readings if r.ruling != "3"} == {"not asked"}
+    assert facts_of(readings)["facts"] == {}
+
+
+async def test_a_429_at_request_1_says_nothing_about_the_key() -> None:
+    sandbox = sandbox_like()
+    sandbox.throttle.spend(60)
+    readings = read_probes(await probed(sandbox, limiter=NoLimit(sandbox)))
+    assert {r.state for r in readings} == {"not asked"}
+    assert "used up (429) at request 1: pause other programs" in readings[0].text
 
 
 async def test_the_run_ends_at_a_429_and_repeats_no_request() -> None:
@@ -126,6 +136,9 @@ async def test_the_run_ends_at_a_429_and_repeats_no_request() -> None:
     probes = await probed(sandbox, limiter=NoLimit(sandbox))
     assert [probe.status for probe in probes] == [200, 200, 429]
     assert len(sandbox.requests) == 3
+    readings = {reading.ruling: reading for reading in read_probes(probes)}
+    assert "used up (429) at request 3: pause other programs" in readings["28"].text
+    assert readings["28"].facts == {}
 
 
 @pytest.mark.parametrize("window", ["first_hit", "sliding_log"])
@@ -143,6 +156,26 @@ async def test_exhausting_the_limit_shows_the_kind_of_window(window: str) -> Non
     facts = facts_of(readings)["facts"]
     assert facts["32.window"] == window
     assert states(readings)["31"] == "confirmed"
+
+
+async def test_an_unlimited_client_meets_the_servers_429() -> None:
+    """A TokenBucket learns the limit from the answers, waits by itself, and no window is seen."""
+    sandbox = sandbox_like()
+    async with sandbox.client(retry=ONCE, limiter=Unlimited()) as client:
+        sends = exhaust(client, wall=sandbox.throttle.wall_time, patience=0.0)
+        statuses = [probe.status async for probe in sends]
+    assert statuses == [200] * 60 + [429]
+
+
+async def test_an_integration_of_another_key_confirms_no_ruling_of_its_paths() -> None:
+    sandbox = sandbox_like()
+    async with sandbox.client(retry=ONCE) as client:
+        wall = sandbox.throttle.wall_time
+        asked = ask(
+            client, with_key=lambda _: sandbox.client(api_key="x", retry=ONCE), wall=wall, integration=9
+        )
+        found = states(read_probes([probe async for probe in asked]))
+    assert {number for number, state in found.items() if state == "confirmed"} == {"3", "22", "23", "29"}
 
 
 async def test_sends_that_a_person_allows_are_read() -> None:

@@ -35,8 +35,8 @@ def test_a_machine_without_settings_has_no_problem() -> None:
         ({"DESK360_API_KEY": f"Bearer {KEY}\n"}, "API key", "ok", "'Bearer ' is dropped"),
         ({"DESK360_API_KEY": "two words" * 4}, "API key", "problem", "position"),
         ({"DESK360_API_KEY": "short"}, "API key", "warning", "5 characters"),
-        ({"DESK360_API_KEY": "sandbox-key"}, "API key", "problem", "sandbox's key"),
-        ({"DESK360_API_KEYS": KEY}, "environment", "warning", "never read"),
+        ({"DESK360_API_KEY": "sandbox-key"}, "API key", "problem", "the key is the sandbox's"),
+        ({"DESK360_API_KEYS": KEY}, "environment", "warning", "never reads it"),
         ({"DESK360_BASE_URL": "http://example.com"}, "base URL", "problem", "in the clear"),
         ({"DESK360_BASE_URL": "http://127.0.0.1:8360"}, "base URL", "ok", "DESK360_BASE_URL"),
         ({"HTTPS_PROXY": "http://proxy"}, "proxy", "warning", "on purpose"),
@@ -50,7 +50,7 @@ def test_a_setting_has_a_finding(environ: dict[str, str], name: str, state: str,
 
 
 def test_a_misspelt_variable_names_the_right_one() -> None:
-    assert findings({"DESK360_APIKEY": KEY})["environment"].mend == "did you mean DESK360_API_KEY?"
+    assert findings({"DESK360_APIKEY": KEY})["environment"].mend == "rename it to DESK360_API_KEY"
 
 
 def test_no_finding_shows_a_key_or_a_secret() -> None:
@@ -77,6 +77,26 @@ def test_a_port_in_use_is_a_problem() -> None:
         taken.listen()
         assert findings(port=taken.getsockname()[1])["port"].state == "problem"
     assert findings(port=0)["port"].state == "ok"
+
+
+def test_a_number_that_is_no_port_is_a_problem() -> None:
+    assert "1 to 65535" in findings(port=65_536)["port"].mend
+
+
+def test_the_key_of_a_file_is_examined_in_place_of_the_variable() -> None:
+    assert findings({"DESK360_API_KEY": "short"}, key=KEY)["API key"].state == "ok"
+
+
+def test_a_ledgers_folder_that_does_not_exist_is_a_problem_with_the_command_that_makes_it(
+    tmp_path: Path,
+) -> None:
+    found = findings(ledger=tmp_path / "away" / "c.db")["ledger"]
+    assert (found.state, found.mend.startswith(f"mkdir -p {tmp_path / 'away'}")) == ("problem", True)
+
+
+def test_a_ledger_that_does_not_exist_yet_is_named(tmp_path: Path) -> None:
+    found = findings(ledger=tmp_path / "c.db")["ledger"]
+    assert (found.state, "c.db doesn't exist yet" in found.text) == ("ok", True)
 
 
 def test_a_ledgers_folder_that_keeps_wal_is_fine(tmp_path: Path) -> None:
@@ -126,7 +146,7 @@ def test_a_missing_extra_is_a_warning_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = installed(monkeypatch, {"orjson": None})["extra [speed]"]
-    assert (found.state, found.text) == ("warning", "lacks orjson")
+    assert (found.state, found.text) == ("warning", "lacks orjson; the extra is for faster JSON")
     assert found.mend == "python -m pip install 'desk360-async[speed]'"
 
 
@@ -187,7 +207,7 @@ def test_files_that_cannot_be_written_are_problems(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(_offline.os, "access", lambda *_: False)
     found = findings(limiter=file, ledger=tmp_path / "c.db")
     assert (found["shared limiter"].state, "mode 0600" in found["shared limiter"].text) == ("problem", True)
-    assert "can't be written" in found["ledger"].text
+    assert "can't write to the folder" in found["ledger"].text
 
 
 def test_the_campaigns_of_a_ledger_are_counted(tmp_path: Path) -> None:
@@ -200,9 +220,10 @@ def test_the_campaigns_of_a_ledger_are_counted(tmp_path: Path) -> None:
 
     anyio.run(load)
     found = findings(ledger=path)["ledger"]
-    assert (found.state, "holds 1 campaigns" in found.text) == ("ok", True)
+    assert (found.state, "holds 1 campaign" in found.text) == ("ok", True)
 
 
 def test_a_database_that_cannot_be_reached_is_a_problem_and_its_password_is_not_shown() -> None:
     found = findings(ledger="postgresql://ada:s3cret@127.0.0.1:9/desk360")["PostgreSQL"]
     assert (found.state, "s3cret" in found.text + found.mend) == ("problem", False)
+    assert "Connection refused" in found.text

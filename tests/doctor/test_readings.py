@@ -41,19 +41,19 @@ def test_answers_as_the_rulings_describe_them_confirm_them_all() -> None:
     [
         ("3", "integrations", {"status": 500}, "answers 500: check --base-url"),
         ("3", "invalid key", {"status": 403}, "a wrong key answers 403"),
-        ("4", "empty text", {"status": 200, "data": {"message_id": "x"}}, "look at the phone"),
-        ("9", "no destinations", {"status": 404}, "the template is looked up first"),
+        ("4", "empty text", {"status": 200, "data": {"message_id": "x"}}, "look for a message"),
+        ("9", "no destinations", {"status": 404}, "the template before the fields"),
         ("9", "no destinations", {"status": 500}, "open an issue"),
-        ("22", "integrations", {"data": None}, "can't be read"),
-        ("22", "integrations", {"data": [{"name": "x"}]}, "a row has no id"),
+        ("22", "integrations", {"data": None}, "can't read the list"),
+        ("22", "integrations", {"data": [{"name": "x"}]}, "an integration has no id"),
         ("23", "integrations", {"data": [{"id": 1, "label": "x"}]}, "neither display_name nor name"),
         ("24", "empty text", {"status": 500}, "compare `error.status`"),
-        ("24", "empty text", {"data": ["no"]}, "the shape 'other'"),
+        ("24", "empty text", {"data": ["no"]}, "read `error.body`"),
         ("26", "no phones", {"status": 200}, "answers 200: please open an issue"),
-        ("27", "no media", {"status": 200}, "answers 200: look at a file's type"),
-        ("27", "no media", {"headers": {}}, "answers 404 as no type"),
+        ("27", "no media", {"status": 200}, "check `media.content_type`"),
+        ("27", "no media", {"headers": {}}, "answers 404 without a content type"),
         ("28", "templates", {"headers": {"link": "<x>; rel=next"}}, "names no page"),
-        ("29", "integrations", {"sent_at": 900.0}, "set this machine's clock"),
+        ("29", "integrations", {"sent_at": 900.0}, "100 s ahead of this machine's"),
     ],
 )
 def test_an_answer_that_differs_has_its_line(
@@ -69,7 +69,19 @@ def test_an_answer_that_differs_has_its_line(
     [
         ("4", "empty text", {"data": {"error": "no"}}, "names no field"),
         ("23", "integrations", {"data": []}, "connect a WhatsApp number"),
-        ("27", "no media", {"status": 0}, "the run ended before"),
+        (
+            "3",
+            "integrations",
+            {"status": 0, "error": "TimedOut"},
+            "(TimedOut): check the network and --base-url",
+        ),
+        ("22", "integrations", {"status": 401}, "see ruling 3"),
+        ("22", "integrations", {"status": 0, "error": "TimedOut"}, "ended with TimedOut: see ruling 3"),
+        ("27", "no media", {"status": 0, "error": "TimedOut"}, "(TimedOut): check the network"),
+        *(
+            (ruling, "templates", {"status": 404}, "--integration")
+            for ruling in ("4", "9", "24", "26", "27", "28")
+        ),
     ],
 )
 def test_an_answer_that_settles_no_ruling_says_what_to_do(
@@ -110,8 +122,9 @@ USED = ((0.0, 200, "59"), (6.0, 200, "0"))
     [
         (USED, "no 429 came"),
         (((0.0, 429, "9"),), "used up before"),
+        (((0.0, 200, "59"), (1.0, 401, "")), "a request failed (401)"),
         (((0.0, 429, "1"), (2.0, 200, "59")), "used up before"),
-        ((*USED, (7.0, 429, "54")), "didn't accept again"),
+        ((*USED, (7.0, 429, "54")), "accepted no request for 150 s"),
     ],
 )
 def test_an_exhaustion_without_its_end_is_not_asked(answers: tuple[Any, ...], words: str) -> None:
@@ -150,13 +163,19 @@ SENT = {
     ("ruling", "name", "changes", "state", "words"),
     [
         ("21", "template", {"status": 404, "error": "NotFound"}, "not asked", "(404 NotFound)"),
-        ("21", "two destinations", {"status": 400, "error": "ValidationFailed"}, "differs", "send one"),
-        ("21", "two destinations", {"data": {"message_id": ["a", "b"]}}, "differs", "with 2 ids"),
+        (
+            "21",
+            "two destinations",
+            {"status": 400, "error": "ValidationFailed"},
+            "differs",
+            "The SDK sends one",
+        ),
+        ("21", "two destinations", {"data": {"message_id": ["a", "b"]}}, "differs", "return 2 ids"),
         ("19", "bulk of one", {"status": 0, "error": "TimedOut"}, "not asked", "(TimedOut)"),
         ("19", "bulk of one", {"data": {"phones": []}}, "differs", "lists no phone"),
-        ("19", "bulk of one", {"data": {"phones": [{"phone": "90555"}]}}, "confirmed", "(digits)"),
-        ("17", "text", {"status": 0, "error": "TimedOut"}, "not asked", "ask again"),
-        ("17", "text", {"status": 400}, "differs", "24-hour window"),
+        ("19", "bulk of one", {"data": {"phones": [{"phone": "90555"}]}}, "confirmed", "as digits without +"),
+        ("17", "text", {"status": 0, "error": "TimedOut"}, "not asked", "run --send-to again"),
+        ("17", "text", {"status": 400}, "differs", "24-hour window is closed"),
     ],
 )
 def test_a_send_that_differs_has_its_line(
@@ -165,3 +184,21 @@ def test_a_send_that_differs_has_its_line(
     probes = [evolve(probe, **changes) if probe.name == name else probe for probe in SENT.values()]
     found = next(one for one in read_sends(probes) if one.ruling == ruling)
     assert (found.state, words in found.text) == (state, True)
+
+
+def test_an_integration_without_a_number_and_a_key_without_integrations_have_their_lines() -> None:
+    """Request 5 is left out for the first, and all but request 1 for the second."""
+    lines = [
+        next(found.line() for found in read_probes(probes) if found.ruling == "4")
+        for probes in ([probe for probe in AS_RULED if probe.name != "empty text"], AS_RULED[:1])
+    ]
+    assert ["no number" in lines[0], "no integration" in lines[1]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"data": {"message_id": None}}, "return 0 ids"), ({"data": {"message_id": ["a"]}}, "return one id")],
+)
+def test_the_ids_of_two_destinations_are_counted(changes: dict[str, Any], words: str) -> None:
+    found = read_sends([evolve(p, **changes) if n == "two destinations" else p for n, p in SENT.items()])
+    assert words in found[0].text
