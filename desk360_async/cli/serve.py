@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import time
@@ -76,6 +77,10 @@ def sandbox(
 
     terminal = Terminal(json=json)
     check_port(port)
+    if like is not None and not like.is_file():
+        raise ConfigurationError(
+            f"--like {like}: no such file; `desk360 doctor --live --save {like}` writes it"
+        )
     try:
         limits: dict[str, Any] = {"limit": limit, "period": period, "window": window}
         delays: dict[str, Any] = {"delivered_after": delivered_after, "read_after": read_after}
@@ -89,7 +94,7 @@ def sandbox(
         )
 
         def started(at: "RunningServer") -> None:
-            _tell(terminal, made, at)
+            _tell(terminal, made, at, like)
             if open:
                 from ._page import open_browser
 
@@ -98,7 +103,7 @@ def sandbox(
         serve(made, host, port, allow_remote=allow_remote, allow_hosts=allow_host, on_start=started)
     except ValueError as error:
         raise ConfigurationError(
-            str(error)
+            re.sub(r"^like:", f"--like {like}:", str(error))
             .replace("allow_remote_webhook=True", "--allow-remote-webhook")
             .replace("allow_remote=True", "--allow-remote")
         ) from None
@@ -109,7 +114,7 @@ def sandbox(
     return 0
 
 
-def _tell(terminal: Terminal, made: "Sandbox", server: "RunningServer") -> None:
+def _tell(terminal: Terminal, made: "Sandbox", server: "RunningServer", like: Path | None) -> None:
     ids = [row["id"] for row in made.account.integrations]
     if terminal.json:
         limits = {"limit": made.throttle.limit, "period": made.throttle.period}
@@ -121,6 +126,8 @@ def _tell(terminal: Terminal, made: "Sandbox", server: "RunningServer") -> None:
     terminal.say(f"  API key         {made.api_key}")
     terminal.say(f"  integrations    {', '.join(map(str, ids))}")
     terminal.say(f"  rate limit      {made.throttle.limit} requests in {made.throttle.period:g} s")
+    if like is not None:
+        terminal.say(f"  behaves like    the server of {like}")
     terminal.say(f"  page            {url}/")
     terminal.say(f"  received        {url}/_sandbox/received")
     if made.webhooks.target:

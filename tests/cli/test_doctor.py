@@ -152,3 +152,15 @@ def test_a_webhook_port_that_cannot_be_used_ends_the_run_before_its_requests(
     assert main([*live, *words]) == 2
     assert sandbox.requests == []
     assert f"--webhook-port {taken}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, "no such file"), ('{"version": 2}', '{"version": 1')])
+def test_facts_that_a_sandbox_cannot_read_are_named_with_their_file(
+    text: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "facts.json"
+    if text is not None:
+        path.write_text(text)
+    assert main(["sandbox", "--port", "0", "--like", str(path)]) == 2
+    found = capsys.readouterr().err.replace("\n", "")
+    assert (f"--like {path}:" in found, words in found) == (True, True)
