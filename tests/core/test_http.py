@@ -303,9 +303,8 @@ class Line:
 
 def stream_on(line: Line) -> Any:
     """Return our stream over httpcore's over a line."""
-    inner = httpcore.AnyIOBackend()  # it loads the module of the stream's class
-    assert inner is not None
-    kind = sys.modules["httpcore._backends.anyio"].AnyIOStream
+    # The backend's module has the stream's class; under the fork it has another name.
+    kind = sys.modules[httpcore.AnyIOBackend.connect_tcp.__module__].AnyIOStream
     return _http._Stream(kind(line))
 
 
