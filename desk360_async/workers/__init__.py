@@ -10,11 +10,11 @@ from desk360_async import ConfigurationError
 
 try:
     from desk360_async.workers._workers import Workers
-except ModuleNotFoundError as missing:
-    if missing.name is not None and missing.name.startswith("desk360_async"):
+except ModuleNotFoundError as _missing:
+    if _missing.name is not None and _missing.name.startswith("desk360_async"):
         raise
     raise ConfigurationError(
         "desk360_async.workers needs procrastinate: pip install 'desk360-async[workers]'"
-    ) from missing
+    ) from _missing
 
 __all__ = ["Workers"]
