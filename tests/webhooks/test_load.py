@@ -194,12 +194,13 @@ def test_slow_loris(hosts, tmp_path, capsys):
 @pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="the workers share a port")
 def test_a_storm_of_statuses_on_workers_that_are_killed(storm, capsys):
     """A campaign gets each status, and messages don't wait behind them; `nox -s storm` is the full size."""
-    figures = storm.storm(workers=2, kills=3, statuses=4_000, messages=200)
+    figures = storm.storm(workers=2, kills=3, statuses=4_000, messages=500)
     with capsys.disabled():
-        print(f"\n2 workers, 3 killed, 4,000 statuses and 200 messages: {figures}")
+        print(f"\n2 workers, 3 killed, 4,000 statuses and 500 messages: {figures}")
     assert figures["lost"] == 0
     assert figures["messages p99"] < 1
-    assert figures["messages twice"] < 20
+    # A kill repeats the messages that its worker had under way: 100 at a time, by the receiver's default.
+    assert figures["messages twice"] <= 3 * 100
 
 
 def test_fifty_thousand_events_in_one_body(tmp_path, capsys):
