@@ -179,7 +179,12 @@ class Unlimited:
         self._status = TokenBucket(10_000).snapshot()
 
     async def acquire(self, lane: str, max_wait: float | None) -> "Unlimited":
-        """Return at once."""
+        """Return at once.
+
+        Args:
+            lane: of no matter here.
+            max_wait: seconds; of no matter here.
+        """
         return self
 
     def snapshot(self) -> RateLimitStatus:
@@ -187,7 +192,12 @@ class Unlimited:
         return self._status
 
     def done(self, status: int, headers: object) -> None:
-        """Learn from no answer."""
+        """Learn from no answer.
+
+        Args:
+            status: the answer's HTTP status.
+            headers: the answer's headers.
+        """
 
     def lost(self) -> None:
         """Learn from no answer."""

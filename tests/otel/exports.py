@@ -102,7 +102,9 @@ def hits(texts: Iterator[str]) -> list[str]:
     for text in texts:
         # The SDK's own ids and times are long numbers as well.
         plain = re.sub(r'"(?:trace_id|span_id|parent_id|[a-z_]*time[a-z_]*)": (?:"[^"]*"|[0-9]+)', "", text)
-        if any(word in plain for word in planted) or re.search(r"555000[0-9]{4}", plain):
+        # A whole number, or a sum of seconds such as 0.1555000123 would be one.
+        phone = re.search(r"(?<![0-9.])(?:90)?555000[0-9]{4}(?![0-9])", plain)
+        if phone or any(word in plain for word in planted):
             found.append(text)
     return found
 
