@@ -6,11 +6,10 @@ returns a reading for each ruling of the guide. The command `desk360 doctor` pri
 
 from desk360_async._redaction import show_half_made
 
-from ._findings import Finding, Reading
 from ._hooks import Hook, HookRecorder, read_hooks
 from ._live import Probe, Unlimited, ask, exhaust, own_number, send_to
-from ._offline import Subject, examine
-from ._readings import facts_of, read_exhaustion, read_probes, read_sends
+from ._offline import Finding, Subject, examine
+from ._readings import Reading, facts_of, read_exhaustion, read_probes, read_sends
 
 show_half_made(globals())
 

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import field, frozen
 
 from desk360_async import InvalidWebhook, _json
-from desk360_async.doctor._findings import Reading
+from desk360_async.doctor._readings import Reading
 from desk360_async.webhooks import Event, MessageReceived, StatusUpdate, UnknownEvent, parse
 
 _USUAL = frozenset(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, distribution, entry_points, version
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
@@ -20,7 +21,6 @@ from desk360_async import ConfigurationError, Desk360Error
 from desk360_async._postgres import MIGRATIONS, Database, is_dsn
 from desk360_async._settings import DEFAULT_BASE_URL, parse_api_key, parse_base_url
 from desk360_async._sqlite import SQLiteFile, network_file_system
-from desk360_async.doctor._findings import Finding
 
 KNOWN = {
     "DESK360_API_KEY": "the API key",
@@ -47,6 +47,27 @@ _EXTRAS = {
 }
 _SOON = 30  # days before the end of a certificate that are worth a warning
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?\s*([^;]*)(?:;.*extra\s*==\s*['\"]([\w-]+)['\"])?")
+
+
+State: TypeAlias = Literal["ok", "warning", "problem"]
+"""The weight of a finding: fine, worth a look, or to be mended."""
+
+
+@frozen
+class Finding:
+    """One thing that the doctor looked at on this machine.
+
+    Attributes:
+        name: the thing, such as "API key".
+        state: "ok", "warning" or "problem".
+        text: the finding in words; it holds no key and no password.
+        mend: the fix; "" where there is no need for one.
+    """
+
+    name: str
+    state: State
+    text: str
+    mend: str = ""
 
 
 @frozen(kw_only=True)

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
+
+from attrs import field, frozen
 
 from desk360_async._json import as_rows, is_object
-from desk360_async.doctor._findings import Reading
 from desk360_async.doctor._live import Probe
 
 VERSION = 1
@@ -18,6 +19,27 @@ _AGAIN = "then run the doctor again"
 _ENDINGS = {401: "the key was refused (401)", 429: "the limit was used up (429)"}
 _REQUESTS = {"wrong method": "a wrong method", "invalid key": "a wrong key"}
 _SKEW = 5.0  # seconds between the server's clock and ours that are worth a line
+
+
+@frozen
+class Reading:
+    """The finding of the server's answers on one ruling of the guide.
+
+    Attributes:
+        ruling: the ruling's number, such as "24".
+        state: "confirmed", "differs" or "not asked".
+        text: the observation and its consequence.
+        facts: facts for `sandbox --like`, such as {"24.status": 422}.
+    """
+
+    ruling: str
+    state: Literal["confirmed", "differs", "not asked"]
+    text: str = ""
+    facts: Mapping[str, Any] = field(factory=dict[str, Any])
+
+    def line(self) -> str:
+        """Return the reading as one line of the report: `ruling 24: differs: …`."""
+        return f"ruling {self.ruling}: {self.state}" + (f": {self.text}" if self.text else "")
 
 
 def facts_of(readings: Iterable[Reading]) -> dict[str, Any]:

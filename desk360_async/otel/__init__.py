@@ -32,7 +32,7 @@ if not TYPE_CHECKING:  # pragma: no branch  # at run time it never is
     def __getattr__(name: str) -> object:
         if name != "Desk360Instrumentor":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from desk360_async.otel._instrumentor import make_instrumentor
+        from desk360_async.otel._telemetry import make_instrumentor
 
         # One class for good: the base keeps its one instance on it.
         globals()[name] = made = make_instrumentor()

@@ -4,8 +4,9 @@ The names are those of the semantic conventions 1.44.0: HTTP's are stable, messa
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,8 +16,16 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
-from desk360_async import AttemptEnd, Operation, OperationEnd, RateLimitStatus, __version__
-from desk360_async._observer import current_operation
+from desk360_async import (
+    AttemptEnd,
+    ConfigurationError,
+    LogObserver,
+    Operation,
+    OperationEnd,
+    RateLimitStatus,
+    __version__,
+)
+from desk360_async._observer import current_operation, set_default_observers
 from desk360_async.otel._metrics import Metrics, metrics_of
 
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
@@ -263,3 +272,41 @@ def _fail(span: Span, kind: str) -> None:
     # No description: an error's text may hold a customer's data.
     span.set_attribute("error.type", kind)
     span.set_status(Status(StatusCode.ERROR))
+
+
+def make_instrumentor() -> type[Any]:
+    """Return the class `Desk360Instrumentor`, a `BaseInstrumentor`.
+
+    Raises:
+        ConfigurationError: if opentelemetry-instrumentation is missing.
+    """
+    try:
+        base: Any = import_module("opentelemetry.instrumentation.instrumentor").BaseInstrumentor
+    except ModuleNotFoundError as missing:
+        raise ConfigurationError(
+            "Desk360Instrumentor needs a package: pip install opentelemetry-instrumentation"
+        ) from missing
+    methods = {
+        "__doc__": "Let clients and receivers that are given no observer report to OpenTelemetry as well.",
+        "__module__": "desk360_async.otel",
+        "instrumentation_dependencies": _dependencies,
+        "_instrument": _instrument,
+        "_uninstrument": _uninstrument,
+    }
+    return type("Desk360Instrumentor", (base,), methods)
+
+
+def _dependencies(self: object) -> Collection[str]:
+    """Return the packages that are instrumented: this one."""
+    return ("desk360-async >= 0.2.0.dev0",)
+
+
+def _instrument(self: object, **providers: Any) -> None:
+    """Report to the global providers, or to those given, from the next client on."""
+    telemetry = OpenTelemetry(providers.get("tracer_provider"), providers.get("meter_provider"))
+    set_default_observers([LogObserver(), telemetry])
+
+
+def _uninstrument(self: object, **_: Any) -> None:
+    """Restore the default from the next client on."""
+    set_default_observers([])

@@ -20,10 +20,10 @@ from desk360_async.sandbox.delivery import Line, Sleep, deliver
 from desk360_async.sandbox.endpoints import Call, Invalid, Match, file_answer, find, without_prefix
 from desk360_async.sandbox.facts import Facts, follow, refusal
 from desk360_async.sandbox.faults import Fault, Faults, is_processed, replacement, spoil
-from desk360_async.sandbox.feed import Feed
 from desk360_async.sandbox.forms import Body, TooLarge, is_map, read_body
 from desk360_async.sandbox.records import (
     Answer,
+    Feed,
     ReceivedRequest,
     RequestLog,
     Store,

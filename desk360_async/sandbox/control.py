@@ -20,10 +20,9 @@ from starlette.routing import Route
 from desk360_async.sandbox.access import refusal, seal
 from desk360_async.sandbox.delivery import ENDING
 from desk360_async.sandbox.faults import KINDS, PRESETS, Fault, Faults
-from desk360_async.sandbox.feed import Feed, fields_of
 from desk360_async.sandbox.forms import is_map
 from desk360_async.sandbox.openapi import openapi_document
-from desk360_async.sandbox.records import RequestLog, Store
+from desk360_async.sandbox.records import Feed, RequestLog, Store, fields_of
 from desk360_async.sandbox.throttle import Throttle
 from desk360_async.sandbox.webhooks import Webhooks
 

@@ -1,7 +1,7 @@
 """The endpoints: one function each, from the fields of a request to an answer; and the table of routes.
 
 Each function carries the heading of the vendor's document that it imitates, and validates by that heading's
-table in `fields`. No HTTP, no clock and no limit is here. The OpenAPI document is made of the same table.
+table of rules. No HTTP, no clock and no limit is here. The OpenAPI document is made of the same table.
 """
 
 import re
@@ -11,8 +11,6 @@ from urllib.parse import quote, unquote
 
 from attrs import field, frozen
 
-from desk360_async.sandbox import endpoints, fields
-from desk360_async.sandbox import fields as tables
 from desk360_async.sandbox.account import header_label, is_active
 from desk360_async.sandbox.forms import PhpArray, Upload
 from desk360_async.sandbox.records import (
@@ -26,6 +24,100 @@ from desk360_async.sandbox.records import (
     page_of,
 )
 from desk360_async.sandbox.rules import E164, Problem, check, label, members
+
+# ── the vendor's request body tables as rules: a table each heading, a row each field, in its order ─────────
+
+_TO = {"to": "required|string|phone"}
+
+SEND_TEMPLATE = {
+    "template_id": "required|integer",
+    "language_id": "required|integer",
+    "destinations": "required|array",
+    "destinations.*.phone": "required|string|phone",
+    "destinations.*.parameters": "array",
+    "destinations.*.parameters.*": "string",
+    "attachment": "file|max:20480",
+}
+
+SEND_TEMPLATE_BULK = {
+    "template_id": "required|integer",
+    "language_id": "required|integer",
+    "destinations": "required_without:destinations_file|array",
+    "destinations.*.phone": "required|string|phone",
+    "parameters": "array",
+    "parameters.*": "string",
+    "attachment": "file|max:20480",
+    "destinations_file": "file|max:20480",
+}
+
+SEND_TEXT = _TO | {"text": "required|string|max:4096"}
+
+SEND_LOCATION = _TO | {
+    "location": "required|array",
+    "location.longitude": "required|numeric",
+    "location.latitude": "required|numeric",
+    "location.name": "required|string",
+    "location.address": "required|string",
+}
+
+SEND_CONTACTS = _TO | {
+    "contacts": "required|array",
+    "contacts.*.addresses": "array",
+    **{
+        f"contacts.*.addresses.*.{name}": "string"
+        for name in ("street", "city", "state", "zip", "country", "country_code", "type")
+    },
+    "contacts.*.birthday": "string|date_format:Y-m-d",
+    "contacts.*.emails": "array",
+    "contacts.*.emails.*.email": "string",
+    "contacts.*.emails.*.type": "string",
+    "contacts.*.name.formatted_name": "required|string",
+    "contacts.*.name.first_name": "required|string",
+    "contacts.*.name.last_name": "required|string",
+    "contacts.*.name.middle_name": "string",
+    "contacts.*.name.suffix": "string",
+    "contacts.*.name.prefix": "string",
+    "contacts.*.org.company": "string",
+    "contacts.*.org.department": "string",
+    "contacts.*.org.title": "string",
+    "contacts.*.phones": "array",
+    "contacts.*.phones.*.phone": "string",
+    "contacts.*.phones.*.type": "string",
+    "contacts.*.phones.*.wa_id": "string",
+    "contacts.*.urls": "array",
+    "contacts.*.urls.*.url": "string",
+    "contacts.*.urls.*.type": "string",
+}
+
+SEND_MEDIA = _TO | {
+    "attachments": "required|array|max:5",
+    "attachments.*": "required|file|max:20480",
+}
+
+SEND_INTERACTIVE = _TO | {
+    "body": "required|string|max:1024",
+    "buttons": "required|array|max:10",
+    "buttons.*.id": "required|string|max:200|distinct",
+    "buttons.*.title": "required|string|max:20|distinct",
+    "header": "array",
+    "header.type": "required_with:header|string|in:text,image,video,document",
+    "header.text": "required_if:header.type,text|string|max:60",
+    "header.document.link": "required_if:header.type,document|string|url",
+    "header.document.filename": "string",
+    "header.video.link": "required_if:header.type,video|string|url",
+    "header.image.link": "required_if:header.type,image|string|url",
+    "footer": "array",
+    "footer.text": "required_with:footer|string|max:60",
+}
+
+SEND_LOCATION_REQUEST = _TO | {"body": "required|string|max:1024"}
+
+MARK_READ = {
+    "message_ids": "required|array",
+    "message_ids.*": "required|string",
+    "to": "required|string|phone",
+}
+
 
 _PLURALS = {"image": "images", "video": "videos", "audio": "audios", "document": "documents"}
 _HEADER_FILES = {"IMAGE": "image/", "VIDEO": "video/", "DOCUMENT": ""}
@@ -67,39 +159,39 @@ def list_templates(store: Store, call: Call) -> Answer:
 
 def send_text(store: Store, call: Call) -> Answer:
     """Send WhatsApp Message."""
-    to = _recipient(store, call, tables.SEND_TEXT)
+    to = _recipient(store, call, SEND_TEXT)
     return _sent(store, call, to, "text", text=call.fields["text"])
 
 
 def send_location(store: Store, call: Call) -> Answer:
     """Send WhatsApp Location Message."""
-    to = _recipient(store, call, tables.SEND_LOCATION)
+    to = _recipient(store, call, SEND_LOCATION)
     return _sent(store, call, to, "location", content=call.fields["location"])
 
 
 def send_contacts(store: Store, call: Call) -> Answer:
     """Send WhatsApp Contact Message."""
-    to = _recipient(store, call, tables.SEND_CONTACTS)
+    to = _recipient(store, call, SEND_CONTACTS)
     contacts = [contact for _, contact in members(call.fields["contacts"])]
     return _sent(store, call, to, "contacts", content=contacts)
 
 
 def send_interactive(store: Store, call: Call) -> Answer:
     """Send WhatsApp Interactive Message."""
-    to = _recipient(store, call, tables.SEND_INTERACTIVE)
+    to = _recipient(store, call, SEND_INTERACTIVE)
     content = {name: call.fields[name] for name in ("header", "buttons", "footer") if name in call.fields}
     return _sent(store, call, to, "interactive", text=call.fields["body"], content=content)
 
 
 def send_location_request(store: Store, call: Call) -> Answer:
     """Send WhatsApp Location Request Interactive Message."""
-    to = _recipient(store, call, tables.SEND_LOCATION_REQUEST)
+    to = _recipient(store, call, SEND_LOCATION_REQUEST)
     return _sent(store, call, to, "location_request", text=call.fields["body"])
 
 
 def mark_read(store: Store, call: Call) -> Answer:
     """Read WhatsApp Message."""
-    _validate(tables.MARK_READ, call.fields)
+    _validate(MARK_READ, call.fields)
     identities = [identity for _, identity in members(call.fields["message_ids"])]
     store.take_read(call.fields["to"], identities, call.integration_id)
     return Answer.of_json({"message_ids": identities})
@@ -107,7 +199,7 @@ def mark_read(store: Store, call: Call) -> Answer:
 
 def send_media(store: Store, call: Call) -> Answer:
     """Send WhatsApp Media Message."""
-    to = _recipient(store, call, tables.SEND_MEDIA)
+    to = _recipient(store, call, SEND_MEDIA)
     medias: dict[str, list[dict[str, Any]]] = {}
     for _, upload in members(call.fields["attachments"]):
         media = store.keep_media(upload, call.integration_id)
@@ -153,7 +245,7 @@ def file_answer(media: StoredMedia) -> Answer:
 
 def send_template(store: Store, call: Call) -> Answer:
     """Send WhatsApp Message Template."""
-    _validate(tables.SEND_TEMPLATE, call.fields)
+    _validate(SEND_TEMPLATE, call.fields)
     translation = _translation(store, call)
     destinations = members(call.fields["destinations"])
     problems: list[Problem] = []
@@ -180,7 +272,7 @@ def send_template(store: Store, call: Call) -> Answer:
 
 def send_template_bulk(store: Store, call: Call) -> Answer:
     """Bulk Send WhatsApp Message Template."""
-    _validate(tables.SEND_TEMPLATE_BULK, call.fields)
+    _validate(SEND_TEMPLATE_BULK, call.fields)
     translation = _translation(store, call)
     parameters = call.fields.get("parameters")
     phones = [row["phone"] for _, row in members(call.fields.get("destinations"))]
@@ -320,23 +412,23 @@ _TEMPLATES = "/integrations/{integration_id}/conversations/templates"
 _MESSAGES = "/integrations/{integration_id}/conversations/messages"
 
 ROUTES = (
-    Route("GET", "/integrations", endpoints.list_integrations),
-    Route("GET", _TEMPLATES, endpoints.list_templates),
-    Route("POST", f"{_TEMPLATES}/send", endpoints.send_template, fields.SEND_TEMPLATE),
-    Route("POST", f"{_TEMPLATES}/send/bulk", endpoints.send_template_bulk, fields.SEND_TEMPLATE_BULK),
-    Route("POST", _MESSAGES, endpoints.send_text, fields.SEND_TEXT),
-    Route("POST", f"{_MESSAGES}/locations", endpoints.send_location, fields.SEND_LOCATION),
-    Route("POST", f"{_MESSAGES}/contacts", endpoints.send_contacts, fields.SEND_CONTACTS),
-    Route("POST", f"{_MESSAGES}/medias", endpoints.send_media, fields.SEND_MEDIA),
-    Route("GET", f"{_MESSAGES}/medias/{{media_id}}", endpoints.get_media),
-    Route("POST", f"{_MESSAGES}/interactive", endpoints.send_interactive, fields.SEND_INTERACTIVE),
+    Route("GET", "/integrations", list_integrations),
+    Route("GET", _TEMPLATES, list_templates),
+    Route("POST", f"{_TEMPLATES}/send", send_template, SEND_TEMPLATE),
+    Route("POST", f"{_TEMPLATES}/send/bulk", send_template_bulk, SEND_TEMPLATE_BULK),
+    Route("POST", _MESSAGES, send_text, SEND_TEXT),
+    Route("POST", f"{_MESSAGES}/locations", send_location, SEND_LOCATION),
+    Route("POST", f"{_MESSAGES}/contacts", send_contacts, SEND_CONTACTS),
+    Route("POST", f"{_MESSAGES}/medias", send_media, SEND_MEDIA),
+    Route("GET", f"{_MESSAGES}/medias/{{media_id}}", get_media),
+    Route("POST", f"{_MESSAGES}/interactive", send_interactive, SEND_INTERACTIVE),
     Route(
         "POST",
         f"{_MESSAGES}/interactive/location-request",
-        endpoints.send_location_request,
-        fields.SEND_LOCATION_REQUEST,
+        send_location_request,
+        SEND_LOCATION_REQUEST,
     ),
-    Route("POST", f"{_MESSAGES}/reads", endpoints.mark_read, fields.MARK_READ),
+    Route("POST", f"{_MESSAGES}/reads", mark_read, MARK_READ),
 )
 
 

@@ -1,9 +1,13 @@
-"""The sandbox's values and its memory: answers, message ids, messages taken, requests seen, files kept.
+"""The sandbox's values and its memory: answers, message ids, messages, requests, files, and the feed.
 
 Message ids are made as Desk360's, read off the document's samples: they decode to the recipient.
 `gBEGkFBXUQRnAglW0luHY8xsrFk` is URL-safe base64 of `80 11 06 905057510467 02 09 56d25b8763cc6cac59`: a mark,
 the length of the number in bytes, its digits two to a byte, the length of a unique rest, the rest. Ids of
 customers' messages, such as `ABEGkFBXUQRnAgo6xTEQCONO2nW9`, begin with 00 and have a byte more.
+
+Everything that happens is in the feed too, numbered, for any number of readers. They hold a cursor and ask
+again: that works across threads and event loops, where an event of one loop does not. Publishing costs an
+append; values are turned into JSON when a reader asks for them.
 """
 
 import base64
@@ -13,15 +17,94 @@ import re
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from random import Random
 from typing import Any, Literal, TypeAlias
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, frozen, has
+from attrs import fields as attrs_fields
 
 from desk360_async.sandbox.account import Account
-from desk360_async.sandbox.feed import Feed
 from desk360_async.sandbox.forms import Upload, is_list, is_map
+
+EventKind: TypeAlias = Literal[
+    "message", "status", "reply", "read", "request", "webhook", "limit", "fault", "reset"
+]
+KEPT = 5_000  # events
+
+
+@frozen
+class FeedEvent:
+    """One event.
+
+    Attributes:
+        number: 1, 2, 3 …, without gaps.
+        kind: the kind of event.
+        value: an attrs value or a mapping.
+    """
+
+    number: int
+    kind: EventKind
+    value: Any
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the event as an object of the value's own fields, `event` and `seq`."""
+        value = fields_of(self.value) if _is_attrs(self.value) else self.value
+        return {**value, "event": self.kind, "seq": self.number}
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """Return an attrs value's own fields; values inside stay as they are, unlike in asdict."""
+    return {one.name: getattr(value, one.name) for one in attrs_fields(_class_of(value))}
+
+
+def _class_of(value: Any) -> type[Any]:
+    kind: type[Any] = value.__class__
+    return kind
+
+
+def _is_attrs(value: Any) -> bool:
+    return has(_class_of(value))
+
+
+class Feed:
+    """The latest 5,000 events of a sandbox. Safe to use from any thread."""
+
+    def __init__(self, keep: int = KEPT) -> None:
+        self._events: deque[FeedEvent] = deque(maxlen=keep)
+        self._last = 0
+        self._lock = threading.Lock()
+
+    @property
+    def last(self) -> int:
+        """The number of the latest event; 0 before the first one."""
+        return self._last
+
+    def publish(self, kind: EventKind, value: Mapping[str, Any] | Any) -> None:
+        """Append one event.
+
+        Args:
+            kind: its kind.
+            value: an attrs value or a mapping of plain values; it must not change afterwards.
+        """
+        with self._lock:
+            self._last += 1
+            self._events.append(FeedEvent(self._last, kind, value))
+
+    def after(self, cursor: int, limit: int) -> list[FeedEvent]:
+        """List events behind a cursor, oldest first.
+
+        Args:
+            cursor: the number of the last event that the reader has seen; 0 for all.
+            limit: how many at most.
+        """
+        with self._lock:
+            # A cursor ahead of the feed belongs to an earlier run of the server: it reads from the start.
+            seen = cursor if cursor <= self._last else 0
+            first = self._last - len(self._events)
+            start = max(0, seen - first)
+            return [self._events[index] for index in range(start, min(start + limit, len(self._events)))]
+
 
 DOC_URL = "https://docs.desk360.com/api"
 PAGE_SIZE = 20

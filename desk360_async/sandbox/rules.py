@@ -1,6 +1,6 @@
 """A validator in the manner of Laravel's: rules as text, dotted names with wildcards, Laravel's wording.
 
-What may live here: rules that don't depend on Desk360. Which field has which rule is in `fields.py`.
+What may live here: rules that don't depend on Desk360. `endpoints` has the rules of each field.
 """
 
 import re

@@ -14,9 +14,9 @@ from desk360_async.sandbox.control import Panel, control_routes
 from desk360_async.sandbox.delivery import Sleep, sleep
 from desk360_async.sandbox.facts import Facts
 from desk360_async.sandbox.faults import Faults
-from desk360_async.sandbox.feed import Feed
 from desk360_async.sandbox.forms import MAX_BODY
 from desk360_async.sandbox.records import (
+    Feed,
     MediaStore,
     ReceivedMessage,
     ReceivedRead,

@@ -24,8 +24,7 @@ from attrs import field, frozen
 from starlette.types import ASGIApp
 
 from desk360_async.sandbox.access import is_loopback
-from desk360_async.sandbox.feed import Feed
-from desk360_async.sandbox.records import ReceivedMessage, message_id, phone_of
+from desk360_async.sandbox.records import Feed, ReceivedMessage, message_id, phone_of
 from desk360_async.sandbox.rules import E164
 
 WebhookTarget: TypeAlias = str | tuple[ASGIApp, str] | Callable[[bytes], Awaitable[object]]

@@ -43,8 +43,7 @@ from desk360_async.webhooks._events import (
 from desk360_async.webhooks._handling import ReceiverStats
 from desk360_async.webhooks._inbox import DeadLetter, Inbox, PostgresInbox, SQLiteInbox
 from desk360_async.webhooks._parsing import parse
-from desk360_async.webhooks._receiver import WebhookReceiver
-from desk360_async.webhooks._thread import ReceiverThread
+from desk360_async.webhooks._receiver import ReceiverThread, WebhookReceiver
 
 show_half_made(globals())
 

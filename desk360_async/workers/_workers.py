@@ -26,8 +26,8 @@ from desk360_async.campaigns import Campaign, Done, Hours, Run
 from desk360_async.campaigns._campaign import check_hours, check_share
 from desk360_async.once import SendLog
 from desk360_async.once._records import check_key
-from desk360_async.workers import _engine, _packing
-from desk360_async.workers._work import Share, Work, name_of
+from desk360_async.workers import _engine
+from desk360_async.workers._work import Share, Work, name_of, pack, pack_file, unpack, unpack_file
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
@@ -183,7 +183,7 @@ class Workers:
                 "hours": None if hours is None else hours.arguments,
                 "max_failures": max_failures,
                 "concurrency": concurrency,
-                "attachment": None if attachment is None else _packing.pack_file(as_attachment(attachment)),
+                "attachment": None if attachment is None else pack_file(as_attachment(attachment)),
             }
         )
         await self._work.prepare()
@@ -216,7 +216,7 @@ class Workers:
             InvalidMessage: if the key is no key.
         """
         key = check_key(idempotency_key)
-        text = _packing.pack(message)
+        text = pack(message)
         _check_time(at)
         await self._work.prepare()
         if connection is None:
@@ -323,7 +323,7 @@ class Workers:
             ledger=self._dsn,
             opt_out=self._opt_out,
             schema=self._schema,
-            attachment=None if file is None else _packing.unpack_file(file),
+            attachment=None if file is None else unpack_file(file),
         )
         run = made.run(
             self._opened_client(),
@@ -385,7 +385,7 @@ class Workers:
                 # Perhaps a dead worker's, until its lease ends. To wait here would hold a place.
                 raise _engine.Unfinished("another worker is sending this message, or has died")
             try:
-                await self._opened_client().send(_packing.unpack(found.message), idempotency_key=found.key)
+                await self._opened_client().send(unpack(found.message), idempotency_key=found.key)
             except Desk360Error as error:
                 if not _engine.passes(error):
                     await self._work.end_send(row)

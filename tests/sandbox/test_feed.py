@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from desk360_async.sandbox import Sandbox
-from desk360_async.sandbox.feed import Feed
+from desk360_async.sandbox.records import Feed
 
 TO = "+905551112233"
 KEY = {"Authorization": "Bearer sandbox-key"}

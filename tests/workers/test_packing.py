@@ -27,7 +27,7 @@ from desk360_async import (
     TextHeader,
     TextMessage,
 )
-from desk360_async.workers._packing import pack, unpack
+from desk360_async.workers._work import pack, unpack
 
 TO = "+905551112233"
 MESSAGES: list[Message] = [
