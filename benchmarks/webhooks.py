@@ -36,7 +36,7 @@ from desk360_async.testing import WEBHOOKS, sandbox_client, webhook_sample
 from desk360_async.webhooks import SQLiteInbox, StatusUpdate, WebhookReceiver, parse
 
 BODIES = [webhook_sample(name) for name in WEBHOOKS]
-ROUNDS, TURNS = 25, 400
+ROUNDS, TURNS = 75, 400
 
 
 # pydantic ------------------------------------------------------------------------------------------------
@@ -444,7 +444,7 @@ def cpu_of(process: int) -> float:
     return time.clock_gettime(~process << 3 | 2)
 
 
-def bench_receiver(requests: int = 3200, rounds: int = 5) -> bool:
+def bench_receiver(requests: int = 1600, rounds: int = 15) -> bool:
     """P15."""
     context = multiprocessing.get_context("fork")
     spent: dict[str, list[float]] = {name: [] for name in (BARE, *GOALS)}

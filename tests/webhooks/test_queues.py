@@ -20,21 +20,65 @@ async def lanes_of(work, concurrency):
         lanes.start(tasks)
         yield lanes
         await lanes.idle()
+        tasks.cancel_scope.cancel()
 
 
 async def test_tasks_are_bounded():
     """Items for thousands of customers at once start no more tasks than may work."""
+    gate, seen = anyio.Event(), []
+
+    async def work(item):
+        await gate.wait()
+        seen.append(item)
+
+    before = len(anyio.get_running_tasks())
+    async with lanes_of(work, concurrency=10) as lanes:
+        for number in range(3_000):
+            lanes.put(str(number), number)
+        await anyio.wait_all_tasks_blocked()
+        assert len(anyio.get_running_tasks()) == before + 10
+        gate.set()
+    assert sorted(seen) == list(range(3_000))
+
+
+async def test_a_walker_without_work_does_the_next_item():
+    """Work that comes item by item starts one task and its successor."""
     seen = []
 
     async def work(item):
         seen.append(item)
 
+    before = len(anyio.get_running_tasks())
     async with lanes_of(work, concurrency=10) as lanes:
-        before = len(anyio.get_running_tasks())
-        for number in range(3_000):
-            lanes.put(str(number), number)
-        assert len(anyio.get_running_tasks()) == before + 10
-    assert sorted(seen) == list(range(3_000))
+        for number in range(20):
+            lanes.put("a", number)
+            await lanes.idle()
+        assert len(anyio.get_running_tasks()) <= before + 2
+    assert seen == list(range(20))
+
+
+async def test_a_quarter_of_the_walkers_is_kept_for_urgent_work():
+    """It is free however many others wait, and the others go on where one of them ends."""
+    gates, seen = [anyio.Event() for _ in range(6)], []
+
+    async def work(item):
+        seen.append(item)
+        if isinstance(item, int):
+            await gates[item].wait()
+
+    async with lanes_of(work, concurrency=4) as lanes:
+        for number in range(6):
+            lanes.put(number, number, urgent=False)
+        await anyio.wait_all_tasks_blocked()
+        lanes.put("a", "urgent")
+        await anyio.wait_all_tasks_blocked()
+        assert seen == [0, 1, 2, "urgent"]
+        gates[1].set()
+        await anyio.wait_all_tasks_blocked()
+        assert seen[4:] == [3]
+        for gate in gates:
+            gate.set()
+    assert sorted(seen[4:]) == [3, 4, 5]
 
 
 async def test_order():
