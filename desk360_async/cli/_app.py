@@ -14,7 +14,7 @@ from ._terminal import Terminal
 __all__ = ["app", "describe", "exit_code", "run"]
 
 # The parser calls all words behind a command ARGS.
-_USAGE = {"docs:docs": "Usage: desk360 docs [PAGE]"}
+_USAGE = {"bundle:docs": "Usage: desk360 docs [PAGE]"}
 _REGION = re.compile("; for local numbers name their region: .*")  # a hint for commands with --region
 
 

@@ -1,10 +1,11 @@
-"""`desk360 worker`, and `desk360 campaign run --shares`: campaigns and deferred sends on several machines."""
+"""Several machines: `desk360 worker`, `campaign run --shares`, and the tables of `desk360 db`."""
 
 import os
 from collections.abc import AsyncIterator
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from urllib.parse import urlsplit
 
 import anyio
@@ -12,7 +13,7 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from desk360_async import ConfigurationError
-from desk360_async._postgres import is_dsn
+from desk360_async._postgres import MIGRATIONS, Database, is_dsn
 from desk360_async._settings import is_loopback
 
 from ._options import DEFAULTS, Common
@@ -20,9 +21,20 @@ from ._session import confirm_number, standing_client
 from ._terminal import Terminal, duration
 
 if TYPE_CHECKING:
+    from psycopg import Connection
+
     from desk360_async.campaigns import Counts, Hours, Progress
 
-__all__ = ["SHARES", "Shares", "hand_out", "worker"]
+
+__all__ = [
+    "SHARES",
+    "Shares",
+    "check",
+    "hand_out",
+    "init",
+    "migrate",
+    "worker",
+]
 
 _EVERY = 1.0  # seconds between two looks at the ledger
 _LINE_EVERY = 10.0  # seconds between two lines
@@ -106,7 +118,7 @@ def worker(
     from desk360_async.once import SendLog
     from desk360_async.workers import Workers
 
-    dsn, terminal = _database(ledger), Terminal(json=common.json, quiet=common.quiet)
+    dsn, terminal = _dsn(ledger), Terminal(json=common.json, quiet=common.quiet)
     limiter = PostgresLimiter(dsn, egress=egress)
     client = standing_client(common, terminal, limiter=limiter, send_log=SendLog(dsn))
     workers = Workers(dsn, client=lambda: client, opt_out=opt_out, lease=lease)
@@ -139,7 +151,7 @@ def hand_out(
     from desk360_async.campaigns import Campaign
     from desk360_async.workers import Workers
 
-    dsn, at, number = _database(place), shares.begin, shares.shares or 1
+    dsn, at, number = _dsn(place), shares.begin, shares.shares or 1
     terminal, campaign = Terminal(json=common.json, quiet=common.quiet), Campaign(name, ledger=dsn)
 
     file = None if attachment is None else attachment.absolute()
@@ -190,7 +202,7 @@ def _no_client() -> NoReturn:
     raise AssertionError("this process hands work out, and sends no message")
 
 
-def _database(given: str | None) -> str:
+def _dsn(given: str | None) -> str:
     """Return the DSN: the option, else the environment's.
 
     Raises:
@@ -200,3 +212,95 @@ def _database(given: str | None) -> str:
     if not is_dsn(place):
         raise ConfigurationError("workers need a database: --ledger postgresql://…, or set DESK360_LEDGER")
     return place
+
+
+# ── the PostgreSQL schema ───────────────────────────────────────────────────────────────────────────────────
+
+
+def init(*, ledger: str | None = None, schema: str = "desk360", common: Common = DEFAULTS) -> int:
+    """Make the tables in an empty schema; in a schema that has them, upgrade them.
+
+    Args:
+        ledger: The database, postgresql://user@host/name [env: DESK360_LEDGER].
+        schema: The schema of the tables.
+        common: Shared.
+    """
+    return migrate(ledger=ledger, schema=schema, common=common)
+
+
+def migrate(*, ledger: str | None = None, schema: str = "desk360", common: Common = DEFAULTS) -> int:
+    """Bring the tables to this version's shape, all steps or none.
+
+    Args:
+        ledger: The database, postgresql://user@host/name [env: DESK360_LEDGER].
+        schema: The schema of the tables.
+        common: Shared.
+    """
+    terminal = Terminal(json=common.json, quiet=common.quiet)
+    database = _database(ledger, schema)
+    try:
+        with database.bare_connection() as connection:
+            database.refuse(database.facts(connection))
+            steps = database.migrate(connection)
+            _make_engine_tables(database, connection)
+    finally:
+        database.close()
+    if terminal.json:
+        terminal.data(
+            {"database": database.name, "schema": schema, "version": len(MIGRATIONS), "steps": steps}
+        )
+    else:
+        terminal.note(f"{database.name}, schema {schema}: version {len(MIGRATIONS)}, {steps} steps made.")
+    return 0
+
+
+def _make_engine_tables(database: Database, connection: "Connection[Any]") -> None:
+    """Make procrastinate's tables too, where the extra `[workers]` is installed."""
+    if find_spec("procrastinate") is None:
+        return
+    from desk360_async.workers._work import Work
+
+    Work(database).make_tables(connection)
+
+
+def check(*, ledger: str | None = None, schema: str = "desk360", common: Common = DEFAULTS) -> int:
+    """Check that the database keeps its commits and has the tables, without writing.
+
+    A lone server and an asynchronous replica are warnings. A standby, a read-only database, fsync = off and a
+    synchronous_commit that stays off are refused, with exit code 2.
+
+    Args:
+        ledger: The database, postgresql://user@host/name [env: DESK360_LEDGER].
+        schema: The schema of the tables.
+        common: Shared.
+    """
+    terminal = Terminal(json=common.json, quiet=common.quiet)
+    database = _database(ledger, schema)
+    try:
+        with database.bare_connection() as connection:
+            facts = database.facts(connection)
+            database.refuse(facts)
+            version = database.version(connection)
+    finally:
+        database.close()
+    warnings: list[str] = []
+    if facts.async_replicas:
+        warnings.append("a replica is asynchronous: its promotion may lose the last intents")
+    elif not facts.sync_replicas:
+        warnings.append("this server is alone: the loss of its disk loses the ledger")
+    if version < len(MIGRATIONS):
+        warnings.append(f"the schema has version {version} of {len(MIGRATIONS)}: run `desk360 db migrate`")
+    if terminal.json:
+        terminal.data({"database": database.name, "schema": schema, "version": version, "warnings": warnings})
+        return 0
+    terminal.note(f"{database.name}, schema {schema}: version {version}; its commits last.")
+    for warning in warnings:
+        terminal.note(f"Warning: {warning}.")
+    return 0
+
+
+def _database(ledger: str | None, schema: str) -> Database:
+    dsn = ledger or os.environ.get("DESK360_LEDGER", "")
+    if not dsn:
+        raise ConfigurationError("no database: use --ledger postgresql://… or set DESK360_LEDGER")
+    return Database(dsn, schema=schema)

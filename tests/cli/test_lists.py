@@ -24,7 +24,7 @@ from rich.console import Console
 
 from desk360_async import ConfigurationError, Outcome
 from desk360_async._tables import Defect, Row, Table, neutral
-from desk360_async.cli import _session, docs, lists
+from desk360_async.cli import _session, bundle, lists
 from desk360_async.cli import serve as sandbox_command
 from desk360_async.cli._terminal import duration
 from desk360_async.cli.lists import RowResult, Tally
@@ -679,7 +679,7 @@ def test_sandbox_refuses_nonsense(desk360: Desk360, words: tuple[str, ...]) -> N
 def test_docs(desk360: Desk360, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guide is the README that the package was built with."""
     described = SimpleNamespace(json={"description": "# desk360-async\n"})
-    monkeypatch.setattr(docs, "metadata", lambda _: described)
+    monkeypatch.setattr(bundle, "metadata", lambda _: described)
     assert desk360("docs").out.startswith("# desk360-async\n\nPages of the guide: ")
 
     with monkeypatch.context() as on_a_terminal:
@@ -690,5 +690,5 @@ def test_docs(desk360: Desk360, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_: str) -> None:
         raise PackageNotFoundError
 
-    monkeypatch.setattr(docs, "metadata", missing)
+    monkeypatch.setattr(bundle, "metadata", missing)
     assert desk360("docs").code == 2
