@@ -57,8 +57,6 @@ def check_fallback(message: Message, fallback: object) -> None:
     Raises:
         InvalidMessage: if it is not.
     """
-    if fallback is None:
-        return
     if not isinstance(fallback, TemplateMessage):
         raise InvalidMessage("fallback", f"must be a TemplateMessage, not {type(fallback).__name__}")
     if isinstance(message, TemplateMessage | TemplateBatch):

@@ -86,10 +86,7 @@ def salvage(body: bytes, content_type: str = "") -> Any:
 
 def text_of(body: bytes, content_type: str) -> str:
     """Return a body as people read it: in its charset if that is known, with U+FFFD for broken bytes."""
-    try:
-        return _text(body, content_type, "replace")
-    except ValueError:
-        return body.decode("utf-8", "replace")
+    return _text(body, content_type, "replace")
 
 
 def _decode_by_json(text: str) -> Any:

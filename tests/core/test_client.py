@@ -450,6 +450,11 @@ def test_a_client_can_neither_be_pickled_nor_copied() -> None:
         copy.copy(AsyncDesk360(KEY))
 
 
+def test_a_plain_with_names_the_async_one() -> None:
+    with pytest.raises(TypeError, match="use 'async with AsyncDesk360"), AsyncDesk360(KEY):
+        pass
+
+
 def test_a_client_may_be_made_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """And from the environment alone."""
     monkeypatch.setenv("DESK360_API_KEY", f"Bearer {KEY}\n")

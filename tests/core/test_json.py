@@ -1,5 +1,7 @@
 """JSON from outside: one set of rules for replies and webhooks, with orjson and without it."""
 
+import runpy
+import sys
 from typing import Any
 
 import pytest
@@ -7,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from desk360_async import _json
-from desk360_async._json import MAX_BYTES, UnreadableJSON, as_object, as_rows, decode, salvage, text_of
+from desk360_async._json import (
+    MAX_BYTES,
+    UnreadableJSON,
+    as_object,
+    as_rows,
+    decode,
+    is_object,
+    salvage,
+    text_of,
+)
 
 
 @pytest.fixture(params=["orjson", "json"], autouse=True)
@@ -54,6 +65,16 @@ def test_malformed_text_has_one_meaning(body: bytes | str, value: Any) -> None:
 def test_unreadable_text_gives_a_reason_without_content(body: bytes, reason: str) -> None:
     with pytest.raises(UnreadableJSON, match=f"^{reason}$"):
         decode(body)
+
+
+def test_many_brackets_beside_each_other_are_not_deep() -> None:
+    assert decode(b"[" + b"[],{}," * 101 + b"1]") == [*[[], {}] * 101, 1]
+
+
+def test_without_orjson_the_standard_library_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    module = runpy.run_path(_json.__file__)
+    assert (module["_fast_loads"], module["decode"](b'{"a": 1}')) == (None, {"a": 1})
 
 
 @pytest.mark.parametrize(
@@ -127,3 +148,8 @@ def test_a_php_list_has_many_shapes(value: Any, rows: list[Any]) -> None:
 )
 def test_a_php_object_has_many_shapes(value: Any, fields: dict[str, Any]) -> None:
     assert as_object(value) == fields
+
+
+@pytest.mark.parametrize(("value", "verdict"), [({"a": 1}, True), ([], False), ("{}", False), (None, False)])
+def test_only_a_mapping_is_an_object(value: Any, verdict: bool) -> None:
+    assert is_object(value) is verdict

@@ -459,3 +459,19 @@ def test_an_attempt_outside_an_operation_is_logged_as_a_request(caplog: pytest.L
     with LogObserver().attempt(1, 0.0):
         pass
     assert caplog.records[0].__dict__["operation"] == "a request"
+
+
+def test_the_hint_at_an_unshared_limit_is_logged_once_an_address(caplog: pytest.LogCaptureFixture) -> None:
+    observer = LogObserver()
+    for egress in ("office", "office", "cloud"):
+        observer.refused(None, egress)
+    hinted = [r.__dict__["egress"] for r in caplog.records if r.__dict__["event"] == "desk360.limit_unshared"]
+    assert hinted == ["office", "cloud"]
+
+
+def test_a_workers_job_is_logged_with_its_end_and_its_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "desk360_async")
+    Observers([LogObserver()]).job("send", "accepted", 0.25)
+    [record] = caplog.records
+    facts = [record.__dict__[name] for name in ("event", "kind", "end", "seconds")]
+    assert facts == ["desk360.job", "send", "accepted", 0.25]

@@ -1,6 +1,7 @@
 """Phone numbers: which spellings are read, which are refused and why, who is one person (rulings 19, 19a)."""
 
 import random
+import sys
 import time
 
 import httpx
@@ -17,7 +18,7 @@ from desk360_async import (
     TextMessage,
     normalize_phone,
 )
-from desk360_async._numbering import is_valid
+from desk360_async._numbering import is_installed, is_valid
 from desk360_async._phones import Reader, parse_phone, person_of, spellings_of
 
 TO = "+905551112233"
@@ -179,6 +180,13 @@ def test_without_the_extra_a_number_is_checked_by_its_form(monkeypatch: pytest.M
         normalize_phone("+90 555 111 22 33 - 44")
     with pytest.raises(ConfigurationError, match="needs the extra 'phone'"):
         normalize_phone("0555", region="TR")
+
+
+def test_the_extra_is_missing_where_phonenumbers_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    asks_anew = is_installed.__wrapped__
+    assert asks_anew()
+    monkeypatch.setitem(sys.modules, "phonenumbers", None)
+    assert not asks_anew()
 
 
 SEVERAL = [

@@ -124,6 +124,21 @@ def test_messages_are_frozen_comparable_and_picklable(message: Any) -> None:
         message.to = "x"
 
 
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (10**5000, r"parameters\['body-1'\].*no customer can read it"),
+        ("a\0b", r"parameters\['body-1'\].*holds NUL at position 1"),
+        (" ", r"parameters\['body-1'\].*must be filled"),
+        (1.5, r"parameters\['body-1'\].*not float"),
+    ],
+    ids=["5,001 digits", "NUL", "blank", "a float"],
+)
+def test_a_parameter_that_no_customer_can_read_is_refused(value: Any, problem: str) -> None:
+    with pytest.raises(InvalidMessage, match=problem):
+        TemplateMessage(TO, 1, language=1, parameters={"body-1": value})
+
+
 def test_parameters_are_text_and_numbers_become_it() -> None:
     """As the customer shall read them."""
     assert TemplateMessage(TO, 1, language=1, parameters={"body-1": 5}).parameters == {"body-1": "5"}

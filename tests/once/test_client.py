@@ -130,6 +130,16 @@ async def test_a_template_by_its_id_replays_the_send_by_its_name(tmp_path: Path)
         assert (await client.send(by_id, idempotency_key="a")).replayed
 
 
+async def test_a_view_may_have_a_send_log_of_its_own(tmp_path: Path) -> None:
+    first, second = SendLog(tmp_path / "first.db"), SendLog(tmp_path / "second.db")
+    async with sandbox_client(send_log=first) as (client, sandbox), second:
+        view = client.with_options(send_log=second)
+        assert (client.send_log, view.send_log) == (first, second)
+        for each in (client, view, view):
+            await each.send_text(TO, "x", idempotency_key="a")
+        assert len(sandbox.received) == 2
+
+
 async def test_an_unknown_send_is_not_repeated_and_can_be_resolved(tmp_path: Path) -> None:
     answers = [httpx.Response(500), httpx.Response(200, json={"message_id": "gBEG"})]
 
