@@ -72,7 +72,7 @@ if TYPE_CHECKING:
         TextMessage,
         VideoHeader,
     )
-    from ._observer import AttemptEnd, LogObserver, Observer, Operation, OperationEnd
+    from ._observer import AttemptEnd, LogObserver, Notice, Observer, Operation, OperationEnd
     from ._phones import normalize_phone
     from ._redaction import redact_logs
     from ._replies import (
@@ -147,6 +147,7 @@ __all__ = [
     "MediaStream",
     "Message",
     "NotFound",
+    "Notice",
     "Observer",
     "Operation",
     "OperationEnd",
@@ -217,7 +218,7 @@ _HOMES = {
         "LocationRequestMessage MediaMessage Message ReadMessage TemplateBatch TemplateMessage TextHeader "
         "TextMessage VideoHeader"
     ),
-    "_observer": "AttemptEnd LogObserver Observer Operation OperationEnd",
+    "_observer": "AttemptEnd LogObserver Notice Observer Operation OperationEnd",
     "_phones": "normalize_phone",
     "_redaction": "redact_logs",
     "_replies": "Answer BulkSent Media Page SendResult Sent SentFile SentMedia",

@@ -4,7 +4,6 @@ The rules only; the facts come from `desk360_async.customers`, which stands on t
 is checked twice: before it waits for a token, and with the token in hand, since a wait may last for hours.
 """
 
-import logging
 from collections.abc import Awaitable, Callable
 from datetime import date, datetime
 from typing import Literal, Protocol, TypeAlias, TypeVar
@@ -13,6 +12,7 @@ from attrs import evolve
 
 from ._errors import InvalidMessage, OptedOut, WindowClosed, mask_phone
 from ._messages import Message, TemplateBatch, TemplateMessage, phones_of
+from ._observer import Notice, Observer
 from ._phones import person_of
 from ._pipeline import Store
 from ._replies import BulkSent
@@ -20,8 +20,6 @@ from ._replies import BulkSent
 ServiceWindow: TypeAlias = Literal["enforce", "warn", "off"]
 
 R = TypeVar("R")
-
-log = logging.getLogger("desk360_async")
 
 
 class _Window(Protocol):
@@ -73,10 +71,12 @@ class Admission:
         book: the store.
         service_window: "enforce" refuses free messages outside the window, "warn" logs them, "off" lets all
             out. Opt-outs are kept in each case.
+        observer: gets a notice of a free message that may not arrive.
     """
 
-    def __init__(self, book: CustomerBook, service_window: ServiceWindow) -> None:
+    def __init__(self, book: CustomerBook, service_window: ServiceWindow, observer: Observer) -> None:
         self.book = book
+        self._observer = observer
         self._service_window = service_window
         self._warned: set[int] = set()
         self._warned_on: date | None = None
@@ -186,11 +186,12 @@ class Admission:
             return
         self._warned.add(person)
         why = f"the window closed at {ended:%Y-%m-%d %H:%M} UTC" if ended else "no message is stored"
-        log.warning(
-            "a free message to %s may not arrive: %s; WhatsApp takes templates only, until they write",
-            mask_phone(phone),
-            why,
+        text = (
+            f"a free message to {mask_phone(phone)} may not arrive: {why}; WhatsApp takes templates only, "
+            "until they write"
         )
+        facts = {"window": "closed" if ended else "unknown"}
+        self._observer.notice(Notice("desk360.client.window_closed", "warning", text, facts))
 
 
 def _with_phones(message: TemplateBatch, phones: tuple[str, ...]) -> TemplateBatch:

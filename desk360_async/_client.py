@@ -1,7 +1,6 @@
 """AsyncDesk360: a short method for each endpoint, over one pipeline."""
 
 import inspect
-import logging
 import os
 import ssl
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -43,7 +42,7 @@ from ._messages import (
     TextMessage,
     attachments_of,
 )
-from ._observer import Observer, Operation, OperationEnd, parse_observers
+from ._observer import Notice, Observer, Operation, OperationEnd, parse_observers
 from ._pipeline import CallState, OnAttempt, Options, Pipeline, Stop, Store
 from ._redaction import Secret
 from ._replies import Answer, BulkSent, Media, Reply, SendResult, Sent, SentMedia
@@ -72,8 +71,6 @@ M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
 File: TypeAlias = Attachment | str | os.PathLike[str]
-
-log = logging.getLogger("desk360_async")
 
 
 Intend: TypeAlias = Callable[[Message], Awaitable[None]]
@@ -216,7 +213,7 @@ class AsyncDesk360:
         self._encoding: _wire.Encoding = one_of("encoding", encoding, ("json", "form"))
         self._send_log = send_log
         one_of("service_window", service_window, ("enforce", "warn", "off"))
-        self._admission = None if customers is None else Admission(customers, service_window)
+        self._admission = None if customers is None else Admission(customers, service_window, self.observer)
         self._on_result = on_result
         self._is_view = False
         self._caches: dict[int, TemplateCache] = {}
@@ -587,13 +584,12 @@ class AsyncDesk360:
             problem = refused_by_whatsapp(text)
             if problem and (message.template, variable, problem) not in self._warned:
                 self._warned.add((message.template, variable, problem))
-                log.warning(
-                    "template %s: %s holds %s, which WhatsApp refuses: the message may be accepted, and fail "
-                    "later. Fold the white space before sending",
-                    message.template,
-                    variable,
-                    problem,
+                text = (
+                    f"template {message.template}: {variable} holds {problem}, which WhatsApp refuses: the "
+                    "message may be accepted, and fail later. Fold the white space before sending"
                 )
+                facts = {"problem": problem}
+                self.observer.notice(Notice("desk360.client.parameter_refused", "warning", text, facts))
 
     async def _deliver_once(
         self, key: str, message: Message, state: CallState, fallback: TemplateMessage | None
@@ -634,9 +630,11 @@ class AsyncDesk360:
         if self._on_result is not None:
             try:
                 self._on_result(result)
-            except Exception:
-                # Its errors don't change the send's outcome.
-                log.exception("on_result failed")
+            except Exception as error:  # noqa: BLE001  # the caller's own; it doesn't change the outcome
+                facts = {"callback": "on_result"}
+                self.observer.notice(
+                    Notice("desk360.client.callback_failed", "error", "on_result failed", facts, error)
+                )
 
     async def _call(self, call: Call) -> Any:
         return await self._pipeline.operate(call, CallState(self._options))

@@ -1,8 +1,10 @@
-"""Observers: the reports that the client makes of its calls, their dispatch, and the one that writes logs.
+"""Observers: the reports that the package makes, their dispatch, and the one that writes logs.
 
-The client reports to one `Observers`, which calls one or several observers. It fills the ends that they
-yield, and drops their exceptions: a broken observer changes no send. Reports hold no phone, text, key,
-message id or media id.
+The client, the receiver, the workers and the stores report to one `Observers` each, which calls one or
+several observers. It fills the ends that they yield, and drops their exceptions: a broken observer changes no
+send. Reports hold no phone, text, key, message id or media id; `Notice.text` and `error` are for logs only.
+
+No other module of the package writes a log record (`tests/core/test_layers.py`).
 """
 
 import logging
@@ -97,8 +99,27 @@ class AttemptEnd:
     elsewhere: bool = False
 
 
+@frozen
+class Notice:
+    """An event of a store, of a file, or of a function that the caller gave; it belongs to no attempt.
+
+    Attributes:
+        event: a stable name, such as "desk360.limiter.alone"; the guide's page *observability* lists them.
+        level: the level of a log record.
+        text: the line of a log. It may name a file, a store, a template, or a phone's last four digits.
+        facts: the event's numbers and words, such as `{"events": 3}`; no phone, text, key or id of a message.
+        error: the exception whose traceback belongs into a log; it may hold a customer's data. None without.
+    """
+
+    event: str
+    level: Literal["debug", "info", "warning", "error"]
+    text: str
+    facts: Mapping[str, str | int | float] = field(factory=dict[str, str | int | float])
+    error: BaseException | None = None
+
+
 class Observer(Protocol):
-    """Gets a report of each call, attempt, wait and webhook.
+    """Gets a report of each call, attempt, wait and webhook, and of the stores' events.
 
     All methods are synchronous and must not block. Their exceptions are logged once and dropped. The values
     that the two context managers yield are filled before the block is left; exceptions of the call are in
@@ -187,6 +208,10 @@ class Observer(Protocol):
         """
         ...
 
+    def notice(self, notice: Notice) -> None:
+        """Take note of an event of a store, a file or a callback; a limiter calls it in a worker thread."""
+        ...
+
 
 # ── dispatch ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,6 +228,7 @@ _METHODS = [
     "webhook_queue",
     "handler_failed",
     "job",
+    "notice",
 ]
 _END_FIELDS = {kind: tuple(part.name for part in fields(kind)) for kind in (OperationEnd, AttemptEnd)}
 
@@ -273,6 +299,10 @@ class Observers:
         """As `Observer.job`."""
         self._call("job", kind, end, seconds)
 
+    def notice(self, notice: Notice) -> None:
+        """As `Observer.notice`."""
+        self._call("notice", notice)
+
     def _call(self, method: str, *args: object) -> None:
         for call in self._calls[method]:
             try:
@@ -285,7 +315,9 @@ class Observers:
         if call not in self._logged:
             self._logged.add(call)
             name = getattr(call, "__qualname__", type(call).__name__)
-            log.error("an observer failed, and is called again without this line: %s", name, exc_info=error)
+            extra = {"event": "desk360.observer_failed", "method": name}
+            text = "an observer failed, and is called again without this line: %s"
+            log.error(text, name, exc_info=error, extra=extra)
 
 
 @define(eq=False, repr=False)
@@ -335,8 +367,9 @@ class _Block(Generic[End]):
 class LogObserver:
     """Writes the log events; the default. Each of its records has `event`, such as "desk360.attempt".
 
-    The loggers are `desk360_async` and `desk360_async.webhooks`. The other facts of an event are attributes
-    of the record as well, as structlog and formatters for JSON take them.
+    The loggers are `desk360_async` and its children `campaigns`, `customers`, `once`, `webhooks` and
+    `workers`. The other facts of an event are attributes of the record as well, as structlog and formatters
+    for JSON take them.
     """
 
     def __init__(self) -> None:
@@ -404,6 +437,9 @@ class LogObserver:
         """Log `desk360.webhook.refused`, and `desk360.webhook.queue_full` once until there is room."""
         if verdict in ("accepted", "repeat"):
             self._full = False
+            if verdict == "repeat":
+                extra = {"event": "desk360.webhook.repeat", "kind": kind}
+                webhook_log.debug("a webhook's %s is a repeat; it is not handled again", kind, extra=extra)
         elif verdict != "full":
             extra = {"event": "desk360.webhook.refused", "reason": verdict}
             # Scanners of the internet find any URL, and a closed receiver logs its own line.
@@ -429,6 +465,14 @@ class LogObserver:
         """Log `desk360.job`."""
         extra = {"event": "desk360.job", "kind": kind, "end": end, "seconds": seconds}
         log.info("a job of a worker ended after %.3f s: %s, %s", seconds, kind, end, extra=extra)
+
+    def notice(self, notice: Notice) -> None:
+        """Log the notice under its own event, with the traceback of its error."""
+        area = notice.event.split(".")[1]
+        logger = logging.getLogger(_LOGGERS.get(area, "desk360_async"))
+        level = logging.getLevelNamesMapping()[notice.level.upper()]
+        extra = {"event": notice.event, **notice.facts}
+        logger.log(level, "%s", notice.text, exc_info=notice.error, extra=extra)
 
 
 class _LoggedAttempt:
@@ -456,6 +500,15 @@ class _LoggedAttempt:
         }
         log.info("%s: %s after %.3f s (attempt %d)", name, how, end.seconds, self._number, extra=extra)
 
+
+_LOGGERS: Mapping[str, str] = {
+    "campaign": "desk360_async.campaigns",
+    "customers": "desk360_async.customers",
+    "once": "desk360_async.once",
+    "webhook": "desk360_async.webhooks",
+    "worker": "desk360_async.workers",
+}
+"""The logger of a notice by the second word of its event."""
 
 _REFUSALS: Mapping[str, str] = {
     "secret": "the URL's secret, or the header's token, is wrong",

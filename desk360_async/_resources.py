@@ -1,6 +1,5 @@
 """Lists that the server keeps: integrations, and templates with their cache."""
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +20,7 @@ from ._errors import (
 )
 from ._limiter import wait_too_long
 from ._messages import TemplateBatch, TemplateMessage, with_ids
+from ._observer import Notice
 from ._pipeline import CallState, Options, Pipeline
 from ._replies import Page
 from ._wire import integrations_call, stuck, templates_call
@@ -34,8 +34,6 @@ T = TypeVar("T")
 # Templates in an error: one line must stay readable, and an account has dozens.
 _SHOWN = 8
 _SHARED = (APIError, ConnectionFailed, UnexpectedResponse)
-
-log = logging.getLogger("desk360_async")
 
 FRESH = 300.0  # seconds for which a list is used; "Best Practices" asks to cache data that hardly changes
 STALE = 3600.0  # seconds until which it may still be used while it is refreshed in the background
@@ -272,7 +270,15 @@ class Templates:
             await self._load(cache, CallState(self._options), younger_than=FRESH)
         except Exception as error:  # noqa: BLE001  # never awaited; under trio it would end the program
             # The list at hand goes on serving; when it is too old, a caller gets the error.
-            log.info("templates not refreshed: %s", type(error).__name__)
+            kind = type(error).__name__
+            self._pipeline.observer.notice(
+                Notice(
+                    "desk360.client.templates_not_refreshed",
+                    "info",
+                    f"templates not refreshed: {kind}",
+                    {"error": kind},
+                )
+            )
         finally:
             cache.refreshing = False
 

@@ -4,10 +4,9 @@ This module holds the lines of one process, its manners towards other processes,
 store is lost. The rules of tokens are in `_bucket`; each store of the state has a module of its own.
 """
 
-import logging
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -34,12 +33,11 @@ from desk360_async._bucket import (
 )
 from desk360_async._errors import ConfigurationError, RateLimitWaitTooLong
 from desk360_async._limiter import Permit, TokenPermit, check_arguments, check_wish, wait_too_long
+from desk360_async._observer import Notice, Observer, parse_observers
 from desk360_async._redaction import show_half_made
 from desk360_async._token_file import TokenFile
 
 __all__ = ["HostLimiter", "PostgresLimiter", "SharedLimiter", "TokenStore"]
-
-log = logging.getLogger("desk360_async")
 
 T = TypeVar("T")
 Transition = Callable[[Bucket, Waits, float, float], T]
@@ -191,11 +189,13 @@ class SharedLimiter:
     Args:
         store: the state of the bucket.
         model: an empty bucket with this process's arguments.
+        observer: gets the notices of a store that is lost, back or replaced.
     """
 
-    def __init__(self, store: TokenStore, model: Bucket) -> None:
+    def __init__(self, store: TokenStore, model: Bucket, observer: Observer) -> None:
         self._store = store
         self._model = model
+        self._observer = observer
         self._known, self._known_at, self._ahead = evolve(model, away=[], in_flight={}), -1e18, 0.0
         # The task that holds its lane's lock is the first in line, and looks at the store for all of it.
         self._first: RunVar[dict[Lane, anyio.Lock]] = RunVar("desk360_async_first_in_line")
@@ -367,7 +367,8 @@ class SharedLimiter:
             self._writing = False
         spent.identity = self._store.identity
         if spent.rejoin():
-            log.warning("The limiter is back at %s.", self._store.name)
+            text = f"The limiter is back at {self._store.name}."
+            self._observer.notice(Notice("desk360.limiter.back", "warning", text))
         return result
 
     def _settle(self) -> None:
@@ -383,19 +384,21 @@ class SharedLimiter:
         if not self._check_at <= now < self._check_at + _CHECK_EVERY:
             self._check_at = now
             if reason := self._store.displaced():
-                log.warning("The limiter opens %s again: %s.", self._store.name, reason)
+                text = f"The limiter opens {self._store.name} again: {reason}."
+                self._observer.notice(Notice("desk360.limiter.reopened", "warning", text))
                 self._store.close()
 
     def _go_alone(self, lost: StoreLost) -> None:
         """Go on with a share that can't overspend, and try the store once a second."""
         share = self._spent.go_alone(_threads.monotonic(), self._model.limit)
         if share is not None:
-            log.warning(
-                "The limiter goes on with %d requests per %g s of its own until its store is back: %s",
-                share,
-                self._model.period,
-                lost,
+            period = self._model.period
+            text = (
+                f"The limiter goes on with {share} requests per {period:g} s of its own until its store is "
+                f"back: {lost}"
             )
+            facts = {"requests": share, "period": period}
+            self._observer.notice(Notice("desk360.limiter.alone", "warning", text, facts))
 
     def _ended(self, origin: object, token: Token, how: End, status: int, headers: Mapping[str, str]) -> None:
         """Write a request's end, without waiting for it: until then the token's return is pessimistic."""
@@ -486,6 +489,7 @@ class HostLimiter(SharedLimiter):
         margin: seconds on top of the period.
         attempt_timeout: seconds that one request may take at most.
         learn: whether `X-RateLimit-Limit` changes `limit`.
+        observer: gets the limiter's notices; None for log lines, () for none.
 
     Raises:
         ConfigurationError: an argument is out of bounds; from `acquire`: the file can't be used.
@@ -506,11 +510,12 @@ class HostLimiter(SharedLimiter):
         margin: float = 0.05,
         attempt_timeout: float = 120.0,
         learn: bool = True,
+        observer: Observer | Sequence[Observer] | None = None,
     ) -> None:
         check_arguments(limit, period, reserve, margin, attempt_timeout)
-        hold = hold_of(attempt_timeout, period, margin)
+        model = Bucket(limit, period, reserve, margin, hold_of(attempt_timeout, period, margin), learn)
         self.path = path
-        super().__init__(TokenFile(path), Bucket(limit, period, reserve, margin, hold, learn))
+        super().__init__(TokenFile(path), model, parse_observers(observer))
 
     def __repr__(self) -> str:
         return f"<HostLimiter {os.fspath(self.path)}>"
@@ -535,6 +540,7 @@ class PostgresLimiter(SharedLimiter):
         durable: whether each token waits for the database's disk. Without it, a crash of the database may
             forget the tokens of its last second, which costs refusals and no message.
         schema: the schema of the tables.
+        observer: gets the limiter's notices; None for log lines, () for none.
 
     Raises:
         ConfigurationError: an argument is out of bounds or the extra is missing; from `acquire`: the database
@@ -554,6 +560,7 @@ class PostgresLimiter(SharedLimiter):
         learn: bool = True,
         durable: bool = False,
         schema: str = "desk360",
+        observer: Observer | Sequence[Observer] | None = None,
     ) -> None:
         from desk360_async._postgres import Database
         from desk360_async._token_table import TokenTable
@@ -561,10 +568,10 @@ class PostgresLimiter(SharedLimiter):
         check_arguments(limit, period, reserve, margin, attempt_timeout)
         if not egress or len(egress) > 200:
             raise ConfigurationError(f"egress is {egress!r}; it must be a name of 1 to 200 characters")
-        hold = hold_of(attempt_timeout, period, margin)
+        model = Bucket(limit, period, reserve, margin, hold_of(attempt_timeout, period, margin), learn)
         self.egress: str = egress
         store = TokenTable(Database(dsn, schema=schema, durable=durable), egress, durable=durable)
-        super().__init__(store, Bucket(limit, period, reserve, margin, hold, learn))
+        super().__init__(store, model, parse_observers(observer))
 
 
 show_half_made(globals())

@@ -356,7 +356,9 @@ class Campaign:
         if isinstance(ledger, TableLedger):
             name, lease, patience = beside
             timeout = max(client.timeout.total, client.timeout.upload)
-            news = await ledger.join(name, lease=lease, timeout=timeout, patience=patience)
+            news = await ledger.join(
+                name, lease=lease, timeout=timeout, patience=patience, observer=client.observer
+            )
         else:
             await ledger.recover("crash")
         # Single attempts: the end of one must be in the ledger before the next begins.

@@ -5,7 +5,6 @@ intent wastes a token. An intent before the wait for a token would make ten time
 result can't be written, the campaign stops.
 """
 
-import logging
 import math
 import signal
 import threading
@@ -30,6 +29,7 @@ from desk360_async import (
     TemplateMessage,
     _threads,
 )
+from desk360_async._observer import Notice
 from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._recipients import OptOutList
@@ -49,8 +49,6 @@ from desk360_async.campaigns._values import (
     Settings,
 )
 from desk360_async.campaigns._verdicts import MANY, Refusals, judge_bulk, judge_error
-
-log = logging.getLogger("desk360_async.campaigns")
 
 # Unread events before the workers wait for the reader.
 ROOM = 1000
@@ -511,7 +509,9 @@ class Run:
                     if error.__cause__ is None:  # no failure that passes: the database was promoted
                         self._fail(error)
                     else:
-                        log.warning("a run of a campaign isn't seen now: %s", error)
+                        text = f"a run of a campaign isn't seen now: {error}"
+                        notice = Notice("desk360.campaign.run_not_seen", "warning", text)
+                        self._client.observer.notice(notice)
                     continue
                 if news is not None:
                     self._follow(news)

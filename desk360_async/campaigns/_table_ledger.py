@@ -5,7 +5,6 @@ was not seen for its lease is dead: its claims are free, and its intents become 
 file has too are those of `_ledger`.
 """
 
-import logging
 import os
 import secrets
 import socket
@@ -18,6 +17,7 @@ from typing import IO, Any, TypeVar
 import anyio
 
 from desk360_async import _threads
+from desk360_async._observer import Notice, Observer, parse_observers
 from desk360_async._phones import person_of
 from desk360_async._postgres import Database, Session, Tables, is_busy, is_lost
 from desk360_async._sqlite import reads, writes
@@ -36,8 +36,6 @@ from desk360_async.campaigns._values import (
     Scope,
     Settings,
 )
-
-log = logging.getLogger("desk360_async.campaigns")
 
 T = TypeVar("T")
 
@@ -85,6 +83,7 @@ class TableLedger(Ledger):
         self._lease = 30.0
         self._timeout = 120.0
         self._patience = 600.0
+        self._observer: Observer = parse_observers(())
         self._timeline = ""
         self._spools: dict[str, IO[bytes]] = {}
 
@@ -154,7 +153,9 @@ class TableLedger(Ledger):
         """Seconds after which a run that isn't seen is dead."""
         return self._lease
 
-    async def join(self, name: str, *, lease: float, timeout: float, patience: float) -> News:
+    async def join(
+        self, name: str, *, lease: float, timeout: float, patience: float, observer: Observer
+    ) -> News:
         """Count this run among those of the campaign; return their decisions.
 
         Args:
@@ -162,11 +163,12 @@ class TableLedger(Ledger):
             lease: seconds after which a run that isn't seen is dead.
             timeout: seconds that one attempt may take.
             patience: seconds for which a result is kept while the database is away.
+            observer: gets the notices of a database that is away.
 
         Raises:
             LedgerError: if the database was promoted since the campaign began.
         """
-        self._lease, self._timeout, self._patience = lease, timeout, patience
+        self._lease, self._timeout, self._patience, self._observer = lease, timeout, patience, observer
         run = str(secrets.token_hex(16))
         news = await self._join(run, name)
         self._run, self._run_name = run, name
@@ -367,7 +369,8 @@ class TableLedger(Ledger):
         except LedgerError as error:
             if not _passes(error):
                 raise
-            log.warning("the intent of a batch may not be stored; it isn't sent now: %s", error)
+            text = f"the intent of a batch may not be stored; it isn't sent now: {error}"
+            self._observer.notice(Notice("desk360.campaign.intent_not_stored", "warning", text))
         await self._outlast(self._put_back, batch, number)
         return None
 
@@ -470,9 +473,8 @@ class TableLedger(Ledger):
             except LedgerError as error:
                 if not _passes(error) or anyio.current_time() >= deadline:
                     raise
-                log.warning(
-                    "the ledger is away; the write is tried again, and nothing more is sent: %s", error
-                )
+                text = f"the ledger is away; the write is tried again, and no more is sent: {error}"
+                self._observer.notice(Notice("desk360.campaign.ledger_away", "warning", text))
             with anyio.move_on_after(pause):
                 await self._hurried.wait()
             if hurried is not None:  # it is set already

@@ -1,7 +1,6 @@
 """`desk360 doctor`: look at this machine, and with `--live` learn how the vendor's server behaves."""
 
 import json
-import logging
 import os
 import socket
 import sys
@@ -18,6 +17,7 @@ from cyclopts import Parameter
 from desk360_async import (
     AsyncDesk360,
     ConfigurationError,
+    Observer,
     RateLimiter,
     RetryPolicy,
     TemplateMessage,
@@ -215,9 +215,10 @@ async def _live(common: Common, terminal: Terminal, plan: _Plan, save: Path | No
             )
     if complete and plan.exhaust:
         terminal.remark("  The limit is being used up; this takes up to 3 minutes.")
-        with _without_warnings(common):
-            async with _client(common, key, Unlimited()) as client:
-                readings += read_exhaustion([p async for p in exhaust(client, wall=time.time)])
+        # `--exhaust` asks for 429s; an observer would warn of each.
+        observer = None if common.verbose else ()
+        async with _client(common, key, Unlimited(), observer) as client:
+            readings += read_exhaustion([p async for p in exhaust(client, wall=time.time)])
     _report(readings, terminal)
     if save is not None:
         text = json.dumps(facts_of(readings), indent=1) + "\n"
@@ -229,19 +230,6 @@ async def _live(common: Common, terminal: Terminal, plan: _Plan, save: Path | No
             "yellow",
         )
     return 0 if complete else 3
-
-
-@contextmanager
-def _without_warnings(common: Common) -> Generator[None]:
-    """Leave out the log's warnings of 429s, which `--exhaust` asks for, unless `--verbose` is given."""
-    log = logging.getLogger("desk360_async")
-    level = log.level
-    if not common.verbose:
-        log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 async def _ask_ten(common: Common, terminal: Terminal, client: AsyncDesk360) -> list[Probe]:
@@ -337,7 +325,12 @@ def _ask_first(terminal: Terminal, plan: _Plan, server: str) -> None:
         raise ConfigurationError("not confirmed; no request was made")
 
 
-def _client(common: Common, key: str | None, limiter: RateLimiter | None = None) -> AsyncDesk360:
+def _client(
+    common: Common,
+    key: str | None,
+    limiter: RateLimiter | None = None,
+    observer: Sequence[Observer] | None = None,
+) -> AsyncDesk360:
     return AsyncDesk360(
         key,
         integration_id=common.integration,
@@ -346,6 +339,7 @@ def _client(common: Common, key: str | None, limiter: RateLimiter | None = None)
         retry=RetryPolicy(attempts=1, max_retry_after=0.0),
         limiter=limiter,
         user_agent="doctor",
+        observer=observer,
     )
 
 

@@ -1,9 +1,8 @@
 """`Customers`: each person's service window and opt-out, fed by webhooks, read by clients and campaigns."""
 
 import csv
-import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -13,6 +12,7 @@ from attrs import frozen
 
 from desk360_async import ConfigurationError, InvalidMessage, _threads
 from desk360_async._gathering import Gathering
+from desk360_async._observer import Notice, Observer, parse_observers
 from desk360_async._phones import Reader, parse_phone
 from desk360_async._postgres import is_dsn
 from desk360_async._sharing import SharedStore
@@ -26,8 +26,6 @@ from desk360_async.customers._words import (
     words_of,
 )
 from desk360_async.webhooks import MessageReceived
-
-log = logging.getLogger("desk360_async.customers")
 
 WINDOW = timedelta(hours=24)
 """How long free messages arrive after a customer's last message (WhatsApp's customer service window)."""
@@ -64,6 +62,7 @@ class Customers(SharedStore):
         on_opt_out: awaited once per opt-out by a message, after it is durable. Its error is logged.
         clock: returns the current time as an aware datetime; None for the system's.
         schema: the schema of the tables in PostgreSQL.
+        observer: gets the store's notices; None for log lines, () for none.
 
     Raises:
         ConfigurationError: if an argument is unusable.
@@ -78,7 +77,9 @@ class Customers(SharedStore):
         on_opt_out: OnOptOut | None = None,
         clock: Callable[[], datetime] | None = None,
         schema: str = "desk360",
+        observer: Observer | Sequence[Observer] | None = None,
     ) -> None:
+        self._observer = parse_observers(observer)
         self._out = words_of("opt_out_words", opt_out_words)
         self._back = words_of("opt_in_words", opt_in_words)
         if both := sorted(self._out & self._back):
@@ -202,9 +203,10 @@ class Customers(SharedStore):
     async def _answer(self, on_opt_out: OnOptOut, message: MessageReceived) -> None:
         try:
             await on_opt_out(message)
-        except Exception:
-            # The opt-out is stored. A receiver that fed the event again would find no news in it.
-            log.exception("on_opt_out failed; the opt-out is stored")
+        except Exception as error:  # noqa: BLE001  # the caller's own; a repeat of the event would hold no news
+            text = "on_opt_out failed; the opt-out is stored"
+            facts = {"callback": "on_opt_out"}
+            self._observer.notice(Notice("desk360.customers.callback_failed", "error", text, facts, error))
 
     # ── lists ──────────────────────────────────────────────────────────────────────────────────────────
 

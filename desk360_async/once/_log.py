@@ -1,9 +1,8 @@
 """`SendLog`: one send under one key. The claim, the intent, the result, and the wait for another's send."""
 
-import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -23,14 +22,13 @@ from desk360_async import (
     _threads,
 )
 from desk360_async._messages import phones_of
+from desk360_async._observer import Notice, Observer, parse_observers
 from desk360_async._phones import person_of
 from desk360_async._postgres import is_dsn
 from desk360_async._sharing import SharedStore
 from desk360_async.once import _records
 from desk360_async.once._records import Reply, SendRecord
 from desk360_async.once._store import Claim, Row, open_database, open_file
-
-log = logging.getLogger("desk360_async.once")
 
 _PAGE = 100
 _FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5  # seconds between two looks at another's send
@@ -74,6 +72,7 @@ class SendLog(SharedStore):
         lease: seconds after which a stopped owner's claim is free, and its request unknown.
         schema: the schema of the tables in PostgreSQL.
         clock: returns the current time as an aware datetime; None for the system's.
+        observer: gets the log's notices; None for log lines, () for none.
 
     Raises:
         ConfigurationError: if an argument is unusable.
@@ -95,8 +94,10 @@ class SendLog(SharedStore):
         lease: float = 30.0,
         schema: str = "desk360",
         clock: Callable[[], datetime] | None = None,
+        observer: Observer | Sequence[Observer] | None = None,
     ) -> None:
         super().__init__(clock)
+        self._observer = parse_observers(observer)
         self._keep_phones = keep_phones
         self._settle = settle
         self._lease = _arguments.seconds("lease", lease, positive=True)
@@ -336,7 +337,8 @@ class SendLog(SharedStore):
                 if not await self._store.renew(key, attempt, self._now() + self._lease):
                     return
             except ConfigurationError as error:
-                log.warning("a lease in the send log can't be renewed now: %s", error)
+                text = f"a lease in the send log can't be renewed now: {error}"
+                self._observer.notice(Notice("desk360.once.lease_not_renewed", "warning", text))
 
     async def _write_pending(self) -> None:
         """Write results that are pending; keep those that can't be written, and try again with backoff."""
@@ -344,7 +346,8 @@ class SendLog(SharedStore):
             try:
                 await self._store.conclude(key, *result)
             except ConfigurationError as error:
-                log.error("the end of a send can't be written to the send log; it is tried again: %s", error)
+                text = f"the end of a send can't be written to the send log; it is tried again: {error}"
+                self._observer.notice(Notice("desk360.once.end_not_written", "error", text))
                 self._retry()
                 return
             except BaseException:  # cancelled: the result is written all the same

@@ -114,6 +114,7 @@ class Metrics:
         self._unknown = count("desk360.client.unknown", "{message}", "Messages that may have gone out.")
         self._events = count("desk360.webhook.events", "{event}", "Events that came in, repeats aside.")
         self._refused = count("desk360.webhook.refused", "{request}", "Requests that were refused.")
+        self._notices = count("desk360.notices", "{notice}", "Events of stores, files and callbacks.")
         self._create_gauges(meter)
 
     def _create_gauges(self, meter: Meter) -> None:
@@ -191,6 +192,10 @@ class Metrics:
     def job(self, kind: str, end: str, seconds: float) -> None:
         """Record a worker's job."""
         self._jobs.record(seconds, {"desk360.job.kind": kind, "desk360.job.end": end})
+
+    def notice(self, event: str, level: str) -> None:
+        """Count a notice."""
+        self._notices.add(1, {"desk360.notice": event, "desk360.notice.level": level})
 
     # ── gauges ─────────────────────────────────────────────────────────────────────────────────────────
 

@@ -20,6 +20,7 @@ from desk360_async import (
     AttemptEnd,
     ConfigurationError,
     LogObserver,
+    Notice,
     Operation,
     OperationEnd,
     RateLimitStatus,
@@ -135,6 +136,16 @@ class OpenTelemetry:
     def job(self, kind: str, end: str, seconds: float) -> None:
         """Record a worker's job."""
         self._metrics.job(kind, end, seconds)
+
+    def notice(self, notice: Notice) -> None:
+        """Count it, and add it to the current span as an event, without its text."""
+        self._metrics.notice(notice.event, notice.level)
+        span = trace.get_current_span()
+        if span.is_recording():
+            facts = {f"desk360.{name}": value for name, value in notice.facts.items()}
+            if notice.error is not None:
+                facts["error.type"] = type(notice.error).__name__
+            span.add_event(notice.event, facts)
 
 
 # ── blocks ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,9 +5,8 @@ cancelled at any await, and an event that was committed but not queued would wai
 """
 
 import inspect
-import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import anyio
@@ -16,12 +15,10 @@ from attrs import define, field, frozen
 
 from desk360_async._errors import ConfigurationError
 from desk360_async._gathering import Gathering
-from desk360_async._observer import Observer
+from desk360_async._observer import Notice, Observer
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate
 from desk360_async.webhooks._inbox import ON_DISK, Claimed, Ended, Inbox, key_of
 from desk360_async.webhooks._queues import Queues
-
-_log = logging.getLogger("desk360_async.webhooks")
 
 E = TypeVar("E", bound=Event)
 AsyncFunction = Callable[[E], Awaitable[object]]
@@ -132,7 +129,7 @@ class Handling:
         self._attempts = attempts
         self._recent = Recent(remember)
         self._queues: Queues[_Waiting] = Queues(self._handle, concurrency=concurrency)
-        self._feeders = [_Feeder(store, self._end_part) for store in stores]
+        self._feeders = [_Feeder(store, self._end_part, observer) for store in stores]
         self._writer: Gathering[list[Event] | Ended, int | None] = Gathering(self._commit)
         self._unmarked: list[Ended] = []
         # By urgency: events in memory, and whether the disk holds more.
@@ -192,14 +189,23 @@ class Handling:
         ended = self._unmarked + [item for item in items if isinstance(item, Ended)]
         try:
             rows = iter(await self._inbox.commit(arrived, ended, keep=self._keeper()))
-        except Exception:  # noqa: BLE001 - after any error of the disk, the next commit is tried
+        except Exception as error:  # noqa: BLE001 - after any error of the disk, the next commit is tried
             # The senders get a 503 and may try again; the marks go with the next write.
             self._unmarked = ended
-            failed = "%r can't be written to; %d events refused, %d marks kept for the next write"
-            _log.exception(failed, self._inbox, len(arrived), len(ended))
+            facts = {"events": len(arrived), "marks": len(ended)}
+            text = (
+                f"{self._inbox!r} can't be written to; {len(arrived)} events refused, {len(ended)} marks "
+                "kept for the next write"
+            )
+            self._report("desk360.webhook.inbox_not_written", text, facts, error)
             return [None] * len(items)
         self._unmarked = []
         return [self._accept(item, rows) if isinstance(item, list) else 0 for item in items]
+
+    def _report(
+        self, event: str, text: str, facts: Mapping[str, float], error: Exception | None = None
+    ) -> None:
+        self._observer.notice(Notice(event, "error", text, facts, error))
 
     def _keeper(self) -> Callable[[Event], bool]:
         # Behind events that wait on disk, later ones wait there too: a customer's order is kept.
@@ -260,9 +266,10 @@ class Handling:
                 await inbox.take_over()
                 await self.claim()
                 complained = False
-            except Exception:  # noqa: BLE001 - the disk may be full for a while
+            except Exception as error:  # noqa: BLE001 - the disk may be full for a while
                 if not complained:
-                    _log.exception("%r can't be read; events of other workers wait", inbox)
+                    text = f"{inbox!r} can't be read; events of other workers wait"
+                    self._report("desk360.webhook.inbox_not_read", text, {}, error)
                 complained = True
 
     # handling ------------------------------------------------------------------------------------------
@@ -314,8 +321,9 @@ class Handling:
         if waiting.attempts + 1 < self._attempts:
             return Ended(row, error, time.time() + _BACKOFF**waiting.attempts, names)
         self._stats.dead += 1
-        tries = "%r is a dead letter after %d attempts; `desk360 inbox list` shows it"
-        _log.error(tries, waiting.event, waiting.attempts + 1)
+        tries = waiting.attempts + 1
+        text = f"{waiting.event!r} is a dead letter after {tries} attempts; `desk360 inbox list` shows it"
+        self._report("desk360.webhook.dead_letter", text, {"attempts": tries})
         return Ended(row, error, None, names)
 
     # ending --------------------------------------------------------------------------------------------
@@ -336,9 +344,13 @@ class Handling:
             try:
                 assert self._inbox is not None
                 await self._inbox.commit([], self._unmarked)
-            except Exception:  # noqa: BLE001 - a stop must not fail because of the disk
-                again = "%r can't be written to; %d events that were handled will be again at the next start"
-                _log.exception(again, self._inbox, len(self._unmarked))
+            except Exception as error:  # noqa: BLE001 - a stop must not fail because of the disk
+                events = len(self._unmarked)
+                text = (
+                    f"{self._inbox!r} can't be written to; {events} events that were handled will be again "
+                    "at the next start"
+                )
+                self._report("desk360.webhook.marks_not_written", text, {"events": events}, error)
 
 
 def _customer(event: Event) -> object:
@@ -355,9 +367,10 @@ class _Feeder:
     campaign's disk is full.
     """
 
-    def __init__(self, store: Store, fed: Callable[[_Waiting], None]) -> None:
+    def __init__(self, store: Store, fed: Callable[[_Waiting], None], observer: Observer) -> None:
         self._store = store
         self._fed = fed
+        self._observer = observer
         self._pending: list[_Waiting] = []
         self._wake = anyio.Event()
         self._hurry = anyio.Event()
@@ -390,8 +403,10 @@ class _Feeder:
         while True:
             try:
                 await self._store.feed(*events)
-            except Exception:  # noqa: BLE001 - after any error of the store, the events may not be lost
-                _log.exception("%r did not take %d events; again in %g s", self._store, len(events), pause)
+            except Exception as error:  # noqa: BLE001 - after any error of the store, the events may not be lost
+                text = f"{self._store!r} did not take {len(events)} events; again in {pause:g} s"
+                facts = {"events": len(events), "wait": pause}
+                self._observer.notice(Notice("desk360.webhook.store_failed", "error", text, facts, error))
                 await anyio.sleep(pause)
                 pause = min(2 * pause, longest)
             else:

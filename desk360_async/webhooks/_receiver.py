@@ -6,7 +6,6 @@ the handlers run in a task of the receiver's own, so that any task may open and 
 
 import atexit
 import hmac
-import logging
 import os
 import re
 import threading
@@ -23,7 +22,7 @@ from attrs import define, field
 from desk360_async import _threads
 from desk360_async._arguments import seconds, whole
 from desk360_async._errors import ClientStateError, ConfigurationError, InvalidWebhook
-from desk360_async._observer import Observer, parse_observers
+from desk360_async._observer import Notice, Observer, parse_observers
 from desk360_async._threads import detach
 from desk360_async.webhooks import _asgi
 from desk360_async.webhooks._asgi import Answer, Receive, Scope, Send
@@ -41,8 +40,6 @@ from desk360_async.webhooks._handling import (
 )
 from desk360_async.webhooks._inbox import Inbox
 from desk360_async.webhooks._parsing import parse
-
-_log = logging.getLogger("desk360_async.webhooks")
 
 M = TypeVar("M", bound=MessageReceived)
 
@@ -364,7 +361,8 @@ class WebhookReceiver:
     def _log_left(self, events: int) -> None:
         if events:
             kept = "they stay in the inbox" if self._inbox else "they are lost: there is no inbox"
-            _log.error("stopped with %d events not handled; %s", events, kept)
+            text = f"stopped with {events} events not handled; {kept}"
+            self._observer.notice(Notice("desk360.webhook.events_left", "error", text, {"events": events}))
 
     def _stop_taking(self) -> None:
         if self._handling is not None:
@@ -374,7 +372,8 @@ class WebhookReceiver:
         try:
             await inbox.aclose()
         except Exception as error:  # noqa: BLE001 - a stop must not fail because of the disk
-            _log.error("%r was closed, but its events are released at the next start only: %s", inbox, error)
+            text = f"{inbox!r} was closed, but its events are released at the next start only: {error}"
+            self._observer.notice(Notice("desk360.webhook.inbox_not_released", "error", text))
 
     # answering -----------------------------------------------------------------------------------------
 
@@ -448,17 +447,18 @@ class WebhookReceiver:
             large = len(content) > _PARSED_AT_ONCE
             events = await _threads.run(parse, content) if large else parse(content)
         except InvalidWebhook as error:
-            _log.debug("%s", error)
+            self._observer.notice(Notice("desk360.webhook.invalid", "debug", str(error)))
             return _INVALID
         return await self._take(events, began)
 
     def _not_open(self) -> Answer:
         if not self._complained and self._life is None:
             self._complained = True
-            _log.error(
+            text = (
                 "the webhook receiver is not open, so it answers 503: write `async with receiver:` in the"
                 " application's lifespan (an app that is mounted gets no lifespan of its own)"
             )
+            self._observer.notice(Notice("desk360.webhook.not_open", "error", text))
         return _CLOSED
 
     def _has_token(self, headers: Mapping[str, str]) -> bool:
@@ -488,9 +488,7 @@ class WebhookReceiver:
             seconds = time.monotonic() - began
             report_events(self._observer, events, new=new, seconds=seconds, now=time.time())
             self._observer.webhook_queue(self.queued)
-        if repeats := len(events) - new:
-            self.stats.duplicates += repeats
-            _log.debug("%d of %d events are repeats; they are not handled again", repeats, len(events))
+        self.stats.duplicates += len(events) - new
         return _OK
 
 

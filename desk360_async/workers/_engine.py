@@ -6,7 +6,6 @@ stays "doing"; the supervision finds its work by the ledger and the send log.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
@@ -35,10 +34,9 @@ from desk360_async import (
     SendInProgress,
     ServerError,
 )
+from desk360_async._observer import Notice, Observer
 from desk360_async._postgres import is_lost
 from desk360_async.campaigns import LedgerError
-
-log = logging.getLogger("desk360_async.workers")
 
 T = TypeVar("T")
 
@@ -169,12 +167,13 @@ def blueprint_of(
     return blueprint
 
 
-async def reap(jobs_: manager.JobManager, lease: float) -> None:
+async def reap(jobs_: manager.JobManager, lease: float, observer: Observer) -> None:
     """Put the jobs of dead workers back into the queue; only those of our tasks.
 
     Args:
         jobs_: the job manager of an open app.
         lease: seconds after which a worker that isn't seen is dead.
+        observer: gets a notice of a job that another worker put back.
     """
     for job in await jobs_.get_stalled_jobs(seconds_since_heartbeat=lease):
         if job.id is None or not job.task_name.startswith(f"{NAMESPACE}:"):
@@ -184,4 +183,5 @@ async def reap(jobs_: manager.JobManager, lease: float) -> None:
         except exceptions.UniqueViolation:  # the same work waits in the queue already
             await jobs_.finish_job_by_id_async(job.id, jobs.Status.FAILED, delete_job=False)
         except exceptions.ConnectorException as error:  # another worker was faster
-            log.debug("a stalled job was not put back: %s", error)
+            text = f"a stalled job was not put back: {error}"
+            observer.notice(Notice("desk360.worker.job_not_put_back", "debug", text))

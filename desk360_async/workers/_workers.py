@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import socket
@@ -20,7 +19,7 @@ from procrastinate.exceptions import ProcrastinateException
 from desk360_async import AsyncDesk360, ConfigurationError, Desk360Error, Message
 from desk360_async._arguments import seconds, whole
 from desk360_async._attachments import as_attachment
-from desk360_async._observer import parse_observers
+from desk360_async._observer import Notice, parse_observers
 from desk360_async._postgres import Database
 from desk360_async.campaigns import Campaign, Done, Hours, Run
 from desk360_async.campaigns._campaign import check_hours, check_share
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
     from desk360_async import Attachment, Observer
     from desk360_async.campaigns._recipients import OptOut
-
-log = logging.getLogger("desk360_async.workers")
 
 _OPENING = 30.0  # seconds in which a starting worker must reach the database
 _PAUSE = 1.0  # seconds before procrastinate's worker begins again after an error
@@ -288,7 +285,8 @@ class Workers:
                     stalled_worker_timeout=self._lease,
                 )
             except (ProcrastinateException, OSError) as error:
-                log.warning("the worker begins again after an error: %s", error)
+                text = f"the worker begins again after an error: {error}"
+                self._observers.notice(Notice("desk360.worker.restarted", "warning", text))
             await asyncio.sleep(_PAUSE)
 
     async def _keep_watch(self, jobs: manager.JobManager) -> None:
@@ -297,14 +295,16 @@ class Workers:
             try:
                 await self._look(jobs)
             except Exception as error:  # noqa: BLE001  # the loop must survive; the next look tries again
-                log.warning("the supervision of shares and sends failed, and tries again: %s", error)
+                text = f"the supervision of shares and sends failed, and tries again: {error}"
+                self._observers.notice(Notice("desk360.worker.supervision_failed", "warning", text))
             await asyncio.sleep(self._lease / 2)
 
     async def _look(self, jobs: manager.JobManager) -> None:
         """Put the jobs of dead workers back into the queue, and defer again the work without a job."""
-        await _engine.reap(jobs, self._lease)
+        await _engine.reap(jobs, self._lease, self._observers)
         if missing := await self._work.supervise(self._lease):
-            log.warning("%d shares or sends had lost their jobs, and were deferred again", missing)
+            text = f"{missing} shares or sends had lost their jobs, and were deferred again"
+            self._observers.notice(Notice("desk360.worker.jobs_lost", "warning", text, {"jobs": missing}))
 
     async def _run_share(self, campaign: str, number: int) -> None:
         """Run a share of a campaign to its end; the task "share".
@@ -361,12 +361,19 @@ class Workers:
     async def _judge(self, share: Share, done: Done, unknown: int) -> None:
         if self._is_stopping and done.end in ("stopped", "interrupted"):
             return  # another worker goes on
-        log.info("share %d of the campaign %r ended: %s", share.number, share.campaign, done.end)
+        facts: dict[str, str | int | float] = {
+            "campaign": share.campaign,
+            "share": share.number,
+            "end": done.end,
+        }
+        text = f"share {share.number} of the campaign {share.campaign!r} ended: {done.end}"
+        self._observers.notice(Notice("desk360.worker.share_ended", "info", text, facts))
         # A server that swallows requests makes unknowns: a person looks before more of them are sent.
         if done.end in _FINAL or (done.end == "unreachable" and unknown):
             await self._work.end_share(share.campaign, share.number)
             if done.end != "finished":
-                log.error("the campaign %r needs a decision: %s", share.campaign, done.reason)
+                text = f"the campaign {share.campaign!r} needs a decision: {done.reason}"
+                self._observers.notice(Notice("desk360.worker.decision_needed", "error", text, facts))
             return
         raise _engine.Unfinished(f"the campaign {share.campaign!r} goes on later ({done.end})")
 

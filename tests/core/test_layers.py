@@ -71,6 +71,23 @@ def test_one_module_knows_httpx(path: Path) -> None:
     assert knows == ({"httpx"} if path.name == "_http.py" else set())
 
 
+LOGGING = {
+    "_observer.py": "writes the records of all events",
+    "_redaction.py": "a filter for the records of the HTTP stack",
+    "cli/_session.py": "the handler of --verbose",
+    "cli/apps/django/shop.py": "an app of the user's own",
+    "cli/apps/fastapi/shop.py": "an app of the user's own",
+}
+
+
+def test_no_module_logs_by_itself() -> None:
+    """Its events go to the observers (`Notice`), and `LogObserver` writes them."""
+    found = {
+        path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if "logging" in imported(path)
+    }
+    assert found == set(LOGGING)
+
+
 @pytest.mark.parametrize("path", sorted((PACKAGE / "sandbox").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_sandbox_imports_nothing_of_the_client(path: Path) -> None:
     """Each checks the other, instead of sharing a mistake."""

@@ -1,8 +1,9 @@
 """What observers are told, that a broken one changes nothing, and what the default one logs."""
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,17 +15,22 @@ from desk360_async import (
     AttemptEnd,
     ConfigurationError,
     Desk360Error,
+    HostLimiter,
     InvalidMessage,
     LogObserver,
+    Notice,
     Operation,
     OperationEnd,
     Outcome,
+    PostgresLimiter,
     RetryPolicy,
     SendResult,
     TextMessage,
     TokenBucket,
 )
 from desk360_async._observer import Observers, current_operation, parse_observers, set_default_observers
+from desk360_async.customers import Customers
+from desk360_async.once import SendLog
 from tests.core.fakes import ID, TO, Tokens, Wire, connect, sent
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +75,7 @@ class Notes:
             "webhook_queue",
             "handler_failed",
             "job",
+            "notice",
         ):
             raise AttributeError(name)
         return lambda *args: self.calls.append((name, *args))
@@ -359,6 +366,13 @@ async def test_the_current_operation_is_known_inside_and_gone_outside(wire: Wire
     assert ([op.name for op in inside], current_operation()) == (["send_text"], None)
 
 
+@pytest.mark.parametrize("make", [HostLimiter, PostgresLimiter, SendLog, Customers])
+def test_a_store_refuses_an_observer_without_a_method(make: Callable[..., Any], tmp_path: Path) -> None:
+    place = "postgresql://app@127.0.0.1:9/app" if make is PostgresLimiter else tmp_path / "store.db"
+    with pytest.raises(ConfigurationError, match="observer must be an Observer such as LogObserver"):
+        make(place, observer="log")
+
+
 # ── logs ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -452,6 +466,44 @@ def test_a_failed_handler_is_logged_with_its_exception(caplog: pytest.LogCapture
         [(logging.ERROR, "desk360.handler_failed")],
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("event", "logger"),
+    [
+        ("desk360.limiter.alone", "desk360_async"),
+        ("desk360.client.window_closed", "desk360_async"),
+        ("desk360.webhook.not_open", "desk360_async.webhooks"),
+        ("desk360.once.end_not_written", "desk360_async.once"),
+        ("desk360.customers.callback_failed", "desk360_async.customers"),
+        ("desk360.campaign.ledger_away", "desk360_async.campaigns"),
+        ("desk360.worker.restarted", "desk360_async.workers"),
+    ],
+)
+def test_a_notice_is_logged_by_the_logger_of_its_area(
+    caplog: pytest.LogCaptureFixture, event: str, logger: str
+) -> None:
+    parse_observers(None).notice(Notice(event, "error", "100 % away", {"events": 3}, LookupError("x")))
+    [record] = caplog.records
+    assert (record.name, record.levelname, record.getMessage()) == (logger, "ERROR", "100 % away")
+    assert (record.__dict__["event"], record.__dict__["events"]) == (event, 3)
+    assert "LookupError: x" in caplog.text
+
+
+async def test_a_notice_reaches_the_clients_observers_and_no_log(
+    notes: Notes, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connect(wire, observer=notes, on_result=lambda _: 1 / 0) as client:
+        await client.send_text(TO, "x")
+    [notice] = [call[1] for call in notes.calls if call[0] == "notice"]
+    assert (notice.event, notice.facts) == ("desk360.client.callback_failed", {"callback": "on_result"})
+    assert (type(notice.error), caplog.records) == (ZeroDivisionError, [])
+
+
+def test_a_repeat_of_a_webhook_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "desk360_async.webhooks")
+    LogObserver().webhook("status", "read", "repeat", 0.0, None)
+    assert events(caplog) == [(logging.DEBUG, "desk360.webhook.repeat")]
 
 
 def test_an_attempt_outside_an_operation_is_logged_as_a_request(caplog: pytest.LogCaptureFixture) -> None:

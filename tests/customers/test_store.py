@@ -3,12 +3,12 @@
 import csv
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
 
-from desk360_async import ConfigurationError, InvalidMessage
+from desk360_async import ConfigurationError, InvalidMessage, Notice
 from desk360_async.customers import Customers, Window
 from desk360_async.webhooks import MessageReceived, StatusUpdate, TextReceived
 
@@ -145,6 +145,23 @@ async def test_an_error_of_on_opt_out_is_logged(
     book = Customers(tmp_path / "c.db", clock=clock, on_opt_out=answer)
     assert await book.feed(text("STOP")) == 1
     assert "on_opt_out failed" in caplog.text
+
+
+async def test_a_store_reports_to_the_observer_that_it_was_given(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Notes:
+        seen: ClassVar[list[str]] = []
+
+        def notice(self, notice: Notice) -> None:
+            self.seen.append(notice.event)
+
+    async def answer(_: MessageReceived) -> None:
+        raise LookupError("mine")
+
+    observer: Any = Notes()
+    await Customers(tmp_path / "c.db", clock=clock, on_opt_out=answer, observer=observer).feed(text("STOP"))
+    assert (Notes.seen, caplog.records) == (["desk360.customers.callback_failed"], [])
 
 
 async def test_calls_side_by_side_share_commits(book: Customers) -> None:

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from desk360_async import Desk360Error, TemplateBatch, TextMessage
+from desk360_async import Desk360Error, Notice, TemplateBatch, TextMessage
 from desk360_async.campaigns import Campaign, Recipient
 from desk360_async.otel import OpenTelemetry, _metrics
 from desk360_async.sandbox import Fault
@@ -191,6 +191,12 @@ def searched(calls: int) -> tuple[Exports, list[str], list[str]]:
         run(lambda: sell(exports, Path(folder)))
     # A worker's job needs a database; its report has two words and a duration.
     exports.observer().job("share", "finished", 0.1)
+    # A notice's line and its error are for logs; they may hold a customer's data.
+    callback = {"callback": "on_result"}
+    with exports.tracers.get_tracer("host").start_as_current_span("POST /orders"):
+        exports.observer().notice(
+            Notice("desk360.client.callback_failed", "error", TEXT, callback, LookupError(NAME))
+        )
     texts = list(exports.texts())
     return exports, texts, hits(iter(texts))
 

@@ -12,7 +12,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
-from desk360_async import Desk360Error, RateLimitStatus, _observer
+from desk360_async import Desk360Error, Notice, RateLimitStatus, _observer
 from desk360_async.campaigns import Counts, Done
 from desk360_async.otel import OpenTelemetry, dashboard
 from desk360_async.webhooks import WebhookReceiver
@@ -239,6 +239,28 @@ def test_a_block_that_raises_still_ends_its_spans(exports: Exports) -> None:
     assert not hits(exports.texts())
 
 
+@pytest.mark.anyio
+async def test_a_notice_is_an_event_of_the_current_span_without_its_text(exports: Exports) -> None:
+    error = LookupError(TO)
+
+    def fail(_: object) -> None:
+        raise error
+
+    async with connect(Wire(), observer=exports.observer(), on_result=fail) as client:
+        with exports.tracers.get_tracer("shop").start_as_current_span("order"):
+            await client.send_text(TO, "x")
+    [noted] = [event for span in exports.spans for event in span.events]
+    facts = {"desk360.callback": "on_result", "error.type": "LookupError"}
+    assert (noted.name, dict(noted.attributes or {})) == ("desk360.client.callback_failed", facts)
+    assert exports.values("desk360.notices") == {("desk360.client.callback_failed", "error"): 1}
+    assert not hits(exports.texts())
+
+
+def test_a_notice_outside_a_span_is_counted(exports: Exports) -> None:
+    exports.observer().notice(Notice("desk360.limiter.back", "warning", "The limiter is back."))
+    assert exports.values("desk360.notices") == {("desk360.limiter.back", "warning"): 1}
+
+
 # ── metrics ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -385,9 +407,13 @@ def in_the_guide(column: str) -> set[str]:
 
 
 def test_the_guide_names_each_metric_and_each_event_of_the_log() -> None:
-    source = (Path(_observer.__file__)).read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in Path(_observer.__file__).parent.rglob("*.py")]
+    logged = {name for text in sources for name in re.findall(r'"event": "(desk360[a-z0-9_.]+)"', text)}
+    noticed = {
+        name for text in sources for name in re.findall(r'(?:Notice|_report)\(\s*"([a-z0-9._]+)"', text)
+    }
     assert in_the_guide("metric") == metrics_of_the_source()
-    assert in_the_guide("event") == set(re.findall(r'"event": "([a-z0-9_.]+)"', source))
+    assert (in_the_guide("event"), len(noticed)) == (logged | noticed, 28)
 
 
 # ── secrets, and the instrumentor ──────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,14 @@ import psycopg
 import pytest
 from procrastinate import App, PsycopgConnector
 
-from desk360_async import Attachment, ConfigurationError, InvalidMessage, SendUnknown, TextMessage
+from desk360_async import (
+    Attachment,
+    ConfigurationError,
+    InvalidMessage,
+    LogObserver,
+    SendUnknown,
+    TextMessage,
+)
 from desk360_async.campaigns import Campaign, CampaignError, Counts, Hours, Recipient
 from desk360_async.once import SendLog
 from desk360_async.sandbox import Fault
@@ -368,7 +375,7 @@ async def test_a_dead_workers_job_that_waits_again_already_fails(shop: Shop) -> 
     shop.rows("INSERT INTO procrastinate_jobs (queue_name, task_name, status) VALUES ('x', 'other', 'doing')")
     app = App(connector=PsycopgConnector(conninfo=shop.dsn))
     async with app.open_async():
-        await reap(app.job_manager, 2.0)
+        await reap(app.job_manager, 2.0, LogObserver())
     assert shop.rows("SELECT status FROM procrastinate_jobs ORDER BY id") == [
         ("failed",),
         ("todo",),
