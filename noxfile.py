@@ -296,6 +296,13 @@ def stories(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Change the outcome table and the bucket, one place at a time; tests must notice 100 % and 95 %."""
+    session.install("-e", EXTRAS, *group("test"))
+    session.run("python", "-m", "tests.failures.mutants", *session.posargs)
+
+
+@nox.session
 def attack(session: nox.Session) -> None:
     """Kill campaigns 300 times over a vendor that misbehaves, and send 10,000 messages: `-- --seed N`."""
     session.install("-e", EXTRAS, *group("test"))

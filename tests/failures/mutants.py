@@ -1,22 +1,27 @@
-"""Mutates the outcome table, one change at a time, and counts the mutants that its tests kill.
+"""Mutates the outcome table and the token bucket, one change at a time, and counts the killed mutants.
 
-`python -m tests.failures.mutants`; the exit code is 1 if one survives. Needs `os.fork`.
+`python -m tests.failures.mutants [outcomes] [bucket]`; the exit code is 1 if more survive than a part allows.
+Needs `os.fork`.
 """
 
 import ast
 import copy
 import os
 import runpy
+import signal
 import sys
 import types
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
-from desk360_async import _outcomes
+from attrs import frozen
 
-TESTS = str(Path(__file__).with_name("test_verdict_table.py"))
-MUTATED = {"verdict", "status_of_code", "_unanswered", "_PROVES_NOTHING", "_STATUS_OF_CODE"}
+from desk360_async import _bucket, _outcomes
+
+HERE = Path(__file__).parent
+# A mutant may loop for ever; so many seconds are ten times what the slowest one needs.
+PATIENCE = 60
 MEMBERS = {
     "Outcome": ("ACCEPTED", "NOT_SENT", "UNKNOWN"),
     "Again": ("NEVER", "WHEN_ALLOWED", "BACKOFF"),
@@ -30,7 +35,49 @@ OTHER: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.NotIn: ast.In,
     ast.Is: ast.IsNot,
 }
+ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+}
 Change = tuple[str, Callable[[ast.AST], None]]
+
+
+@frozen
+class Part:
+    """A module to mutate: the top-level names in question, their tests, and the share that must be killed."""
+
+    title: str
+    module: types.ModuleType
+    names: frozenset[str]
+    tests: tuple[Path, ...]
+    least: float
+
+    @property
+    def source(self) -> str:
+        """The module's text."""
+        return Path(str(self.module.__file__)).read_text(encoding="utf-8")
+
+
+PARTS = {
+    "outcomes": Part(
+        "the outcome table",
+        _outcomes,
+        frozenset({"verdict", "status_of_code", "_unanswered", "_PROVES_NOTHING", "_STATUS_OF_CODE"}),
+        (HERE / "test_verdict_table.py",),
+        1.0,
+    ),
+    # Some mutants of the bucket are its equals: `<` for `<=` in a pace that only sets a later timer.
+    "bucket": Part(
+        "the bucket",
+        _bucket,
+        frozenset({"Bucket", "Waits", "hold_of", "BULK_SHARE", "IDLE_SHARE", "SPREAD", "WARY_PACE"}),
+        (HERE.parent / "limiter" / "test_bucket.py", HERE.parent / "limiter" / "test_turns.py"),
+        0.95,
+    ),
+}
 
 
 def changes(node: ast.AST) -> Iterator[Change]:
@@ -47,6 +94,13 @@ def changes(node: ast.AST) -> Iterator[Change]:
     elif isinstance(node, ast.Constant) and isinstance(node.value, int):
         for by in (-1, 1):
             yield f"{node.value} {by:+}", lambda n, v=node.value + by: setattr(n, "value", v)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, float) and node.value:
+        yield f"half of {node.value}", lambda n, v=node.value: setattr(n, "value", v / 2)
+    elif isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
+        operator = ARITHMETIC[type(node.op)]()
+        yield f"another operator than {ast.unparse(node)}", lambda n: setattr(n, "op", operator)
+    elif isinstance(node, ast.Name) and node.id in ("min", "max"):
+        yield f"the other of {node.id}", lambda n, v=node.id: setattr(n, "id", "minmax".replace(v, ""))
     elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
         yield f"another text than {node.value!r}", lambda n, v=node.value: setattr(n, "value", v + "x")
     elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -69,33 +123,37 @@ def _swap(index: int, op: ast.cmpop) -> Callable[[ast.AST], None]:
     return change
 
 
-def mutants() -> Iterator[tuple[str, ast.Module]]:
-    """Yield each mutant of the table: the change's name, and the module."""
-    module = ast.parse(Path(_outcomes.__file__).read_text(encoding="utf-8"))
+def mutants(part: Part) -> Iterator[tuple[str, ast.Module]]:
+    """Yield each mutant of a part: the change's name, and the module."""
+    module = ast.parse(part.source)
     for place, statement in enumerate(module.body):
         targets = [ast.unparse(t) for t in statement.targets] if isinstance(statement, ast.Assign) else []
-        if not MUTATED & {getattr(statement, "name", ""), *targets}:
+        if not part.names & {getattr(statement, "name", ""), *targets}:
             continue
-        nodes = list(ast.walk(_without_docstring(statement)))
-        for index, node in enumerate(nodes):
+        for index, node in enumerate(ast.walk(_without_prose(statement))):
             for name, change in changes(node):
-                mutant = copy.deepcopy(module)
-                copied = copy.deepcopy(_without_docstring(statement))
+                mutant = copy.copy(module)
+                copied = _without_prose(statement)
                 change(list(ast.walk(copied))[index])
-                mutant.body[place] = copied
+                mutant.body = [*module.body[:place], copied, *module.body[place + 1 :]]
                 yield f"line {getattr(node, 'lineno', 0)}: {name}", ast.fix_missing_locations(mutant)
 
 
-def _without_docstring(statement: ast.stmt) -> ast.stmt:
-    if not isinstance(statement, ast.FunctionDef):
-        return statement
+def _without_prose(statement: ast.stmt) -> ast.stmt:
+    """Return a copy without docstrings and annotations of arguments: a change there changes no behaviour."""
     bare = copy.deepcopy(statement)
-    bare.body = [s for s in bare.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
-    bare.args.kw_defaults = list(bare.args.kw_defaults)
-    for argument in [*bare.args.args, *bare.args.kwonlyargs]:
-        argument.annotation = None
-    bare.returns = None
+    for node in ast.walk(bare):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            node.body = [one for one in node.body if not _is_text(one)] or [ast.Pass()]
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+            for argument in [*node.args.args, *node.args.kwonlyargs]:
+                argument.annotation = None
     return bare
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def run_tests(path: str) -> None:
@@ -111,38 +169,44 @@ def run_tests(path: str) -> None:
             test(**given)
 
 
-def survives(mutant: ast.Module) -> bool:
-    """Whether all tests of the table pass on a mutant; it runs in a process of its own."""
+def survives(part: Part, mutant: ast.Module) -> bool:
+    """Whether all tests of a part pass on a mutant; it runs in a process of its own."""
     child = os.fork()
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
-        changed = types.ModuleType(_outcomes.__name__)
-        changed.__dict__.update(__package__="desk360_async", __file__=_outcomes.__file__)
-        sys.modules[_outcomes.__name__] = changed
+        signal.alarm(PATIENCE)
+        changed = types.ModuleType(part.module.__name__)
+        changed.__dict__.update(__package__="desk360_async", __file__=part.module.__file__)
+        sys.modules[part.module.__name__] = changed
         try:
-            exec(compile(mutant, _outcomes.__file__, "exec"), changed.__dict__)
-            run_tests(TESTS)
+            exec(compile(mutant, str(part.module.__file__), "exec"), changed.__dict__)
+            for path in part.tests:
+                run_tests(str(path))
             os._exit(0)
         finally:
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def main() -> int:
-    """Run all mutants and print the survivors; the unchanged table must survive first."""
-    assert survives(ast.parse(Path(_outcomes.__file__).read_text(encoding="utf-8"))), (
-        "the tests fail unchanged"
-    )
-    ran, alive = 0, []
-    for name, mutant in mutants():
+def survey(part: Part) -> bool:
+    """Run all mutants of a part, print the survivors, and return whether enough were killed."""
+    assert survives(part, ast.parse(part.source)), "the tests fail unchanged"
+    ran, alive = 0, 0
+    for name, mutant in mutants(part):
         ran += 1
-        if survives(mutant):
-            alive.append(name)
+        if survives(part, mutant):
+            alive += 1
             print(f"survived: {name}", flush=True)
-    killed = ran - len(alive)
-    print(f"{killed} of {ran} mutants of the outcome table killed ({100 * killed / ran:.1f} %)")
-    return bool(alive)
+    killed = ran - alive
+    print(f"{killed} of {ran} mutants of {part.title} killed ({100 * killed / ran:.1f} %)", flush=True)
+    return killed >= part.least * ran
+
+
+def main() -> int:
+    """Survey the parts named on the command line, or all; the unchanged module must survive first."""
+    enough = [survey(PARTS[name]) for name in sys.argv[1:] or PARTS]
+    return int(not all(enough))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from desk360_async._bucket import Bucket, Lane, Token
+from desk360_async._bucket import Bucket, End, Lane, Token, Waits, hold_of
 from tests.limiter.tokens import NOTHING, bucket, taken, told
 
 
@@ -297,3 +297,65 @@ def test_a_gate_of_the_same_length_makes_nobody_wait_longer() -> None:
     first, second = taken(state, 2)
     assert state.done(0.0, first, 429, {"retry-after": "5"})
     assert not state.done(0.0, second, 429, {"retry-after": "5"})
+
+
+def test_a_token_is_held_for_an_attempt_its_grace_and_a_period() -> None:
+    """An attempt of 10 s, 30 s of grace, a period of 60 s and a margin of 2 s."""
+    assert hold_of(10.0, 60.0, 2.0) == 102.0
+
+
+def test_a_bucket_learns_the_limit_if_nothing_else_was_said() -> None:
+    """Two equal answers are enough."""
+    state = Bucket(10, 60.0, 0, 0.0, 100.0)
+    for token in taken(state, 2):
+        state.done(0.0, token, 200, told(7))
+    assert state.limit == 7
+
+
+@pytest.mark.parametrize(
+    ("end", "away", "free"), [("done", [65.0], 9), ("lost", [95.0], 9), ("unused", [], 10)]
+)
+def test_an_end_is_noted_by_its_name(end: End, away: list[float], free: int) -> None:
+    """An answer counts from its end, a lost request after its grace, an unused token not at all."""
+    state = bucket()
+    state.end(5.0, *taken(state, 1), end, 200, NOTHING)
+    assert (state.away, state.free) == (away, free)
+
+
+def test_the_end_of_an_answer_says_whether_waits_grow() -> None:
+    """A lost request makes no wait longer."""
+    state = bucket()
+    answered, lost = taken(state, 2)
+    assert state.end(0.0, answered, "done", 429, NOTHING)
+    assert not state.end(0.0, lost, "lost", 0, NOTHING)
+
+
+def test_a_success_that_asks_for_a_wait_leaves_the_pace_as_it_was() -> None:
+    """Only a refusal means that others share the limit."""
+    state = bucket()
+    state.done(0.0, *taken(state, 1), 200, {"retry-after": "5"})
+    taken(state, 1, 6.0)
+    assert state.ready_at("interactive") == 6.0
+
+
+@pytest.mark.parametrize(
+    ("lane", "now", "waits"), [("bulk", 10.9, True), ("bulk", 11.0, False), ("interactive", 10.0, False)]
+)
+def test_a_note_of_a_waiting_process_holds_for_a_second(lane: Lane, now: float, waits: bool) -> None:
+    """And for its own lane."""
+    assert Waits({("one", "bulk"): 10.0}).says(lane, now) is waits
+
+
+def test_a_new_note_drops_those_that_are_a_second_old() -> None:
+    """The notes of dead processes don't gather."""
+    waits = Waits({("old", "bulk"): 9.0, ("fresh", "bulk"): 9.5})
+    waits.note("new", "interactive", 10.0)
+    assert waits.noted == {("fresh", "bulk"): 9.5, ("new", "interactive"): 10.0}
+
+
+def test_a_process_that_no_longer_waits_is_forgotten_in_that_lane() -> None:
+    """Once is enough; a second time changes nothing."""
+    waits = Waits({("one", "bulk"): 9.5, ("one", "interactive"): 9.5})
+    waits.forget("one", "bulk")
+    waits.forget("one", "bulk")
+    assert waits.noted == {("one", "interactive"): 9.5}
