@@ -4,7 +4,9 @@ The users are `campaign.feed`, the send log, the customers and the webhooks' inb
 milliseconds, and a hundred items in one transaction cost as much as one item.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from typing import Generic, TypeVar
 
 import anyio
@@ -22,9 +24,9 @@ MOST = 10_000  # calls that share one commit
 @define(eq=False)
 class _Call(Generic[T, R]):
     item: T
+    done: anyio.Event  # of all calls that share the commit
     results: list[R] = field(factory=list[R])
     error: BaseException | None = None
-    done: anyio.Event = field(factory=anyio.Event)
 
 
 async def _keep_open() -> None:
@@ -55,7 +57,7 @@ class Gathering(Generic[T, R]):
         self._commit = commit
         self._close = close
         self._idle = idle
-        self._calls: list[_Call[T, R]] = []
+        self._rounds: deque[list[_Call[T, R]]] = deque()  # each has a commit of its own
         self._wake: anyio.Event | None = None  # there is one while the background task runs
         self._ended: anyio.Event | None = None
         self._closing = False
@@ -74,8 +76,10 @@ class Gathering(Generic[T, R]):
 
     def post(self, item: T) -> _Call[T, R]:
         """Let an item be part of the next commit, without waiting for it."""
-        call: _Call[T, R] = _Call(item)
-        self._calls.append(call)
+        if not self._rounds or len(self._rounds[-1]) >= MOST:
+            self._rounds.append([call := _Call[T, R](item, anyio.Event())])
+        else:
+            self._rounds[-1].append(call := _Call[T, R](item, self._rounds[-1][0].done))
         if self._wake is None:
             self._wake, self._ended = anyio.Event(), anyio.Event()
             detach(self._run, self._wake, self._ended)
@@ -94,19 +98,22 @@ class Gathering(Generic[T, R]):
     async def _run(self, wake: anyio.Event, ended: anyio.Event) -> None:
         try:
             while True:
-                while self._calls:
-                    calls, self._calls = self._calls[:MOST], self._calls[MOST:]
-                    await self._settle(calls)
+                while self._rounds:
+                    calls = self._rounds.popleft()
+                    try:
+                        await self._settle(calls)
+                    finally:
+                        calls[0].done.set()
                 self._wake = wake = anyio.Event()
                 if not self._closing:
                     with anyio.move_on_after(self._idle):
                         await wake.wait()
-                if not self._calls:
+                if not self._rounds:
                     break
         finally:
             self._wake = None
-            left, self._calls = self._calls, []
-            for call in left:  # the event loop ends
+            left, self._rounds = self._rounds, deque()
+            for call in chain(*left):  # the event loop ends
                 call.error = RuntimeError("the event loop ended before the commit")
                 call.done.set()
             with anyio.CancelScope(shield=True):
@@ -129,6 +136,3 @@ class Gathering(Generic[T, R]):
         else:
             for call, result in zip(calls, results, strict=True):
                 call.results.append(result)
-        finally:
-            for call in calls:
-                call.done.set()

@@ -525,8 +525,11 @@ class Ledger:
 
     def _by_phone(self, db: sqlite3.Connection, phone: str) -> tuple[int | None, str]:
         """Return the recipient's phone in the campaign's spelling, and the table for the status."""
-        for number in dict.fromkeys((int(phone), *spellings_of(phone))):
-            if table := self._table_for(db, number):
+        given = int(phone)
+        if table := self._table_for(db, given):
+            return given, table
+        for number in spellings_of(phone):
+            if number != given and (table := self._table_for(db, number)):
                 return number, table
         return None, ""
 
