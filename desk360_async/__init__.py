@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._attachments import Attachment
+    from ._bucket import ServerLimit
     from ._client import AsyncDesk360
     from ._downloads import MediaStream
     from ._errors import (
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
         WindowClosed,
     )
     from ._fanout import Results
-    from ._headers import ServerLimit
     from ._http import Transport
     from ._limiter import (
         Lane,
@@ -210,7 +210,7 @@ _HOMES = {
     "_fanout": "Results",
     "_shared_limiter": "HostLimiter PostgresLimiter",
     "_http": "Transport",
-    "_headers": "ServerLimit",
+    "_bucket": "ServerLimit",
     "_limiter": "Lane Permit RateLimitStatus RateLimiter TokenBucket",
     "_messages": (
         "Button Contact ContactAddress ContactEmail ContactName ContactOrganization ContactPhone ContactUrl "

@@ -17,7 +17,7 @@ import sniffio
 from anyio.lowlevel import current_token
 from attrs import frozen
 
-from ._bucket import Lane
+from ._bucket import Lane, ServerLimit, of_read, refusal_wait, retry_after
 from ._calls import Answered, Call
 from ._errors import (
     AuthenticationFailed,
@@ -28,7 +28,6 @@ from ._errors import (
     Outcome,
     TimedOut,
 )
-from ._headers import ServerLimit, of_read, refusal_wait, retry_after
 from ._http import Http, Opened, Request, Transport, library_of, load_backend, own_transport
 from ._limiter import Permit, RateLimiter, TokenBucket, default_limiter
 from ._observer import AttemptEnd, Observers, Operation, OperationEnd

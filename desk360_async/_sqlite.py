@@ -2,6 +2,11 @@
 
 The ledger, the inbox, the send log, the customers and the limiter's file open their files here. The tables
 and the SQL belong to them. A method that takes the connection is moved to a thread by `reads` or `writes`.
+
+Processes that share a file mark themselves with a `Presence`: a file `PATH-alive-NAME` with an exclusive lock
+(flock, on Windows msvcrt), which ends with the process, also after `kill -9`. A mark without a lock is one
+that a dead process left; the next process that meets it removes it. A stopped process (SIGSTOP) keeps its
+lock: a lease with a time covers that case. Clients that share a store join and leave it (`SharedStore`).
 """
 
 import os
@@ -9,11 +14,15 @@ import secrets
 import sqlite3
 import stat
 import sys
+import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from types import TracebackType
+from typing import IO, Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar
 
 import anyio
 from anyio.lowlevel import RunVar
@@ -24,10 +33,12 @@ from desk360_async._errors import ConfigurationError, Desk360Error
 from desk360_async._redaction import show_half_made
 
 __all__ = [
-    "PRIVATE",
     "FileBusy",
     "HasFile",
+    "PRIVATE",
+    "Presence",
     "SQLiteFile",
+    "SharedStore",
     "Transactions",
     "create",
     "is_busy",
@@ -607,6 +618,154 @@ def network_file_system(path: Path, mounts: Iterable[str] | None = None) -> str 
         if folder.is_relative_to(place) and len(place) >= best:
             best, kind = len(place), name
     return kind if kind in NETWORK_FILE_SYSTEMS else None
+
+
+# ── marks of living processes ───────────────────────────────────────────────────────────────────────────────
+
+
+class Presence:
+    """This process's mark beside a file; taken at the first use, by each process anew.
+
+    Args:
+        path: the shared file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+        self._name = ""
+        _presences.add(self)
+
+    @property
+    def name(self) -> str:
+        """This process's name, to be stored with its claims; the mark stands while the process lives."""
+        if self._file is None:
+            self._name = secrets.token_hex(8)
+            self._file = self._place(self._name).open("xb")
+            self._place(self._name).chmod(0o600)
+            lock_file(self._file)
+        return self._name
+
+    def has_ended(self, name: str) -> bool:
+        """Return whether the process of that name has ended; a mark that is left over is removed.
+
+        Args:
+            name: another process's name, or this one's.
+        """
+        if name == self._name and self._file is not None:
+            return False
+        place = self._place(name)
+        try:
+            with place.open("r+b") as file:
+                if not lock_file(file):
+                    return False
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # unreadable here: the lease decides
+        with suppress(OSError):
+            place.unlink()
+        return True
+
+    def leave(self) -> None:
+        """Remove the mark; safe to repeat."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                self._place(self._name).unlink()
+            file.close()
+
+    def _place(self, name: str) -> Path:
+        return self._path.with_name(f"{self._path.name}-alive-{name}")
+
+    def _forget(self) -> None:
+        """In a forked child: the mark is the parent's, and its lock stays while any copy is open."""
+        file, self._file, self._name = self._file, None, ""
+        if file is not None:
+            file.close()
+
+
+def lock_file(file: IO[bytes]) -> bool:
+    """Take an exclusive lock that ends with the process; return whether it was free.
+
+    Args:
+        file: an open file; the lock also ends when it is closed.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+_presences: "weakref.WeakSet[Presence]" = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for presence in list(_presences):
+        presence._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+# ── stores that several clients share ───────────────────────────────────────────────────────────────────────
+
+
+class SharedStore(ABC):
+    """A store that opens at its first await, and is closed by its last user.
+
+    Args:
+        clock: returns the current time as an aware datetime; None for the system's.
+    """
+
+    def __init__(self, clock: Callable[[], datetime] | None) -> None:
+        self._clock = clock
+        self._users = 0
+
+    async def __aenter__(self) -> Self:
+        self.join()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.leave()
+
+    def join(self) -> None:
+        """Count one more user of the store; each calls `leave` once."""
+        self._users += 1
+
+    async def leave(self) -> None:
+        """Count one user less; the last one writes pending results, and closes the store."""
+        self._users = max(0, self._users - 1)
+        if not self._users:
+            await self._close()
+
+    @abstractmethod
+    async def _close(self) -> None:
+        """Write pending results, and close the store; the next use opens it again."""
+
+    def use_clock(self, clock: Callable[[], datetime]) -> None:
+        """Take the time from another clock, unless the constructor got one; for tests in virtual time.
+
+        Args:
+            clock: returns the current time as an aware datetime.
+        """
+        if self._clock is None:
+            self._clock = clock
+
+    def now(self) -> datetime:
+        """Return the current time by this store's clock, an aware datetime."""
+        return self._clock() if self._clock is not None else datetime.now(UTC)
 
 
 show_half_made(globals())

@@ -16,6 +16,7 @@ from attrs import evolve
 
 from . import _codec
 from ._attachments import Attachment
+from ._bucket import retry_after
 from ._calls import Answered, Call
 from ._endpoints import ENDPOINT_NAMED, ENDPOINT_OF, Endpoint
 from ._errors import (
@@ -32,7 +33,6 @@ from ._errors import (
     UnexpectedResponse,
     ValidationFailed,
 )
-from ._headers import retry_after
 from ._json import UnreadableJSON, as_object, as_rows, decode, salvage
 from ._json import text_of as text_in
 from ._messages import MediaMessage, Message, ReadMessage, TemplateBatch, attachments_of, phones_of

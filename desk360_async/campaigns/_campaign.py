@@ -26,11 +26,11 @@ from desk360_async import (
 )
 from desk360_async._arguments import one_of, require_path, seconds, whole
 from desk360_async._attachments import as_attachment
-from desk360_async._gathering import Gathering
 from desk360_async._phones import Reader, parse_phone, spellings_of
 from desk360_async._postgres import is_dsn
 from desk360_async._redaction import mask_dsn
 from desk360_async._tables import Table
+from desk360_async._threads import Gathering
 from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._ledger import STATUSES, Ledger, Status

@@ -11,13 +11,12 @@ import anyio
 from attrs import frozen
 
 from desk360_async import ConfigurationError, InvalidMessage, _threads
-from desk360_async._gathering import Gathering
 from desk360_async._observer import Notice, Observer, parse_observers
 from desk360_async._phones import Reader, parse_phone
 from desk360_async._postgres import is_dsn
-from desk360_async._sharing import SharedStore
-from desk360_async._sqlite import create
+from desk360_async._sqlite import SharedStore, create
 from desk360_async._tables import Defect, Table, fold, neutral
+from desk360_async._threads import Gathering
 from desk360_async.customers._store import Note, OptOuts, Row, Store, open_database, open_file
 from desk360_async.customers._words import (
     DEFAULT_OPT_IN_WORDS,

@@ -25,7 +25,7 @@ from desk360_async._messages import phones_of
 from desk360_async._observer import Notice, Observer, parse_observers
 from desk360_async._phones import person_of
 from desk360_async._postgres import is_dsn
-from desk360_async._sharing import SharedStore
+from desk360_async._sqlite import SharedStore
 from desk360_async.once import _records
 from desk360_async.once._records import Reply, SendRecord
 from desk360_async.once._store import Claim, Row, open_database, open_file

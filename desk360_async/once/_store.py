@@ -13,9 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 from desk360_async import _threads
 from desk360_async._postgres import Database, Tables
-from desk360_async._presence import Presence
 from desk360_async._redaction import show_half_made
-from desk360_async._sqlite import SQLiteFile, Transactions, make_tables, reads, secret_of, writes
+from desk360_async._sqlite import Presence, SQLiteFile, Transactions, make_tables, reads, secret_of, writes
 from desk360_async.once._records import conflicts, later_status
 
 APPLICATION_ID = 0x4433364F  # "D36O"

@@ -14,8 +14,8 @@ from anyio.abc import TaskGroup
 from attrs import define, field, frozen
 
 from desk360_async._errors import ConfigurationError
-from desk360_async._gathering import Gathering
 from desk360_async._observer import Notice, Observer
+from desk360_async._threads import Gathering
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate
 from desk360_async.webhooks._inbox import ON_DISK, Claimed, Ended, Inbox, key_of
 from desk360_async.webhooks._queues import Queues

@@ -23,7 +23,7 @@ from desk360_async import _threads
 from desk360_async._arguments import require_path, seconds
 from desk360_async._errors import ClientStateError, ConfigurationError
 from desk360_async._phones import parse_phone, person_of
-from desk360_async._presence import Presence
+from desk360_async._sqlite import Presence
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate
 from desk360_async.webhooks._parsing import event_of, kind_of
 

@@ -4,7 +4,7 @@ import anyio
 import pytest
 import trio.testing
 
-from desk360_async._gathering import Gathering
+from desk360_async._threads import Gathering
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from desk360_async import Desk360Error, Outcome, ReadMessage, TemplateBatch, TextMessage, _codec, _json
+from desk360_async._bucket import parse_limit, parse_remaining, refusal_wait, retry_after
 from desk360_async._calls import Answered
-from desk360_async._headers import parse_limit, parse_remaining, refusal_wait, retry_after
 from desk360_async._inflate import PIECE, Inflater, Undecodable
 from desk360_async._redaction import Redaction, mask_phones
 from desk360_async._wire import (

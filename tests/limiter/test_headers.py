@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from desk360_async import _headers
-from desk360_async._headers import (
+from desk360_async import _bucket
+from desk360_async._bucket import (
     parse_limit,
     parse_remaining,
     parse_reset,
@@ -41,7 +41,7 @@ def test_retry_after_is_seconds_or_a_date_against_the_answers_own(text: str, sec
 
 def test_a_date_without_the_servers_clock_is_read_against_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `Date` there is only our own wall clock."""
-    monkeypatch.setattr(_headers, "time", SimpleNamespace(time=lambda: EPOCH + 0.0))
+    monkeypatch.setattr(_bucket, "time", SimpleNamespace(time=lambda: EPOCH + 0.0))
     assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:29:40 GMT"}) == 100
 
 

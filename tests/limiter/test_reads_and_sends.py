@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from desk360_async import AsyncDesk360, TokenBucket
-from desk360_async._headers import ServerLimit, of_read
+from desk360_async._bucket import ServerLimit, of_read
 from tests.limiter.virtual import run
 
 

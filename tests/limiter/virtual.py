@@ -12,8 +12,7 @@ from attrs import define, field
 from trio.testing import MockClock
 
 from desk360_async import _threads
-from desk360_async._bucket import Lane
-from desk360_async._headers import refusal_wait
+from desk360_async._bucket import Lane, refusal_wait
 from desk360_async._limiter import RateLimiter
 from tests.core.fakes import VirtualLoop
 from tests.limiter.servers import Answer, Server, answer
