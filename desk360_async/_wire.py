@@ -8,7 +8,7 @@ httpx.
 # Since decoded JSON is Any throughout; mypy --strict checks the rest.
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -366,6 +366,7 @@ _ERRORS: dict[int, type[APIError]] = {
     422: ValidationFailed,
     429: RateLimited,
 }
+_REQUIRED = re.compile(r"\bThe ([a-z_ ]+) field is required\b")
 _HINTS = {
     401: "check the API key, and that it belongs to this account",
     404: "check the ids, and base_url",
@@ -435,7 +436,7 @@ def error_from(call: Call, answered: Answered) -> APIError:
 
 
 def _encoding_hint(call: Call, said: _codec.ErrorBody) -> str:
-    """Return a hint if the server misses every field that the call has: it can't read the encoding."""
+    """Return a hint if the server misses the fields that the call has: it can't read the encoding."""
     if call.content is not None:
         sent = as_object(decode(call.content))
         other = "form"
@@ -444,12 +445,22 @@ def _encoding_hint(call: Call, said: _codec.ErrorBody) -> str:
         other = "json"
     else:
         return ""
-    missed = {name for name, lines in said.errors.items() if any("required" in line for line in lines)}
-    if not sent or not missed.issuperset(sent):
+    if not sent or not _misses_all(said, sent):
         return ""
     return (
-        f"the server misses every field, so it can't read this encoding: try AsyncDesk360(encoding={other!r})"
+        f"the server misses the fields that were sent, so it can't read this encoding: "
+        f"try AsyncDesk360(encoding={other!r})"
     )
+
+
+def _misses_all(said: _codec.ErrorBody, sent: Collection[str]) -> bool:
+    """Return whether a refusal calls the sent fields missing; the document's shape names one only."""
+    if not said.errors:
+        first = _REQUIRED.search(said.message or "")
+        return first is not None and first[1].replace(" ", "_") in sent
+    return {name for name, lines in said.errors.items() if any("required" in line for line in lines)} >= {
+        *sent
+    }
 
 
 def text_of(answered: Answered) -> str:

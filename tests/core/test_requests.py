@@ -290,6 +290,9 @@ MISSED = {"message": "m", "errors": {"to": ["The to field is required."], "text"
         ("form", MISSED, "AsyncDesk360(encoding='json')"),
         ("json", {"errors": {"to": ["The to field is required."]}}, None),
         ("json", {"errors": {"to": ["bad"], "text": ["bad"]}}, None),
+        ("json", {"error": {"message": "The to field is required."}}, "AsyncDesk360(encoding='form')"),
+        ("json", {"error": {"message": "The template id field is required."}}, None),
+        ("json", {"error": {"message": "The to field is not valid."}}, None),
     ],
 )
 async def test_a_server_that_misses_every_field_gets_a_hint_at_the_encoding(
