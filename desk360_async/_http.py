@@ -50,6 +50,11 @@ SLICE = 64 * 1024  # bytes of an upload between two looks for an early answer
 LOOK = 0.02  # seconds between two looks while a write is blocked
 SHORT_TURN = 0.0005  # seconds that a thread may hold the interpreter while the first pool is made
 
+BACKEND = "anyio._backends._asyncio"  # anyio's half for asyncio, which it loads at the first need
+
+# What `AsyncClient` would act upon in an answer's headers.
+_ACTED_UPON = frozenset((b"location", b"set-cookie"))
+
 # The libraries that were asked for, by name.
 _libraries: dict[str, "Library"] = {}
 
@@ -158,11 +163,29 @@ def _short_turns() -> Generator[None]:
 
 
 def load_backend() -> None:
-    """Load anyio's half for asyncio, so that the first await in a coroutine doesn't: it takes 10 ms."""
-    name = "anyio._backends._asyncio"
-    if name not in sys.modules and sniffio.thread_local.name != "trio":
+    """Load anyio's half for asyncio, but not on a running loop: the import would stall it for 10 ms."""
+    if BACKEND in sys.modules or sniffio.thread_local.name == "trio":
+        return
+    import asyncio  # not at the top: an import of this package isn't to load it
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
         with suppress(ImportError):  # another version keeps it elsewhere
-            import_module(name)
+            import_module(BACKEND)
+
+
+async def load_backend_beside() -> None:
+    """Load it in a worker thread of asyncio's; anyio's own threads need it already."""
+    if BACKEND in sys.modules or sniffio.thread_local.name == "trio":
+        return
+    import asyncio
+
+    def load() -> None:
+        with _short_turns():
+            load_backend()
+
+    await asyncio.get_running_loop().run_in_executor(None, load)
 
 
 class _Network:
@@ -205,6 +228,8 @@ class _Stream:
         self._stream: Any = getattr(inner, "_stream", None)  # anyio's; `_unread` looks for it by this name
         self._is_anyio = hasattr(self._stream, "receive")
         self._library: Any = library_below(inner)
+        self._is_readable: Any = getattr(getattr(self._library, "_utils", None), "is_socket_readable", None)
+        self._socket: Any = None
         self._head = b""
         self._is_first = True
 
@@ -240,6 +265,14 @@ class _Stream:
             await self._stream.send(whole)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             raise self._library.WriteError(error) from error
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return a fact; anyio looks all facts up for each, and the pool asks twice a send for this one."""
+        if info != "is_readable" or not self._is_anyio or self._is_readable is None:
+            return self.inner.get_extra_info(info)
+        if self._socket is None:
+            self._socket = self.inner.get_extra_info("socket")
+        return self._is_readable(self._socket)
 
     async def start_tls(self, *args: Any, **kwargs: Any) -> "_Stream":
         """Return the stream over TLS."""
@@ -305,9 +338,13 @@ class _Inert:
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self.inner.handle_async_request(request)
         response.extensions["desk360.stream"] = response.stream
-        if "location" not in response.headers and "set-cookie" not in response.headers:
+        raw = response.headers.raw
+        for name, _ in raw:
+            if name.lower() in _ACTED_UPON:
+                break
+        else:
             return response
-        kept = [(k, v) for k, v in response.headers.raw if k.lower() not in (b"location", b"set-cookie")]
+        kept = [pair for pair in raw if pair[0].lower() not in _ACTED_UPON]
         extensions = {**response.extensions, "desk360.headers": response.headers}
         answer: httpx.Response = self.library.Response(
             response.status_code, headers=kept, stream=response.stream, extensions=extensions
@@ -699,7 +736,12 @@ def _announced(headers: Sequence[tuple[bytes, bytes]]) -> float:
 def headers_of(response: httpx.Response) -> dict[str, str]:
     """Return the headers as they came, names in lower case; several of one name joined by commas."""
     kept: httpx.Headers = response.extensions.get("desk360.headers", response.headers)
-    return dict(kept.items())
+    encoding = kept.encoding  # httpx's `items` works it out for each name and value
+    found: dict[str, str] = {}
+    for name, value in kept.raw:
+        key, text = name.decode(encoding).lower(), value.decode(encoding)
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
 
 
 @define(eq=False)

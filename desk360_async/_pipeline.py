@@ -28,7 +28,16 @@ from ._errors import (
     Outcome,
     TimedOut,
 )
-from ._http import Http, Opened, Request, Transport, library_of, load_backend, own_transport
+from ._http import (
+    Http,
+    Opened,
+    Request,
+    Transport,
+    library_of,
+    load_backend,
+    load_backend_beside,
+    own_transport,
+)
 from ._limiter import Permit, RateLimiter, TokenBucket, default_limiter
 from ._observer import AttemptEnd, Observers, Operation, OperationEnd
 from ._outcomes import Again, Evidence, Reach, Unanswered, Verdict, verdict
@@ -267,6 +276,7 @@ class Pipeline:
         self._now: Callable[[], float] = anyio.current_time
         self._pid = 0
         self._http: Http | None = None
+        self._starting: anyio.Lock | None = None
         self._under_way = 0
         self._until = float("-inf")
         self._longest = 0.0
@@ -293,9 +303,6 @@ class Pipeline:
         if self._loop is None:
             self._loop, self._now = loop, anyio.current_time if on_trio else loop.time
             self._pid = os.getpid()
-            # Not in the constructor: a client may be made on one event loop and used on another.
-            self._starting = anyio.Lock()
-            self._slots = anyio.Semaphore(self._max_connections, fast_acquire=True)
         elif self._pid != os.getpid():
             raise ClientStateError(
                 "this client was used before the process forked; its connections belong to the parent: "
@@ -325,6 +332,11 @@ class Pipeline:
         """
         self.check()
         if self._http is None:
+            await load_backend_beside()
+            if self._starting is None:
+                # Not in the constructor: a client may be made on one event loop and used on another.
+                self._starting = anyio.Lock()
+                self._slots = anyio.Semaphore(self._max_connections, fast_acquire=True)
             async with self._starting:
                 self._http = self._http or await self._new_pool()
         return self._http

@@ -2,8 +2,10 @@
 
 import importlib.util
 import logging
+import socket
 import ssl
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -280,7 +282,21 @@ def test_anyios_half_is_loaded_again_where_it_is_missing(monkeypatch: pytest.Mon
     monkeypatch.setattr(_http, "import_module", asked.append)
     monkeypatch.delitem(sys.modules, "anyio._backends._asyncio")
     _http.load_backend()
-    assert asked == ["anyio._backends._asyncio"]
+    assert asked == [_http.BACKEND]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_on_a_running_loop_a_thread_loads_anyios_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The import takes 10 ms, in which the loop would answer nobody."""
+    asked: list[tuple[str, threading.Thread]] = []
+    monkeypatch.setattr(_http, "import_module", lambda name: asked.append((name, threading.current_thread())))
+    monkeypatch.delitem(sys.modules, _http.BACKEND)
+    _http.load_backend()
+    assert asked == []
+    await _http.load_backend_beside()
+    [(name, thread)] = asked
+    assert name == _http.BACKEND
+    assert thread is not threading.current_thread()
 
 
 class Line:
@@ -319,6 +335,21 @@ async def test_a_request_is_written_at_once() -> None:
         await stream.write(b"more")
         assert await stream.read(100) == b"answer"
     assert line.sent == [b"head body ", b"more"] * 2
+
+
+async def test_whether_a_stream_is_readable_is_asked_of_its_socket() -> None:
+    """Anyio looks all facts of the socket up for each: it is found once."""
+    ours, theirs = socket.socketpair()
+    line = Line()
+    line.extra = lambda *_: ours  # type: ignore[attr-defined]  # as anyio's streams have it
+    stream = stream_on(line)
+    with theirs:
+        assert not stream.get_extra_info("is_readable")
+        theirs.send(b"answer")
+        assert stream.get_extra_info("is_readable")
+    assert stream.get_extra_info("socket") is ours
+    ours.close()
+    assert stream.get_extra_info("is_readable")  # the next read returns its end
 
 
 @pytest.mark.parametrize("timeout", [None, 5.0])
