@@ -222,24 +222,28 @@ class Attachment:
             )
         return cls(name=name, size=size, content_type=content_type, open=open)
 
+    @classmethod
+    def of(cls, value: Any, where: str = "attachment") -> "Attachment":
+        """Return an attachment for an argument that takes a path as well: itself, or the file at the path.
 
-def as_attachment(value: Any, where: str = "attachment") -> Attachment:
-    """Return an attachment for an argument: itself, or the file at a path.
+        Args:
+            value: an attachment, or a path.
+            where: the argument's name, for the error.
 
-    Raises:
-        InvalidMessage: if it is neither; bytes and open files get the right call in the message.
-    """
-    if isinstance(value, Attachment):
-        return value
-    if isinstance(value, str | os.PathLike):
-        return Attachment.from_path(cast("str | os.PathLike[str]", value))
-    if isinstance(value, bytes):
-        fix = "bytes need a name: Attachment.from_bytes(name, content)"
-    elif hasattr(value, "read"):
-        fix = "an open file can't be read twice: give its path, or Attachment.from_bytes(name, content)"
-    else:
-        fix = f"must be a path or an Attachment, not {type(value).__name__}"
-    raise InvalidMessage(where, fix)
+        Raises:
+            InvalidMessage: if it is neither; bytes and open files get the right call in the message.
+        """
+        if isinstance(value, Attachment):
+            return value
+        if isinstance(value, str | os.PathLike):
+            return cls.from_path(cast("str | os.PathLike[str]", value))
+        if isinstance(value, bytes):
+            fix = "bytes need a name: Attachment.from_bytes(name, content)"
+        elif hasattr(value, "read"):
+            fix = "an open file can't be read twice: give its path, or Attachment.from_bytes(name, content)"
+        else:
+            fix = f"must be a path or an Attachment, not {type(value).__name__}"
+        raise InvalidMessage(where, fix)
 
 
 show_half_made(globals())

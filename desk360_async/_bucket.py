@@ -38,7 +38,6 @@ __all__ = [
     "StoreLost",
     "Token",
     "Waits",
-    "hold_of",
     "of_read",
     "parse_limit",
     "parse_remaining",
@@ -58,17 +57,6 @@ NO_HEADERS: Mapping[str, str] = {}
 
 # How long a request whose end wasn't seen may still be under way before the server counts it.
 GRACE = 30.0
-
-
-def hold_of(attempt_timeout: float, period: float, margin: float) -> float:
-    """Return the seconds after which a taken token is back by itself, its request's end untold.
-
-    Args:
-        attempt_timeout: seconds that one request may take at most.
-        period: seconds.
-        margin: seconds on top of the period.
-    """
-    return attempt_timeout + GRACE + period + margin
 
 
 # A bulk waiter that has waited for a period takes every tenth token, even if the interactive lane waits.
@@ -227,6 +215,17 @@ class Bucket:
     since_bulk: int = 0
     newest_answer: int = -1
     rumoured_limit: int | None = None
+
+    @staticmethod
+    def hold_of(attempt_timeout: float, period: float, margin: float) -> float:
+        """Return the seconds after which a taken token is back by itself, its request's end untold.
+
+        Args:
+            attempt_timeout: seconds that one request may take at most.
+            period: seconds.
+            margin: seconds on top of the period.
+        """
+        return attempt_timeout + GRACE + period + margin
 
     @property
     def free(self) -> int:

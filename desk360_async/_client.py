@@ -17,7 +17,7 @@ from attrs import evolve
 
 from . import _codec, _wire
 from ._admission import Admission, CustomerBook, ServiceWindow, check_fallback
-from ._arguments import one_of
+from ._arguments import one_of, parse_base_url
 from ._attachments import Attachment
 from ._calls import Call
 from ._endpoints import ENDPOINT_OF
@@ -53,7 +53,6 @@ from ._settings import (
     Timeouts,
     check_parts,
     check_settings,
-    parse_base_url,
     parse_integration_id,
     parse_lane,
     parse_max_wait,
@@ -602,6 +601,7 @@ class AsyncDesk360:
             )
         self._pipeline.check()
         self._pipeline.hold(self._send_log)
+        message = await _with_destinations(message)
 
         async def transmit(intend: Intend, end: End) -> Reply:
             try:

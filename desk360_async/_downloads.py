@@ -16,6 +16,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import anyio
 
 from . import _threads
+from ._arguments import is_loopback, is_public
 from ._attachments import safe_name
 from ._calls import Answered, Call
 from ._errors import ClientStateError, InvalidMessage, UnexpectedResponse
@@ -24,7 +25,6 @@ from ._json import UnreadableJSON, as_object, decode
 from ._outcomes import Evidence, Unanswered
 from ._pipeline import CallState, Options, Pipeline, connection_error
 from ._replies import Media
-from ._settings import is_loopback, is_public
 from ._wire import error_from, says_error
 from ._wire import read as read_reply
 

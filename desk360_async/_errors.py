@@ -29,7 +29,7 @@ Each error that a send raises has an `.outcome`: whether the message went out.
 import enum
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 
 class Outcome(enum.StrEnum):
@@ -145,6 +145,20 @@ class RateLimitWaitTooLong(Desk360Error):
     def __init__(self, message: str, *, eta: float) -> None:
         super().__init__(message, outcome=Outcome.NOT_SENT)
         self.eta = eta
+
+    @classmethod
+    def within(cls, max_wait: float, eta: float) -> Self:
+        """Return the error of a limiter whose next token comes too late.
+
+        Args:
+            max_wait: seconds that the caller waits at most.
+            eta: seconds until a token is likely to be free.
+        """
+        message = (
+            f"no token within max_wait={max_wait:g} s: the next one for this request is about {eta:.1f} s "
+            "away; allow a longer max_wait, or send less at once"
+        )
+        return cls(message, eta=eta)
 
 
 class SendInProgress(Desk360Error):

@@ -29,7 +29,6 @@ from desk360_async._bucket import (
     Lane,
     RateLimitStatus,
     Token,
-    hold_of,
 )
 from desk360_async._errors import ClientStateError, RateLimitWaitTooLong
 from desk360_async._redaction import show_half_made
@@ -45,7 +44,6 @@ __all__ = [
     "check_arguments",
     "check_wish",
     "default_limiter",
-    "wait_too_long",
 ]
 
 
@@ -121,15 +119,6 @@ def check_wish(lane: Lane, max_wait: float | None) -> None:
         one_of("lane", lane, LANES)
     if max_wait is not None and not max_wait >= 0:
         seconds("max_wait", max_wait)
-
-
-def wait_too_long(max_wait: float, eta: float) -> RateLimitWaitTooLong:
-    """Make the error for a wait that can't end within `max_wait` seconds; its token is `eta` seconds away."""
-    message = (
-        f"no token within max_wait={max_wait:g} s: the next one for this request is about {eta:.1f} s away; "
-        "allow a longer max_wait, or send less at once"
-    )
-    return RateLimitWaitTooLong(message, eta=eta)
 
 
 # Called once per permit, with "done", "lost" or "unused", and the status and headers of an answer.
@@ -255,7 +244,7 @@ class TokenBucket:
 
         self._running_loop = get_running_loop
         self._end = self._ended
-        hold = hold_of(attempt_timeout, period, margin)
+        hold = Bucket.hold_of(attempt_timeout, period, margin)
         self._bucket = Bucket(limit, period, reserve, margin, hold, learn)
         self._interactive: OrderedDict[Waiter, None] = OrderedDict()
         self._bulk: OrderedDict[Waiter, None] = OrderedDict()
@@ -315,7 +304,7 @@ class TokenBucket:
             at = self._foresee(now, lane, len(self._line(lane)) - 1)
             if at > waiter.deadline:
                 self._leave(waiter)
-                raise wait_too_long(max_wait, at - now)
+                raise RateLimitWaitTooLong.within(max_wait, at - now)
         if waiter.permit is None:
             return await self._wait(waiter)
         # With the token in hand: no waiter may overtake a request that needn't wait.
@@ -347,7 +336,7 @@ class TokenBucket:
             # Deadlines come in the order of the line, mostly, so this stops early.
             ahead = next(n for n, other in enumerate(self._line(waiter.lane)) if other is waiter)
             at = self._foresee(now, waiter.lane, ahead)
-            raise wait_too_long(waiter.deadline - waiter.since, at - now)
+            raise RateLimitWaitTooLong.within(waiter.deadline - waiter.since, at - now)
 
     def _foresee(self, now: float, lane: Lane, ahead: int) -> float:
         """Foresee when a waiter gets a token before whom so many wait in his own lane."""
@@ -429,7 +418,7 @@ class TokenBucket:
                     kept += 1
                     continue
                 del line[waiter]
-                waiter.problem = wait_too_long(waiter.deadline - waiter.since, eta - now)
+                waiter.problem = RateLimitWaitTooLong.within(waiter.deadline - waiter.since, eta - now)
                 waiter.wake()
 
     def snapshot(self) -> RateLimitStatus:
@@ -445,7 +434,7 @@ class TokenBucket:
             seconds: seconds that an attempt may take; a smaller value than the present one is ignored.
         """
         bucket = self._bucket
-        bucket.hold = max(bucket.hold, hold_of(seconds, bucket.period, bucket.margin))
+        bucket.hold = max(bucket.hold, Bucket.hold_of(seconds, bucket.period, bucket.margin))
 
     def seed(self, ages: Iterable[float]) -> None:
         """Count requests that were made before this bucket existed, by a process that has ended since.

@@ -18,7 +18,6 @@ from ._errors import (
     RateLimitWaitTooLong,
     UnexpectedResponse,
 )
-from ._limiter import wait_too_long
 from ._messages import TemplateBatch, TemplateMessage, with_ids
 from ._observer import Notice
 from ._pipeline import CallState, Options, Pipeline
@@ -322,7 +321,7 @@ class Templates:
                 return
             raise ClientStateError("stopped while it waited for the list; nothing was sent")
         assert most is not None
-        raise wait_too_long(most, self._pipeline.limiter.snapshot().next_token)
+        raise RateLimitWaitTooLong.within(most, self._pipeline.limiter.snapshot().next_token)
 
 
 def _one(known: "tuple[Template, ...]", id_or_name: int | str) -> "Template":

@@ -1,23 +1,17 @@
 """The client's settings, checked by its constructor. Pure, except that the environment is read too."""
 
 import inspect
-import ipaddress
 import math
-import os
-import re
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from attrs import Attribute, field, frozen
 
-from ._arguments import whole
+from ._arguments import parse_api_key, variable, whole
 from ._bucket import Lane
 from ._errors import ConfigurationError
 from ._redaction import Secret, show_half_made
-
-DEFAULT_BASE_URL = "https://public-api.desk360.com/v1"
 
 
 def _seconds(least: float) -> Any:
@@ -85,35 +79,6 @@ def parse_timeouts(value: object) -> Timeouts:
     return Timeouts(total=total, connect=min(total, 5.0))
 
 
-def parse_api_key(value: str | None, environ: Mapping[str, str] | None = None) -> Secret:
-    """Return the API key, else DESK360_API_KEY's; blanks around it and a pasted "Bearer " are dropped.
-
-    Raises:
-        ConfigurationError: if there is no key, or it holds a character that a header can't hold. No frame of
-            the error shows the key.
-    """
-    if value is not None and not isinstance(value, str):
-        raise ConfigurationError(f"api_key must be text or a function, not {type(value).__name__}")
-    value = Secret(_variable("DESK360_API_KEY", environ) if value is None else value.strip())
-    del environ  # a traceback that shows local variables would print all of it
-    key = Secret(re.sub(r"\Abearer\s+", "", value, flags=re.IGNORECASE))
-    if not key or key.lower() == "bearer":
-        raise ConfigurationError(
-            "no API key: pass AsyncDesk360(api_key=...) or set the environment variable DESK360_API_KEY"
-        )
-    if bad := re.search(r"[^\x21-\x7e]", key):
-        kind = "a line break" if bad[0] in "\r\n" else "a blank, a control or a non-ASCII character"
-        at = bad.start()
-        del bad  # it holds the text
-        raise ConfigurationError(f"the API key holds {kind} at position {at}; copy it again, in one piece")
-    return key
-
-
-def _variable(name: str, environ: Mapping[str, str] | None) -> str:
-    """Return a variable of the environment, or "" if it isn't set."""
-    return (os.environ if environ is None else environ).get(name, "").strip()
-
-
 class ApiKey:
     """The API key, and the function that returns the next one.
 
@@ -158,71 +123,12 @@ def parse_integration_id(value: object, environ: Mapping[str, str] | None = None
     """
     name = "integration_id"
     if value is None:
-        text = _variable("DESK360_INTEGRATION_ID", environ)
+        text = variable("DESK360_INTEGRATION_ID", environ)
         del environ  # it holds the key, and tracebacks may show it
         if not text:
             return None
         name, value = "DESK360_INTEGRATION_ID", text
     return whole(name, value, least=1, digits=True)
-
-
-def parse_base_url(value: str | None, *, allow_http: bool, environ: Mapping[str, str] | None = None) -> str:
-    """Return the API's base URL, ending in `/v1`: the one given, else DESK360_BASE_URL, else the vendor's.
-
-    Raises:
-        ConfigurationError: for anything but https (http to loopback hosts, or with `allow_http`), and for
-            a query, a fragment or user info.
-    """
-    url = _variable("DESK360_BASE_URL", environ) or DEFAULT_BASE_URL if value is None else value
-    del environ  # it holds the key, and tracebacks may show it
-    if not isinstance(url, str) or re.search(r"[^\x21-\x7e]|\\", url.strip()):
-        raise ConfigurationError("base_url must be a plain ASCII URL, like 'https://public-api.desk360.com'")
-    try:
-        parts = urlsplit(url.strip())
-        port = parts.port
-    except ValueError:
-        raise ConfigurationError(
-            "base_url is no URL; it looks like 'https://public-api.desk360.com'"
-        ) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError("base_url must start with https://, like 'https://public-api.desk360.com'")
-    if parts.query or parts.fragment or "@" in parts.netloc or "?" in url or "#" in url:
-        raise ConfigurationError(
-            "base_url must not hold a query, a fragment or a user; the key goes in api_key"
-        )
-    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
-        raise ConfigurationError(
-            f"base_url with http:// would send the key in the clear to {parts.hostname}: "
-            "write https://, or pass allow_http=True for a sandbox in a container"
-        )
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if port == {"https": 443, "http": 80}[parts.scheme]:
-        port = None  # one host, one bucket, however it is written
-    path = parts.path.rstrip("/")
-    if not path.endswith("/v1"):
-        path += "/v1"
-    return f"{parts.scheme}://{host}{f':{port}' if port is not None else ''}{path}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address can only be this machine."""
-    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def is_public(host: str) -> bool:
-    """Whether a host is a name, or an address of the public internet; names are not looked up."""
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        # inet_aton reads "0x7f.1", "2130706433" and "127.1" as addresses too.
-        parts = host.lower().rstrip(".").split(".")
-        numeric = all(re.fullmatch(r"0x[0-9a-f]*|[0-9]+", part) for part in parts)
-        return not numeric and not is_loopback(host)
 
 
 def check_settings(max_connections: object, user_agent: object) -> None:

@@ -29,10 +29,9 @@ from desk360_async._bucket import (
     StoreLost,
     Token,
     Waits,
-    hold_of,
 )
 from desk360_async._errors import ConfigurationError, RateLimitWaitTooLong
-from desk360_async._limiter import Permit, TokenPermit, check_arguments, check_wish, wait_too_long
+from desk360_async._limiter import Permit, TokenPermit, check_arguments, check_wish
 from desk360_async._observer import Notice, Observer, parse_observers
 from desk360_async._redaction import show_half_made
 from desk360_async._token_file import TokenFile
@@ -229,7 +228,7 @@ class SharedLimiter:
         # Old knowledge is safe: only an end that is still to be written brings a token back sooner.
         eta = self._known.forecast(self._known_at, lane, others)(others + ahead) - since - self._ahead
         if max_wait is not None and eta > max_wait and not (self._ends or self._writing or self._spent.alone):
-            raise wait_too_long(max_wait, eta)
+            raise RateLimitWaitTooLong.within(max_wait, eta)
         lock = self._locks()[lane]
         self._waiting[lane] += 1
         try:
@@ -249,7 +248,7 @@ class SharedLimiter:
             with anyio.move_on_after(max_wait) as scope:
                 await lock.acquire()
             if scope.cancelled_caught:
-                raise wait_too_long(max_wait or 0.0, max(0.0, eta)) from None
+                raise RateLimitWaitTooLong.within(max_wait or 0.0, max(0.0, eta)) from None
 
     def _locks(self) -> dict[Lane, anyio.Lock]:
         try:
@@ -276,7 +275,7 @@ class SharedLimiter:
                 if look.token is not None:
                     return TokenPermit(partial(self._ended, look.origin), *look.token)
                 if max_wait is not None and _threads.monotonic() + look.wait > since + max_wait:
-                    raise wait_too_long(max_wait, look.wait)
+                    raise RateLimitWaitTooLong.within(max_wait, look.wait)
                 await anyio.sleep(max(look.pause, 0.001))
         except BaseException:
             # Cancelled just when the thread found a token: no task took it from there.
@@ -448,7 +447,9 @@ class SharedLimiter:
         Args:
             seconds: seconds that an attempt may take; fewer than before are ignored.
         """
-        self._model.hold = max(self._model.hold, hold_of(seconds, self._model.period, self._model.margin))
+        self._model.hold = max(
+            self._model.hold, Bucket.hold_of(seconds, self._model.period, self._model.margin)
+        )
 
     def seed(self, ages: Iterable[float]) -> None:
         """Ignore the ages: the store holds the requests that `TokenBucket.seed` has to learn.
@@ -513,7 +514,7 @@ class HostLimiter(SharedLimiter):
         observer: Observer | Sequence[Observer] | None = None,
     ) -> None:
         check_arguments(limit, period, reserve, margin, attempt_timeout)
-        model = Bucket(limit, period, reserve, margin, hold_of(attempt_timeout, period, margin), learn)
+        model = Bucket(limit, period, reserve, margin, Bucket.hold_of(attempt_timeout, period, margin), learn)
         self.path = path
         super().__init__(TokenFile(path), model, parse_observers(observer))
 
@@ -568,7 +569,7 @@ class PostgresLimiter(SharedLimiter):
         check_arguments(limit, period, reserve, margin, attempt_timeout)
         if not egress or len(egress) > 200:
             raise ConfigurationError(f"egress is {egress!r}; it must be a name of 1 to 200 characters")
-        model = Bucket(limit, period, reserve, margin, hold_of(attempt_timeout, period, margin), learn)
+        model = Bucket(limit, period, reserve, margin, Bucket.hold_of(attempt_timeout, period, margin), learn)
         self.egress: str = egress
         store = TokenTable(Database(dsn, schema=schema, durable=durable), egress, durable=durable)
         super().__init__(store, model, parse_observers(observer))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from attrs import Attribute, has
 
 from ._arguments import shown
-from ._attachments import Attachment, as_attachment
+from ._attachments import Attachment
 from ._errors import InvalidMessage
 from ._phones import E164, Phone, Phones, parse_phone, parse_phones
 
@@ -275,19 +275,19 @@ def refused_by_whatsapp(text: str) -> str | None:
 
 
 def to_attachment(value: File | None) -> Attachment | None:
-    return None if value is None else as_attachment(value)
+    return None if value is None else Attachment.of(value)
 
 
 def to_attachments(value: Iterable[File]) -> tuple[Attachment, ...]:
     items = listed(value, "attachments")
-    return tuple(as_attachment(item, f"attachments[{index}]") for index, item in enumerate(items))
+    return tuple(Attachment.of(item, f"attachments[{index}]") for index, item in enumerate(items))
 
 
 def to_destinations(value: File | None) -> Attachment | None:
     """Return the file of destinations; one whose bytes are here is checked, line by line (ruling 20)."""
     if value is None:
         return None
-    file = as_attachment(value, "destinations_file")
+    file = Attachment.of(value, "destinations_file")
     if file.content is not None:
         phones_of_file(file.content)
     return file

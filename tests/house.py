@@ -31,7 +31,7 @@ SHARED = frozenset(
         "_redaction",
         "_errors",
         "_observer",
-        "_version",
+        "_tables",
     ]
 )
 LONGEST = 45

@@ -9,7 +9,7 @@ from desk360_async._redaction import show_half_made
 from desk360_async.campaigns._campaign import Campaign, campaigns_in
 from desk360_async.campaigns._forgetting import expire, forget
 from desk360_async.campaigns._hours import Hours
-from desk360_async.campaigns._recipients import Recipient
+from desk360_async.campaigns._recipients import OptOut, Recipient
 from desk360_async.campaigns._run import Run
 from desk360_async.campaigns._values import (
     BatchResult,
@@ -22,6 +22,7 @@ from desk360_async.campaigns._values import (
     Plan,
     Progress,
     Report,
+    words_for,
 )
 
 show_half_made(globals())
@@ -35,6 +36,7 @@ __all__ = [
     "Event",
     "Hours",
     "LedgerError",
+    "OptOut",
     "Paused",
     "Plan",
     "Progress",
@@ -44,4 +46,5 @@ __all__ = [
     "campaigns_in",
     "expire",
     "forget",
+    "words_for",
 ]

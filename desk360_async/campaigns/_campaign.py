@@ -24,8 +24,7 @@ from desk360_async import (
     TokenBucket,
     _threads,
 )
-from desk360_async._arguments import one_of, require_path, seconds, whole
-from desk360_async._attachments import as_attachment
+from desk360_async._arguments import count_or_share, kind_of, one_of, require_path, seconds, share, whole
 from desk360_async._phones import Reader, parse_phone, spellings_of
 from desk360_async._postgres import is_dsn
 from desk360_async._redaction import mask_dsn
@@ -56,6 +55,7 @@ from desk360_async.campaigns._values import (
 if TYPE_CHECKING:
     from desk360_async.webhooks import Event as WebhookEvent
 
+_HOURS = "Hours('09:00-20:00', zone='Europe/Istanbul')"  # an example, for errors
 # Called on the event loop with the rows so far, and the share of the file that was read (None: unknown).
 OnProgress = Callable[[int, float | None], None]
 
@@ -128,7 +128,7 @@ class Campaign:
         self._strategy: Strategy | None = one_of("strategy", strategy, (None, "auto", "bulk", "single"))
         self._batch_size = batch_size
         self._not_listed: NotListed | None = one_of("not_listed", not_listed, (None, "unknown", "not_sent"))
-        self._attachment = None if attachment is None else as_attachment(attachment)
+        self._attachment = None if attachment is None else Attachment.of(attachment)
         self._opt_out = OptOutList(opt_out)
 
     def __repr__(self) -> str:
@@ -241,7 +241,7 @@ class Campaign:
             ConfigurationError: if `hours` is no `Hours`.
             CampaignError: if the campaign was never loaded.
         """
-        check_hours(hours)
+        kind_of("hours", hours, Hours, _HOURS)
         async with self._opened() as ledger:
             await self._settings(ledger)
             return await ledger.plan(client.rate_limit, hours)
@@ -326,12 +326,12 @@ class Campaign:
         """
         whole("concurrency", concurrency, least=1, most=100, meaning="requests on the wire")
         seconds("drain", drain)
-        check_share(max_failures)
-        _check_failed(stop_if_failed)
+        count_or_share("max_failures", max_failures)
+        share("stop_if_failed", stop_if_failed)
         one_of("lane", lane, ("bulk", "interactive"))
         seconds("lease", lease, least=0.5)
         seconds("ledger_patience", ledger_patience)
-        check_hours(hours)
+        kind_of("hours", hours, Hours, _HOURS)
         return Run(
             partial(self._open_run, client, lane, (name, lease, ledger_patience)),
             client,
@@ -823,27 +823,3 @@ def _spellings(phones: Iterable[str]) -> frozenset[int]:
         InvalidMessage: if one is no phone number.
     """
     return frozenset(number for phone in phones for number in spellings_of(parse_phone(phone, "phones")))
-
-
-def check_hours(hours: object) -> None:
-    """Raise ConfigurationError unless these are hours, or None."""
-    if not (hours is None or isinstance(hours, Hours)):
-        raise ConfigurationError(
-            f"hours must be Hours('09:00-20:00', zone='Europe/Istanbul'), or None, got {hours!r}"
-        )
-
-
-def _check_failed(share: object) -> None:
-    usable = isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1
-    if not (share is None or usable):
-        raise ConfigurationError(f"stop_if_failed must be a share of 0.0 to 1.0, got {share!r}")
-
-
-def check_share(max_failures: float | None) -> None:
-    """Raise ConfigurationError unless `max_failures` is a count, a share of 0.0 to 1.0, or None."""
-    whole_number = isinstance(max_failures, int) and not isinstance(max_failures, bool) and max_failures >= 0
-    share = isinstance(max_failures, float) and 0 <= max_failures <= 1
-    if not (max_failures is None or whole_number or share):
-        raise ConfigurationError(
-            f"max_failures must be a count (int) or a share of 0.0 to 1.0 (float), got {max_failures!r}"
-        )

@@ -8,7 +8,6 @@ from importlib.resources import files
 from desk360_async._redaction import mask_numbers
 from desk360_async.campaigns._values import Report, words_for
 
-LIMIT = 60  # requests a minute, as the vendor documents them; a ledger doesn't hold the client's own limit
 _WIDTH, _HEIGHT, _BELOW = 600, 130, 26
 _DAY = 86_400
 _STATES = ("accepted", "not_sent", "unknown", "skipped", "on_the_wire", "pending")
@@ -20,7 +19,7 @@ _HEAD = """<!doctype html>
 """
 
 
-def render(report: Report, limit: int = LIMIT) -> str:
+def render(report: Report, limit: int) -> str:
     """Return a report as a self-contained HTML document.
 
     Args:
@@ -147,27 +146,11 @@ def _progress(timeline: Sequence[tuple[float, int]]) -> str:
     return _svg(f"Recipients with an outcome over time, {total:,} in the end", _HEIGHT + _BELOW, *parts)
 
 
-def minutes_of(timeline: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
-    """Return the recipients of each minute of a timeline: (the minute's start, recipients)."""
-    found: dict[float, float] = {}
-    for at, recipients in timeline:
-        minute = at - (at - timeline[0][0]) % 60
-        found[minute] = found.get(minute, 0.0) + recipients
-    return sorted(found.items())
-
-
-def recipients_a_minute(report: Report, limit: int) -> int:
-    """Return the recipients a minute that a limit of requests allows, at the mean size of the requests."""
-    if not report.requests:
-        return limit
-    return round(limit * max(1.0, report.counts.finished / report.requests))
-
-
 def _rate(report: Report, limit: int) -> str:
-    minutes = minutes_of(report.timeline)
+    minutes = report.minutes()
     if not minutes:
         return ""
-    most, cap = max(count for _, count in minutes), recipients_a_minute(report, limit)
+    most, cap = max(count for _, count in minutes), report.recipients_a_minute(limit)
     first, last, top = minutes[0][0], minutes[-1][0] + 60, max(most, cap)
     path, end = f"M0,{_HEIGHT}", first
     for at, count in minutes:

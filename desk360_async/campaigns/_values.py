@@ -256,6 +256,34 @@ class Report:
     resolutions: tuple[str, ...]
     timeline: tuple[tuple[float, int], ...] = ()
 
+    def minutes(self) -> list[tuple[float, float]]:
+        """Return the recipients of each minute of the timeline: (the minute's start, recipients)."""
+        found: dict[float, float] = {}
+        for at, recipients in self.timeline:
+            minute = at - (at - self.timeline[0][0]) % 60
+            found[minute] = found.get(minute, 0.0) + recipients
+        return sorted(found.items())
+
+    def recipients_a_minute(self, limit: int = 60) -> int:
+        """Return the recipients a minute that a rate limit allows, at the mean size of the requests so far.
+
+        Args:
+            limit: requests a minute; the vendor documents 60.
+        """
+        if not self.requests:
+            return limit
+        return round(limit * max(1.0, self.counts.finished / self.requests))
+
+    def to_html(self, limit: int = 60) -> str:
+        """Return the report as one HTML document: plots and tables, without scripts and phones.
+
+        Args:
+            limit: requests a minute that the server allows; drawn as a line beside the recipients a minute.
+        """
+        from desk360_async.campaigns._html import render  # few programs need it
+
+        return render(self, limit)
+
 
 @frozen
 class News:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
-from desk360_async import APIError, ConfigurationError, Desk360Error, InvalidMessage, Outcome
-from desk360_async._version import __version__
+from desk360_async import APIError, ConfigurationError, Desk360Error, InvalidMessage, Outcome, __version__
 
 from ._table import COMMANDS, EXAMPLES, Command, exit_codes
 from ._terminal import Terminal

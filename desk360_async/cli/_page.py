@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from desk360_async._redaction import mask_dsn, mask_numbers
-from desk360_async.campaigns import Campaign, Counts, Progress, Report
-from desk360_async.campaigns._html import LIMIT, minutes_of, recipients_a_minute
-from desk360_async.campaigns._values import words_for
+from desk360_async.campaigns import Campaign, Counts, Progress, Report, words_for
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_browser", "resolving", "serve_campaign", "snapshot"]
 
+_LIMIT = 60  # requests a minute, as the vendor documents them; a ledger doesn't hold the client's limit
 _EVERY = 1.0  # seconds between two reads of the ledger
 _LATEST = 60  # minutes of the rate that the page draws
 
@@ -58,9 +57,9 @@ def snapshot(report: Report, progress: Progress, resolve: str, now: datetime) ->
         "total": counts.total,
         "finished": finished,
         "states": _states(counts),
-        "rate": minutes_of(report.timeline)[-_LATEST:],
-        "limit": LIMIT,
-        "cap": recipients_a_minute(report, LIMIT),
+        "rate": report.minutes()[-_LATEST:],
+        "limit": _LIMIT,
+        "cap": report.recipients_a_minute(_LIMIT),
         "pace": round(progress.rate * 60),
         "requests_left": progress.requests_left,
         "eta": None if finished or progress.eta is None else _clock(now, progress.eta),

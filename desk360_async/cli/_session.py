@@ -15,8 +15,8 @@ import anyio
 from attrs import frozen
 
 from desk360_async import ConfigurationError
+from desk360_async._arguments import is_loopback, parse_api_key
 from desk360_async._redaction import Redaction
-from desk360_async._settings import is_loopback, parse_api_key
 
 from ._options import Common, customers_place
 from ._terminal import Terminal
@@ -153,7 +153,7 @@ def limiter_path(common: Common) -> Path | None:
         return None
     if common.limiter is not None:
         return Path(common.limiter).absolute()
-    from desk360_async._settings import parse_base_url
+    from desk360_async._arguments import parse_base_url
 
     server = urlsplit(parse_base_url(common.base_url, allow_http=False)).netloc
     name = "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in server)

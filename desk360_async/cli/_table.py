@@ -5,7 +5,7 @@ A command's module is loaded when it is run. Here is also the overview, which is
 
 from typing import NamedTuple
 
-from desk360_async._version import __version__
+from desk360_async import __version__
 
 __all__ = ["COMMANDS", "EXAMPLES", "EXIT_CODES", "Command", "exit_codes", "overview", "table"]
 

@@ -11,7 +11,6 @@ from attrs import evolve
 from cyclopts import Parameter
 
 from desk360_async import Attachment, ConfigurationError, TemplateBatch, TemplateMessage
-from desk360_async._calls import Call
 from desk360_async._phones import parse_phone, person_of
 from desk360_async._redaction import mask_dsn
 from desk360_async._wire import call_for
@@ -28,8 +27,8 @@ from desk360_async.campaigns import (
     Report,
     Run,
     campaigns_in,
+    words_for,
 )
-from desk360_async.campaigns._values import words_for
 
 from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name, ledger_place
 from ._session import MINUTE, Session, confirm, run
@@ -88,17 +87,13 @@ def show_plan(terminal: Terminal, name: str, made: Plan, *, rows_follow: bool = 
 def show_request(terminal: Terminal, message: TemplateBatch | TemplateMessage, integration: int) -> None:
     """Print the request that sends a message, whole, with each recipient and its parameters."""
     call = call_for(message, integration)
+    body: object = json.loads(call.content or b"null")
+    if call.form is not None:
+        body = {part.name: _shown(part.value) for part in call.form.parts}
     if terminal.json:
-        terminal.data({"method": call.method, "path": f"/v1{call.path}", "body": _body_of(call)})
+        terminal.data({"method": call.method, "path": f"/v1{call.path}", "body": body})
     else:
-        body = json.dumps(_body_of(call), ensure_ascii=False)
-        terminal.say(f"  {call.method} /v1{call.path}\n  {body}")
-
-
-def _body_of(call: Call) -> object:
-    if call.form is None:
-        return json.loads(call.content or b"null")
-    return {part.name: _shown(part.value) for part in call.form.parts}
+        terminal.say(f"  {call.method} /v1{call.path}\n  {json.dumps(body, ensure_ascii=False)}")
 
 
 def _shown(value: str | Attachment) -> object:
@@ -540,9 +535,7 @@ def report(
         if out is not None:
             terminal.remark(f"{await campaign.export(out):,} lines in {out}")
         if html is not None:
-            from desk360_async.campaigns._html import render
-
-            await anyio.Path(html).write_text(render(made), encoding="utf-8")
+            await anyio.Path(html).write_text(made.to_html(), encoding="utf-8")
             terminal.remark(f"The report with plots: {html}")
         return code_of(made.counts)
 

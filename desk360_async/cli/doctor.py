@@ -22,7 +22,7 @@ from desk360_async import (
     RetryPolicy,
     TemplateMessage,
 )
-from desk360_async._settings import parse_base_url
+from desk360_async._arguments import parse_base_url
 from desk360_async.doctor import (
     HookRecorder,
     Probe,

@@ -24,8 +24,7 @@ from desk360_async import ConfigurationError, Desk360Error, Lane, Outcome, Templ
 from desk360_async._errors import mask_phone
 from desk360_async._sqlite import create
 from desk360_async._tables import SPREADSHEETS, neutral
-from desk360_async.campaigns import Campaign, Counts, Done, Hours, Plan, campaigns_in
-from desk360_async.campaigns._values import words_for
+from desk360_async.campaigns import Campaign, Counts, Done, Hours, Plan, campaigns_in, words_for
 
 from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name
 from ._session import Session, confirm, run

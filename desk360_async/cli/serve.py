@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from desk360_async import ConfigurationError, _threads
+from desk360_async._arguments import is_loopback
 from desk360_async._errors import mask_phone
 from desk360_async._redaction import mask_numbers
-from desk360_async._settings import is_loopback
 
 from ._options import cant_listen, check_port
 from ._session import account_in

@@ -13,8 +13,8 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from desk360_async import ConfigurationError
+from desk360_async._arguments import is_loopback
 from desk360_async._postgres import MIGRATIONS, Database, is_dsn
-from desk360_async._settings import is_loopback
 
 from ._options import DEFAULTS, Common
 from ._session import confirm_number, standing_client

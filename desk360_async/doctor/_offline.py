@@ -18,8 +18,8 @@ from typing import Literal, TypeAlias
 from attrs import field, frozen
 
 from desk360_async import ConfigurationError, Desk360Error
+from desk360_async._arguments import DEFAULT_BASE_URL, parse_api_key, parse_base_url
 from desk360_async._postgres import MIGRATIONS, Database, is_dsn
-from desk360_async._settings import DEFAULT_BASE_URL, parse_api_key, parse_base_url
 from desk360_async._sqlite import SQLiteFile, network_file_system
 
 KNOWN = {

@@ -17,11 +17,9 @@ from desk360_async import (
     Outcome,
     SendInProgress,
     SendUnknown,
-    TemplateBatch,
     _arguments,
     _threads,
 )
-from desk360_async._messages import phones_of
 from desk360_async._observer import Notice, Observer, parse_observers
 from desk360_async._phones import person_of
 from desk360_async._postgres import is_dsn
@@ -130,7 +128,7 @@ class SendLog(SharedStore):
             InvalidMessage: if the key is no key.
             ConfigurationError: if the store can't be read.
         """
-        row = await self._store.get(_records.check_key(key))
+        row = await self._store.get(_arguments.check_key(key))
         return None if row is None else _record(row)
 
     async def unknown(self) -> AsyncIterator[SendRecord]:
@@ -161,7 +159,7 @@ class SendLog(SharedStore):
             ConfigurationError: if `how` is another word, or the store can't be written.
         """
         chosen = _arguments.one_of("how", how, ("resend", "accepted", "not_sent"))
-        row = await self._store.resolve(_records.check_key(key), chosen, message_id, self._now())
+        row = await self._store.resolve(_arguments.check_key(key), chosen, message_id, self._now())
         if row is None:
             raise InvalidMessage("key", f"no send is stored under {key!r}; `unknown()` lists the open ones")
         if row.state in ("waiting", "in_flight"):
@@ -237,11 +235,7 @@ class SendLog(SharedStore):
             SendUnknown: the earlier send's outcome is unknown.
             Desk360Error: the send's own error.
         """
-        _records.check_key(key)
-        if isinstance(message, TemplateBatch) and message.destinations_file is not None:
-            from desk360_async._uploads import with_destinations  # loaded by programs that send files
-
-            message = await with_destinations(message)
+        _arguments.check_key(key)
         fields = _records.hashes(message, integration, base_url, await self._hash_key())
         begun = anyio.current_time()
         pause = _FIRST_LOOK
@@ -272,8 +266,7 @@ class SendLog(SharedStore):
     async def _claim(self, key: str, fields: dict[str, str], message: Message) -> Claim:
         if key in self._unwritten:
             await self._write_pending()
-        phones = phones_of(message)
-        phone = str(person_of(phones[0])) if self._keep_phones and len(phones) == 1 else None
+        phone = _records.person_in(message) if self._keep_phones else None
         attempt, now = secrets.token_hex(8), self._now()
         try:
             claim = await self._store.claim(key, attempt, fields, phone, now, now + self._lease)

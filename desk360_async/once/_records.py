@@ -15,7 +15,6 @@ import attrs
 from desk360_async import (
     Attachment,
     BulkSent,
-    InvalidMessage,
     MediaMessage,
     Message,
     Sent,
@@ -32,7 +31,6 @@ SendState: TypeAlias = Literal["waiting", "in_flight", "accepted", "not_sent", "
 
 Reply: TypeAlias = Sent | BulkSent | SentMedia
 
-LONGEST_KEY = 255
 # A later status never gives way to an earlier one: they come in no guaranteed order (ruling 38).
 _RANK = {"sent": 1, "delivered": 2, "read": 3, "failed": 4, "deleted": 5}
 _IDS = ("template_id", "language_id")
@@ -59,35 +57,6 @@ class SendRecord:
     reply: Reply | None = None
     seen: str | None = None
     resolved: str | None = None
-
-
-def check_key(key: object) -> str:
-    """Return the key if it is 1 to 255 characters of text.
-
-    Raises:
-        InvalidMessage: the key is no text, is blank, is too long, or can't be stored as UTF-8.
-    """
-    if not isinstance(key, str):
-        kind = type(key).__name__
-        raise InvalidMessage("idempotency_key", f"is text of 1 to {LONGEST_KEY} characters, not {kind}")
-    if not key.strip():
-        raise InvalidMessage(
-            "idempotency_key", "is blank; pass a name of this send, such as 'order-4711-shipped'"
-        )
-    if len(key) > LONGEST_KEY:
-        problem = f"has {len(key):,} characters, the limit is {LONGEST_KEY}; pass a shorter name of this send"
-        raise InvalidMessage("idempotency_key", problem)
-    if "\x00" in key or not _is_utf8(key):
-        raise InvalidMessage("idempotency_key", "holds a NUL or a lone surrogate; pass plain text")
-    return key
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def hashes(message: Message, integration: int, base_url: str, secret: bytes) -> dict[str, str]:
@@ -218,6 +187,12 @@ def _bulk(stored: Mapping[str, Any], message: Message | None) -> BulkSent:
         opted_out=tuple(p for n, p in enumerate(asked) if n in apart["opted_out"]),
         replayed=True,
     )
+
+
+def person_in(message: Message) -> str | None:
+    """Return the person that a message goes to, as digits; None if there are several, or none is loaded."""
+    phones = phones_of(message)
+    return str(person_of(phones[0])) if len(phones) == 1 else None
 
 
 def later_status(seen: str | None, status: str) -> str | None:

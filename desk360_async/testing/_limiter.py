@@ -3,19 +3,23 @@
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
+from typing import get_args
 
 from anyio.lowlevel import checkpoint
 from attrs import define
 
-from desk360_async import Lane, RateLimitStatus
-from desk360_async._bucket import LANES, Bucket, End, Token, hold_of
-from desk360_async._limiter import TokenPermit, check_wish, wait_too_long
+from desk360_async import Lane, RateLimitStatus, RateLimitWaitTooLong
+from desk360_async._arguments import one_of, seconds
+from desk360_async._bucket import Bucket
+from desk360_async._limiter import TokenPermit
 
 from ._clock import VirtualClock, give_way
 
 __all__ = ["VirtualBucket"]
 
+_LANES: tuple[Lane, ...] = get_args(Lane)
 _ATTEMPT = 120.0  # seconds that one request may take at most, as `TokenBucket` has it
 
 
@@ -40,11 +44,11 @@ class VirtualBucket:
 
     def __init__(self, clock: VirtualClock, limit: int = 60, period: float = 60.0) -> None:
         margin = 0.05
-        hold = hold_of(_ATTEMPT, period, margin)
+        hold = Bucket.hold_of(_ATTEMPT, period, margin)
         self._clock = clock
         self._bucket = Bucket(limit, period, None, margin, hold)
         self._lock = threading.Lock()
-        self._lines: dict[Lane, OrderedDict[_Waiter, None]] = {lane: OrderedDict() for lane in LANES}
+        self._lines: dict[Lane, OrderedDict[_Waiter, None]] = {lane: OrderedDict() for lane in _LANES}
 
     async def acquire(self, lane: Lane, max_wait: float | None) -> TokenPermit:
         """Wait for a token, first come, first served within a lane.
@@ -57,7 +61,9 @@ class VirtualBucket:
             RateLimitWaitTooLong: no token can be had within `max_wait`.
             ConfigurationError: there is no such lane, or `max_wait` is negative.
         """
-        check_wish(lane, max_wait)
+        one_of("lane", lane, _LANES)
+        if max_wait is not None:
+            seconds("max_wait", max_wait)
         await checkpoint()
         since = self._clock()
         waiter = _Waiter(lane, since, math.inf if max_wait is None else since + max_wait)
@@ -81,7 +87,10 @@ class VirtualBucket:
             self._bucket.sweep(now)
             if self._turn(now) == waiter.lane and next(iter(line)) is waiter:
                 del line[waiter]
-                return TokenPermit(self._ended, *self._bucket.take(now, waiter.lane))
+                return TokenPermit(
+                    lambda *end: self._locked(partial(self._bucket.end, self._clock(), *end)),
+                    *self._bucket.take(now, waiter.lane),
+                )
             if waiter.deadline < math.inf:
                 self._check_deadline(waiter, now)
         return None
@@ -96,7 +105,7 @@ class VirtualBucket:
         others = len(self._lines["interactive"]) if waiter.lane == "bulk" else 0
         at = self._bucket.forecast(now, waiter.lane, others)(others + ahead)
         if at > waiter.deadline or now >= waiter.deadline:
-            raise wait_too_long(waiter.deadline - waiter.since, at - now)
+            raise RateLimitWaitTooLong.within(waiter.deadline - waiter.since, at - now)
 
     async def _wait(self, waiter: _Waiter, rounds: int) -> None:
         with self._lock:
@@ -115,9 +124,9 @@ class VirtualBucket:
         at = self._bucket.ready_at("bulk", next(iter(bulk)).since) if bulk else math.inf
         return min(at, self._bucket.ready_at("interactive")) if self._lines["interactive"] else at
 
-    def _ended(self, token: Token, how: End, status: int, headers: Mapping[str, str]) -> None:
+    def _locked(self, work: Callable[[], object]) -> None:
         with self._lock:
-            self._bucket.end(self._clock(), token, how, status, headers)
+            work()
 
     def snapshot(self) -> RateLimitStatus:
         """Return the state; times are the virtual clock's."""

@@ -16,23 +16,20 @@ from typing import TYPE_CHECKING, Any, Self
 from procrastinate import App, Blueprint, manager
 from procrastinate.exceptions import ProcrastinateException
 
-from desk360_async import AsyncDesk360, ConfigurationError, Desk360Error, Message
-from desk360_async._arguments import seconds, whole
-from desk360_async._attachments import as_attachment
+from desk360_async import AsyncDesk360, Attachment, ConfigurationError, Desk360Error, Message
+from desk360_async._arguments import check_key, count_or_share, kind_of, seconds, whole
 from desk360_async._observer import Notice, parse_observers
 from desk360_async._postgres import Database
 from desk360_async.campaigns import Campaign, Done, Hours, Run
-from desk360_async.campaigns._campaign import check_hours, check_share
 from desk360_async.once import SendLog
-from desk360_async.once._records import check_key
 from desk360_async.workers import _engine
 from desk360_async.workers._work import Share, Work, name_of, pack, pack_file, unpack, unpack_file
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection, Connection
 
-    from desk360_async import Attachment, Observer
-    from desk360_async.campaigns._recipients import OptOut
+    from desk360_async import Observer
+    from desk360_async.campaigns import OptOut
 
 _OPENING = 30.0  # seconds in which a starting worker must reach the database
 _PAUSE = 1.0  # seconds before procrastinate's worker begins again after an error
@@ -171,8 +168,8 @@ class Workers:
         whole("shares", shares, least=1, most=1000, meaning="runs side by side")
         whole("concurrency", concurrency, least=1, most=100, meaning="requests on the wire")
         whole("priority", priority, least=-1_000_000, most=1_000_000, meaning="rank of the jobs")
-        check_hours(hours)
-        check_share(max_failures)
+        kind_of("hours", hours, Hours, "Hours('09:00-20:00', zone='Europe/Istanbul')")
+        count_or_share("max_failures", max_failures)
         _check_time(at)
         await Campaign(name, ledger=self._dsn, schema=self._schema).status()
         options = json.dumps(
@@ -180,7 +177,7 @@ class Workers:
                 "hours": None if hours is None else hours.arguments,
                 "max_failures": max_failures,
                 "concurrency": concurrency,
-                "attachment": None if attachment is None else pack_file(as_attachment(attachment)),
+                "attachment": None if attachment is None else pack_file(Attachment.of(attachment)),
             }
         )
         await self._work.prepare()

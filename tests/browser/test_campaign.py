@@ -15,7 +15,6 @@ import anyio
 import pytest
 
 from desk360_async.campaigns import Campaign, Counts, Progress, Recipient, Report
-from desk360_async.campaigns._html import render
 from desk360_async.cli import main
 from desk360_async.cli._page import campaign_app, resolving, snapshot
 from desk360_async.sandbox import Fault
@@ -216,7 +215,7 @@ def test_the_reports_file_is_accessible_and_fits_a_phone(
 ) -> None:
     """It is opened from disk, and loads no other file."""
     file = tmp_path / "report.html"
-    file.write_text(render(a_report()), encoding="utf-8")
+    file.write_text(a_report().to_html(), encoding="utf-8")
     page = open_page(
         file.as_uri(),
         ready="table",
@@ -244,7 +243,7 @@ def serious(page: "Page") -> list[Any]:
 def test_pictures_of_a_campaign_are_kept(open_page: Open, drawn: str, tmp_path: Path) -> None:
     """For readers of the project; each run of the session makes them anew."""
     file = tmp_path / "report.html"
-    file.write_text(render(a_report()), encoding="utf-8")
+    file.write_text(a_report().to_html(), encoding="utf-8")
     for url, ready, name in (
         (drawn, "#campaign-rows tr", "campaign"),
         (file.as_uri(), "table", "campaign-report"),

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import pytest
 
 from desk360_async.campaigns import Campaign, Counts, Recipient, Report
-from desk360_async.campaigns._html import minutes_of, render
 from desk360_async.testing import sandbox_client
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +38,7 @@ def report(**changes: Any) -> Report:
 
 def test_each_plot_is_wellformed_and_labelled() -> None:
     """A bar, two lines and a funnel, each with its text for screen readers."""
-    plots = [ElementTree.fromstring(text) for text in re.findall(r"<svg.*?</svg>", render(report()))]
+    plots = [ElementTree.fromstring(text) for text in re.findall(r"<svg.*?</svg>", report().to_html())]
     assert [plot.get("aria-label") for plot in plots] == [
         "Recipients by state",
         "Recipients with an outcome over time, 90 in the end",
@@ -62,7 +61,7 @@ class Loads(HTMLParser):
 
 def test_the_file_loads_nothing_and_shows_no_phone() -> None:
     """Texts of the server are escaped, and a number in them is masked."""
-    text = render(report())
+    text = report().to_html()
     loads = Loads()
     loads.feed(text)
     assert (loads.found, "+905551112233" in text, "5551112233" in text) == ([], False, False)
@@ -71,13 +70,13 @@ def test_the_file_loads_nothing_and_shows_no_phone() -> None:
 
 def test_an_empty_campaign_has_a_report_too() -> None:
     """No request was made: no lines to draw."""
-    text = render(report(counts=Counts(), timeline=(), started=None, ended=None, reasons={}, left_out={}))
+    text = report(counts=Counts(), timeline=(), started=None, ended=None, reasons={}, left_out={}).to_html()
     assert (text.count("<svg"), "0 recipients" in text) == (1, True)
 
 
 def test_minutes_begin_with_the_first_request() -> None:
     """Recipients within 60 seconds belong to one minute."""
-    assert minutes_of([(100.0, 1), (159.0, 2), (160.0, 4), (300.0, 8)]) == [
+    assert report(timeline=((100.0, 1), (159.0, 2), (160.0, 4), (300.0, 8))).minutes() == [
         (100.0, 3),
         (160.0, 4),
         (280.0, 8),

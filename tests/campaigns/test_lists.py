@@ -12,8 +12,7 @@ import pytest
 from desk360_async import AsyncDesk360, ConfigurationError, _tables
 from desk360_async._phones import PROBLEMS
 from desk360_async._tables import Table, write_sheet
-from desk360_async.campaigns import Plan, Recipient
-from desk360_async.campaigns._values import words_for
+from desk360_async.campaigns import Plan, Recipient, words_for
 from desk360_async.sandbox import Fault
 from desk360_async.webhooks import StatusUpdate
 from tests.campaigns.harness import Harness, finish

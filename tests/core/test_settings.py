@@ -5,13 +5,8 @@ from typing import Any
 import pytest
 
 from desk360_async import ConfigurationError, RetryPolicy, Timeouts
-from desk360_async._settings import (
-    is_loopback,
-    parse_api_key,
-    parse_base_url,
-    parse_integration_id,
-    parse_timeouts,
-)
+from desk360_async._arguments import is_loopback, parse_api_key, parse_base_url
+from desk360_async._settings import parse_integration_id, parse_timeouts
 
 URLS = [
     (None, "https://public-api.desk360.com/v1"),
