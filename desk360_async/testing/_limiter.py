@@ -88,7 +88,9 @@ class VirtualBucket:
             if self._turn(now) == waiter.lane and next(iter(line)) is waiter:
                 del line[waiter]
                 return TokenPermit(
-                    lambda *end: self._locked(partial(self._bucket.end, self._clock(), *end)),
+                    lambda token, how, status, headers: self._locked(
+                        partial(self._bucket.end, self._clock(), token, how, status, headers)
+                    ),
                     *self._bucket.take(now, waiter.lane),
                 )
             if waiter.deadline < math.inf:

@@ -143,7 +143,7 @@ def test_client() -> None:
 # Alive, and so tied to their process; protocols and aliases; or inside others that are here.
 _NOT_VALUES = {
     "AsyncDesk360", "AttemptEnd", "HostLimiter", "LogObserver", "Observer", "Operation", "OperationEnd",
-    "Integrations", "Lane", "MediaStream", "Message", "Permit",
+    "Integrations", "Lane", "MediaStream", "Message", "Notice", "Permit",
     "PostgresLimiter", "RateLimiter", "Results", "Templates", "TokenBucket", "Transport", "__version__",
     "normalize_phone", "redact_logs",
 }  # fmt: skip
