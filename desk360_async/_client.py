@@ -1214,6 +1214,7 @@ class AsyncDesk360:
         *,
         json: Any = None,
         params: Mapping[str, Any] | None = None,
+        files: Sequence[tuple[str, Attachment]] = (),
         idempotent: bool = False,
     ) -> Answer:
         """Call an endpoint that this SDK doesn't cover yet, through the same limiter, retries and errors.
@@ -1223,13 +1224,15 @@ class AsyncDesk360:
             path: relative, below `/v1`; the vendor's own way of writing it, `/v1/…`, is the same.
             json: the body, if any.
             params: the query.
+            files: names of fields and files; with them the request is a form, and `json` an object of its
+                fields.
             idempotent: whether repeating it does no harm; GETs are.
 
         Returns:
             The answer's status, headers and decoded JSON.
 
         Raises:
-            InvalidMessage: if the path leaves `/v1`, or the body is no strict JSON.
+            InvalidMessage: if the path leaves `/v1`, the body is no strict JSON, or a file is no Attachment.
             Desk360Error: as for a send.
         """
         try:
@@ -1242,7 +1245,8 @@ class AsyncDesk360:
             raise InvalidMessage("params", f"must map names to values, not {type(params).__name__}")
         if isinstance(path, str) and path.startswith("/v1/"):
             path = path.removeprefix("/v1")
-        call = _wire.free_call(method, path, content, params, idempotent=idempotent)
+        form = _wire.free_form(json, files) if files else None
+        call = _wire.free_call(method, path, content, params, form=form, idempotent=idempotent)
         return await self._call(call)  # type: ignore[no-any-return]  # the call's reader makes it
 
 

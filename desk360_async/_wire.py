@@ -9,7 +9,7 @@ httpx.
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 from urllib.parse import parse_qs, quote, urlsplit
 
 from attrs import evolve
@@ -155,8 +155,28 @@ def media_call(media_id: str, integration_id: int) -> Call:
     )
 
 
+def free_form(fields: object, files: Sequence[tuple[str, Attachment]]) -> "Form":
+    """Return the form of a call of the user's own.
+
+    Raises:
+        InvalidMessage: if the fields are no object, or a file is no Attachment.
+    """
+    if fields is not None and not isinstance(fields, Mapping):
+        raise InvalidMessage("json", f"must map names to values beside files, not {type(fields).__name__}")
+    for name, file in files:
+        if not isinstance(name, str) or not isinstance(file, Attachment):
+            raise InvalidMessage("files", "must be pairs of a field's name and an Attachment")
+    return _form_of(cast("Mapping[str, Any]", fields or {}), files)
+
+
 def free_call(
-    method: str, path: str, content: bytes | None, params: Mapping[str, Any] | None, *, idempotent: bool
+    method: str,
+    path: str,
+    content: bytes | None,
+    params: Mapping[str, Any] | None,
+    *,
+    idempotent: bool,
+    form: "Form | None" = None,
 ) -> Call:
     """Return a call of the user's own; relative paths under `/v1` only, so that the key stays at home.
 
@@ -179,15 +199,17 @@ def free_call(
         raise InvalidMessage("path", "must not hold '.' or '..' segments or a '#'")
     query = "&".join(text for text in (given, _query(params or {})) if text)
     safe = method.upper() in ("GET", "HEAD")
+    sent = (content or b"").decode()
     return Call(
         method=method.upper(),
         # No final slash: Laravel answers it with a redirect, which turns a POST into a GET (ruling 13).
         path=f"/{place.strip('/')}".rstrip("/") + (f"?{query}" if query else ""),
         read=read_answer,
-        content=content,
+        content=None if form else content,
+        form=form,
         idempotent=idempotent or safe,
         has_outcome=not safe,
-        phones=phones_in(path + query + (content or b"").decode()),
+        phones=phones_in(path + query + sent),
     )
 
 

@@ -68,6 +68,7 @@ _PLAN_OF = {
     "integrations again": "10 list integrations",
 }
 _NOT_ASKED = {
+    "16": "add --send-to to see whether interactive messages take files",
     "17": "add --send-to to see the answer to a text",
     "19": "add --send-to to see the phones of a bulk answer",
     "21": "add --send-to to see the ids of two destinations",
@@ -113,8 +114,8 @@ def doctor(
 
     Args:
         exhaust_limit: with --live, also use up one minute of the limit, to see the server's window.
-        send_to_phone: with --live, also send a template four times and a text to this phone of yours.
-            It costs money.
+        send_to_phone: with --live, also send a template four times, a text and a message with a button to
+            this phone of yours. It costs money.
         template: the template for --send-to, by id or name.
         language: the template's language, by id or name.
         webhook_port: after --send-to, record for a minute the webhooks at this port of this machine. A tunnel
@@ -260,7 +261,7 @@ async def _send(
         if port is not None:
             terminal.note(
                 f"The doctor records webhooks for {_PATIENCE:g} s. Read the messages on the phone and answer "
-                "one. Press a button if a message has one."
+                "one. Press its button."
             )
             await anyio.sleep(_PATIENCE)
     return [*read_sends(probes), *(read_hooks(recorder.hooks) if port is not None else ())]
@@ -306,8 +307,8 @@ def _ask_first(terminal: Terminal, plan: _Plan, server: str) -> None:
     if plan.template is not None:
         name = plan.template.template
         lines.append(
-            f"Then template {name} four times (alone, twice in one request, in bulk) and a text to "
-            f"{plan.template.to}. Each template costs money."
+            f"Then template {name} four times (alone, twice in one request, in bulk), a text and a message "
+            f"with a button to {plan.template.to}. Each template costs money."
         )
     if plan.exhaust:
         lines.append(

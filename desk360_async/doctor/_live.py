@@ -16,7 +16,10 @@ from desk360_async import (
     Answer,
     APIError,
     AsyncDesk360,
+    Attachment,
+    Button,
     Desk360Error,
+    InteractiveMessage,
     Message,
     RateLimitStatus,
     TemplateBatch,
@@ -30,6 +33,17 @@ from desk360_async import (
 PAUSE = 2.0  # seconds between two requests, so that ten of them stay far below the limit
 INVALID_KEY = "doctor-invalid"
 _BEYOND = 9999  # a page that no account has
+_ASK = "desk360 doctor: press the button"
+# A PNG of 128 by 128 grey pixels.
+_PICTURE = Attachment.from_bytes(
+    "doctor.png",
+    bytes.fromhex(
+        "89504e470d0a1a0a0000000d4948445200000080000000800800000000e6553e1700000059494441"
+        "5478daedce21010000000220a73bdd191658407a1601010101010101010101010101010101010101"
+        "01010101010101010101010101010101010101010101010101010101010101010101010101010101"
+        "010101817760bc0401e15d45d8bd0000000049454e44ae426082"
+    ),
+)
 
 
 @frozen
@@ -239,7 +253,9 @@ async def send_to(
     wall: Callable[[], float],
     pause: float = PAUSE,
 ) -> AsyncIterator[Probe]:
-    """Send the allowed messages to one phone: the template, alone, twice at once and in bulk, and a text.
+    """Send the allowed messages to one phone: the template alone, twice at once and in bulk, and free ones.
+
+    The free ones are a text, and an interactive message with a file; without the file if that is refused.
 
     Args:
         client: a client of the integration to send from, that never repeats a request.
@@ -258,6 +274,25 @@ async def send_to(
     for name, message in (("bulk of one", batch), ("text", text)):
         await anyio.sleep(pause)
         yield await _probe(name, partial(_sent, message=message), client, wall)
+    await anyio.sleep(pause)
+    with_file = await _probe("interactive with a file", lambda c: _sent_with_file(c, phone), client, wall)
+    yield with_file
+    if 400 <= with_file.status < 500:  # certainly not sent; the phone needs a button to press
+        await anyio.sleep(pause)
+        pressed = InteractiveMessage(phone, _ASK, [Button("doctor", "Press")])
+        yield await _probe("interactive", partial(_sent, message=pressed), client, wall)
+
+
+async def _sent_with_file(client: AsyncDesk360, phone: str) -> Answer:
+    """Send an interactive message whose picture is a file and no link; the client's methods never do."""
+    path = f"integrations/{client.integration_id}/conversations/messages/interactive"
+    fields = {
+        "to": phone,
+        "header": {"type": "image"},
+        "body": _ASK,
+        "buttons": [{"id": "doctor", "title": "Press"}],
+    }
+    return await client.request("POST", path, json=fields, files=[("attachments[]", _PICTURE)])
 
 
 async def _sent(client: AsyncDesk360, message: Message) -> Answer:

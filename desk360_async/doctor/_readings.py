@@ -436,14 +436,37 @@ def _window(first: Probe, again: Probe) -> Reading:
 
 
 def read_sends(probes: Sequence[Probe]) -> list[Reading]:
-    """Return the readings of `--send-to`: replies, the spelling of phones, the 24-hour window."""
+    """Return the readings of `--send-to`: files, replies, the spelling of phones, the 24-hour window."""
     found = {probe.name: probe for probe in probes}
-    return [_reply(found), _bulk(found["bulk of one"]), _free_text(found["text"])]
+    return [
+        _interactive(found["interactive with a file"]),
+        _reply(found),
+        _bulk(found["bulk of one"]),
+        _free_text(found["text"]),
+    ]
 
 
 def _answer_of(probe: Probe) -> str:
     """Return an answer in words: its status and the error's class."""
     return " ".join(part for part in (str(probe.status or ""), probe.error) if part)
+
+
+def _interactive(probe: Probe) -> Reading:
+    if probe.status == 200:
+        text = (
+            "an interactive message with a file is accepted. If the phone shows a grey picture above the "
+            "button, files work: send them by `client.request(…, files=…)`"
+        )
+        return Reading("16", "differs", text, {"16.files": True})
+    data: Mapping[str, Any] = probe.data if is_object(probe.data) else {}
+    if probe.status in (400, 422) and "link" in str(data):
+        text = "an interactive message takes a link and no file, so the SDK's headers have links"
+        return Reading("16", "confirmed", text, {"16.files": False})
+    text = (
+        f"an interactive message with a file ended with {_answer_of(probe)}: write from the phone to the "
+        "integration, and run --send-to again"
+    )
+    return Reading("16", "not asked", text)
 
 
 def _reply(found: Found) -> Reading:

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from desk360_async.sandbox.delivery import Line, Sleep, deliver
 from desk360_async.sandbox.endpoints import Call, Invalid, Match, file_answer, find, without_prefix
-from desk360_async.sandbox.facts import Facts, follow, refusal
+from desk360_async.sandbox.facts import Facts, follow, link_files, refusal
 from desk360_async.sandbox.faults import Fault, Faults, is_processed, replacement, spoil
 from desk360_async.sandbox.forms import Body, TooLarge, is_map, read_body
 from desk360_async.sandbox.records import (
@@ -219,7 +219,9 @@ class Api:
         partial = fault is not None and fault.kind == "partial" and not fault.accepted
         call = Call(
             integration_id=known.get(integration, 0),
-            fields=visit.body.fields if self._reads(visit) else {},
+            fields=link_files(visit.body.fields, self._settings.facts, visit.path)
+            if self._reads(visit)
+            else {},
             query=dict(visit.request.query_params),
             url=_origin(visit.request) + visit.path,
             origin=_origin(visit.request),

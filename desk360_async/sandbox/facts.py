@@ -33,6 +33,7 @@ class Facts:
     Attributes:
         json_read: `4.json`, whether JSON bodies are read; otherwise every field counts as missing.
         shape: `22.shape`, "list" for bare lists, "data" for lists under a key `data`.
+        interactive_files: `16.files`, whether a file stands in for the link of an interactive header.
         names: `23.names`, the key of an integration's name: "display_name" or "name".
         row_status: `23.status`, whether integrations carry a status.
         invalid_status: `24.status`, HTTP status of a failed validation: 400 or 422.
@@ -51,6 +52,7 @@ class Facts:
     """
 
     json_read: bool = field(default=True, validator=_BOOL)
+    interactive_files: bool = field(default=False, validator=_BOOL)
     shape: str = field(default="list", validator=in_(("list", "data")))
     names: str | None = field(default=None, validator=optional(in_(("display_name", "name"))))
     row_status: bool = field(default=False, validator=_BOOL)
@@ -96,6 +98,7 @@ class Facts:
 
 KEYS = {
     "4.json": "json_read",
+    "16.files": "interactive_files",
     "22.shape": "shape",
     "23.names": "names",
     "23.status": "row_status",
@@ -113,6 +116,21 @@ KEYS = {
     "32.window": "window",
     "32.period": "period",
 }
+
+
+def link_files(fields: dict[Any, Any], facts: Facts, path: str) -> dict[Any, Any]:
+    """Return a request's fields; where files stand in for links, an interactive header gets one.
+
+    Args:
+        fields: the fields as PHP reads them.
+        facts: the facts.
+        path: the request's path.
+    """
+    header = fields.get("header")
+    kind = header.get("type") if is_object(header) else None
+    if not (facts.interactive_files and path.endswith("/interactive") and "attachments" in fields and kind):
+        return fields
+    return {**fields, "header": {"type": kind, kind: {"link": "https://cdn.example/attachment"}}}
 
 
 def follow(answer: Answer, facts: Facts, path: str, page: str) -> Answer:

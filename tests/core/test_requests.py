@@ -304,6 +304,37 @@ async def test_a_server_that_misses_every_field_gets_a_hint_at_the_encoding(
     assert (hint in str(caught.value)) if hint else ("encoding" not in str(caught.value))
 
 
+# ── a request of the user's own, with files ────────────────────────────────────────────────────────────
+
+
+async def test_a_request_of_the_users_own_takes_files(wire: Wire) -> None:
+    file = Attachment.from_bytes("a.png", b"1")
+    async with connect(wire) as client:
+        await client.request("POST", "/x", json={"to": TO, "b": [{"id": 1}]}, files=[("attachments[]", file)])
+    [seen] = wire.seen
+    assert parse_multipart(seen.body, seen.headers["content-type"]) == [
+        ("to", None, TO.encode()),
+        ("b[0][id]", None, b"1"),
+        ("attachments[]", "a.png", b"1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"json": ["a"], "files": [("a", Attachment.from_bytes("a", b"1"))]}, "json: must map names"),
+        ({"files": [("a", b"1")]}, "files: must be pairs of a field's name and an Attachment"),
+    ],
+)
+async def test_files_of_a_request_of_the_users_own_are_checked(
+    wire: Wire, arguments: Any, problem: str
+) -> None:
+    async with connect(wire) as client:
+        with pytest.raises(InvalidMessage, match=problem):
+            await client.request("POST", "/x", **arguments)
+    assert wire.seen == []
+
+
 # ── a file of destinations ─────────────────────────────────────────────────────────────────────────────
 
 LINES = b'\xef\xbb\xbf+905555555555\r\n\n"+90 555 111 22 33"\n+905555555555\n'

@@ -178,14 +178,17 @@ async def test_an_integration_of_another_key_confirms_no_ruling_of_its_paths() -
     assert {number for number, state in found.items() if state == "confirmed"} == {"3", "22", "23", "29"}
 
 
-async def test_sends_that_a_person_allows_are_read() -> None:
-    sandbox = sandbox_like()
+@pytest.mark.parametrize(("files", "state"), [(False, "confirmed"), (True, "differs")])
+async def test_sends_that_a_person_allows_are_read(files: bool, state: str) -> None:
+    """The message with a button reaches the phone once: with its file, or without one."""
+    sandbox = sandbox_like(**{"16.files": files})
     message = TemplateMessage("+905551112233", "welcome", language="English")
     async with sandbox.client(retry=ONCE) as client:
         sends = send_to(client, message, wall=sandbox.throttle.wall_time, pause=0.0)
         readings = read_sends([probe async for probe in sends])
-    assert sandbox.accepted == 5
-    assert states(readings) == {"21": "confirmed", "19": "confirmed", "17": "confirmed"}
+    assert [message.kind for message in sandbox.received] == [*["template"] * 4, "text", "interactive"]
+    assert states(readings) == {"16": state, "21": "confirmed", "19": "confirmed", "17": "confirmed"}
+    assert facts_of(readings)["facts"]["16.files"] is files
 
 
 async def test_no_fact_holds_a_key_or_a_phone() -> None:

@@ -156,6 +156,9 @@ SENT = {
     "two destinations": Probe("two destinations", 200, data={"message_id": "gBEG"}),
     "bulk of one": Probe("bulk of one", 200, data={"phones": ["+905551112233"]}),
     "text": Probe("text", 200),
+    "interactive with a file": Probe(
+        "interactive with a file", 400, data={"error": {"message": "The header.image.link field is required"}}
+    ),
 }
 
 
@@ -176,6 +179,16 @@ SENT = {
         ("19", "bulk of one", {"data": {"phones": [{"phone": "90555"}]}}, "confirmed", "as digits without +"),
         ("17", "text", {"status": 0, "error": "TimedOut"}, "not asked", "run --send-to again"),
         ("17", "text", {"status": 400}, "differs", "24-hour window is closed"),
+        ("16", "interactive with a file", {}, "confirmed", "takes a link and no file"),
+        ("16", "interactive with a file", {"status": 200}, "differs", "files=…"),
+        ("16", "interactive with a file", {"data": None}, "not asked", "run --send-to again"),
+        (
+            "16",
+            "interactive with a file",
+            {"status": 0, "error": "TimedOut"},
+            "not asked",
+            "ended with TimedOut",
+        ),
     ],
 )
 def test_a_send_that_differs_has_its_line(
@@ -201,4 +214,4 @@ def test_an_integration_without_a_number_and_a_key_without_integrations_have_the
 )
 def test_the_ids_of_two_destinations_are_counted(changes: dict[str, Any], words: str) -> None:
     found = read_sends([evolve(p, **changes) if n == "two destinations" else p for n, p in SENT.items()])
-    assert words in found[0].text
+    assert words in next(one.text for one in found if one.ruling == "21")
