@@ -4,21 +4,16 @@ from importlib.resources import files
 
 __all__ = ["ANSWERS", "WEBHOOKS", "answer_sample", "webhook_sample"]
 
-ANSWERS = (
-    "list_integrations",
-    "list_templates",
-    "mark_read",
-    "send_contacts",
-    "send_interactive",
-    "send_location",
-    "send_location_request",
-    "send_media",
-    "send_template",
-    "send_template_bulk",
-    "send_text",
-)
+_SAMPLES = files("desk360_async.testing").joinpath("samples")
+
+
+def _names(folder: str) -> tuple[str, ...]:
+    return tuple(sorted(entry.name.removesuffix(".json") for entry in _SAMPLES.joinpath(folder).iterdir()))
+
+
+ANSWERS = _names("answers")
 """What `answer_sample` takes."""
-WEBHOOKS = ("contacts", "image", "location", "referral", "status", "text")
+WEBHOOKS = _names("webhooks")
 """What `webhook_sample` takes."""
 
 
@@ -51,4 +46,4 @@ def webhook_sample(name: str) -> bytes:
 def _read(folder: str, name: str, names: tuple[str, ...]) -> bytes:
     if name not in names:
         raise ValueError(f"there is no sample {name!r}; there is: {', '.join(names)}")
-    return files("desk360_async.testing").joinpath("samples", folder, f"{name}.json").read_bytes()
+    return _SAMPLES.joinpath(folder, f"{name}.json").read_bytes()

@@ -105,7 +105,7 @@ def test_an_endpoint_has_a_call_and_samples(endpoint: Endpoint) -> None:
     request = SAMPLES / "requests" / f"{endpoint.name}.curl"
     assert request.exists(), f"add the vendor's request as {request.relative_to(ROOT)}"
     folder = "desk360_async/testing/samples/answers"
-    assert endpoint.name in (*ANSWERS, "get_media"), f"add the answer to {folder}, its name to _samples.py"
+    assert endpoint.name in (*ANSWERS, "get_media"), f"add the answer to {folder}"
 
 
 @pytest.mark.anyio
@@ -130,7 +130,7 @@ def test_the_sandbox_has_the_same_endpoints() -> None:
     routes = pytest.importorskip("desk360_async.sandbox.endpoints", reason="needs the extra sandbox").ROUTES
     theirs = {(route.method, route.path.replace(":", ""), route.endpoint.__name__) for route in routes}
     ours = {(endpoint.method, endpoint.path, endpoint.name) for endpoint in ENDPOINTS}
-    assert theirs == ours, "mend desk360_async/sandbox/endpoints.py and fields.py"
+    assert theirs == ours, "mend desk360_async/sandbox/endpoints.py"
 
 
 def test_the_sandbox_checks_and_keeps_each_message() -> None:

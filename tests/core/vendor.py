@@ -8,7 +8,9 @@ import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import httpx
 from attrs import frozen
 from python_multipart.multipart import parse_form
 
@@ -25,9 +27,11 @@ from desk360_async import (
     ContactUrl,
     ImageHeader,
     Location,
+    Message,
+    _wire,
     testing,
 )
-from tests.core.fakes import TO
+from tests.core.fakes import TO, Wire, connect
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 BASE = "https://public-api.desk360.com/v1"
@@ -165,3 +169,12 @@ CALLS: dict[str, Callable[[AsyncDesk360], Awaitable[Any]]] = {
     "mark_read": lambda c: c.mark_read(TO, ["xxxxxxxxxxxxxxxx"]),
 }
 SENDS = [name for name in CALLS if name.startswith("send_")]
+
+
+async def message_of(name: str) -> Message:
+    """Return the message that the call of an endpoint makes."""
+    async with connect(Wire(httpx.Response(200, content=answer_sample(name)))) as client:
+        with mock.patch.object(_wire, "call_for", wraps=_wire.call_for) as call_for:
+            await CALLS[name](client)
+    message: Message = call_for.call_args.args[0]
+    return message
