@@ -175,8 +175,8 @@ def docs(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Run the benchmarks, or those named after `--`; at the end all figures stand in one table."""
     session.install(EXTRAS, *group("benchmarks", "test", "respx", "hosts"))
-    # What they share, and no benchmark itself.
-    scripts = {path.stem for path in HERE.glob("benchmarks/[a-z]*.py")} - {"side_by_side", "figures"}
+    shared = {"side_by_side", "figures", "stalls"}
+    scripts = {path.stem for path in HERE.glob("benchmarks/[a-z]*.py")} - shared
     rows = Path(session.create_tmp()).resolve() / "figures.jsonl"
     rows.unlink(missing_ok=True)
     for script in session.posargs or sorted(scripts):

@@ -1,17 +1,19 @@
-"""P10: what fan-out costs over a sequential loop, and that its memory stays flat.
+"""P10, P22: what fan-out costs over a sequential loop, its flat memory, and short lists on an idle account.
 
 Run: python -m benchmarks.fanout
 """
 
 import asyncio
+import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 
+from benchmarks.figures import note
 from benchmarks.side_by_side import compare
-from desk360_async import AsyncDesk360, TextMessage
+from desk360_async import AsyncDesk360, TextMessage, TokenBucket
 from desk360_async._fanout import Results
 
 CALLS = 20_000
@@ -25,6 +27,21 @@ class NoWire(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Accept any message."""
         return httpx.Response(200, headers={"content-type": "application/json"}, content=BODY)
+
+
+class Far(NoWire):
+    """Answers after 0.3 s."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Accept any message, and count the requests that are under way."""
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.3)
+        self.now -= 1
+        return await super().handle_async_request(request)
 
 
 async def messages(count: int) -> AsyncIterator[TextMessage]:
@@ -80,8 +97,6 @@ async def memory() -> None:
 
 async def whole() -> None:
     """Print the whole pipeline's time a message, without a wire."""
-    from desk360_async import TokenBucket
-
     limiter = TokenBucket(10_000, 0.001, margin=0.0)
     async with AsyncDesk360("key", integration_id=11, transport=NoWire(), limiter=limiter) as client:
 
@@ -102,8 +117,26 @@ async def whole() -> None:
         )
 
 
+async def p22() -> None:
+    """Send short lists by the limiter of 60 a minute, which nothing used before."""
+    for count in (12, 30):
+        most, seconds = [], []
+        for _ in range(5):
+            wire = Far()
+            async with AsyncDesk360(
+                "key", integration_id=11, transport=wire, limiter=TokenBucket()
+            ) as client:
+                before = time.perf_counter()
+                await client.send_all([MESSAGE] * count)
+                seconds.append(time.perf_counter() - before)
+            most.append(wire.most)
+        note(f"P22 a list of {count}, requests in flight at most", most, 8, unit="", at_least=True)
+        note(f"P22 a list of {count}, an answer takes 0.3 s", seconds, 2, unit="s")
+
+
 async def main() -> None:
     """Print all figures of this file."""
+    await p22()
     await p10()
     await whole()
     await memory()

@@ -1,20 +1,17 @@
-"""P5: the CPU of importing the package over importing httpx, each in a fresh interpreter.
+"""P5: the CPU of importing the package, and of a first send, over httpx's; each in a fresh interpreter.
 
 Run: python -m benchmarks.imports
 
-Byte code is cached first, as it is for an installed package. What is installed beside it matters: with
-rich and click there, `import httpx` loads them too, and the ratio looks better than it is.
+With rich and click installed, `import httpx` loads them too, and the ratio looks better than it is: so all
+run as in an environment that has only what the package requires.
 """
 
-import os
-import subprocess
-import sys
 import tempfile
 
 from benchmarks.figures import note
-from benchmarks.side_by_side import spread
+from benchmarks.side_by_side import fresh_process, spread
 
-ROUNDS = 15
+ROUNDS = 21
 FIRST = "import, client and first send"
 FIRST_OF_HTTPX = "the same of httpx"
 NO_OP = """
@@ -41,11 +38,7 @@ IMPORTS = {
 def cpu_of(statement: str, cache: str) -> float:
     """Milliseconds of CPU that a fresh interpreter spends on an import."""
     timed = f"import time; before = time.process_time()\n{statement}\nprint(time.process_time() - before)"
-    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environ["PYTHONPYCACHEPREFIX"] = cache
-    command = [sys.executable, "-c", timed]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
-    return float(done.stdout) * 1000
+    return fresh_process(timed, cache)[0] * 1000
 
 
 def main() -> None:

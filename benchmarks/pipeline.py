@@ -5,22 +5,32 @@ Run: python -m benchmarks.pipeline
 
 import asyncio
 import builtins
-import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import httpx
 
 from benchmarks.figures import note
-from benchmarks.side_by_side import answering, compare
+from benchmarks.side_by_side import answering, compare, fresh_process
+from benchmarks.stalls import Stall, longest_stall
 from desk360_async import AsyncDesk360, TokenBucket
 
 BODY = b'{"message_id":"gBEGkFBXUQRnAgnoOJ1ESPKBwME"}'
 CALLS = 400
-_first: AsyncDesk360  # set by the process that measures its first client
+FIRST = """
+import asyncio, sys
+from benchmarks.stalls import first_stall
+url, before = sys.argv[1:]
+from desk360_async import AsyncDesk360, TokenBucket
+def make():
+    limiter = TokenBucket(10_000, 0.001, margin=0.0)
+    return AsyncDesk360("key", integration_id=11, base_url=url, limiter=limiter)
+first = make() if before else None
+print(*asyncio.run(first_stall(lambda: first or make())))
+"""
+MADE = {"before its loop": "before", "on its loop": ""}  # where a process makes its first client
 FAST = {"limit": 10_000, "period": 0.001}
 
 
@@ -112,46 +122,6 @@ async def p2(url: str) -> None:
     note("P2 failing imports a request", [len(failed) / 100], 0, unit="")
 
 
-async def longest_stall(work: Callable[[], Awaitable[object]]) -> float:
-    """Milliseconds by which a heartbeat of 1 ms came late at most, while something works."""
-    worst = 0.0
-    done = asyncio.Event()
-
-    async def beat() -> None:
-        nonlocal worst
-        while not done.is_set():
-            before = time.perf_counter()
-            await asyncio.sleep(0.001)
-            worst = max(worst, time.perf_counter() - before - 0.001)
-
-    heart = asyncio.create_task(beat())
-    await asyncio.sleep(0.01)
-    await work()
-    done.set()
-    await heart
-    return worst * 1000
-
-
-async def first_stall(first: AsyncDesk360) -> None:
-    """Print the longest stall by the first client of a process, which was made before its loop began."""
-
-    async def use() -> None:
-        async with first as ours:
-            await ours.send_text("+905551112233", "Hello!")
-
-    print(await longest_stall(use))
-
-
-def stall_of_a_fresh_process(url: str) -> float:
-    """Return `first_stall` of a process of its own, in milliseconds."""
-    code = (
-        "import asyncio; import benchmarks.pipeline as p; "
-        f"first = p.client({url!r}); asyncio.run(p.first_stall(first))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(done.stdout)
-
-
 async def p6(url: str) -> None:
     """CPU of a second client, and the loop's longest stall while one is made and first used."""
 
@@ -169,20 +139,24 @@ async def p6(url: str) -> None:
         async with client(url):
             costs.append((time.process_time() - before) * 1000)
     note("P6 a second client, CPU", costs, unit="ms")
-    note(
-        "P6 longest stall, the first client",
-        [stall_of_a_fresh_process(url) for _ in range(9)],
-        2.5,
-        unit="ms",
-    )
-    note("P6 longest stall, a later client", [await longest_stall(make) for _ in range(9)], unit="ms")
-    note("P6 longest stall, idle", [await longest_stall(idle) for _ in range(9)], unit="ms")
+    with tempfile.TemporaryDirectory() as cache:
+        for made, where in MADE.items():
+            stalls = [Stall(*fresh_process(FIRST, cache, url, where)) for _ in range(12)][1:]
+            note_stall(f"the first client, made {made}", stalls, 2.5)
+    note_stall("a later client", [await longest_stall(make) for _ in range(11)])
+    note_stall("idle", [await longest_stall(idle) for _ in range(11)])
+
+
+def note_stall(name: str, stalls: list[Stall], goal: float | None = None) -> None:
+    """Print the stalls as they were, and without the time that other programs took."""
+    note(f"P6 longest stall, {name}", [each.wall for each in stalls], goal, unit="ms")
+    note(f"P6 the same, at most our CPU in it, {name}", [each.own for each in stalls], goal, unit="ms")
 
 
 async def p11(url: str) -> None:
     """The loop's longest stall while 1,000 callers wait for 10 connections, both sides warm."""
     target = f"{url}/v1/integrations/11/conversations/messages"
-    ratios, ours_ms, bare_ms = [], [], []
+    pairs: list[tuple[Stall, Stall]] = []
     async with client(url, max_connections=10) as ours, httpx.AsyncClient(timeout=60) as bare:
         turns = asyncio.Semaphore(10)  # as its users do it: its pool scans all that wait
 
@@ -196,15 +170,15 @@ async def p11(url: str) -> None:
         async def with_httpx() -> None:
             await asyncio.gather(*(post() for _ in range(1000)))
 
-        for warm in (True, False, False, False, False, False):
+        for warm in (True, *[False] * 11):
             pair = await longest_stall(with_ours), await longest_stall(with_httpx)
             if not warm:
-                ours_ms.append(pair[0])
-                bare_ms.append(pair[1])
-                ratios.append(pair[0] / pair[1])
-    note("P11 longest stall with 1,000 callers, ours", ours_ms, unit="ms")
-    note("P11 longest stall with 1,000 callers, httpx", bare_ms, unit="ms")
-    note("P11 longest stall with 1,000 callers", ratios, 1.2, peer="warm httpx, Semaphore(10)")
+                pairs.append(pair)
+    name, peer = "P11 longest stall with 1,000 callers", "warm httpx, Semaphore(10)"
+    note(f"{name}, ours", [ours.wall for ours, _ in pairs], unit="ms")
+    note(f"{name}, httpx", [theirs.wall for _, theirs in pairs], unit="ms")
+    note(name, [ours.wall / theirs.wall for ours, theirs in pairs], 1.2, peer=peer)
+    note(f"{name}, our CPU in it", [ours.own / theirs.own for ours, theirs in pairs], 1.2, peer=peer)
 
 
 async def main() -> None:

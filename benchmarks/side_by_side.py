@@ -5,7 +5,10 @@ Machines drift and are shared; a ratio of neighbours holds where milliseconds do
 
 import gc
 import multiprocessing
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -15,6 +18,20 @@ from types import MappingProxyType
 from benchmarks.figures import note
 
 Run = Callable[[], Awaitable[None]]
+
+# Packages that httpx, httpcore and ours import where they are installed; a bare environment has none of them.
+OPTIONAL = (
+    "brotli",
+    "brotlicffi",
+    "click",
+    "h2",
+    "orjson",
+    "phonenumbers",
+    "rich",
+    "socksio",
+    "trio",
+    "zstandard",
+)
 
 
 def spread(values: list[float]) -> str:
@@ -59,6 +76,24 @@ async def compare(
     for other in others:
         ratios = [a / b for a, b in zip(spent[ours], spent[other], strict=True)]
         note(f"{figure} {ours}", ratios, goals.get(other), peer=other)
+
+
+def fresh_process(code: str, cache: str, *arguments: str) -> list[float]:
+    """Return the numbers that a program prints, run in an interpreter of its own as in a bare environment.
+
+    Byte code is cached first, as it is for an installed package.
+
+    Args:
+        code: the program.
+        cache: a folder for the byte code; the first run with it fills it.
+        arguments: the program's own.
+    """
+    bare = f"import sys\nfor name in {OPTIONAL!r}:\n    sys.modules[name] = None\n"
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environ["PYTHONPYCACHEPREFIX"] = cache
+    command = [sys.executable, "-c", bare + code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
+    return [float(number) for number in done.stdout.split()]
 
 
 @contextmanager
