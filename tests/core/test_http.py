@@ -1,6 +1,5 @@
 """The binding to the HTTP library: what it is told, what it leaves behind, and what its logs may show."""
 
-import importlib.util
 import logging
 import socket
 import ssl
@@ -21,7 +20,6 @@ from desk360_async import (
     RetryPolicy,
     TimedOut,
     _http,
-    _json,
 )
 from desk360_async._http import Request, _Once, own_transport
 from desk360_async._outcomes import Evidence, orphans
@@ -205,18 +203,6 @@ async def test_a_download_cancelled_while_it_waits_for_a_slot_frees_nothing_it_h
         began = anyio.current_time()
         assert (await client.read_media("m")).content == b"x"
         assert anyio.current_time() - began == pytest.approx(8, abs=0.1)
-
-
-def test_without_orjson_the_standard_library_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The extra `speed` is an extra."""
-    monkeypatch.setitem(sys.modules, "orjson", None)
-    spec = importlib.util.spec_from_file_location("desk360_async._json_without_orjson", _json.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    plain = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(plain)
-    assert plain._fast_loads is None
-    assert plain.decode(b'{"a": [1]}') == {"a": [1]}
 
 
 # ── logs ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,9 +1,12 @@
 """The seam through which threads run: what cancellation does to them, and how tests keep them out."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent import futures
+from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -119,3 +122,30 @@ async def test_asyncios_own_cancelling_in_the_queue_for_threads_starts_nothing()
     go.set()
     await busy
     assert not ran
+
+
+def test_where_the_kernel_gives_no_id_the_minute_of_the_boot_stands_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The wall clock's seconds aside, it is the same number until the next boot."""
+
+    def refuse(_: Path) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    for passed in (0.0, 3600.0):
+        clock = SimpleNamespace(time=lambda at=passed: 60_030.0 + at, monotonic=lambda at=passed: at)
+        monkeypatch.setattr(_threads, "time", clock)
+        assert _threads.boot() == "1000"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX's")
+def test_a_forked_child_finds_each_mutex_free_and_so_does_the_parent() -> None:
+    mutex = _threads.Mutex()
+    if (child := os.fork()) == 0:
+        with mutex:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with mutex:
+        assert mutex._lock.locked()
