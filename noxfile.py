@@ -88,7 +88,8 @@ def tests(session: nox.Session) -> None:
     first = ("-m", "not real and not postgres", "--cov", "--cov-report=")
     session.run("python", "-m", "pytest", "-q", *SPREAD, *first)
     # Not by pytest-cov: it begins only after pytest's plugins, ours among them, were imported.
-    session.run("coverage", "run", "--append", "-m", "pytest", "-q", "-m", "real or postgres")
+    session.run("coverage", "run", "-m", "pytest", "-q", "-m", "real or postgres")
+    session.run("coverage", "combine", "--append", "-q")
     check_coverage(session)
 
 
