@@ -1,0 +1,194 @@
+"""PostgreSQL's room: which server is refused and why, with and without a server."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from desk360_async import ConfigurationError, _postgres
+from desk360_async._postgres import MIGRATIONS, Database, Facts, Tables, is_busy, is_failure, is_lost
+
+psycopg = pytest.importorskip("psycopg")
+pytest.importorskip("psycopg_pool")
+
+DSN = "postgresql://ada:secret@db.example/shop"
+FINE = Facts(150000, True, False, False, "on", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        (FINE._replace(standby=True), "it is a standby; give the primary's address"),
+        (FINE._replace(read_only=True), "it is read only; give a user and a database that may be written"),
+        (FINE._replace(fsync=False), "its fsync is off, so a crash loses commits"),
+        (FINE._replace(synchronous_commit="local"), "its synchronous_commit stays local"),
+    ],
+)
+def test_a_server_that_would_lose_commits_is_refused_with_the_fix(facts: Facts, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^postgresql://.*can't be used: {problem}") as caught:
+        Database(DSN).refuse(facts)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("facts", [FINE._replace(fsync=False), FINE._replace(synchronous_commit="off")])
+def test_a_store_that_may_lose_commits_takes_any_server(facts: Facts) -> None:
+    Database(DSN, durable=False).refuse(facts)
+
+
+def test_reprs_show_the_place_without_the_password() -> None:
+    tables = Tables(Database(DSN), name="the send log")
+    shown = repr(tables), repr(tables.database)
+    assert [text.split()[-1] for text in shown] == ["desk360>", "desk360>"]
+    assert not any("secret" in text for text in shown)
+
+
+@pytest.mark.parametrize("missing", ["psycopg", "psycopg_pool"])
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ConfigurationError, match=r'pip install "desk360-async\[postgres\]"'):
+        is_failure(ValueError())
+
+
+def test_a_dsn_that_cannot_be_read_is_refused_without_its_text() -> None:
+    database = Database(f"{DSN}?nonsense=1")
+    with pytest.raises(ConfigurationError, match="can't be read; check its form") as caught:
+        database.connection().__enter__()
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_database_that_was_never_used_is_not_ready_and_can_be_closed() -> None:
+    database = Database(DSN)
+    database.close()
+    assert not database.ready
+
+
+@pytest.mark.parametrize(
+    ("error", "verdicts"),
+    [
+        (psycopg.errors.LockNotAvailable(), (True, False, True)),
+        (psycopg.errors.DeadlockDetected(), (True, False, True)),
+        (psycopg.errors.IdleInTransactionSessionTimeout(), (False, True, True)),
+        (psycopg.OperationalError(), (False, True, True)),
+        (psycopg.errors.UniqueViolation(), (False, False, True)),
+        (OSError(), (False, False, False)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_is_of_the_moment_of_the_connection_or_of_the_work(
+    error: Exception, verdicts: tuple[bool, bool, bool]
+) -> None:
+    assert (is_busy(error), is_lost(error), is_failure(error)) == verdicts
+
+
+def test_an_error_without_a_text_is_explained_all_the_same() -> None:
+    tables = Tables(Database(DSN), name="the send log")
+    assert tables.explain(psycopg.OperationalError()).endswith("can't be used (no reason)")
+
+
+class Server:
+    """Connections of a pool that die at their first statement, as after a restart."""
+
+    def __init__(self, errors: list[Exception | None]) -> None:
+        self.errors = errors
+        self.returned = 0
+
+    def getconn(self, timeout: float) -> Any:
+        return SimpleNamespace(execute=self.execute)
+
+    def execute(self, statement: str) -> None:
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+
+    def putconn(self, connection: Any) -> None:
+        self.returned += 1
+
+
+def pool_on(server: Server) -> Any:
+    """Return a pool whose connections are the server's."""
+    pool = object.__new__(_postgres._Pool)
+    pool.connections = server  # type: ignore[assignment]  # as much of one as it uses
+    return pool
+
+
+@pytest.mark.parametrize("dead", [0, 3, 8])
+def test_dead_connections_are_replaced_until_one_answers(dead: int) -> None:
+    server = Server([psycopg.OperationalError()] * dead)
+    assert pool_on(server).take(1.0, first="BEGIN") is not None
+    assert server.returned == dead
+
+
+def test_a_refused_statement_gives_its_connection_back() -> None:
+    server = Server([psycopg.errors.InsufficientPrivilege()])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        pool_on(server).take(1.0, first="BEGIN")
+    assert server.returned == 1
+
+
+# ── with a server ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def reader(dsn: str) -> Iterator[str]:
+    """Return the DSN of a user who may make no schema."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN PASSWORD 'other'")
+        yield f"postgresql://reader:other@{dsn.partition('@')[2]}"
+        connection.execute("DROP ROLE reader")
+
+
+def test_a_user_who_may_make_no_tables_is_pointed_to_the_command(reader: str) -> None:
+    database = Database(reader)
+    with pytest.raises(ConfigurationError, match=r"may not make the tables .*`desk360 db init"):
+        database.connection().__enter__()
+    database.close()
+
+
+def test_the_schema_of_a_later_version_is_refused(dsn: str) -> None:
+    database = Database(dsn)
+    with database.connection() as connection:
+        assert database.version(connection) == len(MIGRATIONS)
+        database.execute(connection, "INSERT INTO {schema}.migration VALUES (99)")
+        with pytest.raises(ConfigurationError, match="has version 99, and this desk360_async has"):
+            database.version(connection)
+    database.close()
+
+
+@pytest.mark.real
+def test_a_database_that_cannot_be_reached_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_postgres, "FIRST_CONNECT", 0.2)
+    database = Database(f"postgresql://ada:secret@/shop?host={tmp_path}&connect_timeout=1")
+    with pytest.raises(ConfigurationError, match="can't be reached") as caught:
+        database.bare_connection().__enter__()
+    assert "secret" not in str(caught.value)
+    database.close()
+
+
+@pytest.mark.anyio
+async def test_an_error_in_a_stores_own_work_is_raised_as_it_is(dsn: str) -> None:
+    def work(_: Any) -> None:
+        raise ZeroDivisionError
+
+    tables = Tables(Database(dsn), name="the send log")
+    for operation in (tables.read, tables.write):
+        with pytest.raises(ZeroDivisionError):
+            await operation(work)
+    tables.close()
+
+
+@pytest.mark.anyio
+async def test_a_row_that_stays_locked_is_an_error_that_names_the_store(dsn: str) -> None:
+    tables = Tables(Database(dsn), name="the send log", busy=0.0)
+
+    def busy(_: Any) -> None:
+        raise psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+
+    with pytest.raises(ConfigurationError, match=r"the send log in .* \(canceling statement"):
+        await tables.write(busy)
+    tables.close()
