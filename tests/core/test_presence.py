@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from desk360_async._presence import Presence
+from desk360_async._sqlite import Presence
 
 NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX's")
 
