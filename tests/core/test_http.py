@@ -12,6 +12,7 @@ import anyio
 import httpcore
 import httpx
 import pytest
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from desk360_async import (
     Answer,
@@ -383,3 +384,90 @@ def test_a_pool_of_another_library_keeps_its_network() -> None:
     pool = SimpleNamespace()
     _http._Network.put_under(pool)
     assert vars(pool) == {}
+
+
+def test_the_rest_of_a_network_backend_is_httpcores_own() -> None:
+    backend = httpcore.AnyIOBackend()
+    assert _http._Network(backend).sleep == backend.sleep
+
+
+class Upstream:
+    """A connection of httpcore's that takes no byte, and whose answer comes after some seconds."""
+
+    def __init__(self, answered: float, error: Exception | None = None) -> None:
+        self.answered = answered
+        self.error = error
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self.error is not None:
+            raise self.error
+        await anyio.sleep(3600)
+
+    def get_extra_info(self, name: str) -> bool:
+        return name == "is_readable" and anyio.current_time() >= self.answered
+
+
+def watched(upstream: Upstream) -> Any:
+    """Return a watched stream on a connection of httpcore's."""
+    stream = _http._Watched(upstream)
+    stream._library = httpcore
+    return stream
+
+
+async def test_a_write_that_is_stuck_ends_once_the_server_answers() -> None:
+    """A server that refuses an upload reads no more of it; httpcore then reads the refusal."""
+    began = anyio.current_time()
+    with pytest.raises(httpcore.WriteError, match="answered before the body's end"):
+        await watched(Upstream(began + 5.0)).write(b"x")
+    assert anyio.current_time() - began == pytest.approx(5.0, abs=0.05)
+
+
+async def test_a_write_that_fails_beside_the_look_raises_its_own_error() -> None:
+    with pytest.raises(httpcore.WriteError, match="reset"):
+        await watched(Upstream(9.0, httpcore.WriteError("reset"))).write(b"x")
+
+
+class LateLoop:
+    """asyncio's loop, as far as a deadline uses it, which looks at its timers too late."""
+
+    def __init__(self, late: float) -> None:
+        self.late = late
+        self.due: list[float] = []
+
+    def time(self) -> float:
+        return 1.0 + self.late if self.due else 0.0
+
+    def call_at(self, when: float, *_: Any) -> Any:
+        self.due.append(when)
+        return SimpleNamespace(when=lambda: when, cancel=lambda: None)
+
+    def call_later(self, seconds: float, *_: Any) -> Any:
+        self.due.append(seconds)
+        return SimpleNamespace(cancel=lambda: None)
+
+
+@pytest.mark.parametrize(("late", "due", "ended"), [(0.1, [1.0], True), (9.0, [1.0, 0.25], False)])
+async def test_a_timer_that_rings_late_gives_the_answer_in_the_socket_a_little_time(
+    late: float, due: list[float], ended: bool
+) -> None:
+    """After a stop (Ctrl-Z) the loop looks at its timers before it looks at its sockets."""
+    loop = LateLoop(late)
+    deadline = _http._Deadline(1.0, loop)
+    with deadline as scope:
+        deadline._ring(loop)
+        assert (loop.due, scope.cancel_called) == (due, ended)
+
+
+@pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})])
+@pytest.mark.parametrize(("late", "whole"), [(0.1, 1.1), (9.0, 10.25)])
+async def test_trios_late_deadline_waits_a_little_longer_too(late: float, whole: float) -> None:
+    import trio
+
+    began, clock = trio.current_time(), trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    with _http._Deadline(1.0, None) as scope:
+        await wait_all_tasks_blocked()
+        clock.jump(1.0 + late)
+        await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert trio.current_time() - began == pytest.approx(whole, abs=0.01)
