@@ -1,6 +1,7 @@
 """What all tests share: both event loops, and the HTTP stack that a run is for."""
 
 import os
+import sys
 from importlib.metadata import entry_points
 
 if os.environ.get("DESK360_TEST_HTTP_STACK") == "httpx2":
@@ -31,6 +32,16 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("DESK360_") and name != "DESK360_TEST_HTTP_STACK":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def counted_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where coverage is measured, the Python processes that a test starts count too."""
+    coverage = sys.modules.get("coverage")
+    running = coverage and coverage.Coverage.current()
+    if running:
+        # Read by the .pth file that coverage installs; a file of data for each process that ends by itself.
+        monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", running.config.serialize())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,6 +21,8 @@ from desk360_async.sandbox import Fault, ReceivedRequest, Sandbox
 from tests.campaigns.harness import phone
 from tests.campaigns.killing import ROOT
 
+pytestmark = pytest.mark.usefixtures("counted_children")
+
 PLAN = ("campaign", "plan", "sale", "people.csv", "--template", "back_in_stock", "--language", "English")
 
 

@@ -100,6 +100,11 @@ def people(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture(autouse=True)
+def _counted(counted_children: None) -> None:
+    """Many commands run in a process of their own."""
+
+
 class Hook(BaseHTTPRequestHandler):
     """Somebody's web app."""
 

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ import anyio
 import pytest
 
 from desk360_async import ConfigurationError, _sqlite
-from desk360_async._sqlite import FileBusy, SQLiteFile, network_file_system, reads, writes
+from desk360_async._sqlite import (
+    FileBusy,
+    SQLiteFile,
+    make_tables,
+    network_file_system,
+    reads,
+    transaction,
+    writes,
+)
+from desk360_async.once import SendLog
 from tests.limiter.virtual import run
 
 TABLE = "CREATE TABLE IF NOT EXISTS note (text TEXT)"
@@ -277,3 +287,66 @@ def test_a_forked_child_opens_the_file_anew(notes: Notes) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     with notes.file.transaction() as db:
         assert db is parents
+
+
+def test_without_a_list_of_mounts_no_file_system_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: Any, **__: Any) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert network_file_system(tmp_path / "notes.db") is None
+
+
+@pytest.mark.parametrize(
+    ("is_there", "advice"),
+    [(False, "in a folder where this process may make files"), (True, _sqlite._ADVICE)],
+)
+def test_a_refused_file_that_no_other_user_owns_gets_general_advice(
+    tmp_path: Path, is_there: bool, advice: str
+) -> None:
+    path = tmp_path / "notes.db"
+    if is_there:
+        path.touch()
+    assert SQLiteFile(path, name="the notebook").explain(PermissionError("no")).endswith(advice)
+
+
+def test_a_transaction_inside_another_is_no_busy_file(other: sqlite3.Connection) -> None:
+    with (
+        transaction(other),
+        pytest.raises(sqlite3.OperationalError, match="within a transaction"),
+        transaction(other),
+    ):
+        pass
+
+
+class Slow:
+    """A connection before whose transaction another process makes the tables."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self.db = db
+        self.path = path
+
+    def execute(self, text: str) -> sqlite3.Cursor:
+        if text == "BEGIN IMMEDIATE":
+            faster = sqlite3.connect(self.path, isolation_level=None)
+            make_tables(faster, 7, TABLE, "a notebook")
+            faster.close()
+        return self.db.execute(text)
+
+
+def test_tables_that_another_process_makes_first_are_taken_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    db: Any = sqlite3.connect(path, isolation_level=None)
+    make_tables(Slow(db, path), 7, TABLE, "a notebook")  # type: ignore[arg-type]  # as much of one as it uses
+    assert db.execute("PRAGMA application_id").fetchone() == (7,)
+    db.close()
+
+
+def test_a_store_keeps_the_clock_that_it_was_made_with() -> None:
+    moments = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2)]
+    own, free = SendLog(":memory:", clock=lambda: moments[0]), SendLog(":memory:")
+    for log in (own, free):
+        log.use_clock(lambda: moments[1])
+    assert [own.now(), free.now()] == moments

@@ -45,6 +45,7 @@ from desk360_async import (
 )
 from desk360_async._errors import mask_phone
 from desk360_async._phones import digits_of, parse_phone
+from desk360_async._validators import refused_by_whatsapp
 from tests.core.fakes import ID, TO
 
 SPELLINGS = [
@@ -272,3 +273,18 @@ def test_an_api_error_reads_well() -> None:
         == "HTTP 404: not_found: No. (check the ids)"
     )
     assert str(APIError(500)) == "HTTP 500: no explanation"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a\nb", "a line break"),
+        ("a\rb", "a line break"),
+        ("a\tb", "a tab"),
+        ("a     b", "more than four blanks in a row"),
+        ("\u200b\u200f", "invisible characters only"),
+        ("a    b", None),
+    ],
+)
+def test_whatsapp_refuses_a_parameter_for_its_blanks(text: str, reason: str | None) -> None:
+    assert refused_by_whatsapp(text) == reason
