@@ -1,7 +1,8 @@
 """Lists: `python -m benchmarks.lists [--rows N …]`: a spreadsheet over a CSV file, and the check of a number.
 
-The same list is loaded into a new ledger as `.csv` and as `.xlsx`, each in a process of its own. Goals: three
-times the CPU of CSV (the ledger's part included), and 1 µs for a number that is valid as it stands.
+The same list is loaded into a new ledger as `.csv` and as `.xlsx`, each in a process of its own, three times in
+turn; the best counts. Goals: three times the CPU of CSV (the ledger's part included), memory that doesn't grow,
+and 1 µs for a number that is valid as it stands.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from operator import itemgetter
 from pathlib import Path
 
 from benchmarks.figures import note, peak_memory
@@ -68,7 +70,10 @@ def compare(number: int) -> dict[str, float]:
             csv.writer(text).writerows([["phone", "body-1"], *rows])
         with as_xlsx.open("wb") as file:
             write_sheet(file, ["phone", "body-1"], rows)
-        one, other = apart(as_csv), apart(as_xlsx)
+        one, other = {"seconds": float("inf")}, {"seconds": float("inf")}
+        for _ in range(3):  # in turn, so that other work on the machine meets both
+            one = min(one, apart(as_csv), key=itemgetter("seconds"))
+            other = min(other, apart(as_xlsx), key=itemgetter("seconds"))
     assert one["recipients"] == other["recipients"] == number
     for kind, figures in ((".csv", one), (".xlsx", other)):
         print(f"{kind:6} {number:,} rows: {figures['seconds']:.2f} s of CPU, {figures['peak']:.0f} MB")

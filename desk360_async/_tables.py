@@ -23,6 +23,7 @@ from xml.sax.saxutils import escape
 from attrs import define, field, frozen
 
 from ._errors import ConfigurationError
+from ._workbook import FAULTS, Workbook
 
 __all__ = ["SPREADSHEETS", "Defect", "Row", "Table", "Values", "neutral", "write_sheet"]
 
@@ -32,12 +33,14 @@ PHONE_COLUMNS = (
     *("cep telefonu", "cep telefon", "telefon numarasi", "telefon no", "gsm no", "cep no"),
     *("phone number", "mobile phone", "mobile number", "whatsapp", "tel", "handy", "mobil", "msisdn"),
 )
-SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+STREAMED = (".xlsx", ".xlsm")
+SPREADSHEETS = (*STREAMED, ".xlsb", ".xls", ".ods")
 # A row of more lines than this is taken for a quote that isn't closed.
 TALLEST = 20
 _SHOWN = 8  # columns in an error, so that one line stays readable
 _PIECE = 1 << 20  # bytes that are decoded at a time
 _BLOCK = 100  # records that are read at a time
+_COMPOUND_FILE = bytes.fromhex("d0cf11e0a1b11ae1")  # the first bytes of old and of encrypted office files
 _SAMPLE = 4096  # bytes that show whether a file is UTF-16
 # A line inside a cell that begins like a row: a phone, and the delimiter behind it.
 _NEXT_ROW = re.compile(r'[\r\n][ \t"]*\+?[0-9][0-9 ().\-]{6,}"?[ \t]*[,;\t]')
@@ -78,8 +81,8 @@ class Table:
         """Read the header; of a `.csv`, check that the whole file can be decoded.
 
         Args:
-            path: the file. `.xlsx`, `.xlsm`, `.xlsb`, `.xls` and `.ods` need the extra `excel`; all others
-                are read as CSV, with `,` `;` or tab.
+            path: the file. `.xlsx` and `.xlsm` are streamed. `.ods`, `.xls` and `.xlsb` need the extra
+                `excel`, and are held in memory. All others are read as CSV, with `,` `;` or tab.
             encoding: of a CSV file, such as "cp1254". None: UTF-8 or UTF-16.
             sheet: a spreadsheet's sheet, by its name or its number (from 1). None: the first.
 
@@ -173,7 +176,7 @@ class Table:
                     continue
                 header = False
                 first, block = first + before, block[before:]  # the same block, behind the header
-            if is_plain and set(map(len, block)) == width:
+            if set(map(len, block)) == width and (is_plain or _is_text(block)):
                 # The fast path first: half a microsecond a row less.
                 phones = [*map(phone_of, block)]
                 if all(phones) and not any(map(str.isspace, phones)):
@@ -209,6 +212,10 @@ def _records_of(path: Path, encoding: str | None, sheet: str | int | None) -> "_
     if sheet is not None:
         raise ConfigurationError(f"{path}: sheet is for {', '.join(SPREADSHEETS)}; a CSV file has none")
     return _Csv(path, encoding)
+
+
+def _is_text(block: list[list[Any]]) -> bool:
+    return set(map(type, chain.from_iterable(block))) == {str}
 
 
 def _has_text(cells: Sequence[object]) -> bool:
@@ -403,28 +410,20 @@ def _undecodable(path: Path, encoding: str, given: str | None) -> str:
 
 
 class _Sheet:
-    """A spreadsheet's rows. The cells of a sheet are held in memory, outside Python."""
+    """A spreadsheet's rows."""
 
     def __init__(self, path: Path, sheet: str | int | None) -> None:
         self.path = path
-        self.done = 0.0
-        try:
-            import python_calamine as calamine
-        except ImportError:
-            fix = "pip install 'desk360-async[excel]', or save it as CSV UTF-8"
-            raise ConfigurationError(f"{path}: a spreadsheet needs the extra 'excel': {fix}") from None
-        try:
-            # An ignore, since the stub leaves the parameter of PathLike open.
-            book = calamine.CalamineWorkbook.from_path(str(path))  # pyright: ignore[reportUnknownMemberType]
-            names = book.sheet_names
-            self._sheet = book.get_sheet_by_index(self._index(names, sheet))
-        except calamine.PasswordError as error:
-            raise ConfigurationError(f"{path}: is protected by a password; save it without one") from error
-        except (calamine.CalamineError, OSError) as error:
-            raise ConfigurationError(f"{path} can't be read as a spreadsheet: {error}") from error
-        self._left = (self._sheet.start or (0, 0))[1]
+        self._book = _stream(path) if path.suffix.lower() in STREAMED else _CalamineBook(path)
+        self._index = self._index_of(sheet)
 
-    def _index(self, names: Sequence[str], sheet: str | int | None) -> int:
+    @property
+    def done(self) -> float:
+        """The share of the sheet that was read."""
+        return self._book.done
+
+    def _index_of(self, sheet: str | int | None) -> int:
+        names = self._book.names
         if sheet is None:
             return 0
         if isinstance(sheet, int) and not isinstance(sheet, bool) and 1 <= sheet <= len(names):
@@ -435,22 +434,80 @@ class _Sheet:
         raise ConfigurationError(f"{self.path}: has no sheet {sheet!r}; the sheets are: {listed}")
 
     def blocks(self) -> Iterator[tuple[int, list[list[Any]]]]:
-        """Yield rows in the sheet's order: the first one's number, and rows each behind the last."""
-        height = max(1, self._sheet.total_height)
-        rows, number = iter(self._sheet.iter_rows()), 1
-        while block := list(islice(rows, _BLOCK)):
-            self.done = min(1.0, (number + len(block)) / height)
-            yield number, block
-            number += len(block)
-        self.done = 1.0
+        """Yield rows in the sheet's order: the first one's number, and rows each behind the last.
+
+        Raises:
+            ConfigurationError: if the sheet can't be read to its end.
+        """
+        behind = 0
+        try:
+            for first, block in self._book.blocks(self._index):
+                yield first, block
+                behind = first + len(block) - 1
+        except FAULTS as error:
+            raise ConfigurationError(f"{self.path}, after row {behind}: {error}") from error
 
     def name_of(self, line: int, place: int) -> str:
         """Return a cell's name, such as "B7"."""
-        letters, column = "", place + self._left + 1
+        letters, column = "", place + self._book.left + 1
         while column:
             column, rest = divmod(column - 1, 26)
             letters = chr(65 + rest) + letters
         return f"{letters}{line}"
+
+
+def _stream(path: Path) -> Workbook:
+    """Open a `.xlsx` file, whose rows are streamed."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(_COMPOUND_FILE))
+        if begins == _COMPOUND_FILE:
+            raise ValueError("it is protected by a password, or an old .xls file; save it as .xlsx")
+        return Workbook(path)
+    except FAULTS as error:
+        raise ConfigurationError(f"{path} can't be read as a spreadsheet: {error}") from error
+
+
+class _CalamineBook:
+    """The sheets of other kinds of spreadsheets. A sheet's cells are held in memory, outside Python.
+
+    Attributes:
+        names: the sheets' names, in order.
+        done: the share of the sheet that was read last.
+        left: the columns that are empty on its left, and that its rows lack.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.done, self.left = 0.0, 0
+        try:
+            import python_calamine as calamine
+        except ImportError:
+            fix = "pip install 'desk360-async[excel]', or save it as .xlsx"
+            raise ConfigurationError(f"{path}: {path.suffix} needs the extra 'excel': {fix}") from None
+        try:
+            # An ignore, since the stub leaves the parameter of PathLike open.
+            self._book = calamine.CalamineWorkbook.from_path(str(path))  # pyright: ignore[reportUnknownMemberType]
+        except calamine.PasswordError as error:
+            raise ConfigurationError(f"{path}: is protected by a password; save it without one") from error
+        except (calamine.CalamineError, OSError) as error:
+            raise ConfigurationError(f"{path} can't be read as a spreadsheet: {error}") from error
+        self.names = self._book.sheet_names
+
+    def blocks(self, index: int) -> Iterator[tuple[int, list[list[Any]]]]:
+        """Yield the rows of a sheet in order."""
+        import python_calamine as calamine
+
+        try:
+            sheet = self._book.get_sheet_by_index(index)
+        except calamine.CalamineError as error:
+            raise ValueError(str(error)) from error
+        self.left = (sheet.start or (0, 0))[1]
+        rows, number = iter(sheet.iter_rows()), 1
+        while block := list(islice(rows, _BLOCK)):
+            self.done = min(1.0, (number + len(block)) / max(1, sheet.total_height))
+            yield number, block
+            number += len(block)
+        self.done = 1.0
 
 
 def _text(cell: object) -> str:

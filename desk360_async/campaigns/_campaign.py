@@ -162,7 +162,7 @@ class Campaign:
 
         Args:
             client: with the integration to send from.
-            recipients: the path of a `.csv`, `.xlsx` or `.ods` file (the last two with the extra `excel`), or
+            recipients: the path of a `.csv`, `.xlsx` or `.ods` file (the last with the extra `excel`), or
                 an iterable or async iterable of `Recipient`. Duplicates, invalid and opted-out numbers and
                 rows that lack a variable are left out, with their lines.
             mapping: variable, or "phone", → the file's column, where they aren't of the same name.

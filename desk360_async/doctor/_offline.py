@@ -35,7 +35,7 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy
 _SECRET_BYTES = 32
 _EXTRAS = {
     "cli": "the commands of `desk360`",
-    "excel": "recipients in .xlsx files",
+    "excel": "recipients in .ods and .xls files",
     "httpx2": "clients with http='httpx2'",
     "otel": "OpenTelemetry's traces and metrics",
     "phone": "phone numbers in national form",

@@ -10,7 +10,7 @@ from tests.house import modules, warm_send
 PACKAGE = Path(__file__).parent.parent.parent / "desk360_async"
 # From the ground up: a module may import what stands before it. Those on one line don't know each other.
 LAYERS = [
-    "_errors _version _threads _inflate _json",
+    "_errors _version _threads _inflate _json _workbook",
     "_redaction _outcomes _tables _numbering",
     "_arguments _attachments _bucket _calls _phones _postgres",
     "_limiter _observer _settings _sqlite _validators",
