@@ -1,8 +1,8 @@
 """Lists: `python -m benchmarks.lists [--rows N …]`: a spreadsheet over a CSV file, and the check of a number.
 
-The same list is loaded into a new ledger as `.csv` and as `.xlsx`, each in a process of its own, three times in
-turn; the best counts. Goals: three times the CPU of CSV (the ledger's part included), memory that doesn't grow,
-and 1 µs for a number that is valid as it stands.
+The same list is loaded into a new ledger as `.csv` and as `.xlsx`, each in a process of its own, three times
+in turn; the best counts. Goals: three times the CPU of CSV (the ledger's part included), memory that doesn't
+grow, and 1 µs for a number that is valid as it stands.
 """
 
 import argparse
