@@ -73,7 +73,7 @@ PARTS = {
     "bucket": Part(
         "the bucket",
         _bucket,
-        frozenset({"Bucket", "Waits", "hold_of", "BULK_SHARE", "IDLE_SHARE", "SPREAD", "WARY_PACE"}),
+        frozenset({"Bucket", "Waits", "BULK_SHARE", "IDLE_SHARE", "SPREAD", "WARY_PACE"}),
         (HERE.parent / "limiter" / "test_bucket.py", HERE.parent / "limiter" / "test_turns.py"),
         0.95,
     ),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from desk360_async._bucket import Bucket, End, Lane, Token, Waits, hold_of
+from desk360_async._bucket import Bucket, End, Lane, Token, Waits
 from tests.limiter.tokens import NOTHING, bucket, taken, told
 
 
@@ -301,7 +301,7 @@ def test_a_gate_of_the_same_length_makes_nobody_wait_longer() -> None:
 
 def test_a_token_is_held_for_an_attempt_its_grace_and_a_period() -> None:
     """An attempt of 10 s, 30 s of grace, a period of 60 s and a margin of 2 s."""
-    assert hold_of(10.0, 60.0, 2.0) == 102.0
+    assert Bucket.hold_of(10.0, 60.0, 2.0) == 102.0
 
 
 def test_a_bucket_learns_the_limit_if_nothing_else_was_said() -> None:
