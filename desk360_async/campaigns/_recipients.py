@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from copy import copy
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, Protocol, TypeAlias, TypeGuard, cast
 
 import anyio
 from attrs import define, field, frozen
@@ -326,7 +326,8 @@ class OptOutBook(Protocol):
         ...
 
 
-OptOut = str | os.PathLike[str] | Iterable[str] | _Function | OptOutBook | None
+OptOut: TypeAlias = str | os.PathLike[str] | Iterable[str] | _Function | OptOutBook | None
+"""People who get no message: a file of phones, phones, a function of a phone, `Customers`, or None."""
 _Stamp = tuple[int, int, int]
 
 
