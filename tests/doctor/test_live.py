@@ -17,6 +17,7 @@ from desk360_async.doctor import (
     read_sends,
     send_to,
 )
+from desk360_async.sandbox import Fault
 from desk360_async.testing import VirtualSandbox
 
 pytestmark = pytest.mark.anyio
@@ -141,10 +142,23 @@ async def test_the_run_ends_at_a_429_and_repeats_no_request() -> None:
     assert readings["28"].facts == {}
 
 
-@pytest.mark.parametrize("window", ["first_hit", "sliding_log"])
+@pytest.mark.parametrize("kind", ["status", "reset_before", "reset_after", "blank"])
+async def test_a_request_that_fails_is_not_repeated(kind: Any) -> None:
+    """The server fails from request 2 on."""
+    sandbox = sandbox_like()
+    status = 503 if kind == "status" else None
+    sandbox.faults.add(Fault(kind, status=status, after=1, times=None))
+    probes = await probed(sandbox, limiter=NoLimit(sandbox))
+    # A wrong method is answered before the other faults strike.
+    struck = 9 if kind == "reset_before" else 8
+    assert (len(probes), sandbox.faults.struck, sandbox.accepted) == (10, struck, 0)
+
+
+@pytest.mark.parametrize("window", ["first_hit", "sliding_log", "aligned"])
 async def test_exhausting_the_limit_shows_the_kind_of_window(window: str) -> None:
     sandbox = sandbox_like(**{"32.window": window})
     wall = sandbox.throttle.wall_time
+    sandbox.advance(seconds=80 - wall() % 60)  # an aligned window ends in 40 s
 
     async with sandbox.client(retry=ONCE, limiter=NoLimit(sandbox)) as client:
         probes = []
