@@ -83,7 +83,7 @@ class TableLedger(Ledger):
         self._lease = 30.0
         self._timeout = 120.0
         self._patience = 600.0
-        self._observer: Observer = parse_observers(())
+        self._observer: Observer = parse_observers(None)
         self._timeline = ""
         self._spools: dict[str, IO[bytes]] = {}
 
@@ -154,7 +154,7 @@ class TableLedger(Ledger):
         return self._lease
 
     async def join(
-        self, name: str, *, lease: float, timeout: float, patience: float, observer: Observer
+        self, name: str, *, lease: float, timeout: float, patience: float, observer: Observer | None = None
     ) -> News:
         """Count this run among those of the campaign; return their decisions.
 
@@ -163,12 +163,13 @@ class TableLedger(Ledger):
             lease: seconds after which a run that isn't seen is dead.
             timeout: seconds that one attempt may take.
             patience: seconds for which a result is kept while the database is away.
-            observer: gets the notices of a database that is away.
+            observer: gets the notices of a database that is away; None: the default one.
 
         Raises:
             LedgerError: if the database was promoted since the campaign began.
         """
-        self._lease, self._timeout, self._patience, self._observer = lease, timeout, patience, observer
+        self._lease, self._timeout, self._patience = lease, timeout, patience
+        self._observer = parse_observers(observer)
         run = str(secrets.token_hex(16))
         news = await self._join(run, name)
         self._run, self._run_name = run, name
