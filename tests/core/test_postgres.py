@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from desk360_async import ConfigurationError, _postgres
+from desk360_async import ConfigurationError, KeyConflict, PostgresLimiter, _postgres
 from desk360_async._postgres import MIGRATIONS, Database, Facts, Tables, is_busy, is_failure, is_lost
 
 psycopg = pytest.importorskip("psycopg")
@@ -192,3 +192,37 @@ async def test_a_row_that_stays_locked_is_an_error_that_names_the_store(dsn: str
     with pytest.raises(ConfigurationError, match=r"the send log in .* \(canceling statement"):
         await tables.write(busy)
     tables.close()
+
+
+@pytest.mark.anyio
+async def test_work_that_met_a_lock_is_done_again_until_it_succeeds(dsn: str) -> None:
+    tables = Tables(Database(dsn), name="the send log")
+    tries: list[int] = []
+
+    def work(session: Any) -> int:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            raise psycopg.errors.LockNotAvailable
+        return int(session.execute("SELECT 7").fetchone()[0])
+
+    assert (await tables.write(work), len(tries)) == (7, 3)
+    tables.close()
+
+
+@pytest.mark.anyio
+async def test_a_refusal_of_our_own_is_raised_as_it_is(dsn: str) -> None:
+    def work(_: Any) -> None:
+        raise KeyConflict("order-1", ["text"])
+
+    tables = Tables(Database(dsn), name="the send log")
+    with pytest.raises(KeyConflict):
+        await tables.write(work)
+    tables.close()
+
+
+@pytest.mark.anyio
+async def test_a_limiter_whose_user_may_make_no_tables_is_refused(reader: str) -> None:
+    limiter = PostgresLimiter(reader, limit=5)
+    with pytest.raises(ConfigurationError, match="may not make the tables"):
+        await limiter.acquire("interactive", 5.0)
+    limiter.close()
