@@ -533,7 +533,12 @@ def report(
         made = await campaign.report()
         show_report(terminal, made)
         if out is not None:
-            terminal.remark(f"{await campaign.export(out):,} lines in {out}")
+            hint = (
+                "; a spreadsheet shows its phones as numbers: take .xlsx there"
+                if out.suffix == ".csv"
+                else ""
+            )
+            terminal.remark(f"{await campaign.export(out):,} lines in {out}{hint}")
         if html is not None:
             await anyio.Path(html).write_text(made.to_html(), encoding="utf-8")
             terminal.remark(f"The report with plots: {html}")

@@ -7,6 +7,8 @@ import csv
 import io
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from xml.sax.saxutils import escape
+from zipfile import ZipFile
 
 import openpyxl
 import pytest
@@ -89,6 +91,24 @@ def write_xlsx(path: Path, table: list[list[str]]) -> None:
     book.save(path)
 
 
+def write_ods(path: Path, table: list[list[str]]) -> None:
+    """Write a document of LibreOffice's kind; a tab or a run of blanks is an element there."""
+    names = "urn:oasis:names:tc:opendocument:xmlns:"
+    cells = '<table:table-cell office:value-type="string"><text:p>{}</text:p></table:table-cell>'
+    rows = "".join(
+        f"<table:table-row>{''.join(map(cells.format, map(escape, row)))}</table:table-row>" for row in table
+    )
+    with ZipFile(path, "w") as book:
+        book.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        book.writestr("META-INF/manifest.xml", "<manifest/>")
+        book.writestr(
+            "content.xml",
+            f'<office:document-content xmlns:office="{names}office:1.0" xmlns:table="{names}table:1.0" '
+            f'xmlns:text="{names}text:1.0"><office:body><office:spreadsheet><table:table table:name="a">'
+            f"{rows}</table:table></office:spreadsheet></office:body></office:document-content>",
+        )
+
+
 async def send(client: AsyncDesk360, campaign: Campaign, path: Path, encoding: str | None) -> list[int]:
     """Send a list; return the lines that were left out."""
     mapping = {"phone": "Telefon", "body-1": "Ad"}
@@ -97,7 +117,7 @@ async def send(client: AsyncDesk360, campaign: Campaign, path: Path, encoding: s
     return [line for line, reason, _ in await campaign.skipped() if reason]
 
 
-@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "ods"])
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), people=st.lists(rows(), min_size=1, max_size=12))
 def test_each_person_who_is_meant_is_sent_to_once_and_each_other_row_is_named(
@@ -107,7 +127,9 @@ def test_each_person_who_is_meant_is_sent_to_once_and_each_other_row_is_named(
     encoding = data.draw(st.sampled_from(ENCODINGS)) if kind == "csv" else None
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"list.{kind}"
-        if encoding is None:
+        if kind == "ods":
+            write_ods(path, table)
+        elif encoding is None:
             write_xlsx(path, table)
         else:
             write_csv(path, table, encoding, data.draw(st.sampled_from(",;\t")))
