@@ -49,7 +49,7 @@ def decode(body: bytes | str, content_type: str = "") -> Any:
     """
     if len(body) > MAX_BYTES:
         raise UnreadableJSON(f"it is larger than {MAX_BYTES // 1024**2} MiB")
-    if _fast_loads is not None and not _needs_charset(content_type):
+    if _fast_loads is not None and not (content_type and _needs_charset(content_type)):
         try:
             value = _fast_loads(body)
         except (ValueError, RecursionError):
@@ -178,6 +178,13 @@ def _charset_of(content_type: str) -> str:
 
 
 @lru_cache(maxsize=64)  # a server's answers have the same few
+def _codec_of(content_type: str) -> str | None:
+    """Return the charset that a header names, or None if that is no charset's name."""
+    name = _charset_of(content_type)
+    return name if _CHARSET.fullmatch(name) else None
+
+
+@lru_cache(maxsize=64)
 def _needs_charset(content_type: str) -> bool:
     return "charset" in content_type.lower() and _charset_of(content_type).lower() not in ("utf-8", "utf8")
 
@@ -185,8 +192,7 @@ def _needs_charset(content_type: str) -> bool:
 def _text(body: bytes, content_type: str, errors: str = "strict") -> str:
     if body.startswith(codecs.BOM_UTF8):
         return body[3:].decode(errors=errors)
-    name = _charset_of(content_type)
-    if _CHARSET.fullmatch(name):
+    if name := _codec_of(content_type):
         try:
             return body.decode(name, errors)
         except LookupError:
@@ -194,6 +200,7 @@ def _text(body: bytes, content_type: str, errors: str = "strict") -> str:
     try:
         return body.decode("utf-8", errors)
     except UnicodeDecodeError as error:
+        name = _charset_of(content_type)
         raise UnreadableJSON(f"its charset {name!r} is unknown, and byte {error.start} is no UTF-8") from None
 
 

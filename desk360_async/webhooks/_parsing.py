@@ -148,19 +148,20 @@ def _nested(body: Any, nested: int) -> Iterator[ev.Event]:
 
 
 def _message(raw: Raw) -> ev.MessageReceived:
-    kind = raw.get("type")
+    get: Callable[[str], Any] = raw.get
+    kind = get("type")
     if type(kind) is not str:
         kind = _guessed_type(raw)
     build = _TYPES.get(kind) or _TYPES.get(kind.strip().casefold(), _other)
-    text: Any = raw.get("text")
+    text: Any = get("text")
     if type(text) is coerce.OBJECT:
         text = text.get("body")
-    referral = raw.get("referral")
+    referral = get("referral")
     common: Raw = {
-        "id": coerce.text(raw.get("id")) or "",
-        "sender": coerce.text(raw.get("from")) or "",
-        "name": coerce.text(raw.get("name")),
-        "sent_at": coerce.moment(raw.get("timestamp")),
+        "id": coerce.text(get("id")) or "",
+        "sender": coerce.text(get("from")) or "",
+        "name": coerce.text(get("name")),
+        "sent_at": coerce.moment(get("timestamp")),
         "type": kind,
         "text": coerce.text(text),
         "referral": _referral(referral) if referral else None,
@@ -175,9 +176,7 @@ def _other(raw: Raw, common: Raw) -> ev.MessageReceived:
 
 def _is_reply(raw: Raw) -> bool:
     # A flattened button is found by its shape, for any type (ruling 33).
-    return bool(
-        raw.get("button_id") or raw.get("button_reply") or raw.get("list_reply") or raw.get("nfm_reply")
-    )
+    return not _REPLIES.isdisjoint(raw) and any(map(raw.get, _REPLIES))
 
 
 def _words(raw: Raw, common: Raw) -> ev.MessageReceived:
@@ -255,14 +254,22 @@ def _card(raw: Raw) -> ev.ContactCard:
 
 
 def _part(kind: type[T], raw: Raw) -> T:
-    # On a card the wire's names are the fields' names.
-    return kind(**{name: coerce.text(raw.get(name)) for name in _PART_FIELDS[kind]})
+    # On a card the wire's names are the fields' names, and each field is a text or None. Calling `kind` and
+    # `coerce.text` for each would cost a fifth of the time of all documented bodies.
+    part = kind.__new__(kind)
+    fields = part.__dict__
+    fields.update(_EMPTY_PARTS[kind])
+    for name, value in raw.items():
+        if name in fields:
+            fields[name] = value if type(value) is str else coerce.text(value)
+    return part
 
 
 def _parts(kind: type[T], found: Any) -> tuple[T, ...]:
     if not found:
         return ()
-    return tuple([_part(kind, item) for item in coerce.items(found) if type(item) is coerce.OBJECT])
+    rows = found if type(found) is coerce.LIST else coerce.items(found)
+    return tuple([_part(kind, item) for item in rows if item and type(item) is coerce.OBJECT])
 
 
 def _reply(raw: Raw, common: Raw) -> ev.ReplyReceived:
@@ -319,6 +326,7 @@ _TYPES: dict[str, Callable[[Raw, Raw], ev.MessageReceived]] = {
     "interactive": _reply,
     **dict.fromkeys(_MEDIA, _media),
 }
+_REPLIES = frozenset({"button_id", "button_reply", "list_reply", "nfm_reply"})
 _BUTTON_PARTS = ("button_reply", "list_reply")
 
 _CARD = (
@@ -330,8 +338,8 @@ _CARD = (
     ev.CardUrl,
     ev.CardIm,
 )
-_PART_FIELDS: dict[type, tuple[str, ...]] = {
-    kind: tuple(field.name for field in attrs.fields(kind)) for kind in _CARD
+_EMPTY_PARTS: dict[type, dict[str, None]] = {
+    kind: dict.fromkeys(field.name for field in attrs.fields(kind)) for kind in _CARD
 }
 
 
