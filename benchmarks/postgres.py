@@ -20,6 +20,7 @@ import psycopg
 from benchmarks.campaign import BATCH, Taker, client_of, write_csv
 from benchmarks.figures import note, peak_memory
 from desk360_async import PostgresLimiter
+from desk360_async._observer import Observers
 from desk360_async.campaigns import Campaign
 from desk360_async.campaigns._values import Result
 from tests.postgres import Cluster, cluster
@@ -56,7 +57,7 @@ async def batches(dsn: str, folder: Path, *, rounds: int = 200) -> list[float]:
         await campaign.load(client, path)
         async with campaign._opened(owner=True) as ledger:
             await ledger.settings()
-            await ledger.join("bench", lease=30.0, timeout=30.0, patience=1.0)  # type: ignore[attr-defined]
+            await ledger.join("bench", lease=30.0, timeout=30.0, patience=1.0, observer=Observers())  # type: ignore[attr-defined]
             for _ in range(rounds):
                 start = time.perf_counter()
                 (batch,) = await ledger.claim(0, 2**60, 1)

@@ -21,7 +21,7 @@ from psycopg.errors import InsufficientPrivilege
 from psycopg.rows import tuple_row
 
 import desk360_async
-from desk360_async import Attachment, ConfigurationError, Message, _threads
+from desk360_async import Attachment, ConfigurationError, KeyConflict, Message, _threads
 from desk360_async._postgres import Database, is_failure
 
 T = TypeVar("T")
@@ -67,6 +67,7 @@ _DEFER = (
     "INSERT INTO {schema}.outbox (key, message, queue, due) "
     "VALUES (%s, %s, %s, coalesce(%s, clock_timestamp())) RETURNING id"
 )
+_WAITING = "SELECT message FROM {schema}.outbox WHERE key = %s ORDER BY id LIMIT 1"
 
 
 class Share(NamedTuple):
@@ -255,6 +256,7 @@ class Work:
         """Store a send and its job in a transaction of its own; return the job's number.
 
         Raises:
+            KeyConflict: if another message waits under the key.
             ConfigurationError: if the database can't be used.
         """
         return await self._run(lambda connection: self._defer(connection, key, message, queue, at))
@@ -262,9 +264,11 @@ class Work:
     def _defer(
         self, connection: "Connection[Any]", key: str, message: str, queue: str, at: datetime | None
     ) -> int:
+        waiting, insert = self._statements()
         with connection.cursor(row_factory=tuple_row) as cursor:
-            text: Any = _DEFER.replace("{schema}", self.database.schema)
-            cursor.execute(text, (key, message, queue, at))
+            cursor.execute(waiting, (key,))
+            _compare(key, message, cursor.fetchone())
+            cursor.execute(insert, (key, message, queue, at))
             (row,) = cursor.fetchone() or (0,)
         return int(self._jobs.defer_job(job_for_send(row, queue, at), connection).id or 0)
 
@@ -279,6 +283,7 @@ class Work:
         """Store a send and its job on the user's connection, without a commit; return the job's number.
 
         Raises:
+            KeyConflict: if another message waits under the key.
             ConfigurationError: if it is no psycopg connection or is lost, or the tables are missing.
         """
         if not isinstance(connection, Connection | AsyncConnection):
@@ -289,15 +294,21 @@ class Work:
         try:
             if isinstance(connection, Connection):
                 return await _threads.run(self._defer, connection, key, message, queue, at)
+            waiting, insert = self._statements()
             async with connection.cursor(row_factory=tuple_row) as cursor:
-                text: Any = _DEFER.replace("{schema}", self.database.schema)
-                await cursor.execute(text, (key, message, queue, at))
+                await cursor.execute(waiting, (key,))
+                _compare(key, message, await cursor.fetchone())
+                await cursor.execute(insert, (key, message, queue, at))
                 (row,) = await cursor.fetchone() or (0,)
             job = await self._async_jobs.defer_job_async(job_for_send(row, queue, at), connection)
             return int(job.id or 0)
         except Exception as error:
             self._explain(error)
             raise
+
+    def _statements(self) -> tuple[Any, Any]:
+        # As Any: psycopg's type asks for literals.
+        return tuple(text.replace("{schema}", self.database.schema) for text in (_WAITING, _DEFER))  # type: ignore[return-value]  # two
 
     async def deferred(self, row: int) -> Deferred | None:
         """Return the send in a row of the outbox; None if it has ended."""
@@ -358,6 +369,18 @@ def explain(database: Database, error: BaseException) -> str:
         return f"the tables of workers are missing in {database.name}; run `desk360 db init`"
     text = str(cause).strip().splitlines()
     return f"the work in {database.name} can't be used ({text[0] if text else 'no reason'})"
+
+
+def _compare(key: str, message: str, waiting: tuple[Any, ...] | None) -> None:
+    """Compare a message with the one that waits under its key.
+
+    Raises:
+        KeyConflict: if they differ.
+    """
+    if waiting is None or waiting[0] == message:
+        return
+    before, given = json.loads(waiting[0]), json.loads(message)
+    raise KeyConflict(key, sorted(n for n in {*before, *given} if before.get(n) != given.get(n)))
 
 
 _MESSAGES: tuple[type[Any], ...] = get_args(Message)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from procrastinate import App, Blueprint, manager
 from procrastinate.exceptions import ProcrastinateException
 
-from desk360_async import AsyncDesk360, Attachment, ConfigurationError, Desk360Error, Message
+from desk360_async import AsyncDesk360, Attachment, ConfigurationError, Desk360Error, KeyConflict, Message
 from desk360_async._arguments import check_key, count_or_share, kind_of, seconds, whole
 from desk360_async._observer import Notice, parse_observers
 from desk360_async._postgres import Database
@@ -208,6 +208,8 @@ class Workers:
         Raises:
             ConfigurationError: if an argument is unusable, or the database can't be used.
             InvalidMessage: if the key is no key.
+            KeyConflict: if another message waits under the key. Where that one was sent already, the worker
+                finds the conflict: it sends nothing, and reports "desk360.worker.send_refused" as an error.
         """
         key = check_key(idempotency_key)
         text = pack(message)
@@ -393,6 +395,9 @@ class Workers:
             except Desk360Error as error:
                 if not _engine.passes(error):
                     await self._work.end_send(row)
+                if isinstance(error, KeyConflict):
+                    text = f"a deferred message is not sent: {error}"
+                    self._observers.notice(Notice("desk360.worker.send_refused", "error", text))
                 raise
             report.append("accepted")
             await self._work.end_send(row)

@@ -19,6 +19,7 @@ from desk360_async import (
     Attachment,
     ConfigurationError,
     InvalidMessage,
+    KeyConflict,
     LogObserver,
     SendUnknown,
     TextMessage,
@@ -188,6 +189,27 @@ async def test_a_blocking_connection_and_none_are_taken_as_well(shop: Shop) -> N
 
     await shop.work(only_the_later_one_is_left)
     assert shop.received() == [TO, TO]
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own connection", "the caller's connection"])
+async def test_another_message_under_a_waiting_key_is_a_conflict(shop: Shop, own: bool) -> None:
+    workers = shop.workers()
+    await workers.defer(TextMessage(TO, "a"), idempotency_key="order-1")
+    async with await psycopg.AsyncConnection.connect(shop.dsn) as connection:
+        with pytest.raises(KeyConflict) as caught:
+            await workers.defer(
+                TextMessage(TO, "b"), idempotency_key="order-1", connection=None if own else connection
+            )
+    assert caught.value.fields == ("text",)
+    assert shop.rows("SELECT count(*) FROM desk360.outbox") == [(1,)]
+
+
+async def test_another_message_under_a_key_that_was_sent_is_reported_and_not_sent(shop: Shop) -> None:
+    for text in ("a", "b"):
+        await shop.workers().defer(TextMessage(TO, text), idempotency_key="order-1")
+        await shop.work()
+    assert shop.received() == [TO]
+    assert shop.notes == [("send", "accepted"), ("send", "KeyConflict")]
 
 
 async def test_procrastinates_tables_hold_no_phone_and_no_text(shop: Shop) -> None:
