@@ -27,6 +27,9 @@ _READ_AND_DROPPED = 8
 """Times the limit that is still read of a body too large: many clients look for an answer only when they
 have sent everything, and see a reset connection instead of the 413 otherwise."""
 
+_WITHOUT_SCOPES = ("uvicorn",)
+"""Packages of servers whose own `receive` opens no cancel scope."""
+
 
 class Answer(NamedTuple):
     """An answer to a request.
@@ -71,8 +74,13 @@ class BodyChunks:
 
         uvicorn calls the application when it has read the head, and usually holds the body by then. A cancel
         scope for the deadline costs 12 of a request's 29 µs, so it is opened only for a body that is still
-        to come. `receive` therefore takes its first step here, outside of the scope.
+        to come. `receive` therefore takes its first step here, outside of the scope. That holds for a
+        server's own method only: a middleware's function, such as that of Starlette's BaseHTTPMiddleware,
+        may open a scope in its first step, and scopes must end inside those that were opened before them.
         """
+        server = type(getattr(self._receive, "__self__", None)).__module__
+        if server.partition(".")[0] not in _WITHOUT_SCOPES:
+            return None
         waiting = self._receive()
         if not inspect.iscoroutine(waiting):
             self._first = waiting

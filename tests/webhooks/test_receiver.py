@@ -43,21 +43,30 @@ async def post(receiver, content, secret=SECRET, **headers):
     return (await receiver.receive(secret, headers, content)).status
 
 
+class Server:
+    """A server whose `receive` waits for each message; it is named like one that opens no scope in it."""
+
+    __module__ = "uvicorn.protocols"
+
+    def __init__(self, messages):
+        self.messages = messages
+
+    async def receive(self):
+        await anyio.lowlevel.checkpoint()
+        return self.messages.pop(0) if self.messages else {"type": "http.disconnect"}
+
+
 async def asgi(app, method="POST", path=f"/hooks/{SECRET}", chunks=(b"",), headers=()):
     """Make one ASGI request; return the status, the headers and the body."""
     sent = []
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     messages[-1]["more_body"] = False
 
-    async def receive():
-        await anyio.lowlevel.checkpoint()
-        return messages.pop(0) if messages else {"type": "http.disconnect"}
-
     async def send(message):
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
-    await app(scope, receive, send)
+    await app(scope, Server(messages).receive, send)
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
 
 
@@ -286,6 +295,22 @@ async def test_slow_body():
         started = anyio.current_time()
         assert await post(receiver, drip()) == 408
     assert anyio.current_time() - started == 10
+
+
+async def test_a_middleware_that_waits_for_the_body_in_a_scope_of_its_own(sample):
+    """As Starlette's BaseHTTPMiddleware does: its scope begins and ends inside the deadline's."""
+    receiver = WebhookReceiver(SECRET)
+
+    async def middleware(scope, receive, send):
+        async def receive_or_leave():
+            async with anyio.create_task_group():
+                return await receive()
+
+        await receiver(scope, receive_or_leave, send)
+
+    async with receiver:
+        status, _, _ = await asgi(middleware, chunks=[b"", sample("text")])
+    assert (status, receiver.stats.handled) == (200, 1)
 
 
 async def test_client_gone():
