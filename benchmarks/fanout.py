@@ -60,12 +60,12 @@ async def p10() -> None:
     """Compare a fan-out of no-op sends with a loop over the same."""
 
     async def unordered() -> None:
-        async with Results(no_op, messages(CALLS), None, print, concurrency=8) as results:
+        async with Results(lambda: no_op, messages(CALLS), None, print, concurrency=8) as results:
             async for _ in results:
                 pass
 
     async def ordered() -> None:
-        async with Results(no_op, enumerate_messages(CALLS), None, print, concurrency=8) as results:
+        async with Results(lambda: no_op, enumerate_messages(CALLS), None, print, concurrency=8) as results:
             sorted([result async for result in results], key=lambda pair: pair[0])  # type: ignore[index]  # the no-op's own
 
     async def loop() -> None:
@@ -86,7 +86,7 @@ async def memory() -> None:
     """Print the most that `send_each` holds beyond what it began with, for two lengths of input."""
     for count in (10_000, 1_000_000):
         tracemalloc.start()
-        async with Results(no_op, messages(count), None, print, concurrency=8) as results:
+        async with Results(lambda: no_op, messages(count), None, print, concurrency=8) as results:
             before, _ = tracemalloc.get_traced_memory()
             async for _ in results:
                 pass
