@@ -23,7 +23,6 @@ from desk360_async import _threads
 from desk360_async._arguments import require_path, seconds
 from desk360_async._errors import ClientStateError, ConfigurationError
 from desk360_async._phones import parse_phone, person_of
-from desk360_async._sqlite import Presence
 from desk360_async.webhooks._events import Event, MessageReceived, StatusUpdate
 from desk360_async.webhooks._parsing import event_of, kind_of
 
@@ -482,6 +481,8 @@ class SQLiteInbox(Inbox):
         require_path(path, "the inbox")
         self._path = Path(path)
         self._busy = seconds("busy_timeout", busy_timeout, meaning="the time for another process's lock")
+        from desk360_async._sqlite import Presence  # loads sqlite3
+
         self._presence = Presence(self._path)
         self._store: SQLiteFile | None = None
 

@@ -1,20 +1,29 @@
 """`parse`: a webhook's body → events, by rulings 33 to 38. Pure; every tolerance of the wire is here.
 
-`_coerce` reads values of neighbouring types, lists with holes and missing fields.
+The functions at the end take any value, also one of a neighbouring type (rulings 22 and 36), and never raise.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import attrs
 
 from desk360_async import _json
 from desk360_async._errors import InvalidWebhook
-from desk360_async.webhooks import _coerce as coerce
 from desk360_async.webhooks import _events as ev
 
-Raw = coerce.Raw
+Raw = dict[str, Any]
 T = TypeVar("T", bound=attrs.AttrsInstance)
+
+# Annotated as Any, since checkers narrow JSON's values to `dict[Unknown, Unknown]` otherwise.
+_OBJECT: Any = dict
+_LIST: Any = list
+_MAPPING: Any = Mapping
+
+_from_epoch = datetime.fromtimestamp
+_MILLISECONDS = 100_000_000_000  # ruling 36: epoch seconds reach this in the year 5138
 
 _NESTED_BODIES = 3
 _MEDIA = ("image", "video", "audio", "voice", "document", "sticker")
@@ -41,19 +50,19 @@ def parse(body: bytes | str | Mapping[str, Any]) -> tuple[ev.Event, ...]:
         ```
     """
     document: Any = _decode(body) if type(body) is bytes else body
-    if type(document) is not coerce.OBJECT:
+    if type(document) is not _OBJECT:
         document = _document(body)
     if len(document) == 1:  # as documented: one message, or one status
         for kind, build in _KINDS:
             only: Any = document.get(kind)
-            if type(only) is coerce.OBJECT and "id" in only:
+            if type(only) is _OBJECT and "id" in only:
                 return (build(only),)
     events = tuple(_found(document, _NESTED_BODIES))
     if events:
         return events
     if not document:
         problem = "it is an empty JSON object"
-        raise _refusal("" if isinstance(body, coerce.MAPPING) else _plain(body), problem)
+        raise _refusal("" if isinstance(body, _MAPPING) else _plain(body), problem)
     return (ev.UnknownEvent(raw=document),)
 
 
@@ -92,17 +101,17 @@ def _plain(body: Any) -> bytes | str:
 
 def _document(body: Any) -> Raw:
     if type(body) is not bytes and type(body) is not str:
-        if isinstance(body, coerce.MAPPING):
-            given: Raw = body if type(body) is coerce.OBJECT else dict(body)
+        if isinstance(body, _MAPPING):
+            given: Raw = body if type(body) is _OBJECT else dict(body)
             return given
         if not isinstance(body, bytes | str | bytearray | memoryview):
             raise InvalidWebhook(f"parse() takes bytes, text or a mapping, not {type(body).__name__}")
         body = _plain(body)
     value = _decode(body)
-    if type(value) is coerce.OBJECT:
+    if type(value) is _OBJECT:
         found: Raw = value
         return found
-    if isinstance(value, coerce.LIST) and _has_envelope(value):
+    if isinstance(value, _LIST) and _has_envelope(value):
         # A batch of whole bodies: {"body": [...]} has the same meaning and keeps every one of them.
         return {"body": value}
     name = next((name for kind, name in _NAMES.items() if isinstance(value, kind)), "null")
@@ -120,16 +129,14 @@ _NAMES: dict[type, str] = {
 
 
 def _has_envelope(values: list[Any]) -> bool:
-    return any(
-        type(value) is coerce.OBJECT and ("messages" in value or "statuses" in value) for value in values
-    )
+    return any(type(value) is _OBJECT and ("messages" in value or "statuses" in value) for value in values)
 
 
 def _found(document: Raw, nested: int) -> Iterator[ev.Event]:
     for kind, build in _KINDS:
         if found := document.get(kind):
-            for item in (found,) if type(found) is coerce.OBJECT and "id" in found else coerce.items(found):
-                yield build(item) if isinstance(item, coerce.OBJECT) else ev.UnknownEvent(raw={kind: item})
+            for item in (found,) if type(found) is _OBJECT and "id" in found else _items(found):
+                yield build(item) if isinstance(item, _OBJECT) else ev.UnknownEvent(raw={kind: item})
     if nested and (body := document.get("body")):
         yield from _nested(body, nested - 1)
 
@@ -140,10 +147,10 @@ def _nested(body: Any, nested: int) -> Iterator[ev.Event]:
             body = _json.decode(body)
         except _json.UnreadableJSON:
             return
-    if isinstance(body, coerce.OBJECT):
+    if isinstance(body, _OBJECT):
         yield from _found(body, nested)
-    for item in body if isinstance(body, coerce.LIST) else ():
-        if isinstance(item, coerce.OBJECT) and item:
+    for item in body if isinstance(body, _LIST) else ():
+        if isinstance(item, _OBJECT) and item:
             yield from tuple(_found(item, nested)) or (ev.UnknownEvent(raw=item),)
 
 
@@ -154,16 +161,16 @@ def _message(raw: Raw) -> ev.MessageReceived:
         kind = _guessed_type(raw)
     build = _TYPES.get(kind) or _TYPES.get(kind.strip().casefold(), _other)
     text: Any = get("text")
-    if type(text) is coerce.OBJECT:
+    if type(text) is _OBJECT:
         text = text.get("body")
     referral = get("referral")
     common: Raw = {
-        "id": coerce.text(get("id")) or "",
-        "sender": coerce.text(get("from")) or "",
-        "name": coerce.text(get("name")),
-        "sent_at": coerce.moment(get("timestamp")),
+        "id": _text(get("id")) or "",
+        "sender": _text(get("from")) or "",
+        "name": _text(get("name")),
+        "sent_at": _moment(get("timestamp")),
         "type": kind,
-        "text": coerce.text(text),
+        "text": _text(text),
         "referral": _referral(referral) if referral else None,
         "raw": raw,
     }
@@ -187,26 +194,26 @@ def _words(raw: Raw, common: Raw) -> ev.MessageReceived:
 
 
 def _location(raw: Raw, common: Raw) -> ev.LocationReceived:
-    at = coerce.one(raw.get("location"))
+    at = _one(raw.get("location"))
     place = ev.Place(
-        latitude=coerce.degrees(at.get("latitude"), 90),
-        longitude=coerce.degrees(at.get("longitude"), 180),
-        name=coerce.text(at.get("name")),
-        address=coerce.text(at.get("address")),
+        latitude=_degrees(at.get("latitude"), 90),
+        longitude=_degrees(at.get("longitude"), 180),
+        name=_text(at.get("name")),
+        address=_text(at.get("address")),
         raw=at,
     )
     return ev.LocationReceived(location=place, **common)
 
 
 def _media(raw: Raw, common: Raw) -> ev.MediaReceived:
-    media = coerce.one(raw.get(common["type"])) or coerce.one([raw.get(key) for key in _MEDIA])
+    media = _one(raw.get(common["type"])) or _one([raw.get(key) for key in _MEDIA])
     get: Callable[[str], Any] = media.get
     return ev.MediaReceived(
-        media_id=coerce.text(get("media_id") or get("id")),
-        mime_type=coerce.text(get("mime_type")),
-        sha=coerce.text(get("sha") or get("sha256")),
-        caption=coerce.text(get("message") or get("caption")),
-        filename=coerce.text(get("filename") or get("name")),
+        media_id=_text(get("media_id") or get("id")),
+        mime_type=_text(get("mime_type")),
+        sha=_text(get("sha") or get("sha256")),
+        caption=_text(get("message") or get("caption")),
+        filename=_text(get("filename") or get("name")),
         attachments=_files(raw.get("attachments")),
         **common,
     )
@@ -216,34 +223,32 @@ def _files(attachments: Any) -> tuple[ev.ReceivedFile, ...]:
     """Flatten `{"images": [...], "documents": [...]}`, or a plain list."""
     if not attachments:
         return ()
-    is_groups = type(attachments) is coerce.OBJECT and "url" not in attachments
+    is_groups = type(attachments) is _OBJECT and "url" not in attachments
     groups = attachments.values() if is_groups else (attachments,)
-    return tuple(
-        [_file(row) for group in groups for row in coerce.items(group) if type(row) is coerce.OBJECT]
-    )
+    return tuple([_file(row) for group in groups for row in _items(group) if type(row) is _OBJECT])
 
 
 def _file(row: Raw) -> ev.ReceivedFile:
     return ev.ReceivedFile(
-        url=coerce.text(row.get("url")),
-        name=coerce.text(row.get("name")),
-        type=coerce.text(row.get("type")),
+        url=_text(row.get("url")),
+        name=_text(row.get("name")),
+        type=_text(row.get("type")),
         raw=row,
     )
 
 
 def _contacts(raw: Raw, common: Raw) -> ev.ContactsReceived:
-    found = coerce.items(raw.get("contacts"))
-    cards = tuple([_card(item) for item in found if type(item) is coerce.OBJECT])
+    found = _items(raw.get("contacts"))
+    cards = tuple([_card(item) for item in found if type(item) is _OBJECT])
     return ev.ContactsReceived(contacts=cards, **common)
 
 
 def _card(raw: Raw) -> ev.ContactCard:
     name, org = raw.get("name"), raw.get("org")
     return ev.ContactCard(
-        name=_part(ev.CardName, {"formatted_name": name} if type(name) is str else coerce.one(name)),
-        org=_part(ev.CardOrganization, coerce.one(org)) if org else None,
-        birthday=coerce.text(raw.get("birthday")),
+        name=_part(ev.CardName, {"formatted_name": name} if type(name) is str else _one(name)),
+        org=_part(ev.CardOrganization, _one(org)) if org else None,
+        birthday=_text(raw.get("birthday")),
         phones=_parts(ev.CardPhone, raw.get("phones")),
         emails=_parts(ev.CardEmail, raw.get("emails")),
         addresses=_parts(ev.CardAddress, raw.get("addresses")),
@@ -255,39 +260,39 @@ def _card(raw: Raw) -> ev.ContactCard:
 
 def _part(kind: type[T], raw: Raw) -> T:
     # On a card the wire's names are the fields' names, and each field is a text or None. Calling `kind` and
-    # `coerce.text` for each would cost a fifth of the time of all documented bodies.
+    # `_text` for each would cost a fifth of the time of all documented bodies.
     part = kind.__new__(kind)
     fields = part.__dict__
     fields.update(_EMPTY_PARTS[kind])
     for name, value in raw.items():
         if name in fields:
-            fields[name] = value if type(value) is str else coerce.text(value)
+            fields[name] = value if type(value) is str else _text(value)
     return part
 
 
 def _parts(kind: type[T], found: Any) -> tuple[T, ...]:
     if not found:
         return ()
-    rows = found if type(found) is coerce.LIST else coerce.items(found)
-    return tuple([_part(kind, item) for item in rows if item and type(item) is coerce.OBJECT])
+    rows = found if type(found) is _LIST else _items(found)
+    return tuple([_part(kind, item) for item in rows if item and type(item) is _OBJECT])
 
 
 def _reply(raw: Raw, common: Raw) -> ev.ReplyReceived:
-    outer = coerce.one(raw.get("interactive")) or coerce.one(raw.get("button")) or raw
-    if flow := coerce.one(outer.get("nfm_reply")):
+    outer = _one(raw.get("interactive")) or _one(raw.get("button")) or raw
+    if flow := _one(outer.get("nfm_reply")):
         return _flow(flow, common)
-    inner = next((part for key in _BUTTON_PARTS if (part := coerce.one(outer.get(key)))), outer)
+    inner = next((part for key in _BUTTON_PARTS if (part := _one(outer.get(key)))), outer)
     flat = inner is raw  # the message's own id and text are no button's
-    title = coerce.text(coerce.first(inner.get("title"), None if flat else inner.get("text")))
-    own_id = None if flat else coerce.first(inner.get("id"), inner.get("payload"))
-    button_id = coerce.first(own_id, inner.get("button_id"), outer.get("button_id"), raw.get("button_id"))
+    title = _text(_first(inner.get("title"), None if flat else inner.get("text")))
+    own_id = None if flat else _first(inner.get("id"), inner.get("payload"))
+    button_id = _first(own_id, inner.get("button_id"), outer.get("button_id"), raw.get("button_id"))
     words = raw.get("button")
-    title = coerce.first(title, words if type(words) is str else None)
-    common["text"] = coerce.first(common["text"], title)
+    title = _first(title, words if type(words) is str else None)
+    common["text"] = _first(common["text"], title)
     return ev.ReplyReceived(
-        reply_id=coerce.text(coerce.first(button_id, inner.get("payload"))),
-        title=coerce.first(title, common["text"]),
-        description=coerce.text(inner.get("description")),
+        reply_id=_text(_first(button_id, inner.get("payload"))),
+        title=_first(title, common["text"]),
+        description=_text(inner.get("description")),
         **common,
     )
 
@@ -299,9 +304,9 @@ def _flow(flow: Raw, common: Raw) -> ev.ReplyReceived:
             answers = _json.decode(answers)
         except _json.UnreadableJSON:  # stays in `.raw`
             answers = None
-    title = coerce.text(flow.get("body"))
-    common["text"] = coerce.first(common["text"], title)
-    return ev.ReplyReceived(title=coerce.first(title, common["text"]), answers=coerce.one(answers), **common)
+    title = _text(flow.get("body"))
+    common["text"] = _first(common["text"], title)
+    return ev.ReplyReceived(title=_first(title, common["text"]), answers=_one(answers), **common)
 
 
 def _status(raw: Raw) -> ev.StatusUpdate:
@@ -309,9 +314,9 @@ def _status(raw: Raw) -> ev.StatusUpdate:
     if sender is None:
         sender = raw.get("recipient_id")  # WhatsApp's own name for it
     return ev.StatusUpdate(
-        id=coerce.text(raw.get("id")) or "",
-        sender=coerce.text(sender) or "",
-        status=coerce.text(raw.get("status")) or "",
+        id=_text(raw.get("id")) or "",
+        sender=_text(sender) or "",
+        status=_text(raw.get("status")) or "",
         raw=raw,
     )
 
@@ -351,18 +356,72 @@ def _guessed_type(raw: Raw) -> str:
 
 
 def _referral(found: Any) -> ev.Referral | None:
-    raw = coerce.one(found)
+    raw = _one(found)
     if not raw:
         return None
     get = raw.get
     return ev.Referral(
-        id=coerce.text(get("id") or get("source_id")),
-        url=coerce.text(get("url") or get("source_url")),
-        type=coerce.text(get("type") or get("source_type")),
-        header=coerce.text(get("header") or get("headline")),
-        body=coerce.text(get("body")),
-        media_type=coerce.text(get("media_type")),
-        media_url=coerce.text(get("media_url") or get("image_url") or get("video_url")),
-        thumbnail_url=coerce.text(get("thumbnail_url")),
+        id=_text(get("id") or get("source_id")),
+        url=_text(get("url") or get("source_url")),
+        type=_text(get("type") or get("source_type")),
+        header=_text(get("header") or get("headline")),
+        body=_text(get("body")),
+        media_type=_text(get("media_type")),
+        media_url=_text(get("media_url") or get("image_url") or get("video_url")),
+        thumbnail_url=_text(get("thumbnail_url")),
         raw=raw,
     )
+
+
+def _items(found: Any) -> list[Any]:
+    """Return the entries of an object or a list, also of PHP's ways to write a list (ruling 22)."""
+    rows = found if type(found) is _LIST else _json.as_rows(found)
+    return [item for item in rows if item is not None and item != {}]
+
+
+def _text(value: object) -> str | None:
+    """Return a text, or a whole number as text; any other value is None, and stays in `.raw`.
+
+    A float is no id: beyond 64 bits orjson rounds to one, and two ids might become equal.
+    """
+    if type(value) is str or value is None:
+        return value
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+def _first(*values: Any) -> Any:
+    """Return the first value that isn't None, or None."""
+    for value in values:
+        if value is not None:
+            return value
+    return None
+
+
+def _one(value: Any) -> Raw:
+    """Return an object, or the first one of a list where one object was expected; else an empty one."""
+    if type(value) is _OBJECT:
+        found: Raw = value
+        return found
+    empty: Raw = {}
+    return next((item for item in _items(value) if isinstance(item, _OBJECT)), empty) if value else empty
+
+
+def _moment(value: Any) -> datetime | None:
+    """Return epoch seconds or milliseconds, as text or number, as a moment in UTC (ruling 36)."""
+    try:
+        seconds = int(value) if type(value) is str else float(value)
+        if seconds > _MILLISECONDS:
+            seconds /= 1000
+        return _from_epoch(seconds, UTC) if seconds > 0 and value is not True else None
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _degrees(value: object, most: int) -> float | None:
+    """Return a number from -most to most, or None."""
+    if type(value) is not float:
+        try:
+            value = float(value) if not isinstance(value, bool) else math.nan  # type: ignore[arg-type]  # TypeError is handled
+        except (TypeError, ValueError, OverflowError):
+            return None
+    return value if -most <= value <= most else None
