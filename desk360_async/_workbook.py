@@ -1,8 +1,8 @@
 """Sheets of `.xlsx` files, streamed row by row; the texts that cells share are spilled to a temporary file.
 
 Names and rules are of ECMA-376, part 1: 18.3 (sheets), 18.4 (shared texts), 18.8 (styles). The file may come
-from anywhere. A document type, which could define entities, is refused. So are rows and parts of a size that
-no spreadsheet writes.
+from anywhere. A document type, which could define entities, is refused. So are rows, tags and parts of a size
+that no spreadsheet writes.
 """
 
 import posixpath
@@ -17,6 +17,7 @@ from functools import lru_cache, reduce
 from itertools import groupby
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
+from typing import NoReturn
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 from xml.parsers import expat
@@ -35,9 +36,11 @@ _PIECE = 1 << 15  # bytes of XML that are parsed at a time
 _IN_MEMORY = 1 << 20  # bytes of shared texts that are kept in memory
 _KEPT = 1000  # shared texts that are kept decoded
 _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384  # a sheet's limits in Excel
-_LONGEST = 4_000_000  # bytes of a row or a shared text; Excel's cells hold 32,767 characters
+_LONGEST = 4_000_000  # bytes of a row, a shared text or a tag; Excel's cells hold 32,767 characters
 # Deflate packs a bomb 1,000:1, and a sheet of 1,048,576 rows at most 30:1.
 _MOST_UNPACKED, _MOST_RATIO = 100_000_000, 100
+_MOST_HELD = 16_000_000  # bytes of a part that is held in memory; Excel's 65,490 styles take about 10 MB
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of packing; others raise more kinds of errors
 
 # The elements that count, in the namespaces of Office and of "Strict Open XML".
 _NAMESPACES = (
@@ -47,8 +50,13 @@ _NAMESPACES = (
 _KINDS = {
     f"{name} {kind}": kind for name in _NAMESPACES for kind in ("row", "c", "v", "t", "is", "si", "rPh")
 }
+# The attribute that refers to a sheet's part, in the namespaces of the same two.
+_REFERENCES = tuple(
+    f"{{http://{name}/relationships}}id"
+    for name in ("schemas.openxmlformats.org/officeDocument/2006", "purl.oclc.org/ooxml/officeDocument")
+)
 _SPACE = "http://www.w3.org/XML/1998/namespace space"
-_BLANKS, _DIGITS = " \t\r\n", "0123456789"
+_BLANKS = " \t\r\n"
 _ESCAPED = re.compile("_x(?![dD][89a-fA-F])([0-9A-Fa-f]{4})_")
 # The ids of number formats that show a moment, and of the one that shows a duration (18.8.30).
 _MOMENTS, _DURATION = (*range(14, 23), *range(27, 37), 45, 47, *range(50, 59)), 46
@@ -74,20 +82,24 @@ class Workbook:
         """Read all but the sheets; `FAULTS` are the errors of a file that can't be read."""
         self.done = 0.0
         self._book = zipfile.ZipFile(path)
-        self._parts = {name.lower(): name for name in self._book.namelist()}
+        self._parts = {_slashed(name).lower(): name for name in self._book.namelist()}
         (main,) = self._targets("", "/officeDocument").values() or ("the workbook",)
         targets, root = self._targets(main), self._read(main)
         sheets = [element.attrib for element in root.iter(_namespace(root) + "sheet")]
-        self.names = [attributes["name"] for attributes in sheets]
-        ids = [value for attributes in sheets for key, value in attributes.items() if key.endswith("}id")]
-        self._sheets = [targets[of] for of in ids]
+        self.names = [attributes.get("name", "") for attributes in sheets]
+        ids = [next(filter(None, map(attributes.get, _REFERENCES)), "") for attributes in sheets]
+        self._sheets = [
+            targets.get(of, f"the sheet {name!r}") for of, name in zip(ids, self.names, strict=True)
+        ]
         dates = [element.get("date1904") for element in root.iter(_namespace(root) + "workbookPr")]
         self._days_before = _DAYS_TO_1904 if dates and dates[0] in ("1", "true") else 0
         parts = self._targets(main, "/styles").values()
-        self._styles = [kind for part in parts for kind in _kinds_of_styles(self._read(part))]
+        self._styles: dict[str, str] = {}
+        for part in parts:
+            self._styles.update(_kinds_of_styles(self._read(part)))
         self._texts = _SharedTexts()
         for part in self._targets(main, "/sharedStrings").values():
-            reader = _Reader(self._texts, [], 0)
+            reader = _Reader(self._texts, {}, 0)
             for rows in self._feed(part, reader):
                 for _, (text,) in rows:
                     self._texts.add(str(text))
@@ -112,15 +124,17 @@ class Workbook:
         found: dict[str, str] = {}
         for element in self._read(posixpath.join(folder, "_rels", f"{name}.rels")):
             if element.get("Type", "").endswith(kind):
-                target = posixpath.normpath(posixpath.join("/", folder, element.get("Target", "")))
+                target = posixpath.normpath(posixpath.join("/", folder, _slashed(element.get("Target", ""))))
                 found[element.get("Id", "")] = target.lstrip("/")
         return found
 
     def _read(self, part: str) -> Element:
         """Return the root of a small part."""
-        data = self._book.read(self._info(part))
-        _refuse_doctype(part, data)
-        return ElementTree.fromstring(data)  # noqa: S314  # expat bounds what is left, entities in UTF-16
+        info = self._info(part)
+        if info.file_size > _MOST_HELD:
+            raise ValueError(f"{part} has {info.file_size:,} bytes, more than {_MOST_HELD:,}")
+        parser = ElementTree.XMLParser(target=_Tree())  # noqa: S314  # it refuses entities
+        return ElementTree.fromstring(self._book.read(info), parser)  # noqa: S314  # the same
 
     def _feed(self, part: str, reader: "_Reader") -> Iterator[list["_Row"]]:
         """Parse a part in pieces; yield the rows that have ended."""
@@ -129,17 +143,21 @@ class Workbook:
         parser.buffer_text = True
         parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
         parser.CharacterDataHandler = reader.pieces.append
-        fed = waited = 0
+        parser.StartDoctypeDeclHandler = _refuse_doctype
+        fed = waited = ended = 0
         with self._book.open(info) as file:
             while piece := file.read(_PIECE):
-                _refuse_doctype(part, piece)
                 parser.Parse(piece)
                 fed += len(piece)
                 self.done = fed / info.file_size
                 rows, reader.rows = reader.rows, []
-                waited = waited + len(piece) if reader.is_inside and not rows else 0
-                if waited > _LONGEST:
-                    raise ValueError(f"{part}: a row or a text has more than {_LONGEST:,} bytes")
+                waited = waited + len(piece) if reader.is_inside and reader.ended == ended else 0
+                ended = reader.ended
+                # expat holds a tag or a comment until it ends, and scans it again for each piece.
+                if max(waited, fed - parser.CurrentByteIndex) > _LONGEST:
+                    raise ValueError(f"{part}: a row, a text or a tag has more than {_LONGEST:,} bytes")
+                if not reader.is_inside:
+                    reader.pieces.clear()
                 yield rows
         parser.Parse(b"", True)
         yield reader.rows
@@ -150,14 +168,28 @@ class Workbook:
         if name is None:
             raise ValueError(f"the file lacks {part}")
         info = self._book.getinfo(name)
+        if info.compress_type not in _METHODS:
+            raise ValueError(f"{part} is packed by method {info.compress_type}; spreadsheets use 8")
         if info.file_size > max(_MOST_UNPACKED, _MOST_RATIO * info.compress_size):
             raise ValueError(f"{part} has {info.file_size:,} bytes, packed into {info.compress_size:,}")
         return info
 
 
-def _refuse_doctype(part: str, data: bytes) -> None:
-    if b"<!DOCTYPE" in data:
-        raise ValueError(f"{part} has a document type, which no spreadsheet has")
+class _Tree(ElementTree.TreeBuilder):
+    """The elements of a part without a document type."""
+
+    def doctype(self, name: str, pubid: str, system: str) -> NoReturn:
+        """Refuse it."""
+        _refuse_doctype(name, system, pubid, True)
+
+
+def _refuse_doctype(name: str, system: str | None, public: str | None, has_subset: int, /) -> NoReturn:
+    """Raise an error; expat calls it before the first entity, in any encoding."""
+    raise ValueError("a part has a document type, which no spreadsheet has")
+
+
+def _slashed(path: str) -> str:
+    return path.replace("\\", "/")  # as some programs for Windows write them
 
 
 def _namespace(element: Element) -> str:
@@ -192,14 +224,16 @@ class _Reader:
         rows: the rows that have ended: the number, and the cells to the last one that isn't empty.
         pieces: the pieces of the text that is open.
         is_inside: whether a row, or a shared text, is open.
+        ended: the number of rows and shared texts that have ended, with the empty ones.
     """
 
-    def __init__(self, texts: _SharedTexts, styles: list[str], days_before: int) -> None:
+    def __init__(self, texts: _SharedTexts, styles: dict[str, str], days_before: int) -> None:
         self.rows: list[_Row] = []
         self.pieces: list[str] = []
         self._shared = lru_cache(_KEPT)(texts.read)
         self._styles, self._days_before = styles, days_before
-        self._number = self._column = 0
+        self.ended = self._number = self._column = 0
+        self._digits = ""  # the row's number, with which the names of its cells end
         self._cells: list[Cell] = []
         self._cell: dict[str, str] = {}
         self._runs = ""
@@ -210,7 +244,9 @@ class _Reader:
         kind = _KINDS.get(name)
         if kind == "c":
             self._cell, place = attributes, attributes.get("r")
-            self._column = _column_of(place.rstrip(_DIGITS)) if place else self._column + 1
+            self._column = _column_of(place.removesuffix(self._digits)) if place else self._column + 1
+            if not self._column:
+                raise ValueError(f"row {self._number} has a cell {place}")
         elif kind == "v":
             self.pieces.clear()
         elif kind == "t":
@@ -221,6 +257,7 @@ class _Reader:
             if not before < self._number <= _MOST_ROWS:
                 raise ValueError(f"row {self._number} stands behind row {before}")
             self._cells, self._column, self.is_inside = [], 0, True
+            self._digits = str(self._number)
         elif kind == "is" or kind == "si":
             self._runs, self.is_inside = "", True
         elif kind == "rPh":
@@ -239,10 +276,13 @@ class _Reader:
             self._put(self._runs)
         elif kind == "row":
             self.is_inside = False
+            self.ended += 1
+            self.pieces.clear()
             if self._cells:
                 self.rows.append((self._number, self._cells))
         elif kind == "si":
             self.is_inside = False
+            self.ended += 1
             self.rows.append((0, [self._runs]))
         elif kind == "rPh":
             self._is_aid = False
@@ -254,7 +294,7 @@ class _Reader:
             return
         empty = self._column - len(self._cells) - 1
         if empty:
-            if not 0 < self._column <= _MOST_COLUMNS:
+            if self._column > _MOST_COLUMNS:
                 raise ValueError(f"row {self._number} has a cell in column {self._column:,}")
             self._cells += [""] * (empty + 1)
             self._cells[self._column - 1] = value
@@ -280,9 +320,8 @@ class _Reader:
             number = float(text)
         except ValueError:
             return text
-        style = self._cell.get("s")
-        shown = self._styles[int(style)] if style and self._styles else "n"
-        return number if shown == "n" else _moment_of(number, shown, self._days_before)
+        shown = self._styles.get(self._cell.get("s", ""))
+        return number if shown is None else _moment_of(number, shown, self._days_before)
 
 
 def _unescape(text: str) -> str:
@@ -292,12 +331,14 @@ def _unescape(text: str) -> str:
 
 @lru_cache(_MOST_COLUMNS)
 def _column_of(letters: str) -> int:
-    """Return the number of a column, such as 28 of "AB"."""
-    return reduce(lambda number, letter: number * 26 + ord(letter) - 64, letters, 0)
+    """Return the number of a column, such as 28 of "AB"; 0, if there is no such column."""
+    if not (letters.isascii() and letters.isalpha()):
+        return 0
+    return reduce(lambda number, letter: number * 26 + ord(letter) - 64, letters.upper(), 0)
 
 
-def _kinds_of_styles(root: Element) -> list[str]:
-    """Return the kind of each style of cells: "n" (a number), "moment" or "duration"."""
+def _kinds_of_styles(root: Element) -> dict[str, str]:
+    """Return the kind of each style of cells that shows a "moment" or a "duration", by its index."""
     namespace = _namespace(root)
     kinds = dict.fromkeys(_MOMENTS, "moment") | {_DURATION: "duration"}
     for element in root.iterfind(f"{namespace}numFmts/{namespace}numFmt"):
@@ -307,17 +348,20 @@ def _kinds_of_styles(root: Element) -> list[str]:
         kind = "n" if letter is None else "duration" if letter[0].startswith("[") else "moment"
         kinds[int(element.get("numFmtId", "0"))] = kind
     styles = root.iterfind(f"{namespace}cellXfs/{namespace}xf")
-    return [kinds.get(int(style.get("numFmtId", "0")), "n") for style in styles]
+    found = [kinds.get(int(style.get("numFmtId", "0")), "n") for style in styles]
+    return {str(index): kind for index, kind in enumerate(found) if kind != "n"}
 
 
 def _moment_of(days: float, kind: str, days_before: int) -> Cell:
     """Return the moment or the duration of a number of days; the number itself, if Excel shows no date."""
-    if not 0 <= days < _MOST_DAYS - days_before:
+    if not 0 <= days < _MOST_DAYS:  # NaN isn't either
+        return days
+    span = timedelta(milliseconds=round(days * _DAY))
+    if span.days >= _MOST_DAYS - days_before:
         return days
     if kind == "duration":
-        return timedelta(milliseconds=round(days * _DAY))
+        return span
     if days < 1:
-        return (_FIRST + timedelta(milliseconds=round(days * _DAY))).time()
-    days += days_before
+        return (_FIRST + span).time()
     # Excel has a 29 February 1900, as Lotus 1-2-3 had.
-    return _FIRST + timedelta(days=days < 60, milliseconds=round(days * _DAY))
+    return _FIRST + span + timedelta(days_before + (days + days_before < 60))

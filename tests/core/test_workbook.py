@@ -3,6 +3,7 @@
 import datetime
 import random
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -46,9 +47,7 @@ STYLES = (
 )
 
 
-def book(
-    path: Path, rows: str, *, texts: str = "", main: str = "", head: str = "", namespace: str = _MAIN
-) -> Path:
+def book(path: Path, rows: str, *, texts: str = "", main: str = "", namespace: str = _MAIN) -> Path:
     """Write a workbook from the XML of its rows."""
     more = "".join(
         f'<Relationship Id="{name}" Type="{_OFFICE}/{name}" Target="/xl/{name}.xml"/>'
@@ -58,10 +57,22 @@ def book(
         for name, part in _PARTS.items():
             part = part.replace("<sheets>", f"{main}<sheets>")
             file.writestr(name, _HEAD + part.replace("</Relationships>", f"{more}</Relationships>"))
-        sheet = f'{_HEAD}{head}<worksheet xmlns="{namespace}"><sheetData>{rows}</sheetData></worksheet>'
+        sheet = f'{_HEAD}<worksheet xmlns="{namespace}"><sheetData>{rows}</sheetData></worksheet>'
         file.writestr("xl/worksheets/sheet1.xml", sheet)
         file.writestr("xl/sharedStrings.xml", f'{_HEAD}<sst xmlns="{_MAIN}">{texts}</sst>')
         file.writestr("xl/styles.xml", f'{_HEAD}<styleSheet xmlns="{_MAIN}">{STYLES}</styleSheet>')
+    return path
+
+
+def change(path: Path, part: str, edit: Callable[[str], bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    """Write a workbook anew with one part changed."""
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in parts.items():
+            file.writestr(
+                name, data if name != part else edit(data.decode()), method if name == part else None
+            )
     return path
 
 
@@ -149,7 +160,10 @@ XML = [
     "".join(f'<row><c s="{style}"><v>45000.75</v></c></row>' for style in range(1, 60 + len(FORMATS))),
     "".join(
         f'<row><c s="14"><v>{days}</v></c></row>'
-        for days in (0, 0.5, 0.999999, 1, 59, 60, 61.25, 44927.99999999, 2958465, 2958466, 1e10, "x")
+        for days in (
+            *(0, 0.5, 0.999999, 1, 59, 60, 61.25, 44927.99999999, 2958465, 2958465.999999, 2958466, 1e10),
+            "x",
+        )
     ),
     '<row r="2"><c r="B2" t="b"><v>1</v></c><c r="AA2" t="b"><v>0</v></c><c t="e"><v>#N/A</v></c></row>',
     '<row><c t="d"><v>2026-01-02</v></c><c t="d"><v>2026-01-02T03:04:05</v></c></row>',
@@ -161,6 +175,7 @@ XML = [
         '<row r="3"><c r="B3"><v>1</v></c><c r="A3"><v>2</v></c><c r="D3"><v>4</v></c></row>'
         '<row r="7"><c><v>5</v></c></row>'
     ),
+    '<row r="2"><c r="b2"><v>1</v></c><c s="999"><v>2</v></c><c s="-1"><v>3</v></c></row>',
     '<row>\n <c>\n  <v>1</v>\n </c>\n</row><row/><row><c t="inlineStr"><is>\n <t>a</t>\n</is></c></row>',
     "".join(f'<row><c t="s"><v>{number}</v></c></row>' for number in range(9))
     + '<row><c t="s"><v/></c></row>',
@@ -208,6 +223,11 @@ def test_an_error_that_is_newer_than_the_reader_is_an_empty_cell(tmp_path: Path)
     assert stream(path) == {(1, 1): "1"}
 
 
+def test_a_moment_that_rounds_to_the_year_10000_is_a_number(tmp_path: Path) -> None:
+    path = book(tmp_path / "list.xlsx", '<row><c s="14"><v>2958465.999999999</v></c></row>')
+    assert stream(path) == {(1, 0): "2958465.999999999"}
+
+
 def test_a_sheet_is_read_in_pieces(tmp_path: Path) -> None:
     with (tmp_path / "list.xlsx").open("wb") as file:
         write_sheet(file, ["phone"], ([f"+90555{number:07}"] for number in range(5000)))
@@ -230,9 +250,13 @@ PHONE = '<row><c t="inlineStr"><is><t>phone</t></is></c></row>'
         ('<row r="7"><c><v>1</v></c></row><row r="7"><c><v>1</v></c></row>', "row 7 stands behind row 7"),
         ('<row r="1048577"><c><v>1</v></c></row>', "row 1048577 stands behind"),
         ('<row r="2"><c r="XFE2"><v>1</v></c></row>', "row 2 has a cell in column 16,385"),
-        ('<row r="2"><c r="7"><v>1</v></c></row>', "row 2 has a cell in column 0"),
+        ('<row r="2"><c r="7"><v>1</v></c></row>', "row 2 has a cell 7"),
+        ('<row r="2"><c r="A5"><v>1</v></c></row>', "row 2 has a cell A5"),
+        ('<row r="2"><c r="Ç2"><v>1</v></c></row>', "row 2 has a cell Ç2"),
         ("<row>", "mismatched tag"),
-        (f"<row>{'<c/>' * 50_000}</row>", "a row or a text has more than 100,000 bytes"),
+        (f"<row>{'<c/>' * 50_000}</row>", "a row, a text or a tag has more than 100,000 bytes"),
+        (f'<row x="{"x" * 200_000}">', "a row, a text or a tag has more than 100,000 bytes"),
+        (f"<row/><!--{'x' * 200_000}--><row/>", "a row, a text or a tag has more than 100,000 bytes"),
     ],
 )
 def test_a_sheet_that_breaks_the_rules_is_refused(
@@ -250,6 +274,53 @@ def test_many_links_behind_the_rows_are_no_fault(tmp_path: Path, monkeypatch: py
     assert stream(path) == {(1, 0): "phone"}
 
 
+def test_many_rows_of_empty_cells_are_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbook, "_LONGEST", 100_000)
+    empty = "<row>" + "<c/>" * 500 + "</row>"
+    path = book(tmp_path / "list.xlsx", PHONE + empty * 200 + PHONE)
+    assert stream(path) == {(1, 0): "phone", (202, 0): "phone"}
+
+
+def test_formulas_without_values_are_not_kept(tmp_path: Path) -> None:
+    path = book(tmp_path / "list.xlsx", "<row><c><f>A1</f></c></row>\n" * 10_000)
+    reader = workbook._Reader(workbook._SharedTexts(), {}, 0)
+    for _ in Workbook(path)._feed("xl/worksheets/sheet1.xml", reader):
+        assert len(reader.pieces) < 10
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new"),
+    [
+        # An "id" of another namespace is no reference.
+        ("xl/workbook.xml", 'r:id="rId1"', 'x:id="rId9" xmlns:x="u" r:id="rId1"'),
+        ("xl/_rels/workbook.xml.rels", "worksheets/", "worksheets\\"),
+    ],
+)
+def test_unusual_references_are_followed(tmp_path: Path, part: str, old: str, new: str) -> None:
+    path = change(book(tmp_path / "list.xlsx", PHONE), part, lambda data: data.replace(old, new).encode())
+    assert stream(path) == {(1, 0): "phone"}
+
+
+def test_a_sheet_without_a_part_is_named(tmp_path: Path) -> None:
+    path = book(tmp_path / "list.xlsx", PHONE)
+    change(path, "xl/workbook.xml", lambda data: data.replace('r:id="rId1"', "").encode())
+    with pytest.raises(ConfigurationError, match="the file lacks the sheet 'Sheet1'"):
+        Table.open(path)
+
+
+def test_a_small_part_of_many_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbook, "_MOST_HELD", 1000)
+    with pytest.raises(ConfigurationError, match=r"xl/styles.xml has \S+ bytes, more than 1,000"):
+        Table.open(book(tmp_path / "list.xlsx", PHONE))
+
+
+def test_a_part_that_is_packed_otherwise_is_refused(tmp_path: Path) -> None:
+    path = book(tmp_path / "list.xlsx", PHONE)
+    change(path, "xl/styles.xml", str.encode, method=zipfile.ZIP_LZMA)
+    with pytest.raises(ConfigurationError, match=r"xl/styles.xml is packed by method 14; spreadsheets use 8"):
+        Table.open(path)
+
+
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workbook, "_MOST_UNPACKED", 1000)
     path = book(tmp_path / "list.xlsx", " " * 1_000_000)
@@ -257,8 +328,13 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: py
         Table.open(path)
 
 
-def test_entities_are_refused(tmp_path: Path) -> None:
-    path = book(tmp_path / "list.xlsx", "<row/>", head='<!DOCTYPE x [<!ENTITY a "aaaaaaaa">]>')
+@pytest.mark.parametrize("part", ["xl/workbook.xml", "xl/worksheets/sheet1.xml"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("before", ["", f"<!--{' ' * (workbook._PIECE - 12)}-->"])
+def test_entities_are_refused(tmp_path: Path, part: str, encoding: str, before: str) -> None:
+    path = book(tmp_path / "list.xlsx", "<row/>")
+    head = f'{before}<!DOCTYPE x [<!ENTITY a "aaaaaaaa">]>'
+    change(path, part, lambda data: data.replace(_HEAD, head).encode(encoding))
     with pytest.raises(ConfigurationError, match="has a document type, which no spreadsheet has"):
         Table.open(path)
 
