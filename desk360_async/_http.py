@@ -177,7 +177,8 @@ def load_backend() -> None:
 
 async def load_backend_beside() -> None:
     """Load it in a worker thread of asyncio's; anyio's own threads need it already."""
-    if BACKEND in sys.modules or sniffio.thread_local.name == "trio":
+    # Inline, the first await loads it: virtual time sees no thread.
+    if BACKEND in sys.modules or sniffio.thread_local.name == "trio" or _threads.is_inline():
         return
     import asyncio
 

@@ -61,6 +61,11 @@ def inline() -> Generator[None]:
         _inline.reset(token)
 
 
+def is_inline() -> bool:
+    """Return whether functions run on the event loop's own thread here, by `inline`."""
+    return _inline.get()
+
+
 def monotonic() -> float:
     """Return `time.monotonic()`, which all threads and processes of a host share; inline, the loop's time."""
     return anyio.current_time() if _inline.get() else time.monotonic()

@@ -21,6 +21,7 @@ from desk360_async import (
     RetryPolicy,
     TimedOut,
     _http,
+    _threads,
 )
 from desk360_async._http import Request, _Once, own_transport
 from desk360_async._outcomes import Evidence, orphans
@@ -278,12 +279,21 @@ async def test_on_a_running_loop_a_thread_loads_anyios_half(monkeypatch: pytest.
     asked: list[tuple[str, threading.Thread]] = []
     monkeypatch.setattr(_http, "import_module", lambda name: asked.append((name, threading.current_thread())))
     monkeypatch.delitem(sys.modules, _http.BACKEND)
+    monkeypatch.setattr(_threads, "is_inline", lambda: False)
     _http.load_backend()
     assert asked == []
     await _http.load_backend_beside()
     [(name, thread)] = asked
     assert name == _http.BACKEND
     assert thread is not threading.current_thread()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_inline_no_thread_loads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual time sees no thread, and would find that all tasks wait for ever."""
+    monkeypatch.setattr(_http, "import_module", pytest.fail)
+    monkeypatch.delitem(sys.modules, _http.BACKEND)
+    await _http.load_backend_beside()
 
 
 class Line:
