@@ -1,4 +1,4 @@
-"""Each of the twelve endpoints as respx sees it: method, URL, headers, bytes."""
+"""Each endpoint as respx sees it: method, URL, headers, bytes."""
 
 import httpx
 import pytest

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest import mock
 
 import httpx
@@ -31,6 +31,7 @@ from desk360_async import (
     _wire,
     testing,
 )
+from desk360_async._endpoints import ENDPOINTS
 from tests.core.fakes import TO, Wire, connect
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -52,7 +53,9 @@ class Sample:
 
 def request_sample(name: str) -> Sample:
     """Read a cURL command; what the reader is to fill in is filled in."""
-    text = (SAMPLES / "requests" / f"{name}.curl").read_text(encoding="utf-8").replace("\\\n", " ")
+    file = SAMPLES / "requests" / f"{name}.curl"
+    assert file.exists(), f"add the vendor's request as tests/samples/requests/{name}.curl"
+    text = file.read_text(encoding="utf-8").replace("\\\n", " ")
     words = shlex.split(text.replace("+90xxxxxxxxxx", TO).replace(":integrationId", "11"))
     options = list(itertools.pairwise(words))
     forms = [value.partition("=") for option, value in options if option == "--form"]
@@ -69,6 +72,9 @@ def request_sample(name: str) -> Sample:
 
 def answer_sample(name: str) -> bytes:
     """Return an answer as the document shows it; the file is the testing kit's."""
+    assert name in testing.ANSWERS, (
+        f"add the vendor's answer as desk360_async/testing/samples/answers/{name}.json"
+    )
     return testing.answer_sample(name)
 
 
@@ -151,7 +157,7 @@ IMAGE_LINK = (
 BUTTONS = [Button(f"ID 1.{n}", f"Button {n}") for n in (1, 2, 3)]
 PHONE = "+905555555555"
 
-# The document's twelve requests, as a user of ours makes them.
+# The document's requests, as a user of ours makes them.
 CALLS: dict[str, Callable[[AsyncDesk360], Awaitable[Any]]] = {
     "list_integrations": lambda c: c.integrations.list(),
     "list_templates": lambda c: c.templates.list(),
@@ -168,11 +174,13 @@ CALLS: dict[str, Callable[[AsyncDesk360], Awaitable[Any]]] = {
     "send_location_request": lambda c: c.send_location_request(TO, "<i>Send Location</i>"),
     "mark_read": lambda c: c.mark_read(TO, ["xxxxxxxxxxxxxxxx"]),
 }
-SENDS = [name for name in CALLS if name.startswith("send_")]
+SENDS = [endpoint.name for endpoint in ENDPOINTS if endpoint.message in get_args(Message)]
 
 
 async def message_of(name: str) -> Message:
     """Return the message that the call of an endpoint makes."""
+    assert name in CALLS, f"add a call of {name} to CALLS in tests/core/vendor.py"
+    assert hasattr(AsyncDesk360, name), f"add {name} to desk360_async/_client.py"
     async with connect(Wire(httpx.Response(200, content=answer_sample(name)))) as client:
         with mock.patch.object(_wire, "call_for", wraps=_wire.call_for) as call_for:
             await CALLS[name](client)

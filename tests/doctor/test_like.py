@@ -18,8 +18,6 @@ from desk360_async import (
     DocumentHeader,
     ImageHeader,
     InteractiveMessage,
-    LocationMessage,
-    LocationRequestMessage,
     MediaMessage,
     Message,
     NotFound,
@@ -35,7 +33,7 @@ from desk360_async._endpoints import ENDPOINT_NAMED
 from desk360_async.sandbox import Fault, ReceivedMessage
 from desk360_async.sandbox.faults import FaultKind
 from desk360_async.testing import VirtualSandbox
-from tests.core.vendor import BUTTONS, CONTACT, IMAGE, IMAGE_LINK, LOCATION, PNG, spelled
+from tests.core.vendor import BUTTONS, CONTACT, IMAGE, IMAGE_LINK, PNG, SENDS, message_of, spelled
 from tests.doctor.test_live import VARIANTS, sandbox_like
 
 pytestmark = pytest.mark.anyio
@@ -50,8 +48,8 @@ FACTS = [
     *(("32.window", window) for window in ("aligned", "sliding_log", "token_bucket")),
     ("32.period", 30.0),
 ]
-# By endpoint: each shape in which its request goes out.
-SENDS: dict[str, tuple[Message, ...]] = {
+# By endpoint: each shape in which its request goes out, where the document's sample is not the only one.
+SHAPES: dict[str, tuple[Message, ...]] = {
     "send_text": (TextMessage(TO, "Merhaba 📦 <b>"),),
     "send_template": (
         TemplateMessage(TO, "order_shipped", language="English", parameters=BODY),
@@ -69,7 +67,6 @@ SENDS: dict[str, tuple[Message, ...]] = {
             destinations_file=Attachment.from_bytes("d.csv", "\n".join([*PHONES, ""]).encode()),
         ),
     ),
-    "send_location": (LocationMessage(TO, LOCATION),),
     "send_contacts": (ContactsMessage(TO, [CONTACT]), ContactsMessage(TO, [CONTACT, CONTACT])),
     "send_media": (
         MediaMessage(TO, [IMAGE]),
@@ -82,7 +79,6 @@ SENDS: dict[str, tuple[Message, ...]] = {
         InteractiveMessage(TO, "Yes?", BUTTONS, header=VideoHeader("https://a.example/b.mp4")),
         InteractiveMessage(TO, "Yes?", BUTTONS, header=DocumentHeader("https://a.example/b.pdf")),
     ),
-    "send_location_request": (LocationRequestMessage(TO, "Where?"),),
 }
 
 
@@ -119,10 +115,6 @@ READS: dict[str, tuple[Read, object]] = {
 LOST: tuple[FaultKind, ...] = ("status", "reset_after", "truncate", "blank", "maintenance")
 each_send = pytest.mark.parametrize("name", SENDS)
 each_read = pytest.mark.parametrize("name", READS)
-each_message = pytest.mark.parametrize(
-    ("name", "message"),
-    [pytest.param(name, messages[0], id=name) for name, messages in SENDS.items()],
-)
 
 
 @pytest.fixture
@@ -156,6 +148,17 @@ async def media_id(client: AsyncDesk360) -> str:
     return (await client.send(MediaMessage(TO, [IMAGE]))).files[0].media_id or ""
 
 
+async def shapes_of(name: str) -> tuple[Message, ...]:
+    """Return the messages of an endpoint: its shapes, or the one of the document's sample."""
+    return SHAPES.get(name) or (await message_of(name),)
+
+
+@pytest.fixture
+async def message(name: str) -> Message:
+    """The first message of the endpoint."""
+    return (await shapes_of(name))[0]
+
+
 def content_of(message: ReceivedMessage) -> object:
     """Return a message's content in the form's types: numbers are text, and lists have indices."""
     return spelled(json.loads(json.dumps(message.content)))
@@ -184,7 +187,7 @@ async def error_of(sending: Awaitable[object]) -> Desk360Error:
 
 
 def test_each_endpoint_is_called() -> None:
-    assert SENDS.keys() | READS.keys() == ENDPOINT_NAMED.keys()
+    assert {*SENDS, *READS} == ENDPOINT_NAMED.keys(), "add the endpoint to READS in tests/doctor/test_like.py"
 
 
 @each_send
@@ -192,7 +195,7 @@ async def test_each_message_is_understood_as_by_the_documents_server(
     sandbox: VirtualSandbox, client: AsyncDesk360, name: str
 ) -> None:
     plain = VirtualSandbox()
-    for message in SENDS[name]:
+    for message in await shapes_of(name):
         reply = await client.send(message)
         assert type(reply).__name__ == ENDPOINT_NAMED[name].reply
         assert not isinstance(reply, BulkSent) or (reply.phones, reply.unlisted) == (PHONES, ())
@@ -200,7 +203,7 @@ async def test_each_message_is_understood_as_by_the_documents_server(
     assert understood(sandbox) == understood(plain)
 
 
-@each_message
+@each_send
 async def test_a_refused_message_was_not_sent(
     sandbox: VirtualSandbox, client: AsyncDesk360, name: str, message: Message
 ) -> None:
@@ -210,7 +213,7 @@ async def test_a_refused_message_was_not_sent(
     assert (len(posts), sandbox.accepted) == (1, 0)
 
 
-@each_message
+@each_send
 async def test_a_lost_answer_leaves_the_outcome_unknown(
     sandbox: VirtualSandbox, client: AsyncDesk360, name: str, message: Message
 ) -> None:
@@ -221,7 +224,7 @@ async def test_a_lost_answer_leaves_the_outcome_unknown(
     assert len([request for request in sandbox.requests if request.method == "POST"]) == len(LOST)
 
 
-@each_message
+@each_send
 async def test_a_message_is_resent_after_a_429_and_taken_once(
     sandbox: VirtualSandbox, client: AsyncDesk360, name: str, message: Message
 ) -> None:
@@ -230,7 +233,7 @@ async def test_a_message_is_resent_after_a_429_and_taken_once(
     assert sandbox.accepted == (len(PHONES) if isinstance(message, TemplateBatch) else 1)
 
 
-@each_message
+@each_send
 async def test_another_integration_and_a_wrong_key_are_told_apart(
     sandbox: VirtualSandbox, client: AsyncDesk360, name: str, message: Message
 ) -> None:
@@ -287,7 +290,7 @@ async def test_a_file_is_saved(client: AsyncDesk360, media_id: str, tmp_path: Pa
     assert (await client.save_media(media_id, tmp_path)).read_bytes() == PNG
 
 
-@each_message
+@each_send
 async def test_json_that_the_server_ignores_is_refused_with_the_fix(name: str, message: Message) -> None:
     """A request with a file is a form anyway."""
     sandbox = sandbox_like(**{"4.json": False})

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
@@ -27,9 +26,8 @@ from desk360_async import (
     TextHeader,
     TextMessage,
 )
-from desk360_async._endpoints import ENDPOINTS
 from desk360_async.workers._work import pack, unpack
-from tests.core.vendor import message_of
+from tests.core.vendor import SENDS, message_of
 
 TO = "+905551112233"
 MESSAGES: list[Message] = [
@@ -49,7 +47,7 @@ MESSAGES: list[Message] = [
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", [e.name for e in ENDPOINTS if e.message in get_args(Message)])
+@pytest.mark.parametrize("name", SENDS)
 async def test_the_documents_message_of_each_endpoint_comes_back_equal(name: str) -> None:
     message = await message_of(name)
     assert unpack(pack(message)) == message
