@@ -176,17 +176,22 @@ def load_backend() -> None:
 
 
 async def load_backend_beside() -> None:
-    """Load it in a worker thread of asyncio's; anyio's own threads need it already."""
+    """Load it in a thread of its own: anyio's need it already, and the loop's may all wait for this send."""
     # Inline, the first await loads it: virtual time sees no thread.
     if BACKEND in sys.modules or sniffio.thread_local.name == "trio" or _threads.is_inline():
         return
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
     def load() -> None:
         with _short_turns():
             load_backend()
 
-    await asyncio.get_running_loop().run_in_executor(None, load)
+    thread = ThreadPoolExecutor(1)
+    try:
+        await asyncio.get_running_loop().run_in_executor(thread, load)
+    finally:
+        thread.shutdown(wait=False)
 
 
 class _Network:

@@ -296,6 +296,11 @@ class Gathering(Generic[T, R]):
                     calls = self._rounds.popleft()
                     try:
                         await self._settle(calls)
+                    except BaseException as error:
+                        for call in calls:
+                            if not call.results and call.error is None:
+                                call.error = error
+                        raise
                     finally:
                         calls[0].done.set()
                 self._wake = wake = anyio.Event()
@@ -323,10 +328,6 @@ class Gathering(Generic[T, R]):
                     await self._settle([call])
                 return
             calls[0].error = error
-        except BaseException as error:
-            for call in calls:
-                call.error = error
-            raise
         else:
             for call, result in zip(calls, results, strict=True):
                 call.results.append(result)

@@ -144,3 +144,23 @@ async def test_a_commit_that_the_loop_s_end_cuts_fails_its_calls(disk, gathering
     await anyio.wait_all_tasks_blocked()
     assert isinstance(first.error, asyncio.CancelledError)
     assert isinstance(second.error, RuntimeError)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_items_that_are_committed_one_by_one_fail_too_where_the_loop_s_end_cuts_them(anyio_backend):
+    """Also those whose turn doesn't come any more."""
+    import asyncio
+
+    async def commit(items):
+        if len(items) > 1:
+            raise LookupError
+        await anyio.sleep_forever()
+
+    before = asyncio.all_tasks()
+    gathering = Gathering(commit)
+    calls = [gathering.post(item) for item in "abc"]
+    await anyio.wait_all_tasks_blocked()
+    [task] = asyncio.all_tasks() - before
+    task.cancel()
+    await anyio.wait_all_tasks_blocked()
+    assert [type(call.error) for call in calls] == [asyncio.CancelledError] * 3

@@ -1,10 +1,12 @@
 """The binding to the HTTP library: what it is told, what it leaves behind, and what its logs may show."""
 
+import asyncio
 import logging
 import socket
 import ssl
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -294,6 +296,25 @@ async def test_inline_no_thread_loads_it(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(_http, "import_module", pytest.fail)
     monkeypatch.delitem(sys.modules, _http.BACKEND)
     await _http.load_backend_beside()
+
+
+def test_anyios_half_is_loaded_while_all_threads_of_the_loop_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may wait for the very send that loads it, in `run_coroutine_threadsafe(…).result()`."""
+    asked: list[str] = []
+    monkeypatch.setattr(_http, "import_module", asked.append)
+    monkeypatch.delitem(sys.modules, _http.BACKEND)
+    gate = threading.Event()
+
+    async def load() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        waiting = loop.run_in_executor(None, gate.wait, 5)
+        await _http.load_backend_beside()
+        assert not waiting.done()
+        gate.set()
+
+    asyncio.run(load())
+    assert asked == [_http.BACKEND]
 
 
 class Line:
