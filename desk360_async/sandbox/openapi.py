@@ -12,6 +12,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "file": {"type": "string", "format": "binary"},
     "array": {},
     "phone": {"pattern": r"^\+[1-9][0-9]{6,14}$"},
+    "url": {"format": "uri"},
     "date_format": {"format": "date"},
 }
 

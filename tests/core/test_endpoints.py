@@ -2,9 +2,11 @@
 
 import ast
 import inspect
+import re
 import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 from unittest import mock
 
 import attrs
@@ -14,10 +16,10 @@ import pytest
 import desk360_async
 from desk360_async import AsyncDesk360, Message, ReadMessage, _validators, _wire
 from desk360_async._endpoints import ENDPOINT_OF, ENDPOINTS, Endpoint
+from desk360_async.cli._table import COMMANDS, Command
 from desk360_async.sandbox import records
-from desk360_async.testing import ANSWERS
 from tests.core.fakes import TO, Wire, connect
-from tests.core.vendor import CALLS, PHONE, SAMPLES, answer_sample
+from tests.core.vendor import CALLS, PHONE, answer_sample, nested, request_sample
 
 PACKAGE = Path(desk360_async.__file__).parent
 ROOT = PACKAGE.parent
@@ -26,15 +28,50 @@ METHODS = {
     "list_templates": "templates.list",
     "get_media": "open_media",
 }
+# By endpoint: the target in the CLI's table, where it isn't `send:` and the kind.
+COMMANDS_OF = {
+    "list_integrations": "show:integrations",
+    "list_templates": "show:list_",
+    "send_template_bulk": "send:template",  # to several phones
+    "send_contacts": "send:contact",
+    "get_media": "show:save",
+    "mark_read": "show:read",
+}
 MESSAGES = [endpoint for endpoint in ENDPOINTS if endpoint.message is not None]
 each_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda e: e.name)
 each_message = pytest.mark.parametrize("endpoint", MESSAGES, ids=lambda e: e.name)
 
 
-def holds(path: Path, text: str) -> bool:
-    """Whether a file, or a Python file of a folder, holds a text."""
-    files = path.glob("*.py") if path.is_dir() else [path]
-    return any(text in file.read_text(encoding="utf-8") for file in files)
+def method_of(endpoint: Endpoint) -> tuple[type, Callable[..., Any]]:
+    """Return the client's method for an endpoint, and its class."""
+    where = METHODS.get(endpoint.name, endpoint.name)
+    owners = {"integrations": desk360_async.Integrations, "templates": desk360_async.Templates}
+    owner, _, name = where.rpartition(".")
+    kind = owners.get(owner, AsyncDesk360)
+    assert hasattr(kind, name), f"mend desk360_async/_client.py: add {name}"
+    return kind, getattr(kind, name)
+
+
+def targets(commands: tuple[Command, ...]) -> set[str]:
+    """Return the targets of commands and of their groups."""
+    return {command.target for command in commands}.union(*(targets(c.commands) for c in commands))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[str]:
+    """Yield the dotted name of each scalar and each file in a body."""
+    if isinstance(value, list):
+        value = {str(index): item for index, item in enumerate(value)}
+    if not isinstance(value, dict):
+        yield path.removeprefix(".")
+        return
+    for key, item in value.items():
+        yield from leaves(item, f"{path}.{key}")
+
+
+def ruled(name: str, rules: Mapping[str, str]) -> bool:
+    """Whether rules have a field; `*` stands for any key."""
+    patterns = (re.escape(rule).replace(r"\*", "[^.]*") for rule in rules)
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def test_each_message_has_a_row_in_the_table() -> None:
@@ -58,12 +95,7 @@ def test_a_message_is_exported(endpoint: Endpoint) -> None:
 
 @each_endpoint
 def test_an_endpoint_has_a_method_with_its_heading(endpoint: Endpoint) -> None:
-    where = METHODS.get(endpoint.name, endpoint.name)
-    owner: type = AsyncDesk360
-    for part in where.split(".")[:-1]:
-        owner = {"integrations": desk360_async.Integrations, "templates": desk360_async.Templates}[part]
-    method = getattr(owner, where.split(".")[-1], None)
-    assert method is not None, "mend desk360_async/_client.py"
+    owner, method = method_of(endpoint)
     said = f"{inspect.getdoc(owner)} {inspect.getdoc(method)}"
     assert endpoint.heading in " ".join(said.split()), (
         "mend the method's docstring: it names the vendor's heading"
@@ -73,7 +105,7 @@ def test_an_endpoint_has_a_method_with_its_heading(endpoint: Endpoint) -> None:
 @each_message
 def test_a_method_hands_each_parameter_on_and_masks_the_phone(endpoint: Endpoint) -> None:
     """A parameter that the method drops is sent as its default; a traceback would show a plain phone."""
-    method = getattr(AsyncDesk360, endpoint.name)
+    _, method = method_of(endpoint)
     tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
     read = {
         node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
@@ -101,16 +133,17 @@ def test_a_message_masks_its_phones_by_their_type(endpoint: Endpoint) -> None:
 
 @each_endpoint
 def test_an_endpoint_has_a_call_and_samples(endpoint: Endpoint) -> None:
-    assert endpoint.name in CALLS, "mend tests/core/vendor.py"
-    request = SAMPLES / "requests" / f"{endpoint.name}.curl"
-    assert request.exists(), f"add the vendor's request as {request.relative_to(ROOT)}"
-    folder = "desk360_async/testing/samples/answers"
-    assert endpoint.name in (*ANSWERS, "get_media"), f"add the answer to {folder}"
+    assert endpoint.name in CALLS, f"add a call of {endpoint.name} to CALLS in tests/core/vendor.py"
+    request = request_sample(endpoint.name)
+    assert request.method == endpoint.method, "mend method in _endpoints.py"
+    assert endpoint.name == "get_media" or answer_sample(endpoint.name)
 
 
 @pytest.mark.anyio
 @each_message
 async def test_a_call_sends_the_endpoints_message_and_reads_its_reply(endpoint: Endpoint) -> None:
+    method_of(endpoint)
+    assert endpoint.name in CALLS, f"add a call of {endpoint.name} to CALLS in tests/core/vendor.py"
     wire = Wire(httpx.Response(200, content=answer_sample(endpoint.name)))
     async with connect(wire) as client:
         with mock.patch.object(_wire, "call_for", wraps=_wire.call_for) as call_for:
@@ -133,17 +166,27 @@ def test_the_sandbox_has_the_same_endpoints() -> None:
     assert theirs == ours, "mend desk360_async/sandbox/endpoints.py"
 
 
-def test_the_sandbox_checks_and_keeps_each_message() -> None:
-    """Its rules of a body are its OpenAPI too; its page draws each kind."""
-    sandbox = pytest.importorskip("desk360_async.sandbox.endpoints", reason="needs the extra sandbox")
-    bare = [route.path for route in sandbox.ROUTES if route.method == "POST" and not route.rules]
-    assert not bare, f"mend desk360_async/sandbox/endpoints.py: rules for {bare}"
+def test_the_sandbox_keeps_and_draws_each_message() -> None:
+    """The page draws each kind by a function of its own."""
     sends = [endpoint.name for endpoint in ENDPOINTS if endpoint.name.startswith("send_")]
     kinds = {name.removeprefix("send_").removesuffix("_bulk") for name in sends}
     assert kinds == set(get_args(records.Kind)), "mend Kind in desk360_async/sandbox/records.py"
     page = (PACKAGE / "sandbox" / "page" / "page.js").read_text(encoding="utf-8")
-    undrawn = [kind for kind in kinds if kind not in page]
-    assert not undrawn, f"mend desk360_async/sandbox/page/page.js: it draws no {undrawn}"
+    parts = page.partition("const PARTS = {")[2].partition("\n};")[0]
+    undrawn = kinds - set(re.findall(r"^  (\w+):", parts, re.MULTILINE))
+    assert not undrawn, f"mend PARTS in desk360_async/sandbox/page/page.js: it draws no {undrawn}"
+
+
+@each_message
+def test_the_sandbox_checks_each_field_of_the_documents_request(endpoint: Endpoint) -> None:
+    """The rules of a body are its OpenAPI too."""
+    routes = pytest.importorskip("desk360_async.sandbox.endpoints", reason="needs the extra sandbox").ROUTES
+    rules = {route.endpoint.__name__: route.rules for route in routes}.get(endpoint.name, {})
+    sample = request_sample(endpoint.name)
+    form = nested(sample.fields | dict.fromkeys(sample.files, ""))
+    fields = leaves(sample.json if sample.json is not None else form)
+    unruled = [name for name in fields if not ruled(name, rules)]
+    assert not unruled, f"mend desk360_async/sandbox/endpoints.py: {endpoint.name} has no rule for {unruled}"
 
 
 def test_the_sandboxs_openapi_has_the_vendors_headings() -> None:
@@ -152,21 +195,21 @@ def test_the_sandboxs_openapi_has_the_vendors_headings() -> None:
     for route in routes:
         said = (route.endpoint.__doc__ or "").strip().rstrip(".")
         name = route.endpoint.__name__
-        assert headings[name] in said, f"mend the docstring of {name} in desk360_async/sandbox/endpoints.py"
+        where = "desk360_async/sandbox/endpoints.py"
+        assert name in headings, f"mend {where}: {name} is no endpoint"
+        assert headings[name] in said, f"mend the docstring of {name} in {where}"
 
 
-@each_message
-def test_a_message_has_a_command(endpoint: Endpoint) -> None:
-    assert endpoint.message is not None
-    cli = PACKAGE / "cli"
-    found = holds(cli, endpoint.message.__name__) or holds(cli, endpoint.name)
-    assert found or endpoint.name == "send_template_bulk", "mend desk360_async/cli"  # campaigns send batches
+@each_endpoint
+def test_an_endpoint_has_a_command(endpoint: Endpoint) -> None:
+    target = COMMANDS_OF.get(endpoint.name, f"send:{endpoint.name.removeprefix('send_')}")
+    assert target in targets(COMMANDS), f"mend desk360_async/cli/_table.py: add a command with {target!r}"
 
 
 @each_endpoint
 def test_an_endpoint_is_documented_and_typed(endpoint: Endpoint) -> None:
     where = METHODS.get(endpoint.name, endpoint.name)
-    assert holds(ROOT / "tests" / "typing" / "api.py", where), "mend tests/typing/api.py"
-    guide = PACKAGE / "guide"
-    pages = [ROOT / "README.md", *(guide.glob("*.md") if guide.exists() else [])]
-    assert any(holds(page, where) for page in pages), "mend README.md"
+    typed = (ROOT / "tests" / "typing" / "api.py").read_text(encoding="utf-8")
+    assert f".{where}(" in typed, f"mend tests/typing/api.py: call {where}"
+    guide = "".join(page.read_text(encoding="utf-8") for page in (PACKAGE / "guide").glob("*.md"))
+    assert re.search(rf"\b{where}\b", guide), f"mend desk360_async/guide/messages.md: call {where}"

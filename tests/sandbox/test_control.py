@@ -18,7 +18,9 @@ from desk360_async.sandbox import (
     demo_account,
     load_account,
     parse_account,
+    rules,
 )
+from desk360_async.sandbox.openapi import body_schema
 from desk360_async.sandbox.records import MediaStore, RequestLog
 from desk360_async.testing import answer_sample
 
@@ -28,6 +30,9 @@ TO = "+905551112233"
 MESSAGES = "/integrations/11/conversations/messages"
 CONTROL = "http://sandbox/_sandbox"
 JSON = {"Content-Type": "application/json"}
+RULES = {*rules._CONTENT, *rules._PRESENCE, "distinct"}
+# An array's type follows from its members; JSON Schema has no short words for the others.
+UNDRAWN = {"array", "distinct", "required_if", "required_with", "required_without"}
 Connect = Callable[..., httpx.AsyncClient]
 
 
@@ -155,6 +160,14 @@ async def test_openapi_bodies_say_what_is_validated(client: httpx.AsyncClient) -
         "video",
         "document",
     ]
+
+
+@pytest.mark.parametrize("kind", sorted(RULES - UNDRAWN))
+def test_openapi_draws_each_kind_of_rule(kind: str) -> None:
+    """A rule that the schema leaves out is a limit that its reader misses."""
+    rule = kind if kind in rules._PRESENCE else f"{kind}:1"
+    drawn, bare = body_schema({"field": rule}), body_schema({"field": "unheard-of"})
+    assert drawn != bare, f"mend desk360_async/sandbox/openapi.py: it draws no {kind!r} of rules.py"
 
 
 def test_a_seed_file_may_be_short(tmp_path: Path) -> None:
