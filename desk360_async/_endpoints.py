@@ -1,6 +1,7 @@
 """The vendor's endpoints: one row each. The wire, the tests and the documentation are driven by this table.
 
-A new endpoint begins here; `tests/core/test_endpoints.py` names each further place that it needs.
+The message comes first (see the guide's page *The house*); then its row here. From then on
+`tests/core/test_endpoints.py` names each further place that the endpoint needs.
 """
 
 from typing import Literal

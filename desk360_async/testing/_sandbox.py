@@ -111,7 +111,7 @@ class VirtualSandbox(Sandbox):
             template: its template's id or name.
             text: its text or body, whole.
             parameters: its template's parameters, all of them.
-            kind: "template", "text", "location", "contacts", "media", "interactive" or "location_request".
+            kind: its `ReceivedMessage.kind`, such as "template" or "text".
             times: how many of them; None for one or more, 0 for none.
 
         Raises:
