@@ -298,23 +298,22 @@ async def test_inline_no_thread_loads_it(monkeypatch: pytest.MonkeyPatch) -> Non
     await _http.load_backend_beside()
 
 
-def test_anyios_half_is_loaded_while_all_threads_of_the_loop_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They may wait for the very send that loads it, in `run_coroutine_threadsafe(…).result()`."""
-    asked: list[str] = []
-    monkeypatch.setattr(_http, "import_module", asked.append)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_anyios_half_is_loaded_by_no_thread_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may all wait for the very send that loads it, in `run_coroutine_threadsafe(…).result()`."""
+    loop = asyncio.get_running_loop()
+    run, given = loop.run_in_executor, list[Any]()
+
+    def spy(executor: Any, function: Any) -> Any:
+        given.append(executor)
+        return run(executor, function)
+
+    monkeypatch.setattr(loop, "run_in_executor", spy)
+    monkeypatch.setattr(_http, "import_module", lambda name: None)
     monkeypatch.delitem(sys.modules, _http.BACKEND)
-    gate = threading.Event()
-
-    async def load() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(1))
-        waiting = loop.run_in_executor(None, gate.wait, 5)
-        await _http.load_backend_beside()
-        assert not waiting.done()
-        gate.set()
-
-    asyncio.run(load())
-    assert asked == [_http.BACKEND]
+    monkeypatch.setattr(_threads, "is_inline", lambda: False)
+    await _http.load_backend_beside()
+    assert [type(executor) for executor in given] == [ThreadPoolExecutor]
 
 
 class Line:
