@@ -1,6 +1,7 @@
 """The sandbox's page in a real browser: a story for each feature, hostile texts, speed, keys, languages."""
 
 import json
+import re
 import struct
 import time
 import zlib
@@ -223,6 +224,14 @@ def test_a_message_is_copied_as_curl_and_as_python(page: "Page", api: httpx.Clie
     assert python == f'await client.send_text("{TO}", "it\'s \\"5\\"")'
     assert "it'\\''s" in curl
     assert "Bearer $DESK360_API_KEY" in curl
+
+
+def test_a_message_of_an_unknown_kind_is_not_copied_as_a_text(page: "Page", sandbox: Sandbox) -> None:
+    kind: Any = "unheard-of"
+    sandbox._store.take(TO, kind, 11, text="x")
+    found = page.locator("article[data-kind=unheard-of]")
+    found.get_by_role("button", name="Read").wait_for()
+    assert found.get_by_role("button", name=re.compile("curl|Python")).count() == 0
 
 
 def test_deliveries_are_counted_per_template(page: "Page", api: httpx.Client) -> None:

@@ -175,6 +175,9 @@ def test_the_sandbox_keeps_and_draws_each_message() -> None:
     parts = page.partition("const PARTS = {")[2].partition("\n};")[0]
     undrawn = kinds - set(re.findall(r"^  (\w+):", parts, re.MULTILINE))
     assert not undrawn, f"mend PARTS in desk360_async/sandbox/page/page.js: it draws no {undrawn}"
+    copied = page.partition("function requestOf(")[2].partition("\n}")[0]
+    uncopied = kinds - {"media"} - set(re.findall(r"case '(\w+)'", copied))  # a form, which `asCurl` writes
+    assert not uncopied, f"mend requestOf in desk360_async/sandbox/page/page.js: it copies no {uncopied}"
 
 
 @each_message

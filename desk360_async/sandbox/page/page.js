@@ -199,8 +199,9 @@ function bubbleOf(message, incoming) {
 function actions(message) {
   const change = (status) => () => call('POST', `/messages/${encodeURIComponent(message.message_id)}/status`, { status });
   const copy = (write) => () => navigator.clipboard.writeText(write(message)).then(() => notice(t('copied')), (error) => notice(error.message));
+  const copies = message.kind === 'media' || requestOf(message) ? [button(t('curl'), copy(asCurl)), button(t('python'), copy(asPython))] : [];
   return element('div', { class: 'actions' }, button(t('set_delivered'), change('delivered')), button(t('set_read'), change('read')),
-    button(t('set_failed'), change('failed')), button(t('curl'), copy(asCurl)), button(t('python'), copy(asPython)));
+    button(t('set_failed'), change('failed')), ...copies);
 }
 function chatOf(phone) {
   let chat = known.chats.get(phone);
@@ -268,7 +269,8 @@ function requestOf(message) {
     case 'contacts': return ['/messages/contacts', { to, contacts: content }];
     case 'interactive': return ['/messages/interactive', { to, body: message.text, ...content }];
     case 'location_request': return ['/messages/interactive/location-request', { to, body: message.text }];
-    default: return ['/messages', { to, text: message.text }];
+    case 'text': return ['/messages', { to, text: message.text }];
+    default: return null; // a kind that has no line here is not copied at all, rather than as a text
   }
 }
 const shell = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
