@@ -316,6 +316,8 @@ class _Reader:
             return ""
         if kind == "d":
             return text if text.startswith("P") else text.replace("T", " ")  # P of a duration
+        if "_" in text:  # which float() would leave out
+            return text
         try:
             number = float(text)
         except ValueError:

@@ -33,6 +33,7 @@ from desk360_async import (
 PAUSE = 2.0  # seconds between two requests, so that ten of them stay far below the limit
 INVALID_KEY = "doctor-invalid"
 _BEYOND = 9999  # a page that no account has
+_REFUSES_A_BODY = (400, 413, 415, 422)  # not 408 or 409, after which the message may have gone out
 _ASK = "desk360 doctor: press the button"
 # A PNG of 128 by 128 grey pixels.
 _PICTURE = Attachment.from_bytes(
@@ -277,7 +278,7 @@ async def send_to(
     await anyio.sleep(pause)
     with_file = await _probe("interactive with a file", lambda c: _sent_with_file(c, phone), client, wall)
     yield with_file
-    if 400 <= with_file.status < 500:  # certainly not sent; the phone needs a button to press
+    if with_file.status in _REFUSES_A_BODY:  # certainly not sent; the phone needs a button to press
         await anyio.sleep(pause)
         pressed = InteractiveMessage(phone, _ASK, [Button("doctor", "Press")])
         yield await _probe("interactive", partial(_sent, message=pressed), client, wall)

@@ -157,6 +157,7 @@ def test_rich_text_merged_cells_links_and_a_late_first_row_are_read_alike(tmp_pa
 
 
 XML = [
+    "<row><c><v>90_5551112233</v></c></row>",
     "".join(f'<row><c s="{style}"><v>45000.75</v></c></row>' for style in range(1, 60 + len(FORMATS))),
     "".join(
         f'<row><c s="14"><v>{days}</v></c></row>'
