@@ -1184,15 +1184,15 @@ class AsyncDesk360:
 
         Args:
             media_id: opaque, as a webhook or a send brought it.
-            path: the file to write (replaced if it exists), or an existing folder: then the file gets the
-                base name that the server gives, and a number if that is taken. A path that ends in a slash
-                means a folder.
+            path: the file to write (replaced if it exists), or a folder: then the file gets the base name
+                that the server gives, and a number if that is taken. A path that ends in a slash means a
+                folder, which is made if it isn't there.
 
         Returns:
             Where the file is.
 
         Raises:
-            InvalidMessage: if the folder isn't there; no request is spent.
+            InvalidMessage: if a file's folder isn't there; no request is spent.
             Desk360Error: if it can't be had.
             OSError: if it can't be written.
 

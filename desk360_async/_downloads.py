@@ -312,7 +312,7 @@ async def save(download: Download, media_id: str, path: str | os.PathLike[str]) 
     """Stream a download into a file: written beside its place, then renamed, so it is whole or not there.
 
     Raises:
-        InvalidMessage: if the folder isn't there; found before a request.
+        InvalidMessage: if a file's folder isn't there; found before a request.
         OSError: if it can't be written; no partial file is left.
     """
     target, is_folder = await _threads.run(place_for, spelled(path))
@@ -370,8 +370,13 @@ def spelled(path: str | os.PathLike[str]) -> str:
 
 
 def place_for(text: str) -> tuple[Path, bool]:
-    """Return where to write, and whether that is a folder; for worker threads."""
+    """Return where to write, and whether that is a folder; for worker threads.
+
+    A path that ends in a slash is a folder's: the folder is made if it isn't there.
+    """
     path = Path(text)
+    if text.endswith(("/", os.sep)) and not path.exists():
+        path.mkdir(parents=True, exist_ok=True)  # a save beside it may make it too
     if path.is_dir():
         return path, True
     # A path that ends in a slash or a dot can't be a file's name.

@@ -1,8 +1,5 @@
 """Commands that look something up or fetch it: templates, integrations, limits, files; and read receipts."""
 
-import os
-from pathlib import Path
-
 from desk360_async import Template, Translation
 
 from ._options import DEFAULTS, Common, id_or_name
@@ -151,8 +148,6 @@ def save(media_id: str, path: str = ".", /, *, common: Common = DEFAULTS) -> int
         path: The file to write, or a folder; downloads/ is made [else: this folder].
         common: Shared.
     """
-    if path.endswith(("/", os.sep)):
-        Path(path).mkdir(parents=True, exist_ok=True)
 
     async def work(session: Session) -> int:
         saved = await session.client.save_media(media_id, path)

@@ -517,7 +517,6 @@ NO_FOLDERS: list[tuple[Any, str]] = [
     ("no/folder/a.png", "no/folder' does not exist; make that folder first"),
     ("file/a.png", "file' is no folder"),
     # What `Path` forgets or doesn't take.
-    ("no/", "no' does not exist"),
     ("no/.", "no' does not exist"),
     ("file/", "file' is no folder"),
     ("", "is empty"),
@@ -528,11 +527,22 @@ NO_FOLDERS: list[tuple[Any, str]] = [
 ]
 
 
+@pytest.mark.parametrize("folder", ["downloads/", "down/loads/"])
+async def test_a_slash_at_the_end_makes_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """A second save finds the folder, and takes another name."""
+    monkeypatch.chdir(tmp_path)
+    async with connect(Wire(lambda _: named('attachment; filename="a"'))) as client:
+        saved = [await client.save_media("m", folder) for _ in range(2)]
+    assert saved == [Path(folder, "a"), Path(folder, "a (2)")]
+
+
 @pytest.mark.parametrize(("path", "problem"), NO_FOLDERS)
 async def test_what_is_no_place_for_a_file_costs_no_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, problem: str
 ) -> None:
-    """It is named, and made by nobody; a slash at the end means a folder."""
+    """The error names it; a dot at the end makes no folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     wire, tokens = Wire(lambda _: file()), Tokens()
