@@ -8,10 +8,12 @@ import csv
 import os
 import re
 import shutil
+import signal
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -245,6 +247,22 @@ class Ended:
         return code or (130 if self.interrupted else 0 if self.written else 3)
 
 
+@contextmanager
+def _deaf_to_ctrl_c() -> Generator[None]:
+    """Ignore Ctrl-C where the run doesn't hear it: its results are being written.
+
+    A run hears none on Windows; so there Ctrl-C ends the command as ever.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @frozen
 class Mailing:
     """A list, the template that each row gets, and how.
@@ -307,10 +325,11 @@ class Mailing:
             if self.dry_run:
                 return None
             confirm(session, plan.pending, sure=self.sure)
-            done = await self._sent(session, campaign, plan.pending, lane) if plan.pending else None
-            tally, problem = await self._finish(session.terminal, campaign, place, done, plan, shown)
-            ended = Ended(tally, done, problem is None)
-            self._sum_up(session.terminal, ended, place, problem, anyio.current_time() - began)
+            with _deaf_to_ctrl_c():
+                done = await self._sent(session, campaign, plan.pending, lane) if plan.pending else None
+                tally, problem = await self._finish(session.terminal, campaign, place, done, plan, shown)
+                ended = Ended(tally, done, problem is None)
+                self._sum_up(session.terminal, ended, place, problem, anyio.current_time() - began)
             return ended
 
     # ── before ─────────────────────────────────────────────────────────────────────────────────────────────

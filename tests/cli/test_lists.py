@@ -490,6 +490,23 @@ def test_second_ctrl_c_stops_at_once_and_says_what_is_unknown(desk360: Desk360, 
 
 
 @pytest.mark.real
+def test_ctrl_c_while_the_results_are_written_leaves_them_whole(
+    desk360: Desk360, server: Server, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two presses in quick succession: the run hears the first, and the second comes after it."""
+    whole = lists.ResultsFile.write
+
+    def pressed(file: lists.ResultsFile, result: lists.RowResult) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        whole(file, result)
+
+    monkeypatch.setattr(lists.ResultsFile, "write", pressed)
+    out = tmp_path / "results.csv"
+    run = desk360("send", "list", people, *BIRTHDAY, "--out", out, "--base-url", server.url)
+    assert (run.code, len(results(out)), "3 accepted" in run.out + run.err) == (0, 3, True)
+
+
+@pytest.mark.real
 def test_sandbox_ends_with_ctrl_c(desk360: Desk360, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says where it listens, and what it took."""
     listening = threading.Event()
