@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from . import _json
 from ._errors import ConfigurationError, InvalidMessage
 from ._redaction import Secret
 
@@ -201,17 +202,9 @@ def check_key(key: object) -> str:
     if len(key) > LONGEST_KEY:
         problem = f"has {len(key):,} characters, the limit is {LONGEST_KEY}; pass a shorter name of this send"
         raise InvalidMessage("idempotency_key", problem)
-    if "\x00" in key or not _is_utf8(key):
+    if "\x00" in key or not _json.is_utf8(key):
         raise InvalidMessage("idempotency_key", "holds a NUL or a lone surrogate; pass plain text")
     return key
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def parse_api_key(value: str | None, environ: Mapping[str, str] | None = None) -> Secret:

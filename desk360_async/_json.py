@@ -101,7 +101,7 @@ def _decode_by_json(text: str) -> Any:
         value = _lenient.decode(text)
     value = _checked(value, text)
     # A pair of escapes is a character beyond U+FFFF; only half a pair is replaced.
-    halves = "\\ud" in text or "\\uD" in text or not _encodes(text)
+    halves = "\\ud" in text or "\\uD" in text or not is_utf8(text)
     return _without_surrogates(value) if halves else value
 
 
@@ -143,7 +143,8 @@ def _children(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _encodes(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be stored as UTF-8: it holds no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -153,7 +154,7 @@ def _encodes(text: str) -> bool:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        if _encodes(value):
+        if is_utf8(value):
             return value
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):

@@ -695,6 +695,7 @@ def lock_file(file: IO[bytes]) -> bool:
         if sys.platform == "win32":
             import msvcrt
 
+            file.seek(1 << 30)  # behind the content, which other processes may read
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             import fcntl

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import sqlite3
-import sys
 import tempfile
 import zlib
 from collections.abc import AsyncGenerator, Callable
@@ -23,7 +22,7 @@ from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 import anyio
 
 from desk360_async import _threads
-from desk360_async._sqlite import SQLiteFile, create, network_file_system, snapshot, transaction
+from desk360_async._sqlite import SQLiteFile, create, lock_file, network_file_system, snapshot, transaction
 from desk360_async.campaigns._values import CampaignError, LedgerError
 
 P = ParamSpec("P")
@@ -223,7 +222,7 @@ class OwnerFile:
         self._file = self.path.open("r+b", buffering=0)
         content = self._file.read()
         record = self._RECORD.fullmatch(content)
-        if not lock(self._file):
+        if not lock_file(self._file):
             holder = record["process"].decode() if record else content[:20].decode("ascii", "replace")
             raise LedgerError(
                 f"the ledger {self.path.name.removesuffix('-owner')} is in use by process "
@@ -275,23 +274,6 @@ class OwnerFile:
         self._file.seek(0)
         self._file.write(record)
         self._file.truncate()
-
-
-def lock(file: IO[bytes]) -> bool:
-    """Take an exclusive lock that ends with the process; return False if another process has it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(1 << 30)  # behind the record, which other processes read
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def fingerprint(path: Path) -> str:

@@ -1,7 +1,8 @@
 """Several machines: `desk360 worker`, `campaign run --shares`, and the tables of `desk360 db`."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -237,14 +238,10 @@ def migrate(*, ledger: str | None = None, schema: str = "desk360", common: Commo
         common: Shared.
     """
     terminal = Terminal(json=common.json, quiet=common.quiet)
-    database = _database(ledger, schema)
-    try:
-        with database.bare_connection() as connection:
-            database.refuse(database.facts(connection))
-            steps = database.migrate(connection)
-            _make_engine_tables(database, connection)
-    finally:
-        database.close()
+    with _connected(ledger, schema) as (database, connection):
+        database.refuse(database.facts(connection))
+        steps = database.migrate(connection)
+        _make_engine_tables(database, connection)
     if terminal.json:
         terminal.data(
             {"database": database.name, "schema": schema, "version": len(MIGRATIONS), "steps": steps}
@@ -275,14 +272,10 @@ def check(*, ledger: str | None = None, schema: str = "desk360", common: Common 
         common: Shared.
     """
     terminal = Terminal(json=common.json, quiet=common.quiet)
-    database = _database(ledger, schema)
-    try:
-        with database.bare_connection() as connection:
-            facts = database.facts(connection)
-            database.refuse(facts)
-            version = database.version(connection)
-    finally:
-        database.close()
+    with _connected(ledger, schema) as (database, connection):
+        facts = database.facts(connection)
+        database.refuse(facts)
+        version = database.version(connection)
     warnings: list[str] = []
     if facts.async_replicas:
         warnings.append("a replica is asynchronous: its promotion may lose the last intents")
@@ -299,8 +292,15 @@ def check(*, ledger: str | None = None, schema: str = "desk360", common: Common 
     return 0
 
 
-def _database(ledger: str | None, schema: str) -> Database:
+@contextmanager
+def _connected(ledger: str | None, schema: str) -> Generator[tuple[Database, "Connection[Any]"]]:
+    """Open a connection to the database that the option or the environment names."""
     dsn = ledger or os.environ.get("DESK360_LEDGER", "")
     if not dsn:
         raise ConfigurationError("no database: use --ledger postgresql://… or set DESK360_LEDGER")
-    return Database(dsn, schema=schema)
+    database = Database(dsn, schema=schema)
+    try:
+        with database.bare_connection() as connection:
+            yield database, connection
+    finally:
+        database.close()

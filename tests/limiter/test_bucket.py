@@ -359,3 +359,19 @@ def test_a_process_that_no_longer_waits_is_forgotten_in_that_lane() -> None:
     waits.forget("one", "bulk")
     waits.forget("one", "bulk")
     assert waits.noted == {("one", "interactive"): 9.5}
+
+
+def test_the_next_token_back_is_the_first_of_those_away_and_in_flight() -> None:
+    """One in flight comes back by its hold, unless another one is back before."""
+    state = bucket()
+    first, _ = taken(state, 2)
+    assert state.next_return() == 100.0
+    state.done(0.0, first, 200, NOTHING)
+    assert state.next_return() == 60.0
+
+
+def test_a_greater_limit_that_is_not_believed_yet_makes_no_others() -> None:
+    """One answer names 12, and nine of our ten are left."""
+    state = bucket()
+    state.done(0.0, *taken(state, 1), 200, told(12, 9))
+    assert state.free == 9

@@ -151,3 +151,18 @@ def test_bulk_is_due_its_tenth_token_when_one_is_free() -> None:
     taken(state, 1)
     assert state.ready_at("bulk", -60.0) <= 0.0
     assert state.ready_at("bulk", 5.0) == 65.0
+
+
+def test_bulk_spreads_what_is_free_until_the_first_complete_request_is_back() -> None:
+    """Six of ten were complete at 50 s, so the next token is back at 110 s."""
+    state = bucket(10)
+    for token in taken(state, 6):
+        state.done(50.0, token, 200, NOTHING)
+    assert state.ready_at("bulk") == pytest.approx(110.0 / (4 / 1.1 + 1))
+
+
+def test_the_forecast_of_a_busy_account_begins_with_a_pace() -> None:
+    """Half of the tokens are away, so bulk's first waiter waits for a tenth of the period."""
+    state = bucket(10)
+    taken(state, 5)
+    assert state.forecast(0.0, "bulk")(0) == 6.0
