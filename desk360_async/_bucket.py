@@ -27,11 +27,11 @@ from attrs import define, field, frozen
 from desk360_async._redaction import show_half_made
 
 __all__ = [
+    "LANES",
+    "NO_HEADERS",
     "Bucket",
     "End",
-    "LANES",
     "Lane",
-    "NO_HEADERS",
     "RateLimitStatus",
     "ServerLimit",
     "StoreBusy",

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
 __all__ = [
+    "Gathering",
     "Mutex",
     "boot",
     "detach",
     "inline",
+    "is_inline",
     "monotonic",
     "run",
     "start",

@@ -470,7 +470,7 @@ def _encoding_hint(call: Call, said: _codec.ErrorBody) -> str:
     if not sent or not _misses_all(said, sent):
         return ""
     return (
-        f"the server misses the fields that were sent, so it can't read this encoding: "
+        "the server misses the fields that were sent, so it can't read this encoding: "
         f"try AsyncDesk360(encoding={other!r})"
     )
 

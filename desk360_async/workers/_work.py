@@ -307,8 +307,8 @@ class Work:
             raise
 
     def _statements(self) -> tuple[Any, Any]:
-        # As Any: psycopg's type asks for literals.
-        return tuple(text.replace("{schema}", self.database.schema) for text in (_WAITING, _DEFER))  # type: ignore[return-value]  # two
+        schema = self.database.schema
+        return _WAITING.replace("{schema}", schema), _DEFER.replace("{schema}", schema)
 
     async def deferred(self, row: int) -> Deferred | None:
         """Return the send in a row of the outbox; None if it has ended."""
