@@ -256,7 +256,7 @@ def _deaf_to_ctrl_c() -> Generator[None]:
     if sys.platform == "win32":
         yield
         return
-    before = signal.signal(signal.SIGINT, lambda *_: None)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
