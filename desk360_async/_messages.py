@@ -367,7 +367,7 @@ class MediaMessage:
 
     to: str = field(converter=check.to_phone)
     attachments: tuple[Attachment, ...] = field(
-        converter=check.to_attachments, validator=check.count(5, "files", fix="send the others separately")
+        converter=check.to_attachments, validator=check.count(1, 5, "files", fix="send the others separately")
     )
 
 
@@ -398,7 +398,7 @@ class InteractiveMessage:
     to: str = field(converter=check.to_phone)
     body: str = field(validator=check.text(1024))
     buttons: tuple[Button, ...] = field(
-        converter=_buttons, validator=[check.count(10, "buttons"), check.unique("id", "title")]
+        converter=_buttons, validator=[check.count(1, 10, "buttons"), check.unique("id", "title")]
     )
     header: Header | None = field(default=None, validator=_header, kw_only=True)
     footer: str | None = field(default=None, validator=check.text(60, optional=True), kw_only=True)

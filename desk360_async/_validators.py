@@ -75,11 +75,13 @@ def texts(most: int | None = None, *, hint: str = "") -> Check:
     return check
 
 
-def count(most: int, noun: str, *, fix: str = "leave some out") -> Check:
-    """Make a check of a field that holds 1 to `most` items; `noun` is their name in the error."""
+def count(least: int, most: int, noun: str, *, fix: str = "leave some out") -> Check:
+    """Make a check of a field that holds `least` to `most` items; `noun` is their name in the error."""
 
     def check(_: object, attribute: "Attribute[Any]", value: Sequence[object]) -> None:
         at_least_one(_, attribute, value)
+        if len(value) < least:
+            raise InvalidMessage(attribute.name, f"holds {len(value)} {noun}; give at least {least}")
         if len(value) > most:
             raise InvalidMessage(attribute.name, f"holds {len(value)} {noun}, the limit is {most}; {fix}")
 
@@ -87,16 +89,17 @@ def count(most: int, noun: str, *, fix: str = "leave some out") -> Check:
 
 
 def unique(*names: str) -> Check:
-    """Make a check of a field whose items must differ in each of these attributes."""
+    """Make a check of a field whose items must differ in each of these attributes; texts have no names."""
 
     def check(_: object, attribute: "Attribute[Any]", items: Sequence[object]) -> None:
-        for name in names:
+        for name in names or ("",):
             seen: set[object] = set()
             for index, item in enumerate(items):
-                value = getattr(item, name)
+                value = getattr(item, name) if name else item
                 if value in seen:
+                    where = f"{attribute.name}[{index}]"
                     problem = f"{value!r} stands on an earlier item too; each must be unique"
-                    raise InvalidMessage(f"{attribute.name}[{index}].{name}", problem)
+                    raise InvalidMessage(f"{where}.{name}" if name else where, problem)
                 seen.add(value)
 
     return check

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from desk360_async.sandbox.access import refusal, seal
 from desk360_async.sandbox.delivery import ENDING
+from desk360_async.sandbox.endpoints import PATHS
 from desk360_async.sandbox.faults import KINDS, PRESETS, Fault, Faults
 from desk360_async.sandbox.forms import is_map
 from desk360_async.sandbox.openapi import openapi_document
@@ -291,6 +292,7 @@ def _hello(panel: Panel) -> dict[str, Any]:
         "integrations": [row["id"] for row in account.integrations],
         "templates": [row for rows in account.templates.values() for row in rows],
         "kinds": KINDS,
+        "paths": PATHS,
         "presets": list(PRESETS),
         "webhook": panel.webhooks.target is not None,
         "clock": panel.throttle.clock(),

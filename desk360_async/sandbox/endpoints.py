@@ -90,13 +90,13 @@ SEND_CONTACTS = _TO | {
 }
 
 SEND_MEDIA = _TO | {
-    "attachments": "required|array|max:5",
+    "attachments": "required|array|min:1|max:5",
     "attachments.*": "required|file|max:20480",
 }
 
 SEND_INTERACTIVE = _TO | {
     "body": "required|string|max:1024",
-    "buttons": "required|array|max:10",
+    "buttons": "required|array|min:1|max:10",
     "buttons.*.id": "required|string|max:200|distinct",
     "buttons.*.title": "required|string|max:20|distinct",
     "header": "array",
@@ -430,6 +430,13 @@ ROUTES = (
     ),
     Route("POST", f"{_MESSAGES}/reads", mark_read, MARK_READ),
 )
+
+# Of each kind of message, the path below `conversations`; the page writes requests with it.
+PATHS = {
+    route.endpoint.__name__.removeprefix("send_"): route.path.partition("conversations")[2]
+    for route in ROUTES
+    if route.endpoint.__name__.startswith("send_")
+}
 
 
 @frozen

@@ -3,18 +3,7 @@
 from typing import Any
 
 from desk360_async.sandbox.endpoints import ROUTES, Route
-from desk360_async.sandbox.rules import parse_rules
-
-_TYPES: dict[str, dict[str, Any]] = {
-    "string": {"type": "string"},
-    "integer": {"type": "integer"},
-    "numeric": {"type": "number"},
-    "file": {"type": "string", "format": "binary"},
-    "array": {},
-    "phone": {"pattern": r"^\+[1-9][0-9]{6,14}$"},
-    "url": {"format": "uri"},
-    "date_format": {"format": "date"},
-}
+from desk360_async.sandbox.rules import schema_of
 
 
 def openapi_document(server: str) -> dict[str, Any]:
@@ -73,7 +62,7 @@ def body_schema(rules: dict[str, str]) -> dict[str, Any]:
         *parents, last = name.split(".")
         for part in parents:
             here = _child(here, part)
-        _child(here, last).update(_field_schema(text))
+        _child(here, last).update(schema_of(text))
         if "required" in text.split("|") and last != "*":
             here.setdefault("required", []).append(last)
     return root
@@ -81,23 +70,8 @@ def body_schema(rules: dict[str, str]) -> dict[str, Any]:
 
 def _child(schema: dict[str, Any], part: str) -> dict[str, Any]:
     if part == "*":
-        # A named wildcard such as destinations.*.parameters.* fits objects too, so no type is claimed there.
         items: dict[str, Any] = schema.setdefault("items", {})
         return items
     schema.setdefault("type", "object")
     child: dict[str, Any] = schema.setdefault("properties", {}).setdefault(part, {})
     return child
-
-
-def _field_schema(text: str) -> dict[str, Any]:
-    schema: dict[str, Any] = {}
-    compiled = parse_rules(text)
-    for rule in compiled:
-        schema |= _TYPES.get(rule.name, {})
-        if rule.name == "in":
-            schema["enum"] = rule.argument.split(",")
-    names = {rule.name for rule in compiled}
-    for rule in compiled:
-        if rule.name == "max" and "file" not in names:
-            schema["maxItems" if "array" in names else "maxLength"] = int(rule.argument)
-    return schema

@@ -1,6 +1,7 @@
 """A validator in the manner of Laravel's: rules as text, dotted names with wildcards, Laravel's wording.
 
-What may live here: rules that don't depend on Desk360. `endpoints` has the rules of each field.
+What may live here: rules that don't depend on Desk360, each with its JSON Schema. `endpoints` has the rules
+of each field.
 """
 
 import re
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from desk360_async.sandbox.forms import Upload, is_list, is_map
 
@@ -108,7 +109,7 @@ def _check_field(
         elif rule.name == "distinct":
             message = _distinct(value, fields)
         else:
-            message = _CONTENT[rule.name](value, rule.argument)
+            message = _CONTENT[rule.name].check(value, rule.argument)
         if message:
             yield Problem(field, message.format(field=label(field)))
             return
@@ -187,14 +188,36 @@ def _date_format(value: Any, argument: str) -> str | None:
 
 
 def _max(value: Any, argument: str) -> str | None:
-    limit = int(argument)
-    if isinstance(value, str) and len(value) > limit:
-        return f"The {{field}} field must not be greater than {limit} characters."
-    if isinstance(value, list | dict) and len(members(value)) > limit:
-        return f"The {{field}} field must not have more than {limit} items."
-    if isinstance(value, Upload) and len(value.content) > limit * 1024:
-        return f"The {{field}} field must not be greater than {limit} kilobytes."
-    return None
+    size, unit = _size(value)
+    if size <= int(argument):
+        return None
+    amount = "have more than" if unit == " items" else "be greater than"
+    return f"The {{field}} field must not {amount} {argument}{unit}."
+
+
+def _min(value: Any, argument: str) -> str | None:
+    size, unit = _size(value)
+    if size >= int(argument):
+        return None
+    verb = "have" if unit == " items" else "be"
+    return f"The {{field}} field must {verb} at least {argument}{unit}."
+
+
+def _size(value: Any) -> tuple[float, str]:
+    """Measure a value in the unit that Laravel names; a number is its own size."""
+    if isinstance(value, str):
+        return len(value), " characters"
+    if isinstance(value, Upload):
+        return len(value.content) / 1024, " kilobytes"
+    return (value, "") if isinstance(value, int | float) else (len(members(value)), " items")
+
+
+@frozen
+class _Content:
+    """A rule on a field that is filled: its check, and its part of the field's JSON Schema."""
+
+    check: Callable[[Any, str], str | None]
+    schema: dict[str, Any] = Factory(dict[str, Any])
 
 
 _PRESENCE: dict[str, Callable[[str, Any, str, Any], str | None]] = {
@@ -203,15 +226,38 @@ _PRESENCE: dict[str, Callable[[str, Any, str, Any], str | None]] = {
     "required_with": _required_with,
     "required_without": _required_without,
 }
-_CONTENT: dict[str, Callable[[Any, str], str | None]] = {
-    "string": _string,
-    "integer": _integer,
-    "numeric": _numeric,
-    "array": _array,
-    "file": _file,
-    "phone": _phone,
-    "url": _url,
-    "in": _in,
-    "date_format": _date_format,
-    "max": _max,
+_CONTENT = {
+    "string": _Content(_string, {"type": "string"}),
+    "integer": _Content(_integer, {"type": "integer"}),
+    "numeric": _Content(_numeric, {"type": "number"}),
+    # A named wildcard such as destinations.*.parameters.* fits objects too, so no type is claimed.
+    "array": _Content(_array),
+    "file": _Content(_file, {"type": "string", "format": "binary"}),
+    "phone": _Content(_phone, {"pattern": r"^\+[1-9][0-9]{6,14}$"}),
+    "url": _Content(_url, {"format": "uri"}),
+    "date_format": _Content(_date_format, {"format": "date"}),
+    "in": _Content(_in),
+    "min": _Content(_min),
+    "max": _Content(_max),
 }
+_BOUNDS = {
+    "string": {"min": "minLength", "max": "maxLength"},
+    "array": {"min": "minItems", "max": "maxItems"},
+    "integer": {"min": "minimum", "max": "maximum"},
+    "numeric": {"min": "minimum", "max": "maximum"},
+}
+
+
+def schema_of(text: str) -> dict[str, Any]:
+    """Return the JSON Schema of one field's rules; whether it is required stands in its parent's."""
+    rules = parse_rules(text)
+    bounds = next((_BOUNDS[rule.name] for rule in rules if rule.name in _BOUNDS), dict[str, str]())
+    schema: dict[str, Any] = {}
+    for rule in rules:
+        if rule.name in _CONTENT:
+            schema |= _CONTENT[rule.name].schema
+        if rule.name == "in":
+            schema["enum"] = rule.argument.split(",")
+        if rule.name in bounds:
+            schema[bounds[rule.name]] = int(rule.argument)
+    return schema

@@ -6,12 +6,13 @@ import struct
 import time
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import pytest
 
 from desk360_async.sandbox import Fault, Sandbox
+from desk360_async.sandbox.endpoints import PATHS
 from tests.browser.conftest import AXE, CONVERSATIONS, PICTURES, TO, Open, until
 
 if TYPE_CHECKING:
@@ -232,6 +233,21 @@ def test_a_message_of_an_unknown_kind_is_not_copied_as_a_text(page: "Page", sand
     found = page.locator("article[data-kind=unheard-of]")
     found.get_by_role("button", name="Read").wait_for()
     assert found.get_by_role("button", name=re.compile("curl|Python")).count() == 0
+
+
+def test_a_new_kind_is_drawn_and_copied_by_its_fields(
+    open_page: Open, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the page has a drawing of its own for it."""
+    monkeypatch.setitem(PATHS, "poll", "/messages/polls")
+    page, kind = open_page(), cast("Any", "poll")
+    sandbox._store.take(TO, kind, 11, content={"question": "When?", "options": ["Now", "Later"]})
+    found = page.locator("article[data-kind=poll]")
+    found.get_by_role("button", name="curl").click()
+    assert found.locator("small").all_inner_texts() == ["question: When?", 'options: ["Now","Later"]']
+    curl = page.evaluate("navigator.clipboard.readText()")
+    assert f'{{"to":"{TO}","question":"When?","options":["Now","Later"]}}' in curl
+    assert curl.endswith("/conversations/messages/polls'")
 
 
 def test_deliveries_are_counted_per_template(page: "Page", api: httpx.Client) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from desk360_async import (
@@ -30,6 +31,7 @@ from desk360_async import (
     TextHeader,
     TextMessage,
     VideoHeader,
+    _validators,
 )
 from tests.core.fakes import ID, KEY, TO, Tokens, Wire, connect
 
@@ -328,3 +330,31 @@ def test_every_bad_message_is_a_value_error_too() -> None:
     with pytest.raises(ValueError) as caught:
         TextMessage(TO, "")
     assert isinstance(caught.value, Desk360Error)
+
+
+@attrs.frozen
+class Choices:
+    """A message's part with the limits that a list of texts may have."""
+
+    options: tuple[str, ...] = attrs.field(
+        validator=[_validators.count(2, 3, "options"), _validators.texts(4), _validators.unique()]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "problem"),
+    [
+        ((), "options", "is empty; give at least one"),
+        (("a",), "options", "holds 1 options; give at least 2"),
+        (("a", "b", "c", "d"), "options", "holds 4 options, the limit is 3; leave some out"),
+        (("a", "abcde"), "options[1]", "has 5 characters, the limit is 4; shorten it"),
+        (("a", "b", "a"), "options[2]", "'a' stands on an earlier item too; each must be unique"),
+    ],
+)
+def test_a_list_of_texts_has_two_bounds_and_unique_items(
+    options: tuple[str, ...], field: str, problem: str
+) -> None:
+    assert Choices(("a", "abcd", "c")).options == ("a", "abcd", "c")
+    with pytest.raises(InvalidMessage) as caught:
+        Choices(options)
+    assert (caught.value.field, caught.value.problem) == (field, problem)

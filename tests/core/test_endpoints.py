@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 import desk360_async
-from desk360_async import AsyncDesk360, Message, ReadMessage, _validators, _wire
+from desk360_async import AsyncDesk360, InvalidMessage, Message, ReadMessage, _validators, _wire
 from desk360_async._endpoints import ENDPOINT_OF, ENDPOINTS, Endpoint
 from desk360_async.cli._table import COMMANDS, Command
 from desk360_async.sandbox import records
 from tests.core.fakes import TO, Wire, connect
-from tests.core.vendor import CALLS, PHONE, answer_sample, nested, request_sample
+from tests.core.vendor import CALLS, PHONE, answer_sample, message_of, nested, request_sample
 
 PACKAGE = Path(desk360_async.__file__).parent
 ROOT = PACKAGE.parent
@@ -166,18 +166,11 @@ def test_the_sandbox_has_the_same_endpoints() -> None:
     assert theirs == ours, "mend desk360_async/sandbox/endpoints.py"
 
 
-def test_the_sandbox_keeps_and_draws_each_message() -> None:
-    """The page draws each kind by a function of its own."""
+def test_the_sandbox_has_a_kind_for_each_message() -> None:
+    """The page draws and copies a kind without functions of its own by its fields."""
     sends = [endpoint.name for endpoint in ENDPOINTS if endpoint.name.startswith("send_")]
     kinds = {name.removeprefix("send_").removesuffix("_bulk") for name in sends}
     assert kinds == set(get_args(records.Kind)), "mend Kind in desk360_async/sandbox/records.py"
-    page = (PACKAGE / "sandbox" / "page" / "page.js").read_text(encoding="utf-8")
-    parts = page.partition("const PARTS = {")[2].partition("\n};")[0]
-    undrawn = kinds - set(re.findall(r"^  (\w+):", parts, re.MULTILINE))
-    assert not undrawn, f"mend PARTS in desk360_async/sandbox/page/page.js: it draws no {undrawn}"
-    copied = page.partition("function requestOf(")[2].partition("\n}")[0]
-    uncopied = kinds - {"media"} - set(re.findall(r"case '(\w+)'", copied))  # a form, which `asCurl` writes
-    assert not uncopied, f"mend requestOf in desk360_async/sandbox/page/page.js: it copies no {uncopied}"
 
 
 @each_message
@@ -190,6 +183,101 @@ def test_the_sandbox_checks_each_field_of_the_documents_request(endpoint: Endpoi
     fields = leaves(sample.json if sample.json is not None else form)
     unruled = [name for name in fields if not ruled(name, rules)]
     assert not unruled, f"mend desk360_async/sandbox/endpoints.py: {endpoint.name} has no rule for {unruled}"
+
+
+def replaced(value: Any, parts: list[str], new: Any) -> Any:
+    """Return a message with the value at a rule's dotted name replaced; `*` stands for the first item.
+
+    Raises:
+        AttributeError: if the message has no attribute of that name.
+    """
+    if not parts or (parts == ["text"] and isinstance(value, str)):  # the wire nests a footer's text
+        return new
+    head, *rest = parts
+    if head == "*":
+        return (replaced(value[0], rest, new), *value[1:])
+    return attrs.evolve(value, **{head: replaced(getattr(value, head), rest, new)})
+
+
+def at(value: Any, parts: list[str]) -> Any:
+    """Return the value at a rule's dotted name; None if the message has no attribute of that name."""
+    for part in parts:
+        if part == "*":
+            value = value[0] if isinstance(value, tuple) and value else None
+        elif not isinstance(value, str):
+            value = getattr(value, part, None)
+    return value
+
+
+def refused_here(message: Any, name: str, new: Any) -> bool:
+    """Whether the message refuses a value at a rule's dotted name."""
+    try:
+        replaced(message, name.split("."), new)
+    except InvalidMessage:
+        return True
+    return False
+
+
+def refused_there(name: str, rule: str, new: Any) -> bool:
+    """Whether the sandbox's rule refuses a value at its dotted name."""
+    rules = pytest.importorskip("desk360_async.sandbox.rules", reason="needs the extra sandbox")
+    new = list(new) if isinstance(new, tuple) else new
+    for part in reversed(name.split(".")):
+        new = [new] if part == "*" else {part: new}
+    return bool(rules.check({name: rule}, new))
+
+
+def sizes(rule: str) -> Iterator[int]:
+    """Yield the sizes at which a limit shows: those beside each bound of the rule, and a large one."""
+    for bound in re.findall(r"(?:min|max):(\d+)", rule):
+        yield from (int(bound) - 1, int(bound), int(bound) + 1)
+    yield 10_000
+
+
+def resized(sample: Any, size: int, distinct: tuple[str, ...]) -> Any:
+    """Return text or items of a size; items differ in each attribute of `distinct`, texts if it is ("",)."""
+    if isinstance(sample, str):
+        return "x" * size
+    if not distinct:
+        return (sample[0],) * size
+    numbers = map(str, range(size))
+    return tuple(
+        n if distinct == ("",) else attrs.evolve(sample[0], **dict.fromkeys(distinct, n)) for n in numbers
+    )
+
+
+def compare(message: Any, name: str, rules: Mapping[str, str]) -> None:
+    """Try sizes, an empty value and repeated items of a field on the message and on the sandbox's rules."""
+    where = f"mend {name} in _messages.py, or in desk360_async/sandbox/endpoints.py"
+    rule, sample = rules[name], at(message, name.split("."))
+    items = f"{name}.*"
+    distinct = tuple(
+        field.removeprefix(items).removeprefix(".")
+        for field, text in rules.items()
+        if field.startswith(items) and "distinct" in text.split("|")
+    )
+    for size in sizes(rule):
+        new = resized(sample, size, distinct)
+        assert refused_here(message, name, new) == refused_there(name, rule, new), f"{where}: size {size}"
+    if "required" in rule.split("|"):
+        assert refused_here(message, name, type(sample)()), f"{where}: it must not be empty"
+    if isinstance(sample, tuple):
+        repeated = sample[:1] * max(2, len(sample))
+        assert refused_here(message, name, repeated) == bool(distinct), f"{where}: distinct"
+
+
+@pytest.mark.anyio
+@each_message
+async def test_the_sandbox_has_the_messages_limits(endpoint: Endpoint) -> None:
+    """They share no code, so each limit is tried on both."""
+    routes = pytest.importorskip("desk360_async.sandbox.endpoints", reason="needs the extra sandbox").ROUTES
+    (rules,) = (route.rules for route in routes if route.endpoint.__name__ == endpoint.name)
+    message = await message_of(endpoint.name)
+    for name, rule in rules.items():
+        sample = at(message, name.split("."))
+        kind = "string" if isinstance(sample, str) else "array" if isinstance(sample, tuple) else None
+        if kind in rule.split("|"):  # the wire nests or names other fields differently
+            compare(message, name, rules)
 
 
 def test_the_sandboxs_openapi_has_the_vendors_headings() -> None:

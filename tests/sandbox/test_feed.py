@@ -12,6 +12,7 @@ import anyio
 import httpx
 import pytest
 
+from desk360_async._endpoints import ENDPOINTS
 from desk360_async.sandbox import Sandbox
 from desk360_async.sandbox.records import Feed
 
@@ -75,6 +76,9 @@ def test_an_event_stream_tells_all_that_happened() -> None:
     assert [name for name, _ in told] == ["hello", "events", "state"]
     assert sorted(events) == ["message", "request", "status"]
     assert [name for name, _ in again] == ["hello", "state"]
+    paths = again[0][1]["paths"]  # by which the page copies a message as a request
+    sends = {one.name.removeprefix("send_"): one for one in ENDPOINTS if one.name.startswith("send_")}
+    assert paths == {kind: one.path.partition("conversations")[2] for kind, one in sends.items()}
 
 
 @pytest.mark.anyio

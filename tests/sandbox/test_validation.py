@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from desk360_async.sandbox import Sandbox
+from desk360_async.sandbox.rules import check
 
 pytestmark = pytest.mark.anyio
 
@@ -255,3 +256,19 @@ async def test_one_send_may_name_several_destinations_and_answers_with_one_id(
     )
     assert [message.phone for message in sandbox.received] == [TO, "+905551112234"]
     assert answer.json() == {"message_id": sandbox.received[0].message_id}
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "problems"),
+    [
+        ("array|min:2", ["a", "b"], []),
+        ("array|min:2", ["a"], ["The field field must have at least 2 items."]),
+        ("string|min:2", "ab", []),
+        ("string|min:2", "a", ["The field field must be at least 2 characters."]),
+        ("integer|min:2|max:3", 2, []),
+        ("integer|min:2", 1, ["The field field must be at least 2."]),
+        ("integer|max:3", 4, ["The field field must not be greater than 3."]),
+    ],
+)
+def test_a_size_has_two_bounds(rule: str, value: Any, problems: list[str]) -> None:
+    assert [problem.message for problem in check({"field": rule}, {"field": value})] == problems

@@ -116,7 +116,7 @@ function filled(text, parameters, place) {
 }
 
 // ---- bubbles
-const known = { run: null, last: 0, templates: new Map(), bubbles: new Map(), chats: new Map(), tallies: new Map() };
+const known = { run: null, last: 0, paths: {}, templates: new Map(), bubbles: new Map(), chats: new Map(), tallies: new Map() };
 const clock = { at: 0, wall: 0, since: 0 };
 const now = () => clock.at + (performance.now() - clock.since) / 1000;
 const time = (at) => new Date((clock.wall + (at - clock.at)) * 1000).toLocaleTimeString(language, { hour12: false });
@@ -173,6 +173,8 @@ const PARTS = {
   location_request: (message) => [formatted(clean(message.text)), choices(
     [[t('share_location'), { type: 'location', location: { latitude: 41.0422, longitude: 29.0256 } }]], message)],
 };
+const plainParts = (message) => [message.text ? formatted(clean(message.text)) : null, card('✉', message.kind,
+  ...Object.entries(message.content || {}).map(([name, value]) => `${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`))];
 function replyParts(message) {
   const pressed = message.interactive?.button_reply?.title ?? message.button?.text;
   const parts = PARTS[message.type] ? PARTS[message.type](message) : [];
@@ -189,7 +191,7 @@ function bubbleOf(message, incoming) {
   const id = incoming ? message.id : message.message_id;
   const kind = incoming ? message.type : message.kind;
   const files = (message.files || []).map((file) => fileCard(file, kind === 'media' ? message.content : null));
-  const parts = incoming ? replyParts(message) : (PARTS[kind] || PARTS.text)(message);
+  const parts = incoming ? replyParts(message) : (PARTS[kind] || plainParts)(message);
   const meta = element('div', { class: 'meta' }, `${time(message.at)} `, message.bulk ? `${t('bulk')} ` : null, element('span', { class: 'status' }));
   const made = element('article', { class: `bubble ${incoming ? 'in' : 'out'}`, 'data-message-id': id, 'data-kind': kind, tabindex: '-1' },
     ...files, ...parts, meta, incoming ? null : actions(message));
@@ -199,7 +201,7 @@ function bubbleOf(message, incoming) {
 function actions(message) {
   const change = (status) => () => call('POST', `/messages/${encodeURIComponent(message.message_id)}/status`, { status });
   const copy = (write) => () => navigator.clipboard.writeText(write(message)).then(() => notice(t('copied')), (error) => notice(error.message));
-  const copies = message.kind === 'media' || requestOf(message) ? [button(t('curl'), copy(asCurl)), button(t('python'), copy(asPython))] : [];
+  const copies = known.paths[message.kind] ? [button(t('curl'), copy(asCurl)), button(t('python'), copy(asPython))] : [];
   return element('div', { class: 'actions' }, button(t('set_delivered'), change('delivered')), button(t('set_read'), change('read')),
     button(t('set_failed'), change('failed')), ...copies);
 }
@@ -260,25 +262,25 @@ function search() {
 
 // ---- copy as curl, copy as Python
 const base = (message) => `/v1/integrations/${message.integration_id}/conversations`;
+const BODIES = {
+  template: (message) => ({ template_id: message.template_id, language_id: message.language_id,
+    destinations: [{ phone: message.phone, parameters: message.parameters }] }),
+  text: (message) => ({ to: message.phone, text: message.text }),
+  location: (message) => ({ to: message.phone, location: message.content }),
+  contacts: (message) => ({ to: message.phone, contacts: message.content }),
+  interactive: (message) => ({ to: message.phone, body: message.text, ...message.content }),
+  location_request: (message) => ({ to: message.phone, body: message.text }),
+};
 function requestOf(message) {
-  const to = message.phone, content = message.content || {};
-  switch (message.kind) {
-    case 'template': return ['/templates/send', { template_id: message.template_id, language_id: message.language_id,
-      destinations: [{ phone: to, parameters: message.parameters }] }];
-    case 'location': return ['/messages/locations', { to, location: content }];
-    case 'contacts': return ['/messages/contacts', { to, contacts: content }];
-    case 'interactive': return ['/messages/interactive', { to, body: message.text, ...content }];
-    case 'location_request': return ['/messages/interactive/location-request', { to, body: message.text }];
-    case 'text': return ['/messages', { to, text: message.text }];
-    default: return null; // a kind that has no line here is not copied at all, rather than as a text
-  }
+  const write = BODIES[message.kind] || (() => ({ to: message.phone, ...message.content }));
+  return [known.paths[message.kind], write(message)];
 }
 const shell = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
 function asCurl(message) {
   const head = `curl -X POST -H "Authorization: Bearer $DESK360_API_KEY"`;
   if (message.kind === 'media') {
     const parts = message.files.map((file) => `-F ${shell(`attachments[]=@${file.name}`)}`).join(' ');
-    return `${head} -F ${shell(`to=${message.phone}`)} ${parts} ${shell(location.origin + base(message) + '/messages/medias')}`;
+    return `${head} -F ${shell(`to=${message.phone}`)} ${parts} ${shell(location.origin + base(message) + known.paths.media)}`;
   }
   const [path, body] = requestOf(message);
   return `${head} -H 'Content-Type: application/json' -d ${shell(JSON.stringify(body))} ${shell(location.origin + base(message) + path)}`;
@@ -410,6 +412,7 @@ function hello(value) {
   Object.assign(clock, { at: value.clock, wall: value.wall, since: performance.now() });
   $('connection').textContent = t('connected');
   if (value.mode === 'campaign') return watch();
+  known.paths = value.paths;
   for (const template of value.templates) known.templates.set(template.id, template);
   $('no-webhook').hidden = value.webhook;
   $('preset').replaceChildren(element('option', { value: '' }, t('none')), ...value.presets.map((name) => element('option', { value: name }, name)));
