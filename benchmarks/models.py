@@ -31,6 +31,17 @@ class Choice:
 
 
 @frozen
+class Kind:
+    """As `Category`."""
+
+    value: int | str | None = None
+    label: str | None = None
+    sub_label: str | None = None
+    status: int | str | None = None
+    children: "tuple[Kind, ...]" = ()
+
+
+@frozen
 class Language:
     """As `SupportedLanguage`."""
 
@@ -78,7 +89,7 @@ class PlainTemplate:
     name: str | None = None
     category_editable: bool | None = None
     sendable: bool | None = None
-    category: Choice | None = None
+    category: Kind | None = None
     category_label: str | None = None
     supported_languages: tuple[Language, ...] = ()
     translations: tuple[Translation, ...] = ()

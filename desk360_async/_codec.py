@@ -180,16 +180,16 @@ def _object_factory(cls: type[Any], conv: "Converter") -> Structure:
         for name in required:
             value[name]  # a KeyError names it
         get = value.get
-        arguments: dict[str, Any] = {}
+        arguments: list[Any] = []  # by position, which costs less than by name
         for name, camel, exact, hook, kind, default in fields:
             given = get(name)
+            if given.__class__ is exact:
+                arguments.append(given)
+                continue
             if given is None and camel:
                 given = get(camel)
-            if given.__class__ is exact:
-                arguments[name] = given
-            elif given is not None or default is nothing:
-                arguments[name] = hook(given, kind)
-        return cls(**arguments, raw=value)
+            arguments.append(hook(given, kind) if given is not None or default is nothing else default)
+        return cls(*arguments, raw=value)
 
     return structure_with_raw
 
