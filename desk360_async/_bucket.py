@@ -20,7 +20,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 from attrs import define, field, frozen
 
@@ -36,6 +36,7 @@ __all__ = [
     "ServerLimit",
     "StoreBusy",
     "StoreLost",
+    "Taken",
     "Token",
     "Waits",
     "of_read",
@@ -130,13 +131,23 @@ class RateLimitStatus:
     server: ServerLimit | None = None
 
 
-class Token(NamedTuple):
-    """One of the bucket's tokens, away with a request.
+class Taken(Protocol):
+    """One of the bucket's tokens, away with a request: a `Token`, or a permit that stands for one.
 
     Attributes:
         number: how many tokens had been taken before this one.
         returned: how many tokens had come back when it was taken.
     """
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def returned(self) -> int: ...
+
+
+class Token(NamedTuple):
+    """As `Taken`."""
 
     number: int
     returned: int
@@ -350,7 +361,7 @@ class Bucket:
         self.since_bulk = self.since_bulk + 1 if lane == "interactive" else 0
         return number
 
-    def end(self, now: float, token: Token, how: End, status: int, headers: Mapping[str, str]) -> bool:
+    def end(self, now: float, token: Taken, how: End, status: int, headers: Mapping[str, str]) -> bool:
         """Note how a request ended.
 
         Args:
@@ -371,20 +382,20 @@ class Bucket:
             self.unused(token)
         return False
 
-    def unused(self, token: Token) -> None:
+    def unused(self, token: Taken) -> None:
         """Return an unused token: no byte left the process, so it is free again at once."""
         if self.in_flight.pop(token.number, None) is not None and token.number == self.taken - 1:
             # Bulk's pace counts requests, and there was none.
             self.last_grant = self.grant_before
 
-    def lost(self, now: float, token: Token) -> None:
+    def lost(self, now: float, token: Taken) -> None:
         """Note that a request's end was never seen: the server may still count it."""
         self.sweep(now)
         expiry = self.in_flight.pop(token.number, None)
         if expiry is not None:
             heappush(self.away, min(expiry, now + GRACE + self.period + self.margin))
 
-    def done(self, now: float, token: Token, status: int, headers: Mapping[str, str]) -> bool:
+    def done(self, now: float, token: Taken, status: int, headers: Mapping[str, str]) -> bool:
         """Note that a request is complete, and learn from its answer.
 
         Returns:
@@ -397,10 +408,14 @@ class Bucket:
         # Not only if it was still in flight: an end seen after its hold is an end all the same.
         in_flight.pop(token.number, None)
         heappush(away, now + self.period + self.margin)
-        limit = parse_limit(headers) if "x-ratelimit-limit" in headers else None
-        worse = limit is not None and self.learn and self._learn_limit(limit)
+        limit = remaining = None
+        if "x-ratelimit-limit" in headers:
+            limit = _limit(headers["x-ratelimit-limit"])
         if "x-ratelimit-remaining" in headers:
-            worse = self._learn_others(now, token, headers, limit) or worse
+            remaining = _remaining(headers["x-ratelimit-remaining"])
+        worse = limit is not None and self.learn and self._learn_limit(limit)
+        if remaining is not None and token.number >= self.newest_answer:
+            worse = self._learn_others(now, token, remaining, limit) or worse
         if status == 429 or "retry-after" in headers:
             worse = self._close(now, status, headers) or worse
         return worse
@@ -413,16 +428,13 @@ class Bucket:
             self.limit = limit
         return shrinks
 
-    def _learn_others(self, now: float, token: Token, headers: Mapping[str, str], limit: int | None) -> bool:
+    def _learn_others(self, now: float, token: Taken, remaining: int, limit: int | None) -> bool:
         """Count as taken by others the tokens that were free here but are missing at the server.
 
         The server counted at some moment since the token was taken, and a token that was away at that
         moment may be back by now: so it counts as ours. Without that, a slow answer from the end of one
         window would take the next window's tokens for foreign ones.
         """
-        remaining = parse_remaining(headers)
-        if remaining is None or token.number < self.newest_answer:
-            return False
         self.newest_answer = token.number
         # Until a smaller limit is believed, its shortfall doesn't count as taken by others.
         lacking = max(0, self.limit - (limit or self.limit))
@@ -580,18 +592,27 @@ def refusal_wait(headers: Mapping[str, str], *, period: float) -> float:
 
 def parse_limit(headers: Mapping[str, str]) -> int | None:
     """Read `X-RateLimit-Limit` (requests per period); None unless it lies between 1 and 10,000."""
-    limit = _integer(headers.get("x-ratelimit-limit", ""))
-    return limit if limit is not None and 1 <= limit <= LARGEST_LIMIT else None
+    return _limit(headers.get("x-ratelimit-limit", ""))
 
 
 def parse_remaining(headers: Mapping[str, str]) -> int | None:
     """Read `X-RateLimit-Remaining` (requests); a negative number, as under concurrency, is 0."""
-    remaining = _integer(headers.get("x-ratelimit-remaining", ""))
-    return None if remaining is None else max(0, remaining)
+    return _remaining(headers.get("x-ratelimit-remaining", ""))
 
 
 # Answers repeat the same few numbers; matching one costs 0.6 us, looking it up 0.1 us.
+@lru_cache(maxsize=64)
+def _limit(text: str) -> int | None:
+    limit = _integer(text)
+    return limit if limit is not None and 1 <= limit <= LARGEST_LIMIT else None
+
+
 @lru_cache(maxsize=512)
+def _remaining(text: str) -> int | None:
+    remaining = _integer(text)
+    return None if remaining is None else max(0, remaining)
+
+
 def _integer(text: str) -> int | None:
     text = text.strip(" \t")
     return int(text) if _SIGNED.fullmatch(text) else None

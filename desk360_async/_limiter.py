@@ -28,7 +28,7 @@ from desk360_async._bucket import (
     End,
     Lane,
     RateLimitStatus,
-    Token,
+    Taken,
 )
 from desk360_async._errors import ClientStateError, RateLimitWaitTooLong
 from desk360_async._redaction import show_half_made
@@ -122,22 +122,22 @@ def check_wish(lane: Lane, max_wait: float | None) -> None:
 
 
 # Called once per permit, with "done", "lost" or "unused", and the status and headers of an answer.
-Ended = Callable[[Token, End, int, Mapping[str, str]], None]
+Ended = Callable[[Taken, End, int, Mapping[str, str]], None]
 
 
 @define(eq=False, repr=False)
 class TokenPermit:
-    """A `Permit`; it holds the token in parts, since making a `Token` costs as much as all of this."""
+    """A `Permit` that stands for its token, since making a `Token` costs as much as all of this."""
 
     _ended: Ended | None
-    _number: int
-    _returned: int
+    number: int
+    returned: int
 
     def done(self, status: int, headers: Mapping[str, str]) -> None:
         """As `Permit.done`."""
         ended, self._ended = self._ended, None
         if ended is not None:
-            ended(Token(self._number, self._returned), "done", status, headers)
+            ended(self, "done", status, headers)
 
     def lost(self) -> None:
         """As `Permit.lost`."""
@@ -150,7 +150,7 @@ class TokenPermit:
     def _end(self, how: End, status: int, headers: Mapping[str, str]) -> None:
         ended, self._ended = self._ended, None
         if ended is not None:
-            ended(Token(self._number, self._returned), how, status, headers)
+            ended(self, how, status, headers)
 
 
 @define(eq=False)
@@ -392,7 +392,7 @@ class TokenBucket:
     def _line(self, lane: Lane) -> OrderedDict[Waiter, None]:
         return self._interactive if lane == "interactive" else self._bulk
 
-    def _ended(self, token: Token, how: End, status: int, headers: Mapping[str, str]) -> None:
+    def _ended(self, token: Taken, how: End, status: int, headers: Mapping[str, str]) -> None:
         try:
             now = self._now()
         except (RuntimeError, ClientStateError):

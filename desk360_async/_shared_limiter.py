@@ -27,6 +27,7 @@ from desk360_async._bucket import (
     RateLimitStatus,
     StoreBusy,
     StoreLost,
+    Taken,
     Token,
     Waits,
 )
@@ -94,7 +95,7 @@ class _Ended(NamedTuple):
     """A request's end that the store hasn't got yet; the time is this process's."""
 
     at: float
-    token: Token
+    token: Taken
     how: End
     status: int
     headers: Mapping[str, str]
@@ -399,7 +400,7 @@ class SharedLimiter:
             facts = {"requests": share, "period": period}
             self._observer.notice(Notice("desk360.limiter.alone", "warning", text, facts))
 
-    def _ended(self, origin: object, token: Token, how: End, status: int, headers: Mapping[str, str]) -> None:
+    def _ended(self, origin: object, token: Taken, how: End, status: int, headers: Mapping[str, str]) -> None:
         """Write a request's end, without waiting for it: until then the token's return is pessimistic."""
         # The caller's own headers may change before the thread reads them.
         ended = _Ended(_threads.monotonic(), token, how, status, dict(headers), origin)

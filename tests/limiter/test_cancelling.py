@@ -32,7 +32,7 @@ class Crowd:
             self.came.append(number)
             permit = await self.bucket.acquire("bulk" if number % 2 else "interactive", None)
             # The order of waking is the loop's, that of the tokens is ours.
-            self.served.append((permit._number, number))
+            self.served.append((permit.number, number))
             self.held.append(permit)
 
     async def cancel_at_random(self) -> None:
