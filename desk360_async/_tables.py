@@ -11,13 +11,14 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from datetime import time as time_of_day
 from io import TextIOWrapper
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 from xml.sax.saxutils import escape
 
 from attrs import define, field, frozen
@@ -25,7 +26,18 @@ from attrs import define, field, frozen
 from ._errors import ConfigurationError
 from ._workbook import FAULTS, Workbook
 
-__all__ = ["SPREADSHEETS", "Defect", "Row", "Table", "Values", "neutral", "write_sheet"]
+__all__ = [
+    "MOST_ROWS",
+    "SPREADSHEETS",
+    "Defect",
+    "Row",
+    "SheetWriter",
+    "Table",
+    "Values",
+    "neutral",
+    "plain",
+    "write_sheet",
+]
 
 # Names of the phone's column, folded; earlier ones come first.
 PHONE_COLUMNS = (
@@ -539,6 +551,12 @@ def neutral(cell: object) -> str:
     return text
 
 
+def plain(cell: str) -> str:
+    """Return the text of which `neutral` made a cell."""
+    text = cell.removeprefix("'")
+    return text if neutral(text) == cell else cell
+
+
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -565,31 +583,71 @@ _PARTS = {
     ),
 }
 _HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
-_MOST_ROWS = 1_048_576
+MOST_ROWS = 1_048_576  # of a sheet, its header included
 # XML 1.0 has no such characters.
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-def write_sheet(file: IO[bytes], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-    """Write a `.xlsx` file with a header; return the number of rows.
+class SheetWriter:
+    """Writes a `.xlsx` file with a header, a row at a time; its memory doesn't grow with the rows.
 
     Texts are cells of text: phones keep their `+`, and formulas stay texts. Only integers are numbers.
+
+    Args:
+        file: it stays open; it is whole after `close`.
+        columns: the header.
+
+    Attributes:
+        rows: how many were written, without the header.
+    """
+
+    def __init__(self, file: IO[bytes], columns: Sequence[str]) -> None:
+        self.rows = 0
+        with ExitStack() as stack:
+            book = stack.enter_context(zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1))
+            for name, part in _PARTS.items():
+                book.writestr(name, _HEAD + part)
+            self._sheet = stack.enter_context(book.open("xl/worksheets/sheet1.xml", "w", force_zip64=True))
+            self._sheet.write(f'{_HEAD}<worksheet xmlns="{_MAIN}"><sheetData>{_row(columns)}'.encode())
+            self._open = stack.pop_all()
+
+    def writerow(self, cells: Sequence[object]) -> None:
+        """Write a row.
+
+        Raises:
+            OSError: if the sheet is full, or the file can't be written.
+        """
+        if self.rows + 1 >= MOST_ROWS:
+            raise OSError(errno.EFBIG, f"a sheet has {MOST_ROWS:,} rows; write .csv instead")
+        self._sheet.write(_row(cells).encode())
+        self.rows += 1
+
+    def close(self) -> None:
+        """Write the end, also after a failure.
+
+        Raises:
+            OSError: if the file can't be written.
+        """
+        with self._open:
+            self._sheet.write(b"</sheetData></worksheet>")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def write_sheet(file: IO[bytes], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+    """Write a `.xlsx` file with a header, as `SheetWriter` does; return the number of rows.
 
     Raises:
         OSError: if it has more rows than a sheet has, or can't be written.
     """
-    number = 0
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as book:
-        for name, part in _PARTS.items():
-            book.writestr(name, _HEAD + part)
-        with book.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as sheet:
-            sheet.write(f'{_HEAD}<worksheet xmlns="{_MAIN}"><sheetData>{_row(columns)}'.encode())
-            for number, row in enumerate(rows, 1):
-                if number >= _MOST_ROWS:
-                    raise OSError(errno.EFBIG, f"a sheet has {_MOST_ROWS:,} rows; write .csv instead")
-                sheet.write(_row(row).encode())
-            sheet.write(b"</sheetData></worksheet>")
-    return number
+    with SheetWriter(file, columns) as sheet:
+        for row in rows:
+            sheet.writerow(row)
+    return sheet.rows
 
 
 def _row(cells: Sequence[object]) -> str:

@@ -131,7 +131,7 @@ EXAMPLES = {
     "doctor:doctor": "--live --save facts.json",
     "send:text": "+905551112233 'Your order is ready.'",
     "send:template": "+905551112233 birthday --language English --param body-1=Ada",
-    "lists:send_list": "people.csv --template welcome --language tr --out results.csv",
+    "lists:send_list": "people.csv --template welcome --language tr --out results.xlsx",
     "send:media": "+905551112233 invoice.pdf",
     "send:location": "+905551112233 --latitude 41.04 --longitude 29.02 --name Shop --address Beşiktaş",
     "send:contact": "+905551112233 --name 'Ada Lovelace' --phone +905551110000",

@@ -37,6 +37,7 @@ from .workers import SHARES, Shares, hand_out
 
 __all__ = [
     "code_of",
+    "discard",
     "load",
     "pause",
     "plan",
@@ -127,9 +128,14 @@ async def load(session: Session, campaign: Campaign, file: Path, reading: Readin
     except BaseException:
         with anyio.CancelScope(shield=True):
             if is_new and not await _names_in(ledger):
-                for suffix in ("", "-owner", "-wal", "-shm"):
-                    ledger.with_name(ledger.name + suffix).unlink(missing_ok=True)
+                discard(ledger)
         raise
+
+
+def discard(ledger: Path) -> None:
+    """Remove a ledger's files."""
+    for suffix in ("", "-owner", "-wal", "-shm"):
+        ledger.with_name(ledger.name + suffix).unlink(missing_ok=True)
 
 
 async def _names_in(ledger: Path) -> tuple[str, ...]:
@@ -535,7 +541,7 @@ def report(
         if out is not None:
             hint = (
                 "; a spreadsheet shows its phones as numbers: take .xlsx there"
-                if out.suffix == ".csv"
+                if out.suffix.lower() == ".csv"
                 else ""
             )
             terminal.remark(f"{await campaign.export(out):,} lines in {out}{hint}")

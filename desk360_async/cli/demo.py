@@ -55,7 +55,7 @@ def demo(
     Args:
         count: How many rows the list has, 1 or more [else: 300].
         campaign: How many recipients the campaign has; 0 leaves it out [else: 3000].
-        out: Write the list's results to this new CSV file.
+        out: Write the list's results to this new .xlsx or .csv file.
         open: Show the sandbox in the browser; the page stays until Ctrl-C.
         json: Print JSON lines; words and bars go to stderr.
         quiet: Print only the result.

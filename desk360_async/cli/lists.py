@@ -4,36 +4,31 @@ The ledger lies beside the results file, and the same command goes on after a st
 ledger is temporary.
 """
 
-import csv
-import os
-import re
+import shlex
 import shutil
 import signal
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import anyio
-from attrs import define, evolve, field, frozen
+from attrs import evolve, frozen
 from cyclopts import Parameter
 
-from desk360_async import ConfigurationError, Desk360Error, Lane, Outcome, TemplateMessage, _threads
-from desk360_async._errors import mask_phone
-from desk360_async._sqlite import create
-from desk360_async._tables import SPREADSHEETS, neutral
-from desk360_async.campaigns import Campaign, Counts, Done, Hours, Plan, campaigns_in, words_for
+from desk360_async import ConfigurationError, Desk360Error, Lane, TemplateMessage, _threads
+from desk360_async.campaigns import Campaign, Counts, Done, Hours, Plan, campaigns_in
 
 from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name
+from ._results import ResultsFile, RowResult, Tally, check_place, check_size, is_sheet, results_in
 from ._session import Session, confirm, run
 from ._terminal import Terminal, counted, duration
-from .campaign import load, show_plan, watch, why_ended
+from .campaign import discard, load, show_plan, watch, why_ended
 
-__all__ = ["COLUMNS", "Ended", "Mailing", "RowResult", "Tally", "send_list"]
+__all__ = ["Ended", "Mailing", "send_list"]
 
 T = TypeVar("T")
 
@@ -43,7 +38,6 @@ _CONCURRENCY = 8
 _BAD_ROWS_SHOWN = 20
 _ABOVE = "left out before the first send, as shown above"
 _PIECE = 1 << 20  # bytes that are hashed at a time
-COLUMNS = ("line", "phone", "outcome", "message_id", "reason")
 
 
 def send_list(
@@ -73,7 +67,7 @@ def send_list(
         language: The language's id or label.
         reading: Shared.
         attachment: The file for a media header.
-        out: Write the results to this CSV file. The ledger OUT.db beside it stores each row's state.
+        out: Write the results to this .xlsx or .csv file. The ledger OUT.db beside it has each row's state.
         lane: "interactive" sends at once, "bulk" stands back and spreads [else: interactive up to 30].
         dry_run: Show a sample, the requests, the minutes and the rows that are left out, without sending.
         yes: Send live without asking for the number of recipients.
@@ -81,11 +75,7 @@ def send_list(
         common: Shared.
     """
     if common.live and not (out or common.json or dry_run):
-        raise ConfigurationError("a live send needs a place for its results: add --out results.csv")
-    if out is not None and out.suffix.lower() in SPREADSHEETS:
-        raise ConfigurationError(
-            f"--out {out}: the results are a CSV file; name it {out.with_suffix('.csv')}"
-        )
+        raise ConfigurationError("a live send needs a place for its results: add --out results.xlsx")
     mailing = Mailing(
         file,
         id_or_name(template),
@@ -99,110 +89,6 @@ def send_list(
         hours=schedule.opening,
     )
     return run(common, mailing.send)
-
-
-# ── results ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@frozen
-class RowResult:
-    """The result of one row.
-
-    Attributes:
-        line: the row's line in the list.
-        phone: the phone in E.164, or as it was written if it is invalid.
-        outcome: accepted, not_sent or unknown.
-        message_id: Desk360's, if it was accepted.
-        reason: why it was not accepted, in words.
-    """
-
-    line: int
-    phone: str = field(repr=lambda phone: repr(mask_phone(phone)))
-    outcome: Outcome
-    message_id: str | None = field(default=None, repr=False)
-    reason: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON shows it: without the whole phone, which the results file holds."""
-        return {
-            "line": self.line,
-            "phone": mask_phone(self.phone),
-            "outcome": self.outcome,
-            "message_id": self.message_id,
-            "reason": self.reason,
-        }
-
-    def as_cells(self) -> list[str]:
-        """Return it as cells of the results file."""
-        return [neutral(c) for c in (self.line, self.phone, self.outcome, self.message_id, self.reason)]
-
-
-@define
-class Tally:
-    """The counts, by outcome and by reason.
-
-    Attributes:
-        accepted: rows that Desk360 took.
-        not_sent: rows that certainly did not go out.
-        unknown: rows that may have gone out.
-        counts: rows by reason.
-        lines: the first lines of each reason.
-    """
-
-    accepted: int = 0
-    not_sent: int = 0
-    unknown: int = 0
-    counts: Counter[tuple[Outcome, str]] = field(factory=Counter[tuple[Outcome, str]])
-    lines: dict[tuple[Outcome, str], list[int]] = field(factory=dict[tuple[Outcome, str], list[int]])
-
-    SHOWN: ClassVar = 10
-
-    @property
-    def total(self) -> int:
-        """All rows."""
-        return self.accepted + self.not_sent + self.unknown
-
-    def add(self, result: RowResult) -> None:
-        """Count a result."""
-        name = result.outcome.value
-        setattr(self, name, getattr(self, name) + 1)
-        if result.reason:
-            # Phones are masked to their last digits, which would make a reason of each.
-            key = result.outcome, re.sub("'?…[0-9]{4}'?", "it", result.reason)
-            lines = self.lines.setdefault(key, [])
-            self.counts[key] += 1
-            if len(lines) < self.SHOWN:
-                lines.append(result.line)
-
-    def exit_code(self) -> int:
-        """Return the exit code that these counts stand for."""
-        if self.unknown:
-            return 4
-        return 3 if self.not_sent else 0
-
-
-def results_in(report: IO[str], region: str | None, waiting: str) -> Iterator[RowResult]:
-    """Yield the results of a campaign's report in CSV.
-
-    Args:
-        report: the file.
-        region: the region by which the list was read.
-        waiting: why a pending row was not sent.
-    """
-    firsts: dict[str, int] = {}
-    for row in csv.DictReader(report):
-        line, phone, state, reason = int(row["line"]), row["phone"], row["state"], row["reason"]
-        if state == "pending":
-            yield RowResult(line, phone, Outcome.NOT_SENT, None, waiting)
-        elif state in ("accepted", "unknown", "intent"):
-            outcome = Outcome.ACCEPTED if state == "accepted" else Outcome.UNKNOWN
-            yield RowResult(line, phone, outcome, row["message_id"] or None, words_for(reason) or None)
-        else:
-            words = words_for(reason, phone.removeprefix("'"), region)
-            if reason == "duplicate" and phone in firsts:
-                words = f"phone: the same as in line {firsts[phone]:,}, which gets the message"
-            yield RowResult(line, phone, Outcome.NOT_SENT, None, words)
-        firsts.setdefault(phone, line)
 
 
 # ── sending ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -319,7 +205,7 @@ class Mailing:
                 strategy="single",
                 attachment=self.attachment,
             )
-            plan = await load(session, campaign, self.file, self.reading)
+            plan = await self._loaded(session, campaign, place)
             lane: Lane = self.lane or ("interactive" if plan.pending <= _SHORT else "bulk")
             shown = await self._announce(session, campaign, plan, place, lane)
             if self.dry_run:
@@ -330,6 +216,8 @@ class Mailing:
                 tally, problem = await self._finish(session.terminal, campaign, place, done, plan, shown)
                 ended = Ended(tally, done, problem is None)
                 self._sum_up(session.terminal, ended, place, problem, anyio.current_time() - began)
+                if self.out is not None and problem is None:
+                    self._name_results(session.terminal, self.out, name, place)
             return ended
 
     # ── before ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -337,17 +225,15 @@ class Mailing:
     @asynccontextmanager
     async def _placed(self, session: Session) -> AsyncGenerator[Place]:
         """Find the ledger's place; a temporary one goes in the end."""
-        if self.out is not None and not (self.dry_run or session.sandbox is not None):
-            place = Place(self.out.with_name(f"{self.out.name}.db"), lasting=True)
-            if self.out.exists() and not place.ledger.exists():
-                raise ConfigurationError(f"--out {self.out}: exists; name another file")
-            _check_folder(self.out)
-            yield place
-            return
         if self.out is not None and not self.dry_run:
-            if self.out.exists():
+            check_place(self.out)
+            place = Place(_ledger_of(self.out), lasting=True)
+            goes_on = session.sandbox is None and place.ledger.exists()
+            if self.out.exists() and not goes_on:
                 raise ConfigurationError(f"--out {self.out}: exists; name another file")
-            _check_folder(self.out)
+            if session.sandbox is None:
+                yield place
+                return
         folder = Path(tempfile.mkdtemp(prefix="desk360-list-"))
         try:
             yield Place(folder / "list.db", lasting=False)
@@ -358,7 +244,21 @@ class Mailing:
                 shutil.rmtree(folder, ignore_errors=True)
 
     async def _refuse_another(self, name: str, place: Place) -> None:
-        """Refuse a ledger of another list: the results of both would be one file."""
+        """Refuse a ledger of another list, and a list whose results go to the same name with another ending.
+
+        Raises:
+            ConfigurationError: if so. The results of two lists would be one file; and under another ending
+                everybody would get the message again.
+        """
+        if self.out is not None and place.lasting:
+            for twin in (self.out.with_suffix(".csv"), self.out.with_suffix(".xlsx")):
+                ledger = _ledger_of(twin)
+                if twin != self.out and ledger.exists() and name in await campaigns_in(ledger):
+                    raise ConfigurationError(
+                        f"--out {self.out}: this list's results go to {twin}, and nobody gets the message "
+                        f"again: the same command with --out {twin} goes on. As {self.out.suffix} they are "
+                        f"written by: {_rewriting(name, ledger, self.out)}"
+                    )
         if not place.ledger.exists():
             return
         others = [other for other in await campaigns_in(place.ledger) if other != name]
@@ -368,6 +268,22 @@ class Mailing:
                 f"{self.file} has changed since. Name another file; a phone of both lists gets two messages. "
                 "`desk360 campaign plan` takes in new rows of a list that was sent before"
             )
+
+    async def _loaded(self, session: Session, campaign: Campaign, place: Place) -> Plan:
+        """Load the list; a new ledger goes if the results don't fit into their file."""
+        is_new = not place.ledger.exists()
+        plan = await load(session, campaign, self.file, self.reading)
+        try:
+            if self.out is not None:
+                check_size(self.out, plan.recipients + sum(plan.left_out.values()))
+        except ConfigurationError:
+            if is_new:
+                discard(place.ledger)
+            raise
+        if self.hours is not None:
+            within = await campaign.plan(session.client, hours=self.hours)
+            plan = evolve(plan, finish=within.finish)
+        return plan
 
     async def _announce(
         self, session: Session, campaign: Campaign, plan: Plan, place: Place, lane: Lane
@@ -431,7 +347,9 @@ class Mailing:
     # ── during ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _sent(self, session: Session, campaign: Campaign, pending: int, lane: Lane) -> Done:
-        async with campaign.run(session.client, concurrency=_CONCURRENCY, signals=True, lane=lane) as events:
+        async with campaign.run(
+            session.client, concurrency=_CONCURRENCY, signals=True, lane=lane, hours=self.hours
+        ) as events:
             return await watch(session, events, pending, batches=False)
 
     # ── after ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -507,22 +425,23 @@ class Mailing:
             again = f"Each row's state is in {place.ledger}: mend that, and give the same command again."
             lead = "the results can't be read" if self.out is None else f"--out {self.out}"
             terminal.note(f"{lead}: {problem}. {again if place.lasting else ''}".rstrip(), "red")
-        elif self.out is not None:
-            terminal.remark(f"Results: {self.out}")
+
+    def _name_results(self, terminal: Terminal, out: Path, name: str, place: Place) -> None:
+        if not is_sheet(out):
+            sheet = out.with_suffix(".xlsx")
+            fix = f"run {_rewriting(name, place.ledger, sheet)}" if place.lasting else "use --out NAME.xlsx"
+            terminal.remark(f"A spreadsheet program shows the phones of {out} as numbers. For text, {fix}")
+        terminal.remark(f"Results: {out}")
 
 
-def _check_folder(path: Path) -> None:
-    """Refuse a results file that could not be written.
+def _ledger_of(out: Path) -> Path:
+    """Return the ledger beside a results file."""
+    return out.with_name(f"{out.name}.db")
 
-    Raises:
-        ConfigurationError: if its folder is missing, or can't be written to.
-    """
-    if path.is_dir():
-        raise ConfigurationError(f"--out {path}: is a folder; name a file in it, such as results.csv")
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"--out {path}: the folder {path.parent} doesn't exist; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise ConfigurationError(f"--out {path}: the folder {path.parent} can't be written to")
+
+def _rewriting(name: str, ledger: Path, out: Path) -> str:
+    """Return the command that writes a campaign's report, and sends nothing."""
+    return shlex.join(["desk360", "campaign", "report", name, "--ledger", str(ledger), "--out", str(out)])
 
 
 def _name_of(file: Path) -> str:
@@ -540,55 +459,3 @@ def _name_of(file: Path) -> str:
     except OSError as error:
         raise ConfigurationError(f"{file} can't be read: {error.strerror}") from error
     return f"{file.name} {digest.hexdigest()}"
-
-
-class ResultsFile:
-    """A results file: there whole or not at all, mode 0600. Without a path no file is written.
-
-    Attributes:
-        problem: why it can't be written; rows after a failure are dropped.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self.problem: OSError | None = None
-        self._path = path
-        self._part = None if path is None else path.with_name(f"{path.name}.part")
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> Self:
-        if self._part is not None:
-            self._attempt(self._open, self._part)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._attempt(self._close)
-        if self._part is not None and self.problem is not None:
-            self._part.unlink(missing_ok=True)
-
-    def write(self, result: RowResult) -> None:
-        """Write a result."""
-        if self._file is not None and self.problem is None:
-            self._attempt(self._rows.writerow, result.as_cells())
-
-    def _open(self, part: Path) -> None:
-        create(part)
-        # A foreign byte in the list must not cost the result its line.
-        # The mark of UTF-8 is Excel's: without it, it reads the system's encoding.
-        self._file = part.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="")
-        self._rows = csv.writer(self._file)
-        self._rows.writerow(COLUMNS)
-
-    def _close(self) -> None:
-        assert self._file is not None
-        with self._file as file:
-            file.flush()
-            os.fsync(file.fileno())
-        if self.problem is None and self._part is not None and self._path is not None:
-            self._part.replace(self._path)
-
-    def _attempt(self, work: Any, *args: Any) -> None:
-        try:
-            work(*args)
-        except OSError as error:
-            self.problem = self.problem or error

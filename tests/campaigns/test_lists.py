@@ -442,6 +442,6 @@ def test_an_export_as_xlsx_holds_texts(harness: Harness) -> None:
 
 
 def test_a_sheet_of_more_rows_than_excel_has_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(_tables, "_MOST_ROWS", 3)
+    monkeypatch.setattr(_tables, "MOST_ROWS", 3)
     with (tmp_path / "x.xlsx").open("wb") as file, pytest.raises(OSError, match="a sheet has 3 rows"):
         write_sheet(file, ["a"], [[1], [2], [3]])

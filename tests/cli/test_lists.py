@@ -6,6 +6,8 @@ import io
 import os
 import pty
 import re
+import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,20 +16,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import openpyxl
 import pytest
 from rich.console import Console
 
 from desk360_async import ConfigurationError, Outcome
-from desk360_async._tables import Defect, Row, Table, neutral
-from desk360_async.cli import _session, bundle, lists
+from desk360_async._tables import Defect, Row, Table, neutral, plain
+from desk360_async.cli import _results, _session, bundle
 from desk360_async.cli import serve as sandbox_command
+from desk360_async.cli._results import ResultsFile, RowResult, Tally
 from desk360_async.cli._terminal import duration
-from desk360_async.cli.lists import RowResult, Tally
 from desk360_async.sandbox import Fault, Sandbox
 from desk360_async.sandbox.faults import FaultKind
 
@@ -37,8 +41,16 @@ WELCOME = ("--template", "welcome", "--language", "English")
 BIRTHDAY = ("--template", "birthday", "--language", "English", "--map", "body-1=name")
 
 
+BOTH = pytest.mark.parametrize("name", ["results.csv", "results.xlsx"])
+
+
 def results(file: Path) -> list[dict[str, str]]:
-    """Read a results file."""
+    """Read a results file; a spreadsheet by another program, each of whose phones must be text."""
+    if file.suffix == ".xlsx":
+        head, *rows = openpyxl.load_workbook(file).active.iter_rows()
+        assert {row[1].data_type for row in rows} <= {"s"}
+        names = [cell.value for cell in head]
+        return [dict(zip(names, (str(cell.value or "") for cell in row), strict=True)) for row in rows]
     with file.open(encoding="utf-8-sig", newline="") as lines:
         return list(csv.DictReader(lines))
 
@@ -168,14 +180,15 @@ def test_a_repeat_and_a_gap_are_refused(desk360: Desk360, server: Server, tmp_pa
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "|cmd", "%0Aa"])
 def test_formulas_are_neutralised(cell: str) -> None:
-    """A spreadsheet shows them instead of running them."""
+    """A spreadsheet shows them instead of running them; a text cell holds them as they are."""
     assert neutral(cell) == f"'{cell}"
+    assert plain(neutral(cell)) == cell
 
 
 @pytest.mark.parametrize("cell", ["+905551110001", "plain", "", None, 5])
 def test_other_cells_stay(cell: object) -> None:
     """A phone in E.164 is no formula."""
-    assert neutral(cell) == ("" if cell is None else str(cell))
+    assert neutral(cell) == plain(neutral(cell)) == ("" if cell is None else str(cell))
 
 
 @pytest.mark.parametrize(("outcomes", "code"), [("aa", 0), ("an", 3), ("au", 4), ("nu", 4), ("", 0)])
@@ -204,12 +217,13 @@ def test_duration(seconds: float, text: str) -> None:
 # ── sending ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@BOTH
 @pytest.mark.real
 def test_list_arrives_and_each_row_has_its_result(
-    desk360: Desk360, server: Server, people: Path, tmp_path: Path
+    desk360: Desk360, server: Server, people: Path, tmp_path: Path, name: str
 ) -> None:
     """Parameters come from the row, and message ids go to the file."""
-    out = tmp_path / "results.csv"
+    out = tmp_path / name
     run = desk360("send", "list", people, *BIRTHDAY, "--out", out, "--base-url", server.url)
     assert (run.code, run.err.splitlines()[-1]) == (0, f"Results: {out}")
     received = {m.phone: m for m in server.sandbox.received}
@@ -223,20 +237,23 @@ def test_list_arrives_and_each_row_has_its_result(
     assert {row["outcome"] for row in rows} == {"accepted"}
 
 
+@BOTH
 @pytest.mark.real
-def test_bad_rows_are_reported_and_skipped(desk360: Desk360, server: Server, tmp_path: Path) -> None:
+def test_bad_rows_are_reported_and_skipped(
+    desk360: Desk360, server: Server, tmp_path: Path, name: str
+) -> None:
     """Each bad row has its line number, a result and a reason; the good ones are sent."""
     file = written(
         tmp_path,
         "name,phone\na,+905551110001\nb,=cmd()\nc,+905551110001\nd\ne,+90500000000000\nf,+905551110006\n",
     )
-    out = tmp_path / "results.csv"
+    out = tmp_path / name
     run = desk360("send", "list", file, *BIRTHDAY, "--out", out, "--base-url", server.url)
     assert run.code == 3
     assert [m.phone for m in server.sandbox.received] == ["+905551110001", "+905551110006"]
     rows = {row["line"]: row for row in results(out)}
     assert sorted(rows) == ["2", "3", "4", "5", "6", "7"]
-    assert rows["3"]["phone"] == "'=cmd()"
+    assert rows["3"]["phone"] == ("'=cmd()" if name == "results.csv" else "=cmd()")
     assert "line 4: phone: the same as in line 2" in run.err
     assert "HTTP 400" in rows["6"]["reason"]
     assert "6 rows" in run.out
@@ -344,7 +361,7 @@ def test_live_needs_a_place_for_results(desk360: Desk360, people: Path) -> None:
     """An unknown outcome that nobody wrote down would be lost."""
     run = desk360("send", "list", people, *BIRTHDAY, "--live")
     assert run.code == 2
-    assert "add --out results.csv" in run.err
+    assert "add --out results.xlsx" in run.err
 
 
 @pytest.mark.real
@@ -421,13 +438,14 @@ def interrupting(ready: Callable[[], bool], *pauses: float) -> Iterator[None]:
     presser.join()
 
 
+@BOTH
 @pytest.mark.real
 def test_ctrl_c_finishes_what_is_on_the_wire_and_accounts_for_the_rest(
-    desk360: Desk360, tmp_path: Path
+    desk360: Desk360, tmp_path: Path, name: str
 ) -> None:
     """One Ctrl-C: no unknown, and a result for every row; the server agrees on who got it."""
     file = written(tmp_path, "phone\n" + "".join(f"+90555111{n:04}\n" for n in range(2000)))
-    out = tmp_path / "results.csv"
+    out = tmp_path / name
     made = Sandbox(limit=60, period=60.0)
     with made.serve_in_thread() as server, interrupting(lambda: made.accepted >= 5):
         run = desk360("send", "list", file, *WELCOME, "--out", out, "--base-url", server.url)
@@ -441,12 +459,13 @@ def test_ctrl_c_finishes_what_is_on_the_wire_and_accounts_for_the_rest(
     assert not [row for row in rows if row["outcome"] == "unknown"]
 
 
+@BOTH
 @pytest.mark.real
 def test_the_same_command_goes_on_and_another_list_is_refused(
-    desk360: Desk360, server: Server, people: Path, tmp_path: Path
+    desk360: Desk360, server: Server, people: Path, tmp_path: Path, name: str
 ) -> None:
     """A stopped list is resumed by its own command; each phone gets one message."""
-    out = tmp_path / "results.csv"
+    out = tmp_path / name
     words = (*BIRTHDAY, "--out", out, "--base-url", server.url)
     server.sandbox.faults.add(Fault("status", status=403, method="POST", after=1))
     assert desk360("send", "list", people, *words, "--lane", "bulk").code == 3
@@ -457,6 +476,51 @@ def test_the_same_command_goes_on_and_another_list_is_refused(
     refused = desk360("send", "list", other, *words)
     assert (refused.code, "holds the results of another list (people.csv)" in refused.err) == (2, True)
     assert len(server.sandbox.received) == 3
+
+
+@pytest.mark.real
+def test_results_under_another_ending_come_from_the_report_and_send_nothing(
+    desk360: Desk360, server: Server, people: Path, tmp_path: Path
+) -> None:
+    """Another ending means another ledger, and a second message to everybody."""
+    out, sheet = tmp_path / "results.csv", tmp_path / "results.xlsx"
+    words = ("send", "list", people, *BIRTHDAY, "--base-url", server.url, "--out")
+    run = desk360(*words, out)
+    assert f"A spreadsheet program shows the phones of {out} as numbers. For text, run desk360" in run.err
+    refused = desk360(*words, sheet)
+    assert (refused.code, f"with --out {out} goes on" in refused.err) == (2, True)
+    for text in (run.err, refused.err):
+        command = re.search("desk360 (campaign report .*xlsx)", text)
+        assert command
+        assert desk360(*shlex.split(command[1])).code == 0
+        assert {row["phone"] for row in results(sheet)} == {row["phone"] for row in results(out)}
+    assert len(server.sandbox.received) == 3
+
+
+@pytest.mark.real
+def test_results_in_a_spreadsheet_are_a_list_again(
+    desk360: Desk360, server: Server, people: Path, tmp_path: Path
+) -> None:
+    """Phones, names and lines as another program reads them, and as the next command does."""
+    out = tmp_path / "results.xlsx"
+    words = (*WELCOME, "--base-url", server.url, "--out")
+    assert desk360("send", "list", people, *words, out).code == 0
+    assert desk360("send", "list", out, *words, tmp_path / "again.xlsx").code == 0
+    again = results(tmp_path / "again.xlsx")
+    assert [row["phone"] for row in again] == [row["phone"] for row in results(out)]
+    assert sorted(m.phone for m in server.sandbox.received) == sorted(2 * [row["phone"] for row in again])
+
+
+@pytest.mark.real
+def test_a_list_longer_than_a_sheet_is_refused_before_a_send(
+    desk360: Desk360, server: Server, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal names a file that is long enough, and leaves no ledger."""
+    monkeypatch.setattr(_results, "MOST_ROWS", 3)
+    words = ("send", "list", people, *BIRTHDAY, "--base-url", server.url, "--out", tmp_path / "r.xlsx")
+    run = desk360(*words)
+    assert (run.code, f"the list has 3; name it {tmp_path / 'r.csv'}" in run.err) == (2, True)
+    assert ([*tmp_path.glob("r.*")], server.sandbox.received) == ([], [])
 
 
 @pytest.mark.real
@@ -472,11 +536,14 @@ def test_a_dry_run_of_a_list_shows_a_sample_and_the_forecast(
     assert set(tmp_path.iterdir()) == before
 
 
+@BOTH
 @pytest.mark.real
-def test_second_ctrl_c_stops_at_once_and_says_what_is_unknown(desk360: Desk360, tmp_path: Path) -> None:
+def test_second_ctrl_c_stops_at_once_and_says_what_is_unknown(
+    desk360: Desk360, tmp_path: Path, name: str
+) -> None:
     """What the server holds back is unknown then."""
     file = written(tmp_path, "phone\n" + "".join(f"+90555111{n:04}\n" for n in range(40)))
-    out = tmp_path / "results.csv"
+    out = tmp_path / name
     made = Sandbox()
     made.faults.add(Fault("stall", method="POST"))
     began = time.monotonic()
@@ -489,19 +556,20 @@ def test_second_ctrl_c_stops_at_once_and_says_what_is_unknown(desk360: Desk360, 
     assert len(results(out)) == 40
 
 
+@BOTH
 @pytest.mark.real
 def test_ctrl_c_while_the_results_are_written_leaves_them_whole(
-    desk360: Desk360, server: Server, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk360: Desk360, server: Server, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Two presses in quick succession: the run hears the first, and the second comes after it."""
-    whole = lists.ResultsFile.write
+    whole = ResultsFile.write
 
-    def pressed(file: lists.ResultsFile, result: lists.RowResult) -> None:
+    def pressed(file: ResultsFile, result: RowResult) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         whole(file, result)
 
-    monkeypatch.setattr(lists.ResultsFile, "write", pressed)
-    out = tmp_path / "results.csv"
+    monkeypatch.setattr(ResultsFile, "write", pressed)
+    out = tmp_path / name
     run = desk360("send", "list", people, *BIRTHDAY, "--out", out, "--base-url", server.url)
     assert (run.code, len(results(out)), "3 accepted" in run.out + run.err) == (0, 3, True)
 
@@ -524,19 +592,46 @@ def test_sandbox_ends_with_ctrl_c(desk360: Desk360, monkeypatch: pytest.MonkeyPa
     assert "0 messages taken" in run.err
 
 
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """Let the system refuse to write files above a size in bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@BOTH
+@pytest.mark.parametrize("size", [0, 20, 100_000])
+def test_a_results_file_that_the_system_cuts_short_is_not_there(tmp_path: Path, name: str, size: int) -> None:
+    """At the first byte, at the first full buffer and at a later one; the rows behind it are dropped."""
+    with no_file_above(size), ResultsFile(tmp_path / name) as file:
+        for line in range(10_000):
+            file.write(RowResult(line, "+905551110001", Outcome.ACCEPTED, os.urandom(20).hex()))
+    assert (file.problem and file.problem.strerror, [*tmp_path.iterdir()]) == ("File too large", [])
+
+
+@BOTH
 @pytest.mark.real
 def test_a_results_file_that_cannot_be_written_costs_no_result(
-    desk360: Desk360, server: Server, people: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    desk360: Desk360,
+    server: Server,
+    people: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
 ) -> None:
     """Each message goes out and is in the ledger; the same command writes the file, and sends nothing."""
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "results.csv")
 
-    out = tmp_path / "results.csv"
+    out = tmp_path / name
     words = ("send", "list", people, *BIRTHDAY, "--out", out, "--base-url", server.url)
     with monkeypatch.context() as on_a_full_disk:
-        on_a_full_disk.setattr(lists, "create", full)
+        on_a_full_disk.setattr(_results, "create", full)
         run = desk360(*words)
     assert (run.code, out.exists()) == (3, False)
     assert "3 accepted, 0 not sent, 0 unknown" in run.out
@@ -613,7 +708,30 @@ def test_sending_hours_need_a_zone_and_pause_a_list(
     assert "need --zone" in desk360("send", "list", people, *words, "--hours", "09:00-20:00").err
     hours = ("--hours", "00:00-24:00", "--days", "mon-sun", "--zone", "Europe/Istanbul")
     assert desk360("send", "list", people, *words, *hours).code == 0
+    assert len(server.sandbox.received) == 3
     assert desk360("campaign", "plan", "s", people, *words, *hours, "--ledger", tmp_path / "s.db").code == 0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("command", ["list", "campaign"])
+def test_outside_the_sending_hours_nothing_is_sent(
+    start: Start, server: Server, people: Path, tmp_path: Path, command: str
+) -> None:
+    """The hours are those of a day that isn't near; Ctrl-C ends the pause."""
+    days = (datetime.now(UTC) + timedelta(days=3)).strftime("%a").lower()
+    base, out = ("--base-url", server.url), str(tmp_path / "results.csv")
+    words = ["send", "list", str(people), *BIRTHDAY, "--out", out]
+    if command == "campaign":
+        ledger = ("--ledger", str(tmp_path / "s.db"))
+        assert start("campaign", "plan", "s", str(people), *BIRTHDAY, *ledger, *base).process.wait(60) == 0
+        words = ["campaign", "run", "s", *ledger]
+    run = start(*words, *base, "--hours", "09:00-20:00", "--days", days, "--zone", "UTC")
+    assert run.process.stderr
+    while "outside the sending hours" not in (line := run.process.stderr.readline()):
+        assert line
+    code, err = run.stop()
+    ended = (3 if command == "list" else 130, True, [])
+    assert (code, "interrupted" in err, server.sandbox.received) == ended
 
 
 @pytest.mark.real
