@@ -228,10 +228,10 @@ def refused_there(name: str, rule: str, new: Any) -> bool:
 
 
 def sizes(rule: str) -> Iterator[int]:
-    """Yield the sizes at which a limit shows: those beside each bound of the rule, and a large one."""
+    """Yield the sizes at which a limit shows: those beside each bound of the rule, 1, and a large one."""
     for bound in re.findall(r"(?:min|max):(\d+)", rule):
         yield from (int(bound) - 1, int(bound), int(bound) + 1)
-    yield 10_000
+    yield from (1, 10_000)
 
 
 def resized(sample: Any, size: int, distinct: tuple[str, ...]) -> Any:
@@ -304,3 +304,5 @@ def test_an_endpoint_is_documented_and_typed(endpoint: Endpoint) -> None:
     assert f".{where}(" in typed, f"mend tests/typing/api.py: call {where}"
     guide = "".join(page.read_text(encoding="utf-8") for page in (PACKAGE / "guide").glob("*.md"))
     assert re.search(rf"\b{where}\b", guide), f"mend desk360_async/guide/messages.md: call {where}"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"`{where}`" in readme, f"mend README.md: name {where}"
