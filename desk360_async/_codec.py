@@ -20,7 +20,7 @@ import attrs
 from ._attachments import Attachment
 from ._json import as_object, as_rows
 from ._messages import InteractiveMessage, Message, ReadMessage, TemplateBatch, TemplateMessage, TextMessage
-from ._replies import BulkSent, SentFile, SentMedia
+from ._replies import BulkSent, Sent, SentFile, SentMedia
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -31,8 +31,8 @@ Structure = Callable[[Any, Any], Any]
 
 def warm() -> None:
     """Load cattrs and make the converters: some 30 ms, which a worker thread can spend as well."""
-    _inward()
     unstructure(TextMessage("+10000000", "."))
+    structure({"message_id": ""}, Sent)
 
 
 # ── values out ─────────────────────────────────────────────────────────────────────────────────────────

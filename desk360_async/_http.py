@@ -16,6 +16,7 @@ from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeAlias
 
@@ -181,17 +182,18 @@ async def load_backend_beside() -> None:
     if BACKEND in sys.modules or sniffio.thread_local.name == "trio" or _threads.is_inline():
         return
     import asyncio
-    from concurrent.futures import ThreadPoolExecutor
+
+    loop, loaded = asyncio.get_running_loop(), asyncio.Event()
 
     def load() -> None:
         with _short_turns():
             load_backend()
+            import_module("concurrent.futures.thread")  # asyncio needs it for the look-up of a host's name
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(loaded.set)
 
-    thread = ThreadPoolExecutor(1)
-    try:
-        await asyncio.get_running_loop().run_in_executor(thread, load)
-    finally:
-        thread.shutdown(wait=False)
+    Thread(target=load).start()
+    await loaded.wait()
 
 
 class _Network:
