@@ -8,9 +8,11 @@ advisory lock and no prepared statement outlives a transaction, so PgBouncer may
 
 import os
 import re
+import select
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -45,10 +47,8 @@ FIRST_CONNECT = 10.0  # seconds; a TLS handshake over the internet takes one
 CONNECT = 2.0
 _POOL = 8  # connections per process and DSN
 _MIGRATION_LOCK = 0x44333630  # "D360"
-_BOUNDS = (
-    f"set_config('lock_timeout', '{LOCK_TIMEOUT}', true),"
-    f" set_config('idle_in_transaction_session_timeout', '{LOCK_TIMEOUT}', true)"
-)
+_LOCKS = f"set_config('lock_timeout', '{LOCK_TIMEOUT}', true)"
+_BOUNDS = f"{_LOCKS}, set_config('idle_in_transaction_session_timeout', '{LOCK_TIMEOUT}', true)"
 _SYNCED = (
     "CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply', 'remote_write')"
     " THEN '' ELSE set_config('synchronous_commit', 'on', true) END"
@@ -358,13 +358,14 @@ class _Pool:
 
         Args:
             timeout: seconds.
-            first: the statement; a connection that fails there is replaced. None: no statement.
+            first: the statement; a connection that fails there is replaced. None: no statement, unless
+                something has arrived on the idle connection, such as its end.
         """
         for _ in range(_POOL):  # all of them may have died with the server
             connection = self.connections.getconn(timeout)
-            if first is None:
+            if first is None and _is_quiet(connection):
                 return connection
-            statement: Any = first  # a text of ours; psycopg's type asks for a literal
+            statement: Any = first or ""  # a text of ours; psycopg's type asks for a literal
             try:
                 connection.execute(statement)
             except _psycopg().OperationalError:
@@ -375,6 +376,16 @@ class _Pool:
             else:
                 return connection
         return self.connections.getconn(timeout)
+
+
+def _is_quiet(connection: "Connection[Any]") -> bool:
+    """Return whether an idle connection has received nothing: a server that went away has ended it."""
+    try:
+        waiting = select.poll()
+        waiting.register(connection.fileno(), select.POLLIN)
+        return not waiting.poll(0)
+    except (OSError, AttributeError, _psycopg().OperationalError):  # Windows has no poll
+        return False
 
 
 # The pools of this process, by process and DSN: a forked child leaves its parent's alone.
@@ -421,8 +432,27 @@ class Database:
             ConfigurationError: the server refuses us, or its commits wouldn't last.
             psycopg.Error: the statement failed, or the connection is lost.
         """
-        with self._prepared().connection(CONNECT, check=self._durable) as connection:
+        with self._prepared().connection(CONNECT, check=False) as connection:
             yield connection
+
+    def at_once(self, text: str, parameters: Sequence[object], *, synced: bool = True) -> list[Any]:
+        """Run one statement as a transaction, in one message and one answer; return its rows.
+
+        Args:
+            text: the statement. `{schema}` is the schema's name. `WITH {bounds}` begins a statement that
+                writes, and what it writes is joined with the table `bounds`.
+            parameters: for its `?`.
+            synced: whether the commit waits for the disk; a crash may forget one that doesn't.
+
+        Raises:
+            ConfigurationError: the server refuses us, or its commits wouldn't last.
+            psycopg.Error: the statement failed, or the connection is lost.
+        """
+        # A statement's settings end with it. They are read before a row is locked.
+        bounds = f"bounds AS MATERIALIZED (SELECT {_LOCKS}, {_SYNCED if synced else _UNSYNCED})"
+        statement = _translate(text.replace("{bounds}", bounds).replace("{schema}", self.schema))
+        with self.connection() as connection:
+            return connection.execute(statement, _storable(parameters)).fetchall()
 
     @contextmanager
     def bare_connection(self) -> "Generator[Connection[Any]]":
@@ -713,6 +743,14 @@ class Tables:
                 return work(Session(connection), *args, **kwargs)
 
         return await self._patiently(once)
+
+    async def at_once(self, text: str, *parameters: object, synced: bool = True) -> list[Any]:
+        """Run one statement as a transaction, in one message; return its rows (see `Database.at_once`).
+
+        Raises:
+            Desk360Error: of the class `error`; the database failed, or the rows stayed locked.
+        """
+        return await self._patiently(partial(self.database.at_once, text, parameters, synced=synced))
 
     async def scrub(self) -> None:
         """Do nothing: the server's autovacuum removes deleted rows from its pages; backups keep copies."""

@@ -38,6 +38,7 @@ class Cluster:
         self.port = free_port()
         self.options = f"-p {self.port} -k {folder} -h 127.0.0.1 -c fsync={'on' if fsync else 'off'}"
         self.dsn = f"postgresql://tester:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+        self.socket_dsn = f"postgresql://tester:{PASSWORD}@/postgres?host={folder}&port={self.port}"
 
     def run(self, program: str, *arguments: str) -> None:
         """Run one of PostgreSQL's programs, as another user where we are root."""
@@ -66,12 +67,12 @@ class Cluster:
 
 
 @contextmanager
-def cluster(*, fsync: bool = False) -> Generator[Cluster]:
-    """Make and start a cluster; skip the test where PostgreSQL isn't installed."""
+def cluster(*, fsync: bool = False, within: Path | None = None) -> Generator[Cluster]:
+    """Make and start a cluster in a folder; skip the test where PostgreSQL isn't installed."""
     programs = binaries()
     if programs is None:
         pytest.skip("needs PostgreSQL's initdb (Debian: postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="desk360-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="desk360-postgres-", dir=within))
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, "nobody")

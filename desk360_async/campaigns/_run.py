@@ -61,8 +61,9 @@ LOOK_EVERY = 5.0  # seconds between two looks at the statuses, which count all o
 # A request without a connection makes no unknown, so the run is patient.
 OUTAGE = 300.0
 LONGEST_PAUSE = 30.0
-# Seconds between two looks at batches that other runs may give back.
-LONGEST_LOOK = 1.0
+# Seconds between two looks at batches that other runs may give back: the pause doubles, up to a third of the
+# lease at most. A look is three statements, and a run may wait for another one's last batch for minutes.
+SHORTEST_LOOK, LONGEST_LOOK = 0.25, 5.0
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 # The longest sleep outside the sending hours: then the wall clock is read again, which may have been set, or
 # the machine was suspended.
@@ -334,6 +335,8 @@ class Run:
         self._queue: deque[Batch] = deque()
         self._last = 0
         self._exhausted = False
+        self._look_pause = SHORTEST_LOOK
+        self._next_claim = -math.inf
         self._busy = 0
         self._silent = 0
         self._answered = False
@@ -612,19 +615,24 @@ class Run:
             elif self._exhausted:
                 return None
             else:
-                await self._sleep(min(LONGEST_LOOK, (self._opening.lease or 0.0) / 3))
+                await self._sleep(max(0.0, self._next_claim - anyio.current_time()))
         return None
 
     async def _refill(self) -> None:
         async with self._filling:
-            if self._queue or self._exhausted:
-                return
+            if self._queue or self._exhausted or anyio.current_time() < self._next_claim:
+                return  # another worker of this run has looked meanwhile
             ledger = self._opening.dispatch.ledger
             found = await ledger.claim(self._last, self._opening.upto, self._concurrency)
             self._queue.extend(found)
             self._exhausted = not found and await ledger.is_over(busy=self._busy > 0)
             if found:
-                self._last = found[-1].id
+                self._last, self._look_pause = found[-1].id, SHORTEST_LOOK
+            else:
+                self._next_claim = anyio.current_time() + self._look_pause
+                if not self._busy:
+                    longest = min(LONGEST_LOOK, (self._opening.lease or 0.0) / 3)
+                    self._look_pause = min(2 * self._look_pause, longest)
 
     async def _deliver(self, batch: Batch) -> None:
         attempt: Attempt | None = None

@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from typing import IO, Any, TypeVar
@@ -29,6 +29,7 @@ from desk360_async.campaigns._recipients import Intake
 from desk360_async.campaigns._values import (
     Batch,
     CampaignError,
+    Counts,
     Decision,
     LedgerError,
     News,
@@ -42,6 +43,81 @@ T = TypeVar("T")
 BUSY = 30.0  # seconds that an operation waits for another one's lock
 GRACE = 30.0  # seconds after an attempt's timeout until its intent is unknown, whichever run has it
 _PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries to write a result
+_CLAIM = """
+WITH {bounds}, free AS (
+    SELECT b.id FROM {schema}.batch b, bounds WHERE b.campaign = ? AND b.state = 'pending'
+    AND b.worker IS NULL AND EXISTS (SELECT 1 FROM {schema}.worker WHERE run = ?)
+    ORDER BY b.id LIMIT ? FOR UPDATE OF b SKIP LOCKED
+), awake AS (
+    UPDATE {schema}.worker SET waiting = false WHERE run = ? AND waiting AND EXISTS (SELECT 1 FROM free)
+)
+UPDATE {schema}.batch b SET worker = ?, request = ? FROM free, {schema}.parameter_set s
+WHERE b.id = free.id AND s.id = b.parameter_set
+RETURNING b.id, b.kind, b.members, s.parameters, s.id, b.size, b.first, b.last
+"""
+# The claims of a claim whose answer was lost; a number of its own tells them from this run's other batches.
+_UNCLAIM = """
+WITH {bounds} UPDATE {schema}.batch b SET worker = NULL, request = NULL FROM bounds
+WHERE b.worker = ? AND b.request = ? AND b.state = 'pending' RETURNING b.id
+"""
+# Frees the claims of dead runs, and makes their intents, and those that are too old, unknown.
+_SWEEP = """
+WITH {bounds}, dead AS (
+    DELETE FROM {schema}.worker w USING bounds WHERE w.campaign = ?
+    AND w.seen < clock_timestamp() - make_interval(secs => w.lease) RETURNING w.run
+), living AS (
+    SELECT run FROM {schema}.worker WHERE run NOT IN (SELECT run FROM dead)
+), lost AS (
+    UPDATE {schema}.batch b SET state = 'unknown', reason = 'worker_lost' FROM bounds
+    WHERE b.campaign = ? AND b.state = 'intent' AND (b.until < clock_timestamp()
+    OR NOT EXISTS (SELECT 1 FROM living w WHERE w.run = b.worker)) RETURNING b.request
+), ended AS (
+    UPDATE {schema}.request r SET outcome = 'unknown' FROM lost WHERE r.number = lost.request
+)
+UPDATE {schema}.batch b SET worker = NULL FROM bounds
+WHERE b.campaign = ? AND b.state = 'pending' AND b.worker IS NOT NULL
+AND NOT EXISTS (SELECT 1 FROM living w WHERE w.run = b.worker) RETURNING b.id
+"""
+# A run that waits holds no batches but those that were refused without a reason.
+_IS_OVER = """
+WITH {bounds}, waits AS (
+    UPDATE {schema}.worker w SET waiting = true FROM bounds WHERE w.run = ? AND NOT w.waiting
+)
+SELECT NOT EXISTS (
+    SELECT 1 FROM {schema}.batch b LEFT JOIN {schema}.worker w ON w.run = b.worker
+    WHERE b.campaign = ? AND (b.state = 'intent'
+    OR b.state = 'pending' AND b.worker IS DISTINCT FROM ? AND w.waiting IS NOT TRUE)
+)
+"""
+_INTEND = """
+WITH {bounds}, moved AS (
+    UPDATE {schema}.batch b SET state = 'intent', request = ?,
+    until = clock_timestamp() + make_interval(secs => ?) FROM bounds
+    WHERE b.id = ? AND b.state = 'pending' AND b.worker = ? AND EXISTS (SELECT 1 FROM {schema}.worker
+    WHERE run = ? AND seen > clock_timestamp() - make_interval(secs => lease))
+    AND substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) = ? RETURNING b.id
+)
+INSERT INTO {schema}.request (campaign, batch, started, number)
+SELECT CAST(? AS bigint), id, CAST(? AS float8), CAST(? AS bigint) FROM moved RETURNING number
+"""
+# A result that leaves no batch to be sent, and whose recipients all have its state.
+_CONCLUDE = """
+WITH {bounds}, moved AS (
+    UPDATE {schema}.batch b SET state = ?, reason = ?, message_id = ? FROM bounds
+    WHERE b.id = ? AND b.size = ? AND b.request = ?
+    AND (b.state = 'intent' OR b.state = 'unknown' AND b.reason = 'worker_lost') RETURNING b.id
+), ended AS (
+    UPDATE {schema}.request r SET ended = ?, outcome = ? FROM moved WHERE r.number = ?
+), early AS (
+    DELETE FROM {schema}.early e USING moved WHERE e.campaign = ? AND e.message_id = ?
+    RETURNING e.campaign, e.status
+), delivered AS (
+    INSERT INTO {schema}.delivery (campaign, phone, status)
+    SELECT campaign, CAST(? AS bigint), status FROM early ON CONFLICT DO NOTHING
+)
+SELECT id FROM moved
+"""
+_SWEEP_HERE = _SWEEP.replace("{bounds}", "bounds AS (SELECT 1)").replace("{schema}.", "")  # in a transaction
 _BY_CLAIM = (
     "UPDATE batch SET state = ?, reason = ?, message_id = ? "
     "WHERE id = ? AND size = ? AND worker = ? AND state = 'pending'"
@@ -80,9 +156,10 @@ class TableLedger(Ledger):
         self._is_waiting = False
         self._latest: float | None = None  # the time after which no result is tried again
         self._hurried = anyio.Event()
+        self._beating = anyio.Lock()
         self._lease = 30.0
         self._timeout = 120.0
-        self._patience = 600.0
+        self._patience = 0.0  # until a run joins
         self._observer: Observer = parse_observers(None)
         self._timeline = ""
         self._spools: dict[str, IO[bytes]] = {}
@@ -217,27 +294,7 @@ class TableLedger(Ledger):
 
     def _sweep(self, db: Any) -> None:
         """Free the claims of dead runs, and turn their intents, and those that are too old, into unknown."""
-        db.execute(
-            "DELETE FROM worker WHERE campaign = ? "
-            "AND seen < clock_timestamp() - make_interval(secs => lease)",
-            (self.id,),
-        )
-        lost = db.execute(
-            "UPDATE batch SET state = 'unknown', reason = 'worker_lost' "
-            "WHERE campaign = ? AND state = 'intent' AND (until < clock_timestamp() "
-            "OR NOT EXISTS (SELECT 1 FROM worker w WHERE w.run = batch.worker)) RETURNING request",
-            (self.id,),
-        ).fetchall()
-        if lost:
-            db.execute(
-                "UPDATE request SET outcome = 'unknown' WHERE number = ANY(?)",
-                ([number for (number,) in lost],),
-            )
-        db.execute(
-            "UPDATE batch SET worker = NULL WHERE campaign = ? AND state = 'pending' AND worker IS NOT NULL "
-            "AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.run = batch.worker)",
-            (self.id,),
-        )
+        db.execute(_SWEEP_HERE, (self.id,) * 3)
 
     def _news(self, db: Any) -> News:
         state, ending, reason = db.execute(
@@ -245,71 +302,113 @@ class TableLedger(Ledger):
         ).fetchone()
         return News(state, ending, reason, _report.counts(db, self.id))
 
-    @writes
-    def beat(self, db: Any) -> News:
+    async def beat(self) -> News | None:
         """Show that this run is alive, end the requests of dead runs, and return the decisions of all runs.
+
+        None: this run has left.
 
         Raises:
             LedgerError: if the database is away or was promoted.
         """
+        async with self._beating:  # one that ends after the run has left would make it live again
+            return None if self._run is None else await self._beat(self._run)
+
+    @writes
+    def _beat(self, db: Any, run: str) -> News:
         self._require_timeline(db)
         db.execute(
             "INSERT INTO worker (run, campaign, name, host, pid, lease, seen) "
             "VALUES (?, ?, ?, ?, ?, ?, clock_timestamp()) "
             "ON CONFLICT (run) DO UPDATE SET seen = clock_timestamp()",
-            (self._run, self.id, self._run_name, socket.gethostname(), os.getpid(), self._lease),
+            (run, self.id, self._run_name, socket.gethostname(), os.getpid(), self._lease),
         )
         self._sweep(db)
         return self._news(db)
 
-    @writes
-    def claim(self, db: Any, after: int, upto: int, most: int) -> list[Batch]:
-        """Claim up to `most` pending batches that no run has, by their number."""
-        rows = self._claim(db, most)
+    async def claim(self, after: int, upto: int, most: int) -> list[Batch]:
+        """Claim up to `most` pending batches that no run has, by their number.
+
+        A database that went away is waited for, until `patience` is over.
+
+        Raises:
+            LedgerError: if it stays away.
+        """
+        number = secrets.randbits(63)
+        try:
+            rows = [] if self._is_waiting else await self._claim(number, most)
+        except LedgerError as error:
+            if not _passes(error):
+                raise
+            rows = []
         if not rows:
-            self._sweep(db)
-            rows = self._claim(db, most)
-        if rows and self._is_waiting:
-            db.execute("UPDATE worker SET waiting = false WHERE run = ?", (self._run,))
-            self._is_waiting = False
+            rows = await self._outlast(self._claim_left, number, most)
+        self._is_waiting = self._is_waiting and not rows
         return _ledger.batches_of(sorted(rows))
 
-    def _claim(self, db: Any, most: int) -> list[Any]:
-        found: list[Any] = db.execute(
-            "WITH free AS (SELECT id FROM batch WHERE campaign = ? AND state = 'pending' AND worker IS NULL "
-            "AND EXISTS (SELECT 1 FROM worker WHERE run = ?) ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED) "
-            "UPDATE batch b SET worker = ? FROM free, parameter_set s "
-            "WHERE b.id = free.id AND s.id = b.parameter_set "
-            "RETURNING b.id, b.kind, b.members, s.parameters, s.id, b.size, b.first, b.last",
-            (self.id, self._run, most, self._run),
-        ).fetchall()
-        return found
+    async def _claim(self, number: int, most: int) -> list[Any]:
+        run = self._run
+        # A crash of the database may forget a claim, which frees it; an intent is synced.
+        return await self._tables.at_once(_CLAIM, self.id, run, most, run, run, number, synced=False)
+
+    async def _claim_left(self, number: int, most: int) -> list[Any]:
+        """Claim batches after those of dead runs, and those of this claim whose answer was lost, are free."""
+        await self._tables.at_once(_UNCLAIM, self._run, number)
+        await self._tables.at_once(_SWEEP, *(self.id,) * 3)
+        return await self._claim(number, most)
 
     async def is_over(self, *, busy: bool) -> bool:
-        """Return whether no batch is left for this run: none is free, and no other run may free one."""
-        return not busy and await self._is_over()
+        """Return whether no batch is left for this run: none is free, and no other run may free one.
 
-    @writes
-    def _is_over(self, db: Any) -> bool:
-        # A run that waits holds no batches but those that were refused without a reason.
-        db.execute("UPDATE worker SET waiting = true WHERE run = ?", (self._run,))
+        Raises:
+            LedgerError: if the database stays away.
+        """
+        if busy:
+            return False
         self._is_waiting = True
-        (left,) = db.execute(
-            "SELECT EXISTS (SELECT 1 FROM batch b LEFT JOIN worker w ON w.run = b.worker "
-            "WHERE b.campaign = ? AND (b.state = 'intent' OR b.state = 'pending' AND w.waiting IS NOT TRUE))",
-            (self.id,),
-        ).fetchone()
-        return not left
+        rows = await self._outlast(self._tables.at_once, _IS_OVER, self._run, self.id, self._run)
+        return bool(rows[0][0])
+
+    async def excepted(self, batch: Batch) -> frozenset[int]:
+        """Return the members that have a state of their own already.
+
+        Raises:
+            LedgerError: if the database stays away.
+        """
+        query = "SELECT phone FROM {schema}.exception WHERE batch = ?"
+        rows = await self._outlast(self._tables.at_once, query, batch.id)
+        return frozenset(phone for (phone,) in rows)
+
+    async def skip(self, batch: Batch, phones: Sequence[int]) -> None:
+        """Leave out members that opted out; a batch without other members is finished.
+
+        Raises:
+            LedgerError: if the database stays away.
+        """
+        await self._outlast(super().skip, batch, phones)
+
+    async def has_accepted(self) -> bool:
+        """Return whether a message was accepted since the first of the present runs began."""
+        return await self._outlast(self._has_accepted)
 
     @reads
-    def has_accepted(self, db: Any) -> bool:
-        """Return whether a message was accepted since the first of the present runs began."""
+    def _has_accepted(self, db: Any) -> bool:
         (before,) = db.execute("SELECT accepted_before FROM campaign WHERE id = ?", (self.id,)).fetchone()
         return bool(_report.counts(db, self.id).accepted > before)
 
-    @writes
-    def announce(self, db: Any, end: str, reason: str) -> None:
+    async def counts(self) -> Counts:
+        """Return the recipients by state."""
+        return await self._outlast(super().counts)
+
+    async def statuses(self) -> tuple[int, int]:
+        """Return the failed recipients, and those with a status."""
+        return await self._outlast(super().statuses)
+
+    async def announce(self, end: str, reason: str) -> None:
         """Stop the other runs too."""
+        await self._outlast(self._announce, end, reason)
+
+    @writes
+    def _announce(self, db: Any, end: str, reason: str) -> None:
         db.execute(
             "UPDATE campaign SET state = 'ended', ending = ?, reason = ? WHERE id = ? AND state = 'running'",
             (end, reason, self.id),
@@ -325,7 +424,7 @@ class TableLedger(Ledger):
 
     async def recover(self, reason: str) -> int:
         """Turn this run's intents without a result into unknown; return the number of recipients."""
-        return 0 if self._run is None else await self._recover(reason)
+        return 0 if self._run is None else await self._outlast(self._recover, reason)
 
     @writes
     def _recover(self, db: Any, reason: str) -> int:
@@ -343,15 +442,16 @@ class TableLedger(Ledger):
 
     async def part(self) -> None:
         """Take this run from those of the campaign: its claims are free, and its intents unknown."""
-        if self._run is not None:
-            with suppress(LedgerError):  # its lease ends by itself
-                await self._leave()
-            self._run = None
+        async with self._beating:
+            run, self._run = self._run, None
+            if run is not None:
+                with suppress(LedgerError):  # its lease ends by itself
+                    await self._leave(run)
 
     @writes
-    def _leave(self, db: Any) -> None:
+    def _leave(self, db: Any, run: str) -> None:
         self._sweep(db)
-        db.execute("DELETE FROM worker WHERE run = ?", (self._run,))
+        db.execute("DELETE FROM worker WHERE run = ?", (run,))
         self._sweep(db)  # its claims are free, and its last intents unknown
 
     # ── one attempt ────────────────────────────────────────────────────────────────────────────────────
@@ -365,40 +465,27 @@ class TableLedger(Ledger):
             LedgerError: if the database stays away, or was promoted.
         """
         number = secrets.randbits(63)
+        values = (number, self._timeout + GRACE, batch.id, self._run, self._run, self._timeline)
         try:
-            return await self._intend(batch, number)
+            if await self._tables.at_once(_INTEND, *values, self.id, _ledger.now(), number):
+                return number
+            await self._give_back(batch)
         except LedgerError as error:
             if not _passes(error):
                 raise
             text = f"the intent of a batch may not be stored; it isn't sent now: {error}"
             self._observer.notice(Notice("desk360.campaign.intent_not_stored", "warning", text))
-        await self._outlast(self._put_back, batch, number)
+            await self._outlast(self.file.write, self._put_back, batch, number)
         return None
 
     @writes
-    def _intend(self, db: Any, batch: Batch, number: int) -> int | None:
-        moved = db.execute(
-            "WITH moved AS (UPDATE batch SET state = 'intent', request = ?, "
-            "until = clock_timestamp() + make_interval(secs => ?) "
-            "WHERE id = ? AND state = 'pending' AND worker = ? AND EXISTS (SELECT 1 FROM worker "
-            "WHERE run = ? AND seen > clock_timestamp() - make_interval(secs => lease)) "
-            "AND substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) = ? RETURNING id) "
-            "INSERT INTO request (campaign, batch, started, number) "
-            "SELECT CAST(? AS BIGINT), id, CAST(? AS float8), CAST(? AS BIGINT) FROM moved",
-            (
-                *(number, self._timeout + GRACE, batch.id, self._run, self._run, self._timeline),
-                *(self.id, _ledger.now(), number),
-            ),
-        )
-        if moved.rowcount == 1:
-            return number
+    def _give_back(self, db: Any, batch: Batch) -> None:
+        """Free a batch that this run must not begin: it was believed dead, or has not been seen."""
         self._require_timeline(db)
-        # This run was believed dead, or has not been seen: the batch is free for the runs that are.
         db.execute(
             "UPDATE batch SET worker = NULL WHERE id = ? AND worker = ? AND state = 'pending'",
             (batch.id, self._run),
         )
-        return None
 
     def _put_back(self, db: Any, batch: Batch, number: int) -> None:
         db.execute("DELETE FROM request WHERE number = ?", (number,))
@@ -418,7 +505,12 @@ class TableLedger(Ledger):
         Raises:
             LedgerError: if the database stays away.
         """
-        return await self._outlast(self._conclude, batch, request, result)
+        if request is not None and result.state != "pending" and not result.unlisted:
+            values = (result.state, result.reason, result.message_id, batch.id, len(batch.members), request)
+            ended = (_ledger.now(), result.state, request, self.id, result.message_id, batch.members[0])
+            if await self._outlast(self._tables.at_once, _CONCLUDE, *values, *ended):
+                return []
+        return await self._outlast(self.file.write, self._conclude, batch, request, result)
 
     def _conclude(self, db: Any, batch: Batch, request: int | None, result: Result) -> list[Batch]:
         outcome = "not_sent" if result.state == "pending" else result.state
@@ -459,8 +551,8 @@ class TableLedger(Ledger):
         self._latest = anyio.current_time() + seconds
         self._hurried.set()
 
-    async def _outlast(self, work: Callable[..., T], *args: Any) -> T:
-        """Run a write again until the database is back.
+    async def _outlast(self, work: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Run an operation again until the database is back.
 
         Raises:
             LedgerError: if it stays away for `patience` seconds.
@@ -470,11 +562,11 @@ class TableLedger(Ledger):
             hurried = self._latest
             deadline = begun + self._patience if hurried is None else min(begun + self._patience, hurried)
             try:
-                return await self.file.write(work, *args)
+                return await work(*args)
             except LedgerError as error:
                 if not _passes(error) or anyio.current_time() >= deadline:
                     raise
-                text = f"the ledger is away; the write is tried again, and no more is sent: {error}"
+                text = f"the ledger is away; it is tried again, and no more is sent: {error}"
                 self._observer.notice(Notice("desk360.campaign.ledger_away", "warning", text))
             with anyio.move_on_after(pause):
                 await self._hurried.wait()

@@ -369,13 +369,15 @@ async def live(world: World, folder: Path) -> None:
     await check(world, campaign())
 
 
-async def one_run(world: World, campaign: Campaign, client: AsyncDesk360, concurrency: int) -> str:
+async def one_run(
+    world: World, campaign: Campaign, client: AsyncDesk360, concurrency: int, lease: float = 30.0
+) -> str:
     """Run once, stopping at some moment, perhaps; return how it ended."""
     rng = world.rng
     patience = rng.choice([None, None, None, rng.randint(1, 10)])
     how = rng.choice(["stop", "abort", "leave", "pause"])
     end = "left"
-    async with campaign.run(client, concurrency=concurrency, signals=False) as run:
+    async with campaign.run(client, concurrency=concurrency, signals=False, lease=lease) as run:
         async for event in run:
             if isinstance(event, BatchResult):
                 world.note(f"batch {event.batch} {event.accepted} {event.not_sent} {event.unknown}")
@@ -488,8 +490,10 @@ def main() -> None:
         from tests.campaigns import side_by_side
         from tests.postgres import cluster
 
-        with cluster(fsync=True) as server:
-            side_by_side.tell(given, lambda seed: side_by_side.simulate(seed, server.dsn))
+        with cluster(fsync=True, within=MEMORY if MEMORY.is_dir() else None) as server:
+            dsn = server.socket_dsn
+            with side_by_side.connected(dsn):
+                tell(given, lambda seed: side_by_side.simulate(seed, dsn))
     else:
         tell(given, simulate)
 

@@ -157,6 +157,32 @@ def test_a_cut_connection_loses_no_recipient_and_sends_none_twice(
 
 
 @ONE_LOOP
+@pytest.mark.parametrize("arrives", [False, True])
+def test_a_run_outlives_a_connection_that_is_cut_at_any_message(
+    harness: Harness, postgres: Cluster, dsn: str, anyio_backend: str, arrives: bool
+) -> None:
+    """While it claims, begins, ends and finishes: it ends as if the cut had not been."""
+    proxy = Proxy(postgres)
+
+    async def main(client: AsyncDesk360) -> None:
+        for number in range(1, 26):
+            campaign = harness.campaign(name=f"cut-{number}", ledger=proxy.dsn, batch_size=10)
+            await campaign.load(client, people(30))
+            before = len(harness.received())
+            async with campaign.run(client, lease=600.0) as run:
+                proxy.cut_at(number, arrives=arrives)
+                assert (await run.wait()).end == "finished", number
+            assert (await campaign.status()).accepted == 30, number
+            assert len(harness.received()) - before == 30, number
+
+    try:
+        harness.play(main)
+    finally:
+        proxy.close()
+    assert proxy.cuts == 25
+
+
+@ONE_LOOP
 def test_the_guides_grants_are_enough(
     harness: Harness, postgres: Cluster, dsn: str, anyio_backend: str
 ) -> None:
@@ -226,4 +252,5 @@ def test_a_server_without_fsync_is_refused(harness: Harness, anyio_backend: str)
 @ONE_LOOP
 def test_a_story_of_runs_side_by_side_breaks_no_invariant(dsn: str, anyio_backend: str, seed: int) -> None:
     """Each may crash, lose the database and stop; `nox -s simulate -- --postgres` plays many more."""
-    assert side_by_side.simulate(seed, dsn)
+    with side_by_side.connected(dsn):
+        assert side_by_side.simulate(seed, dsn)
