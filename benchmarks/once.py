@@ -33,7 +33,7 @@ def client(**options: object) -> AsyncDesk360:
     """Make a client whose server answers at once."""
     answer = httpx.MockTransport(lambda _: httpx.Response(200, json={"message_id": "gBEG"}))
     limiter = TokenBucket(10_000, 0.001)
-    return AsyncDesk360("k", integration_id=1, transport=answer, limiter=limiter, **options)  # type: ignore[arg-type]
+    return AsyncDesk360("k", integration_id=1, transport=answer, limiter=limiter, **options)  # type: ignore[arg-type]  # passed on
 
 
 class Column:

@@ -57,7 +57,7 @@ async def batches(dsn: str, folder: Path, *, rounds: int = 200) -> list[float]:
         await campaign.load(client, path)
         async with campaign._opened(owner=True) as ledger:
             await ledger.settings()
-            await ledger.join("bench", lease=30.0, timeout=30.0, patience=1.0, observer=Observers())  # type: ignore[attr-defined]
+            await ledger.join("bench", lease=30.0, timeout=30.0, patience=1.0, observer=Observers())  # type: ignore[attr-defined]  # of PostgreSQL's ledger
             for _ in range(rounds):
                 start = time.perf_counter()
                 (batch,) = await ledger.claim(0, 2**60, 1)

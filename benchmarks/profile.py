@@ -39,7 +39,7 @@ async def measure(send: Send) -> tuple[Counter[str], int]:
     spent: Counter[str] = Counter()
     calls = 0
     # typeshed has no `stats`: by (file, line, function) the calls, own seconds and more.
-    for (file, _, _), (count, _, own, *_) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+    for (file, _, _), (count, _, own, *_) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]  # missing in its stub
         spent[package_of(file)] += own
         calls += count
     return spent, calls

@@ -252,7 +252,7 @@ class Observers:
         self._calls = {
             name: tuple(getattr(each, name) for each in observers if hasattr(each, name)) for name in _METHODS
         }
-        self._logged: set[Any] = set()
+        self._logged: set[int] = set()  # by id: a method of an unhashable observer is unhashable too
 
     def __bool__(self) -> bool:
         return bool(self._observers)
@@ -312,8 +312,8 @@ class Observers:
 
     def drop(self, call: Any, error: Exception) -> None:
         """Log the first exception of an observer's method."""
-        if call not in self._logged:
-            self._logged.add(call)
+        if id(call) not in self._logged:
+            self._logged.add(id(call))
             name = getattr(call, "__qualname__", type(call).__name__)
             extra = {"event": "desk360.observer_failed", "method": name}
             text = "an observer failed, and is called again without this line: %s"

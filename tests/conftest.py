@@ -1,6 +1,7 @@
 """What all tests share: both event loops, and the HTTP stack that a run is for."""
 
 import os
+import signal
 import sys
 from importlib.metadata import entry_points
 
@@ -11,6 +12,10 @@ if os.environ.get("DESK360_TEST_HTTP_STACK") == "httpx2":
     httpx2.alias_httpx()
 
 import pytest
+
+# Started by nohup or in the background, pytest ignores Ctrl-C, and so would a child that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A project of its own, for nox's session `build`.
 collect_ignore = ["scratch_project"]

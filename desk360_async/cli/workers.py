@@ -204,14 +204,14 @@ def _no_client() -> NoReturn:
 
 
 def _dsn(given: str | None) -> str:
-    """Return the DSN: the option, else the environment's.
+    """Return the database's DSN: the option, else the environment's.
 
     Raises:
         ConfigurationError: if there is none, or it is a file.
     """
     place = given or os.environ.get("DESK360_LEDGER", "").strip()
     if not is_dsn(place):
-        raise ConfigurationError("workers need a database: --ledger postgresql://…, or set DESK360_LEDGER")
+        raise ConfigurationError("this needs a database: --ledger postgresql://…, or set DESK360_LEDGER")
     return place
 
 
@@ -295,10 +295,7 @@ def check(*, ledger: str | None = None, schema: str = "desk360", common: Common 
 @contextmanager
 def _connected(ledger: str | None, schema: str) -> Generator[tuple[Database, "Connection[Any]"]]:
     """Open a connection to the database that the option or the environment names."""
-    dsn = ledger or os.environ.get("DESK360_LEDGER", "")
-    if not dsn:
-        raise ConfigurationError("no database: use --ledger postgresql://… or set DESK360_LEDGER")
-    database = Database(dsn, schema=schema)
+    database = Database(_dsn(ledger), schema=schema)
     try:
         with database.bare_connection() as connection:
             yield database, connection

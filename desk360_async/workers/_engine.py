@@ -161,7 +161,7 @@ def blueprint_of(
 
     @blueprint.periodic(cron="* * * * *")
     @blueprint.task(name="supervise", queue=queue, queueing_lock="desk360:supervise", pass_context=True)
-    async def supervise(context: JobContext, timestamp: int) -> None:  # pyright: ignore[reportUnusedFunction]
+    async def supervise(context: JobContext, timestamp: int) -> None:  # pyright: ignore[reportUnusedFunction]  # the decorator registers it
         await look(context.app.job_manager)
 
     return blueprint

@@ -84,7 +84,7 @@ def simulate(seed: int, dsn: str) -> list[str]:
     world = world_of(seed)
     kept = _postgres.Tables._patiently, _postgres._translate, _ledger.now
     try:
-        _postgres.Tables._patiently = _failing(kept[0])  # type: ignore[method-assign]
+        _postgres.Tables._patiently = _failing(kept[0])  # type: ignore[method-assign]  # a fault's place
         _postgres._translate = _in_virtual_time(kept[1])
         _ledger.now = lambda: EPOCH + anyio.current_time()
         virtual.run("asyncio", play, world, dsn)
@@ -93,7 +93,7 @@ def simulate(seed: int, dsn: str) -> list[str]:
     except Exception as error:
         raise Violation(f"seed {seed}: {type(error).__name__}: {error}") from error
     finally:
-        _postgres.Tables._patiently, _postgres._translate, _ledger.now = kept  # type: ignore[method-assign]
+        _postgres.Tables._patiently, _postgres._translate, _ledger.now = kept  # type: ignore[method-assign]  # as they were
     return world.log
 
 
@@ -129,7 +129,7 @@ def _failing(patiently: Callable[..., Any]) -> Callable[..., Any]:
     async def work(self: _postgres.Tables, once: Callable[[], T]) -> T:
         runner = _current.get()
         if runner is None:
-            return await patiently(self, once)  # type: ignore[no-any-return]
+            return await patiently(self, once)  # type: ignore[no-any-return]  # what it wraps
         runner.step("before the ledger")
         if runner.error():
             runner.note("lost before the commit")

@@ -266,7 +266,7 @@ def simulate(seed: int) -> list[str]:
     folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
     once, now = _storage.LedgerFile._once, _ledger.now
     try:
-        _storage.LedgerFile._once = _failing(world, once)  # type: ignore[method-assign]
+        _storage.LedgerFile._once = _failing(world, once)  # type: ignore[method-assign]  # a fault's place
         _ledger.now = lambda: 1e9 + anyio.current_time()
         virtual.run("asyncio", live, world, folder)
     except Violation as violation:
@@ -274,7 +274,7 @@ def simulate(seed: int) -> list[str]:
     except Exception as error:
         raise Violation(f"seed {seed}: {type(error).__name__}: {error}") from error
     finally:
-        _storage.LedgerFile._once, _ledger.now = once, now  # type: ignore[method-assign]
+        _storage.LedgerFile._once, _ledger.now = once, now  # type: ignore[method-assign]  # a fault's place
         shutil.rmtree(folder)
     return world.log
 

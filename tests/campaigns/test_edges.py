@@ -121,7 +121,7 @@ def test_parameters_must_fit(harness: Harness, parameters: Any, reason: str) -> 
 
 def test_numbers_and_line_breaks_are_text(harness: Harness) -> None:
     """As a message takes them."""
-    given = [Recipient(phone(1), {"body-1": 5}), Recipient(phone(2), {"body-1": "a\nb"})]  # type: ignore[dict-item]
+    given = [Recipient(phone(1), {"body-1": 5}), Recipient(phone(2), {"body-1": "a\nb"})]  # type: ignore[dict-item]  # a number
     assert harness.play(lambda client: harness.campaign().load(client, given)).recipients == 2
 
 
@@ -393,7 +393,7 @@ def test_unlisted_numbers_can_be_resent(harness: Harness) -> None:
 def test_a_decision_is_one_of_three(harness: Harness) -> None:
     """`resend` must be meant."""
     with pytest.raises(ConfigurationError, match="decision"):
-        harness.play(lambda client: harness.campaign().resolve("again", everything=True))  # type: ignore[arg-type]
+        harness.play(lambda client: harness.campaign().resolve("again", everything=True))  # type: ignore[arg-type]  # the mistake
 
 
 def test_a_report_is_csv_xlsx_or_json(harness: Harness) -> None:

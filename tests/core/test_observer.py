@@ -308,6 +308,21 @@ async def test_a_broken_observer_changes_no_send_and_is_logged_once(
     assert raised == [f"LookupError('{name}')" for name in ("attempt", "retry", "limiter", "operation")]
 
 
+async def test_a_broken_observer_that_cannot_be_hashed_changes_no_send(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its bound methods have no hash either."""
+
+    class Unhashable(Broken):
+        __hash__ = None  # type: ignore[assignment]  # as a class with `__eq__` alone has it
+
+    async with connect(wire, observer=Unhashable()) as client:
+        for _ in range(2):
+            assert (await client.send_text(TO, "x")).message_id == ID
+    raised = [repr(record.exc_info[1]) for record in caplog.records if record.exc_info]
+    assert raised == [f"LookupError('{name}')" for name in ("attempt", "limiter", "operation")]
+
+
 async def test_an_end_that_takes_no_attributes_changes_no_send(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -94,7 +94,7 @@ def test_the_password_shows_nowhere(server: Cluster) -> None:
     wrong = PostgresLimiter(server.dsn.replace("tester:", "stranger:"))
     with pytest.raises(ConfigurationError) as caught:
         anyio.run(wrong.acquire)
-    shown = repr(limiter) + repr(limiter._store.name) + str(caught.value) + repr(caught.value)  # type: ignore[attr-defined]
+    shown = repr(limiter) + repr(limiter._store.name) + str(caught.value) + repr(caught.value)  # type: ignore[attr-defined]  # the database's store
     assert PASSWORD not in shown
     assert "127.0.0.1" in shown
     limiter.close(), wrong.close()

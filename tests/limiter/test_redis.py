@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,15 +20,24 @@ pytestmark = [pytest.mark.real, pytest.mark.anyio, pytest.mark.parametrize("anyi
 
 @pytest.fixture
 def socket(tmp_path: Path) -> Iterator[str]:
-    """A Redis server of our own, on a socket in the test's folder."""
+    """A Redis server of our own, on a socket in the test's folder.
+
+    It lives for a minute at most: redis-py's reads and closings have no timeout, and fail once it is gone.
+    """
     if shutil.which("redis-server") is None:
         pytest.skip("needs redis-server")
     path = tmp_path / "redis.sock"
     options = ["--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(tmp_path)]
     with subprocess.Popen(["redis-server", *options], stdout=subprocess.PIPE, text=True) as server:
-        assert any("eady to accept connections" in line for line in server.stdout or ())
-        yield str(path)
-        server.terminate()
+        end = threading.Timer(60, server.kill)
+        end.start()
+        try:
+            assert any("eady to accept connections" in line for line in server.stdout or ())
+            yield str(path)
+        finally:
+            server.terminate()
+            server.wait()
+            end.cancel()
 
 
 async def test_two_hosts_share_one_limit(socket: str) -> None:

@@ -110,7 +110,7 @@ async def test_a_claim_is_renewed_while_the_send_waits_for_a_token(log: SendLog)
         return Sent("gBEG")
 
     server = Server()
-    server.transmit = after_two_minutes  # type: ignore[method-assign]
+    server.transmit = after_two_minutes  # type: ignore[method-assign]  # slower than the fake's
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ask, log, server)
         await anyio.sleep(100)
