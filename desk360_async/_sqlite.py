@@ -11,6 +11,7 @@ lock: a lease with a time covers that case. Clients that share a store join and 
 
 import os
 import secrets
+import shutil
 import sqlite3
 import stat
 import sys
@@ -59,6 +60,7 @@ OLDEST = (3, 35, 0)
 # Seconds that a thread waits for another process's lock. The rest of the wait is the coroutine's, which
 # deadlines and cancellation reach.
 BUSY_IN_THREAD = 0.05
+_SMALLEST = 1 << 16  # bytes; a new file with its -wal and -shm needs more
 _PAUSE = 0.02
 _ADVICE = "; give the path of a file on a local disk"
 _FULL = {"FULL": 2, "NORMAL": 1}
@@ -308,10 +310,11 @@ class SQLiteFile:
                 f"{place} stayed locked for {self._busy:g} s; end the other process's transaction "
                 "(a stopped process or a database browser may hold it)"
             )
-        if primary == sqlite3.SQLITE_FULL:
-            return f"{place} can't be written: the disk is full; free space on it"
         if not self.path.parent.is_dir():
             return f"{place} can't be used: the folder {self.path.parent} doesn't exist; make it first"
+        # SQLite has a general error for a new file that finds no room.
+        if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and self._has_no_room()):
+            return f"{place} can't be written: the disk is full; free space on it"
         if self.path.is_dir():
             return f"{place} can't be used: it is a folder; name a file in it"
         denied = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN)
@@ -320,6 +323,9 @@ class SQLiteFile:
         if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             return f"{place} is no SQLite database, or is damaged ({error}){_ADVICE}"
         return f"{place} can't be used ({error}){_ADVICE}"
+
+    def _has_no_room(self) -> bool:
+        return shutil.disk_usage(self.path.parent).free < _SMALLEST
 
     def _rights(self) -> str:
         """Return whose file this is and how this process may use it, where another user owns it."""

@@ -24,7 +24,7 @@ from xml.sax.saxutils import escape
 from attrs import define, field, frozen
 
 from ._errors import ConfigurationError
-from ._workbook import FAULTS, Workbook
+from ._workbook import FAULTS, NoRoom, Workbook
 
 __all__ = [
     "MOST_ROWS",
@@ -96,7 +96,8 @@ class Table:
             path: the file. `.xlsx` and `.xlsm` are streamed. `.ods`, `.xls` and `.xlsb` need the extra
                 `excel`, and are held in memory. All others are read as CSV, with `,` `;` or tab.
             encoding: of a CSV file, such as "cp1254". None: UTF-8 or UTF-16.
-            sheet: a spreadsheet's sheet, by its name or its number (from 1). None: the first.
+            sheet: a spreadsheet's sheet, by its name or its number (from 1). None: the first with
+                cells.
 
         Raises:
             ConfigurationError: if the file or its header can't be read, or an option doesn't fit the file.
@@ -435,15 +436,18 @@ class _Sheet:
         return self._book.done
 
     def _index_of(self, sheet: str | int | None) -> int:
-        names = self._book.names
+        names, with_cells = self._book.names, self._book.with_cells
         if sheet is None:
-            return 0
-        if isinstance(sheet, int) and not isinstance(sheet, bool) and 1 <= sheet <= len(names):
-            return sheet - 1
-        if isinstance(sheet, str) and sheet in names:
-            return names.index(sheet)
-        listed = ", ".join(f"{number} {name!r}" for number, name in enumerate(names, 1))
-        raise ConfigurationError(f"{self.path}: has no sheet {sheet!r}; the sheets are: {listed}")
+            index = with_cells[0] if with_cells else -1
+        elif isinstance(sheet, str):
+            index = names.index(sheet) if sheet in names else -1
+        else:
+            index = -1 if isinstance(sheet, bool) else sheet - 1
+        if index in with_cells:
+            return index
+        listed = ", ".join(f"{number + 1} {names[number]!r}" for number in with_cells) or "none"
+        which = "with cells" if sheet is None else f"{sheet!r} with cells"
+        raise ConfigurationError(f"{self.path}: has no sheet {which}; the sheets are: {listed}")
 
     def blocks(self) -> Iterator[tuple[int, list[list[Any]]]]:
         """Yield rows in the sheet's order: the first one's number, and rows each behind the last.
@@ -456,6 +460,8 @@ class _Sheet:
             for first, block in self._book.blocks(self._index):
                 yield first, block
                 behind = first + len(block) - 1
+        except NoRoom as error:
+            raise ConfigurationError(str(error)) from error
         except FAULTS as error:
             raise ConfigurationError(f"{self.path}, after row {behind}: {error}") from error
 
@@ -476,6 +482,8 @@ def _stream(path: Path) -> Workbook:
         if begins == _COMPOUND_FILE:
             raise ValueError("it is protected by a password, or an old .xls file; save it as .xlsx")
         return Workbook(path)
+    except NoRoom as error:
+        raise ConfigurationError(str(error)) from error
     except FAULTS as error:
         raise ConfigurationError(f"{path} can't be read as a spreadsheet: {error}") from error
 
@@ -485,6 +493,7 @@ class _CalamineBook:
 
     Attributes:
         names: the sheets' names, in order.
+        with_cells: the indexes of the sheets with cells.
         done: the share of the sheet that was read last.
         left: the columns that are empty on its left, and that its rows lack.
     """
@@ -504,6 +513,8 @@ class _CalamineBook:
         except (calamine.CalamineError, OSError) as error:
             raise ConfigurationError(f"{path} can't be read as a spreadsheet: {error}") from error
         self.names = self._book.sheet_names
+        kinds = [sheet.typ for sheet in self._book.sheets_metadata]
+        self.with_cells = [i for i, kind in enumerate(kinds) if kind is calamine.SheetTypeEnum.WorkSheet]
 
     def blocks(self, index: int) -> Iterator[tuple[int, list[list[Any]]]]:
         """Yield the rows of a sheet in order."""

@@ -11,18 +11,19 @@ import weakref
 import zipfile
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from datetime import datetime, time, timedelta
 from functools import lru_cache, reduce
 from itertools import groupby
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import NoReturn
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
-__all__ = ["FAULTS", "Workbook"]
+__all__ = ["FAULTS", "NoRoom", "Workbook"]
 
 Cell = str | float | bool | datetime | time | timedelta  # "" for an empty one
 _Row = tuple[int, list[Cell]]  # its number, and its cells
@@ -67,11 +68,16 @@ _FIRST = datetime(1899, 12, 30)  # noqa: DTZ001  # a sheet has no zones
 _MOST_DAYS, _DAYS_TO_1904 = 2_958_466, 1_462
 
 
+class NoRoom(Exception):
+    """The temporary folder is full; the list itself is sound. The message names the folder and the fix."""
+
+
 class Workbook:
     """A `.xlsx` or `.xlsm` file.
 
     Attributes:
         names: the sheets' names, in order.
+        with_cells: the indexes of the sheets with cells; a chart and a dialogue may be sheets too.
         done: the share of the sheet that was read last, 0.0 to 1.0.
         left: the empty columns on the left that rows lack: 0.
     """
@@ -79,7 +85,11 @@ class Workbook:
     left = 0
 
     def __init__(self, path: Path) -> None:
-        """Read all but the sheets; `FAULTS` are the errors of a file that can't be read."""
+        """Read all but the sheets; `FAULTS` are the errors of a file that can't be read.
+
+        Raises:
+            NoRoom: if the temporary file has no room.
+        """
         self.done = 0.0
         self._book = zipfile.ZipFile(path)
         self._parts = {_slashed(name).lower(): name for name in self._book.namelist()}
@@ -91,6 +101,8 @@ class Workbook:
         self._sheets = [
             targets.get(of, f"the sheet {name!r}") for of, name in zip(ids, self.names, strict=True)
         ]
+        without = {*self._targets(main, "/chartsheet"), *self._targets(main, "/dialogsheet")}
+        self.with_cells = [index for index, of in enumerate(ids) if of not in without]
         dates = [element.get("date1904") for element in root.iter(_namespace(root) + "workbookPr")]
         self._days_before = _DAYS_TO_1904 if dates and dates[0] in ("1", "true") else 0
         parts = self._targets(main, "/styles").values()
@@ -110,6 +122,7 @@ class Workbook:
         A row ends with its last filled cell; rows without one are left out.
 
         Raises:
+            NoRoom: if the temporary file has no room.
             FAULTS: if the sheet can't be read to its end.
         """
         reader = _Reader(self._texts, self._styles, self._days_before)
@@ -197,6 +210,18 @@ def _namespace(element: Element) -> str:
     return element.tag[: element.tag.find("}") + 1]
 
 
+@contextmanager
+def _room() -> Generator[None]:
+    """Raise `NoRoom` where the temporary file can't be written."""
+    try:
+        yield
+    except OSError as error:
+        raise NoRoom(
+            f"the temporary folder {gettempdir()} can't be written to ({error.strerror}): the texts of the "
+            "spreadsheet need room there. Free some, or name another folder in TMPDIR"
+        ) from error
+
+
 class _SharedTexts:
     """The texts that cells share, in a temporary file: a list has one for each phone."""
 
@@ -207,13 +232,15 @@ class _SharedTexts:
 
     def add(self, text: str) -> None:
         """Add the next text."""
-        self._ends.append(self._ends[-1] + self._file.write(text.encode()))
+        with _room():
+            self._ends.append(self._ends[-1] + self._file.write(text.encode()))
 
     def read(self, index: int) -> str:
         """Return a text; ValueError, if there is no such text."""
         if not 0 <= index < len(self._ends) - 1:
             raise ValueError(f"a cell refers to the text {index} of {len(self._ends) - 1}")
-        self._file.seek(self._ends[index])
+        with _room():
+            self._file.seek(self._ends[index])
         return self._file.read(self._ends[index + 1] - self._ends[index]).decode()
 
 

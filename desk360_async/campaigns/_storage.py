@@ -307,6 +307,7 @@ class LedgerFile(SQLiteFile):
         super().__init__(path, name="the ledger", error=LedgerError, busy=BUSY, prepare=self._begin)
         self.owner = owner
         self.failure: BaseException | None = None
+        self._is_ready = False
 
     async def run(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -339,7 +340,8 @@ class LedgerFile(SQLiteFile):
 
     def explain(self, error: Exception) -> str:
         """Return a message that names the file, the cause and the fix."""
-        return f"{super().explain(error)}; nothing more is sent. Mend that, then resume"
+        ending = "nothing more is sent. Mend that, then resume" if self._is_ready else "nothing was sent"
+        return f"{super().explain(error)}; {ending}"
 
     def require_place(self) -> None:
         """Check that the path still leads to this file alone.
@@ -359,6 +361,7 @@ class LedgerFile(SQLiteFile):
         connection.execute("PRAGMA temp_store = FILE")
         connection.execute("PRAGMA temp.cache_size = -500")
         migrate(connection)
+        self._is_ready = True
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:

@@ -1,13 +1,15 @@
 """Where a command's requests go: a sandbox made for it, one that runs on this machine, or Desk360 itself."""
 
 import logging
+import math
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,7 +21,7 @@ from desk360_async._arguments import is_loopback, parse_api_key
 from desk360_async._redaction import Redaction
 
 from ._options import Common, customers_place
-from ._terminal import Terminal
+from ._terminal import Terminal, duration
 
 # The client and the sandbox are slow to load, and a command's help needs neither.
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ __all__ = [
     "account_in",
     "confirm",
     "confirm_number",
+    "heeding_ctrl_c",
     "limiter_path",
     "live_limiter",
     "open_session",
@@ -50,6 +53,8 @@ SAMPLE = "sample"
 _SANDBOX_KEY = "sandbox-key"
 _FIRST_INTEGRATION = 11
 _TRIES = 3  # answers to a confirmation
+_SHARED_LIVE = "Give it the file that `desk360 limits --path` prints (HostLimiter), and they share the limit."
+_SHARED_SANDBOX = "Give each command the same --limiter PATH, and they share the sandbox's limit."
 _LOGGERS = ("desk360_async", "httpx", "httpcore", "httpx2", "httpcore2")
 
 
@@ -83,8 +88,11 @@ def run(
     """
 
     async def all_of_it() -> int:
-        async with open_session(common, on_result, send_log) as session:
-            return await work(session)
+        with heeding_ctrl_c() as deafen:
+            async with open_session(common, on_result, send_log) as session:
+                code = await work(session)
+                deafen()  # the code is the truth about what went out
+            return code
 
     return anyio.run(all_of_it)
 
@@ -101,13 +109,17 @@ async def open_session(
     terminal = Terminal(json=common.json, quiet=common.quiet)
     client_for = partial(_client, common, on_result=on_result, send_log=send_log)
     async with AsyncExitStack() as stack:
+        if not common.verbose:
+            stack.enter_context(_warnings(terminal, _SHARED_LIVE if common.live else _SHARED_SANDBOX))
         sandbox = None
         if common.live:
             key = parse_api_key(read_key(common.key_file))
             client = client_for(key, common.base_url, common.integration, limiter=live_limiter(common))
             terminal.note(f"Live: requests go to {_host(client)}.", "bold")
         elif url := _sandbox_url(common):
-            client = client_for(_SANDBOX_KEY, url, common.integration or _FIRST_INTEGRATION)
+            # Its limit may be any; so commands share it where the user names the file.
+            limiter = None if common.limiter is None else live_limiter(common)
+            client = client_for(_SANDBOX_KEY, url, common.integration or _FIRST_INTEGRATION, limiter=limiter)
             terminal.note(f"Not live: requests go to the sandbox at {url}.", "bold")
         else:
             from desk360_async import TokenBucket
@@ -341,6 +353,72 @@ def _answer(terminal: Terminal, question: str) -> str:
         return ""
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def heeding_ctrl_c() -> Generator[Callable[[], None]]:
+    """Heed Ctrl-C until the yielded function is called, and ignore it from then on.
+
+    Call it once a run has begun, which hears Ctrl-C itself. A second press, while the run ends or its results
+    are written, would else end the command without them. A run hears none on Windows; so there Ctrl-C ends
+    the command as ever.
+    """
+    is_deaf = False
+
+    def deafen() -> None:
+        nonlocal is_deaf
+        is_deaf = sys.platform != "win32"
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if not is_deaf and callable(before):
+            before(number, frame)
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield deafen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Warnings(logging.Handler):
+    """Prints the package's warnings, the rate limit's in the terminal's words.
+
+    Args:
+        terminal: where.
+        sharing: how commands and programs share the limit.
+    """
+
+    def __init__(self, terminal: Terminal, sharing: str) -> None:
+        super().__init__(logging.WARNING)
+        self._terminal = terminal
+        self._sharing = sharing
+        self._until = -math.inf
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record; of the refusals of one moment, the first."""
+        event = getattr(record, "event", "")
+        if event == "desk360.limit_unshared":
+            self._terminal.note(f"Another program sends from this address. {self._sharing}", "yellow")
+        elif event != "desk360.rate_limited":
+            self._terminal.note(record.getMessage(), "yellow")
+        elif record.created >= self._until:
+            wait: float | None = record.__dict__.get("retry_after")
+            self._until = record.created + (wait or 1.0)
+            when = "" if wait is None else f" in {duration(wait)}"
+            self._terminal.note(
+                f"The server refused a request by its rate limit (429): it was not sent. Sends go on{when}.",
+                "yellow",
+            )
+
+
+@contextmanager
+def _warnings(terminal: Terminal, sharing: str) -> Generator[None]:
+    logger, handler = logging.getLogger("desk360_async"), _Warnings(terminal, sharing)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def show_logs(key: str) -> None:

@@ -1,6 +1,7 @@
 """`desk360 campaign …`: a template to a long list: plan, run, stop, resume, report, resolve."""
 
 import json
+import math
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ from desk360_async.campaigns import (
 )
 
 from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name, ledger_place
-from ._session import MINUTE, Session, confirm, run
+from ._session import MINUTE, Session, confirm, heeding_ctrl_c, run
 from ._terminal import Terminal, bar, counted, duration, reading_bar
 from .workers import SHARES, Shares, hand_out
 
@@ -156,7 +157,8 @@ async def watch(session: Session, events: Run, pending: int, *, batches: bool = 
     """
     terminal = session.terminal
     done: Done | None = None
-    told = anyio.current_time()
+    began = told = anyio.current_time()
+    waits_until = -math.inf
     with bar(terminal) as shown:
         task = shown.add_task("Sending", total=pending, words="", visible=pending > 0)
         async for event in events:
@@ -164,27 +166,41 @@ async def watch(session: Session, events: Run, pending: int, *, batches: bool = 
                 left = event.counts.pending
                 figures = f"Sending  {pending - left:,}/{pending:,} "
                 room = terminal.err.width - len(figures) - _BAR
-                words = _words(session, event, room)
+                # Before a whole window has passed, the rate is that of its free tokens: many times the limit.
+                is_steady = anyio.current_time() - began >= session.client.rate_limit.period
+                words = _words(session, event, room, is_steady=is_steady)
                 shown.update(task, completed=pending - left, words=words)
                 if shown.disable and not terminal.quiet and anyio.current_time() - told >= _EVERY:
                     told = anyio.current_time()
                     terminal.note(f"{pending - left:,} of {pending:,} · {words}")
             elif isinstance(event, Done):
                 done = event
+            elif isinstance(event, Paused) and event.reason == "rate_limit":
+                # All requests on the wire are refused, and wait for the same moment.
+                if anyio.current_time() >= waits_until:
+                    _tell(terminal, event)
+                waits_until = anyio.current_time() + (event.seconds or 0.0)
             elif batches or isinstance(event, Paused):
                 _tell(terminal, event)
     assert done is not None
     return done
 
 
-def _words(session: Session, progress: Progress, room: int) -> str:
-    """Return the words behind the bar; where `room` columns are too few, the least important are left out."""
+def _words(session: Session, progress: Progress, room: int, *, is_steady: bool) -> str:
+    """Return the words behind the bar; where `room` columns are too few, the least important are left out.
+
+    Args:
+        session: whose limit it is.
+        progress: of the run.
+        room: columns.
+        is_steady: whether the rate is known.
+    """
     counts, window = progress.counts, session.client.rate_limit
     # A sandbox of the command's own has a short minute, which would look like a faster API.
     minute, unit = (60.0, "min") if session.sandbox is None else (MINUTE, f"minute of {MINUTE:g} s")
     # By rank; they stand in the order of the list.
-    words = [
-        (3, f"{progress.rate * minute:,.0f}/{unit}"),
+    words = [(3, f"{progress.rate * minute:,.0f}/{unit}")] if is_steady else []
+    words += [
         (1, f"{counts.not_sent:,} not sent"),
         (1, f"{counts.unknown:,} unknown"),
         (4, f"window {window.free}/{window.limit}"),
@@ -395,15 +411,6 @@ def start(
         campaign = Campaign(name, ledger=ledger_place(name, ledger), attachment=attachment, opt_out=opt_out)
         pending = (await campaign.plan(session.client)).pending
         confirm(session, pending, sure=yes)
-        async with campaign.run(
-            session.client,
-            concurrency=concurrency,
-            max_failures=most,
-            stop_if_failed=share,
-            signals=True,
-            hours=hours,
-        ) as events:
-            done = await watch(session, events, pending)
         options = {
             "ledger": ledger and mask_dsn(ledger),
             "attachment": attachment,
@@ -414,7 +421,18 @@ def start(
             "days": schedule.days,
             "zone": schedule.zone,
         }
-        return _ended(session.terminal, done, _resuming(name, options, common))
+        with heeding_ctrl_c() as deafen:
+            async with campaign.run(
+                session.client,
+                concurrency=concurrency,
+                max_failures=most,
+                stop_if_failed=share,
+                signals=True,
+                hours=hours,
+            ) as events:
+                deafen()
+                done = await watch(session, events, pending)
+            return _ended(session.terminal, done, _resuming(name, options, common))
 
     return run(common, work)
 
@@ -445,7 +463,12 @@ def _share(text: str) -> float:
 
 
 def _resuming(name: str, options: Mapping[str, object], common: Common) -> str:
-    shared = {"base-url": common.base_url, "integration": common.integration, "key-file": common.key_file}
+    shared = {
+        "base-url": common.base_url,
+        "integration": common.integration,
+        "key-file": common.key_file,
+        "limiter": common.limiter,
+    }
     given = [(option, value) for option, value in {**options, **shared}.items() if value is not None]
     words = ["desk360", "campaign", "resume", name, *(["--live"] if common.live else [])]
     return shlex.join([*words, *(word for option, value in given for word in (f"--{option}", str(value)))])

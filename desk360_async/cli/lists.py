@@ -6,11 +6,9 @@ ledger is temporary.
 
 import shlex
 import shutil
-import signal
-import sys
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -24,7 +22,7 @@ from desk360_async.campaigns import Campaign, Counts, Done, Hours, Plan, campaig
 
 from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name
 from ._results import ResultsFile, RowResult, Tally, check_place, check_size, is_sheet, results_in
-from ._session import Session, confirm, run
+from ._session import Session, confirm, heeding_ctrl_c, run
 from ._terminal import Terminal, counted, duration
 from .campaign import discard, load, show_plan, watch, why_ended
 
@@ -133,22 +131,6 @@ class Ended:
         return code or (130 if self.interrupted else 0 if self.written else 3)
 
 
-@contextmanager
-def _deaf_to_ctrl_c() -> Generator[None]:
-    """Ignore Ctrl-C where the run doesn't hear it: its results are being written.
-
-    A run hears none on Windows; so there Ctrl-C ends the command as ever.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 @frozen
 class Mailing:
     """A list, the template that each row gets, and how.
@@ -211,8 +193,11 @@ class Mailing:
             if self.dry_run:
                 return None
             confirm(session, plan.pending, sure=self.sure)
-            with _deaf_to_ctrl_c():
-                done = await self._sent(session, campaign, plan.pending, lane) if plan.pending else None
+            with heeding_ctrl_c() as deafen:
+                done = (
+                    await self._sent(session, campaign, plan.pending, lane, deafen) if plan.pending else None
+                )
+                deafen()
                 tally, problem = await self._finish(session.terminal, campaign, place, done, plan, shown)
                 ended = Ended(tally, done, problem is None)
                 self._sum_up(session.terminal, ended, place, problem, anyio.current_time() - began)
@@ -346,10 +331,13 @@ class Mailing:
 
     # ── during ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _sent(self, session: Session, campaign: Campaign, pending: int, lane: Lane) -> Done:
+    async def _sent(
+        self, session: Session, campaign: Campaign, pending: int, lane: Lane, deafen: Callable[[], None]
+    ) -> Done:
         async with campaign.run(
             session.client, concurrency=_CONCURRENCY, signals=True, lane=lane, hours=self.hours
         ) as events:
+            deafen()
             return await watch(session, events, pending, batches=False)
 
     # ── after ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,5 +1,6 @@
 """`desk360 campaign …`: the commands in this process, and a captured terminal."""
 
+import io
 import json
 import os
 import pty
@@ -13,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from desk360_async import AsyncDesk360
 from desk360_async.campaigns import Counts, Done
+from desk360_async.cli import campaign as commands
 from desk360_async.cli import main
-from desk360_async.cli.campaign import code_of
+from desk360_async.cli._options import Common
+from desk360_async.cli._session import Session
+from desk360_async.cli._terminal import Terminal
+from desk360_async.cli.campaign import code_of, watch
 from desk360_async.sandbox import Fault, ReceivedRequest, Sandbox
-from tests.campaigns.harness import phone
+from tests.campaigns.harness import Harness, people, phone
 from tests.campaigns.killing import ROOT
 
 pytestmark = pytest.mark.usefixtures("counted_children")
@@ -240,6 +247,49 @@ def test_ctrl_c_finishes_what_is_on_the_wire_and_says_how_to_go_on(
     assert code == 0
     assert "60 accepted · 0 not sent · 0 unknown" in shown
     assert sandbox.accepted == len({message.phone for message in sandbox.received}) == 60
+
+
+@pytest.mark.real
+def test_a_second_ctrl_c_while_a_run_ends_leaves_the_summary_and_the_code(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes when the run hears no signal any more: before the summary, and behind it."""
+    show, close = commands.show_counts, AsyncDesk360.aclose
+
+    def pressed(terminal: Terminal, counts: Counts) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        show(terminal, counts)
+
+    async def pressed_again(client: AsyncDesk360) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await close(client)
+
+    desk360(capsys, *PLAN)
+    sandbox.faults.add(Fault("status", status=502, times=1))
+    monkeypatch.setattr(commands, "show_counts", pressed)
+    monkeypatch.setattr(AsyncDesk360, "aclose", pressed_again)
+    code, out, err = desk360(capsys, "campaign", "run", "sale")
+    assert (code, out) == (4, "30 accepted · 0 not sent · 30 unknown\n")
+    assert "see `desk360 campaign resolve`" in err
+
+
+def test_a_rate_is_shown_after_a_whole_window(harness: Harness) -> None:
+    """The tokens that are free at the start would make it many times the limit."""
+    words = io.StringIO()
+    terminal = Terminal(err=Console(file=words, width=1000))
+
+    async def show(client: AsyncDesk360) -> Done:
+        campaign = harness.campaign(strategy="single")
+        await campaign.load(client, people(150))
+        async with campaign.run(client) as events:
+            return await watch(Session(client, terminal, Common()), events, 150)
+
+    assert harness.play(show).counts.accepted == 150
+    early, *_ = lines = words.getvalue().splitlines()
+    rates = [int(rate) for line in lines for rate in re.findall("([0-9]+)/min", line)]
+    assert (early.startswith(" of 150", 2), "/min" in early, len(lines) - len(rates)) == (True, False, 5)
+    assert rates
+    assert max(rates) <= 75
 
 
 @pytest.mark.real

@@ -216,3 +216,12 @@ def test_a_full_disk_is_said_clearly(harness: Harness, monkeypatch: pytest.Monke
         with pytest.raises(LedgerError, match="the disk is full"):
             harness.play(lambda client: harness.campaign("other").load(client, people(3000, sets=3000)))
     assert harness.received() == []
+
+
+def test_a_ledger_that_could_not_be_made_has_nothing_to_resume(tmp_path: Path) -> None:
+    """The hint fits the moment of the failure."""
+    file = LedgerFile(tmp_path / "ledger.db")
+    assert file.explain(OSError("no room")).endswith("; nothing was sent")
+    file.open()
+    assert file.explain(OSError("no room")).endswith("; nothing more is sent. Mend that, then resume")
+    file.close()

@@ -173,6 +173,38 @@ def test_an_unknown_sheet_is_refused_with_the_sheets(harness: Harness, which: st
         load(harness, path, sheet=which)
 
 
+def with_a_chart(path: Path, *, alone: bool = False) -> Path:
+    """Write a workbook whose first sheet is a chart; the second one is a list."""
+    book = openpyxl.Workbook()
+    book.create_chartsheet("Chart", 0)
+    for row in (["phone", "body-1"], [TO, "Ada"]):
+        book.worksheets[0].append(row)
+    if alone:
+        del book["Sheet"]
+    book.save(path)
+    return path
+
+
+@pytest.mark.parametrize("which", [None, 2, "Sheet"])
+def test_a_sheet_that_is_a_chart_is_skipped(harness: Harness, which: str | int | None) -> None:
+    """The number stays that of the tab."""
+    path = with_a_chart(harness.folder / "list.xlsx")
+    assert load(harness, path, sheet=which).recipients == 1
+
+
+@pytest.mark.parametrize("which", [1, "Chart"])
+def test_a_chart_is_refused_with_the_sheets_that_have_cells(harness: Harness, which: str | int) -> None:
+    path = with_a_chart(harness.folder / "list.xlsx")
+    with pytest.raises(ConfigurationError, match=r"with cells; the sheets are: 2 'Sheet'$"):
+        load(harness, path, sheet=which)
+
+
+def test_a_workbook_of_charts_alone_is_refused(harness: Harness) -> None:
+    path = with_a_chart(harness.folder / "list.xlsx", alone=True)
+    with pytest.raises(ConfigurationError, match="has no sheet with cells; the sheets are: none"):
+        load(harness, path)
+
+
 def test_phones_that_are_numbers_are_read_as_of_a_region(harness: Harness) -> None:
     """Excel drops the `+` and the zero, and the plan names the cells."""
     rows = [

@@ -1,11 +1,13 @@
 """The room for private SQLite files: names, modes, durability, locks, forks and moved methods."""
 
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -242,6 +244,17 @@ def test_a_failure_is_explained_by_its_cause(notes: Notes, code: int, advice: st
     """One advice for each cause."""
     error = sqlite3.OperationalError("it failed")
     error.sqlite_errorcode = code
+    assert advice in notes.file.explain(error)
+
+
+@pytest.mark.parametrize(("free", "advice"), [(1000, "the disk is full"), (10**9, "on a local disk")])
+def test_a_new_file_without_room_is_explained(
+    notes: Notes, monkeypatch: pytest.MonkeyPatch, free: int, advice: str
+) -> None:
+    """SQLite's error is a general one then."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     assert advice in notes.file.explain(error)
 
 

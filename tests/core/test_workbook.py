@@ -1,6 +1,8 @@
 """Sheets of `.xlsx` files are streamed, and python-calamine, which holds them in memory, reads the same."""
 
 import datetime
+import errno
+import os
 import random
 import zipfile
 from collections.abc import Callable
@@ -237,6 +239,36 @@ def test_a_sheet_is_read_in_pieces(tmp_path: Path) -> None:
     first, block = next(rows)
     assert (first, len(block) < 1000, 0 < opened.done < 0.2) == (1, True, True)
     assert (sum(len(block) for _, block in rows), opened.done) == (5001 - len(block), 1.0)
+
+
+class Full:
+    """A temporary file on a full disk: a write fails, or only the flush before a read."""
+
+    def __init__(self, fails: str) -> None:
+        self.fails = fails
+
+    def write(self, data: bytes) -> int:
+        """Write, or fail."""
+        return len(data) if self.fails != "write" else self.seek(0)
+
+    def seek(self, _: int) -> int:
+        """Fail."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+@pytest.mark.parametrize("fails", ["write", "seek"])
+def test_a_full_temporary_folder_is_named_and_not_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    head = '<row><c t="s"><v>0</v></c></row>'
+    path = book(tmp_path / "list.xlsx", head, texts="<si><t>phone</t></si>")
+    monkeypatch.setattr(workbook, "SpooledTemporaryFile", {bytes: lambda _: Full(fails)})
+    problem = r"^the temporary folder .* can't be written to \(No space left on device\).* TMPDIR$"
+    with pytest.raises(ConfigurationError, match=problem):
+        Table.open(path)
 
 
 # ── refused ────────────────────────────────────────────────────────────────────────────────────────────────
