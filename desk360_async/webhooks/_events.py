@@ -17,7 +17,6 @@ from attrs import field, frozen
 from desk360_async._errors import mask_phone
 
 _OBJECT: Any = dict  # as Any: checkers would narrow to `dict[Unknown, Unknown]`
-_DIGITS = re.compile(r"\+?([1-9][0-9]{6,14})")
 _LONG_TOKEN = re.compile(r"[\w+/=-]{16,}")
 _PHONE_LIKE = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){5,}")
 
@@ -48,8 +47,10 @@ def _keys(raw: dict[str, Any]) -> str:
 
 def phone_of(sender: str) -> str | None:
     """Return a sender as E.164 (`+905…`), or None where it isn't all digits (ruling 35)."""
-    found = _DIGITS.fullmatch(sender)
-    return f"+{found[1]}" if found else None
+    digits = sender.removeprefix("+")
+    # By the text's own methods, in half the time of a pattern; `isdigit` alone takes other scripts' digits.
+    fits = 7 <= len(digits) <= 15 and digits[0] != "0" and digits.isascii() and digits.isdigit()
+    return "+" + digits if fits else None
 
 
 def user_id_of(sender: str, raw: dict[str, Any]) -> str | None:
