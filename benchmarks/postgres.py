@@ -8,6 +8,7 @@ from which a campaign of ten million is computed.
 import argparse
 import asyncio
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from desk360_async.campaigns._values import Result
 from tests.postgres import Cluster, cluster
 
 TOKEN, RESULT, LOAD = 1.5, 3.0, 3.0  # goals: ms, ms, and times the file's time
+STEPS = ("claim", "intent", "result")
+COMMIT = "a bare commit of psycopg's"
 TABLES = ("recipient", "batch", "parameter_set", "request")
 
 
@@ -47,24 +50,32 @@ def campaign_in(ledger: str | Path, *, batch_size: int = BATCH) -> Campaign:
     return Campaign("bench", template="offer", language=1, ledger=ledger, batch_size=batch_size)
 
 
-async def batches(dsn: str, folder: Path, *, rounds: int = 200) -> list[float]:
-    """Return the milliseconds that each batch's claim, intent and result take together."""
+async def batches(dsn: str, folder: Path, *, rounds: int = 200) -> dict[str, list[float]]:
+    """Return the milliseconds of each batch's claim, intent and result, and of a bare commit beside them."""
     path = folder / "batches.csv"
     write_csv(path, rounds * 10, 1)
-    found: list[float] = []
+    found: dict[str, list[float]] = {name: [] for name in (*STEPS, COMMIT)}
     async with client_of(Taker()) as client:
         campaign = campaign_in(dsn, batch_size=10)
         await campaign.load(client, path)
-        async with campaign._opened(owner=True) as ledger:
-            await ledger.settings()
-            await ledger.join("bench", lease=30.0, timeout=30.0, patience=1.0, observer=Observers())  # type: ignore[attr-defined]  # of PostgreSQL's ledger
-            for _ in range(rounds):
-                start = time.perf_counter()
-                (batch,) = await ledger.claim(0, 2**60, 1)
-                request = await ledger.intend(batch)
-                await ledger.conclude(batch, request, Result("accepted"))
-                found.append((time.perf_counter() - start) * 1e3)
-    return sorted(found[20:])
+        with psycopg.connect(dsn, autocommit=True) as bare:
+            bare.execute("CREATE TABLE IF NOT EXISTS bare (number bigint)")
+            async with campaign._opened(owner=True) as ledger:
+                await ledger.settings()
+                await ledger.join("bench", lease=30.0, timeout=30.0, patience=1.0, observer=Observers())  # type: ignore[attr-defined]  # of PostgreSQL's ledger
+                for number in range(rounds):
+                    times = [time.perf_counter()]
+                    (batch,) = await ledger.claim(0, 2**60, 1)
+                    times.append(time.perf_counter())
+                    request = await ledger.intend(batch)
+                    times.append(time.perf_counter())
+                    await ledger.conclude(batch, request, Result("accepted"))
+                    times.append(time.perf_counter())
+                    bare.execute("INSERT INTO bare VALUES (%s)", (number,))
+                    times.append(time.perf_counter())
+                    for name, start, end in zip(found, times, times[1:], strict=False):
+                        found[name].append((end - start) * 1e3)
+    return {name: some[20:] for name, some in found.items()}
 
 
 async def load(ledger: str, path: Path) -> dict[str, float]:
@@ -134,7 +145,10 @@ def main() -> None:
                 f"a token, durable={durable}", token(server.dsn, durable=durable), None if durable else TOKEN
             )
         found = asyncio.run(batches(server.dsn, Path(folder)))
-        times("a batch's claim, intent and result", found, RESULT)
+        for name, some in found.items():
+            times(name, sorted(some), None)
+        whole = sorted(map(math.fsum, zip(*(found[name] for name in STEPS), strict=True)))
+        times("a batch's claim, intent and result", whole, RESULT)
         loads(server, Path(folder), given.recipients)
 
 

@@ -267,6 +267,10 @@ MIGRATIONS = (
     CREATE INDEX events_dead ON {schema}.events (id) WHERE handled_at IS NOT NULL AND error IS NOT NULL;
     CREATE TABLE {schema}.receiver (token text PRIMARY KEY, seen timestamptz NOT NULL);
     """,
+    # Each deferred send looks for another one under its key.
+    """
+    CREATE INDEX outbox_key ON {schema}.outbox (key);
+    """,
 )
 """The steps from an empty schema to this version's; a released step never changes."""
 

@@ -1,13 +1,15 @@
 """A person is forgotten (GDPR, KVKK): in ledgers, inboxes, send logs and customers, by one call."""
 
+import base64
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from desk360_async import ConfigurationError
-from desk360_async._phones import parse_phone
-from desk360_async._postgres import is_dsn
+from desk360_async import ConfigurationError, _threads
+from desk360_async._phones import parse_phone, person_of
+from desk360_async._postgres import Database, Tables, is_dsn
 from desk360_async._redaction import mask_dsn
 from desk360_async.customers._book import Customers
 
@@ -29,7 +31,8 @@ async def forget(
 ) -> dict[str, int]:
     """Remove a person's number and texts from stores; counts, outcomes and a hashed opt-out stay.
 
-    Afterwards the person gets no message that was pending in a campaign. An opt-out still holds.
+    Afterwards the person gets no message that was pending in a campaign, or that was deferred to workers in a
+    database named here. A worker may be sending one just now. An opt-out still holds.
 
     Args:
         phone: E.164 with `+`; all spellings are removed.
@@ -40,7 +43,8 @@ async def forget(
 
     Returns:
         For each file, and each store of a database ("the inbox in postgresql://…", without its password),
-        the number of records that held the person.
+        the number of records that held the person. "the deferred messages in postgresql://…" is there only if
+        some were removed.
 
     Raises:
         InvalidMessage: if it is no phone number.
@@ -55,6 +59,9 @@ async def forget(
     for kind, forget_in, group in zip(_KINDS, functions, groups, strict=True):
         for place in group:
             found[_name(kind, place)] = await forget_in(place, number)
+    for dsn in dict.fromkeys(str(place) for group in groups for place in group if is_dsn(place)):
+        if removed := await _in_outbox(dsn, number):
+            found[_name("the deferred messages", dsn)] = removed
     return found
 
 
@@ -122,6 +129,48 @@ async def _in_ledger(place: Stored, phone: str) -> int:
     from desk360_async.campaigns import forget as forget_in_ledger
 
     return await forget_in_ledger(place, phone)
+
+
+async def _in_outbox(dsn: str, phone: str) -> int:
+    tables = Tables(Database(dsn), name="the deferred messages")
+    try:
+        return await tables.write(_remove_deferred, person_of(phone))
+    finally:
+        await _threads.run(tables.close)
+
+
+def _remove_deferred(db: Any, person: int) -> int:
+    """Remove the messages to a person that wait for workers, and the person from those to several.
+
+    The job of a removed one finds no message, and ends.
+    """
+    count = 0
+    for row, text in db.execute("SELECT id, message FROM outbox ORDER BY id FOR UPDATE").fetchall():
+        message = json.loads(text)
+        left = _without(message, person)
+        if left is None:
+            db.execute("DELETE FROM outbox WHERE id = ?", (row,))
+        elif left != message:
+            text = json.dumps(left, ensure_ascii=False)
+            db.execute("UPDATE outbox SET message = ? WHERE id = ?", (text, row))
+        count += left != message
+    return count
+
+
+def _without(message: dict[str, Any], person: int) -> dict[str, Any] | None:
+    """Return a deferred message without a person; None if it goes to no other one."""
+    if "to" in message:
+        return None if person_of(message["to"]) == person else message
+    file = message.get("destinations_file")
+    if file is None:
+        phones = [phone for phone in message["phones"] if person_of(phone) != person]
+        return {**message, "phones": phones} if phones else None
+    if "content" not in file:  # its path is the worker's
+        return message
+    lines = base64.b64decode(file["content"]).splitlines(keepends=True)
+    kept = b"".join(line for line in lines if person_of(line.decode("ascii", "replace")) != person)
+    changed = {**file, "content": base64.b64encode(kept).decode("ascii")}
+    return {**message, "destinations_file": changed} if kept.strip() else None
 
 
 async def _in_inbox(place: Stored, phone: str) -> int:

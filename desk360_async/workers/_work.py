@@ -23,6 +23,7 @@ from psycopg.rows import tuple_row
 import desk360_async
 from desk360_async import Attachment, ConfigurationError, KeyConflict, Message, _threads
 from desk360_async._postgres import Database, is_failure
+from desk360_async.once._records import conflicts, hashes
 
 T = TypeVar("T")
 
@@ -67,7 +68,13 @@ _DEFER = (
     "INSERT INTO {schema}.outbox (key, message, queue, due) "
     "VALUES (%s, %s, %s, coalesce(%s, clock_timestamp())) RETURNING id"
 )
-_WAITING = "SELECT message FROM {schema}.outbox WHERE key = %s ORDER BY id LIMIT 1"
+# The message that waits under a key; and, of the last send under it, the fields' hashes and their secret.
+_BEFORE = (
+    "SELECT (SELECT message FROM {schema}.outbox WHERE key = %(key)s ORDER BY id LIMIT 1), "
+    "(SELECT fields FROM {schema}.send WHERE key = %(key)s AND (state IN ('accepted', 'unknown', "
+    "'in_flight') OR state = 'waiting' AND until > extract(epoch FROM clock_timestamp()))), "
+    "(SELECT value FROM {schema}.secret)"
+)
 
 
 class Share(NamedTuple):
@@ -256,7 +263,7 @@ class Work:
         """Store a send and its job in a transaction of its own; return the job's number.
 
         Raises:
-            KeyConflict: if another message waits under the key.
+            KeyConflict: if another message waits under the key, or was sent.
             ConfigurationError: if the database can't be used.
         """
         return await self._run(lambda connection: self._defer(connection, key, message, queue, at))
@@ -264,10 +271,10 @@ class Work:
     def _defer(
         self, connection: "Connection[Any]", key: str, message: str, queue: str, at: datetime | None
     ) -> int:
-        waiting, insert = self._statements()
+        before, insert = self._statements()
         with connection.cursor(row_factory=tuple_row) as cursor:
-            cursor.execute(waiting, (key,))
-            _compare(key, message, cursor.fetchone())
+            cursor.execute(before, {"key": key})
+            _compare(key, message, *(cursor.fetchone() or (None, None, None)))
             cursor.execute(insert, (key, message, queue, at))
             (row,) = cursor.fetchone() or (0,)
         return int(self._jobs.defer_job(job_for_send(row, queue, at), connection).id or 0)
@@ -283,7 +290,7 @@ class Work:
         """Store a send and its job on the user's connection, without a commit; return the job's number.
 
         Raises:
-            KeyConflict: if another message waits under the key.
+            KeyConflict: if another message waits under the key, or was sent.
             ConfigurationError: if it is no psycopg connection or is lost, or the tables are missing.
         """
         if not isinstance(connection, Connection | AsyncConnection):
@@ -294,10 +301,10 @@ class Work:
         try:
             if isinstance(connection, Connection):
                 return await _threads.run(self._defer, connection, key, message, queue, at)
-            waiting, insert = self._statements()
+            before, insert = self._statements()
             async with connection.cursor(row_factory=tuple_row) as cursor:
-                await cursor.execute(waiting, (key,))
-                _compare(key, message, await cursor.fetchone())
+                await cursor.execute(before, {"key": key})
+                _compare(key, message, *(await cursor.fetchone() or (None, None, None)))
                 await cursor.execute(insert, (key, message, queue, at))
                 (row,) = await cursor.fetchone() or (0,)
             job = await self._async_jobs.defer_job_async(job_for_send(row, queue, at), connection)
@@ -308,7 +315,7 @@ class Work:
 
     def _statements(self) -> tuple[Any, Any]:
         schema = self.database.schema
-        return _WAITING.replace("{schema}", schema), _DEFER.replace("{schema}", schema)
+        return _BEFORE.replace("{schema}", schema), _DEFER.replace("{schema}", schema)
 
     async def deferred(self, row: int) -> Deferred | None:
         """Return the send in a row of the outbox; None if it has ended."""
@@ -371,16 +378,30 @@ def explain(database: Database, error: BaseException) -> str:
     return f"the work in {database.name} can't be used ({text[0] if text else 'no reason'})"
 
 
-def _compare(key: str, message: str, waiting: tuple[Any, ...] | None) -> None:
-    """Compare a message with the one that waits under its key.
+def _compare(key: str, message: str, waiting: str | None, sent: str | None, secret: bytes | None) -> None:
+    """Compare a message with the one that waits under its key, and with the one that was sent.
+
+    Args:
+        key: the idempotency key.
+        message: the message, as JSON.
+        waiting: the message in the outbox, as JSON.
+        sent: the hashes of the fields of the last send under the key, as JSON.
+        secret: the key of the hashes.
 
     Raises:
-        KeyConflict: if they differ.
+        KeyConflict: if one differs.
     """
-    if waiting is None or waiting[0] == message:
+    if waiting is not None and waiting != message:
+        before, given = json.loads(waiting), json.loads(message)
+        raise KeyConflict(key, sorted(n for n in {*before, *given} if before.get(n) != given.get(n)))
+    if sent is None or secret is None:
         return
-    before, given = json.loads(waiting[0]), json.loads(message)
-    raise KeyConflict(key, sorted(n for n in {*before, *given} if before.get(n) != given.get(n)))
+    # The worker's client compares its integration and its server, which are not known here.
+    stored = json.loads(sent)
+    asked = hashes(unpack(message), 0, "", bytes(secret))
+    asked |= {name: stored[name] for name in ("integration_id", "base_url") if name in stored}
+    if differing := conflicts(stored, asked):
+        raise KeyConflict(key, differing)
 
 
 _MESSAGES: tuple[type[Any], ...] = get_args(Message)

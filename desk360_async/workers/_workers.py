@@ -195,7 +195,8 @@ class Workers:
         """Let a worker send a message once if the connection's transaction commits; return the job's number.
 
         The message lies in a table of ours until its send has ended. The job's only argument is the number
-        of its row. The send log then has the outcome under the key.
+        of its row. The send log then has the outcome under the key. The same message under a key that was
+        sent is no error, and isn't sent again.
 
         Args:
             message: such as `TextMessage(...)`. A file from a path is read by the worker; one from a stream
@@ -208,8 +209,9 @@ class Workers:
         Raises:
             ConfigurationError: if an argument is unusable, or the database can't be used.
             InvalidMessage: if the key is no key.
-            KeyConflict: if another message waits under the key. Where that one was sent already, the worker
-                finds the conflict: it sends nothing, and reports "desk360.worker.send_refused" as an error.
+            KeyConflict: if another message waits under the key, or the send log in this database has another
+                one as sent, unknown or on its way. A conflict that arises later is the worker's: it sends
+                nothing, and reports "desk360.worker.send_refused" as an error.
         """
         key = check_key(idempotency_key)
         text = pack(message)

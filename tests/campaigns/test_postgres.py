@@ -303,7 +303,7 @@ def test_a_stopped_run_doesnt_wait_for_a_lost_database_for_long(
             getattr(run, how)()
             assert (await run.wait()).end == "ledger"
             assert anyio.current_time() - begun < (40 if how == "stop" else 10)
-            ledger._file = ledger._tables = kept  # type: ignore[attr-defined]
+            ledger._file = ledger._tables = kept  # type: ignore[attr-defined]  # a ledger in tables
 
     harness.play(main)
 

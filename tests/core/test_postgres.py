@@ -148,6 +148,21 @@ def test_a_user_who_may_make_no_tables_is_pointed_to_the_command(reader: str) ->
     database.close()
 
 
+@pytest.mark.parametrize("version", range(len(MIGRATIONS)))
+def test_tables_of_each_earlier_version_are_brought_up(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    database = Database(dsn)
+    with database.bare_connection() as connection, monkeypatch.context() as older:
+        older.setattr(_postgres, "MIGRATIONS", MIGRATIONS[:version])
+        database.migrate(connection)
+    with database.connection() as connection:
+        assert database.version(connection) == len(MIGRATIONS)
+        query = "SELECT indexdef FROM pg_indexes WHERE indexname = 'outbox_key'"
+        assert connection.execute(query).fetchall() != []
+    database.close()
+
+
 def test_the_schema_of_a_later_version_is_refused(dsn: str) -> None:
     database = Database(dsn)
     with database.connection() as connection:

@@ -21,10 +21,14 @@ from desk360_async import (
     InvalidMessage,
     KeyConflict,
     LogObserver,
+    MediaMessage,
+    Message,
     SendUnknown,
+    TemplateBatch,
     TextMessage,
 )
 from desk360_async.campaigns import Campaign, CampaignError, Counts, Hours, Recipient
+from desk360_async.customers import forget
 from desk360_async.once import SendLog
 from desk360_async.sandbox import Fault
 from desk360_async.workers import Workers
@@ -204,12 +208,32 @@ async def test_another_message_under_a_waiting_key_is_a_conflict(shop: Shop, own
     assert shop.rows("SELECT count(*) FROM desk360.outbox") == [(1,)]
 
 
-async def test_another_message_under_a_key_that_was_sent_is_reported_and_not_sent(shop: Shop) -> None:
-    for text in ("a", "b"):
-        await shop.workers().defer(TextMessage(TO, text), idempotency_key="order-1")
-        await shop.work()
+@pytest.mark.parametrize("own", [True, False], ids=["own connection", "the caller's connection"])
+async def test_another_message_under_a_key_that_was_sent_is_a_conflict(shop: Shop, own: bool) -> None:
+    """The same one is no error, and isn't sent again."""
+    workers, file = shop.workers(), Attachment.from_bytes("a.png", b"\x89PNG", content_type="image/png")
+    for message in (TextMessage(TO, "a"), MediaMessage(TO, [file])):
+        for _ in range(2):
+            await workers.defer(message, idempotency_key=type(message).__name__)
+            await shop.work()
+    async with await psycopg.AsyncConnection.connect(shop.dsn) as connection:
+        with pytest.raises(KeyConflict) as caught:
+            await workers.defer(
+                TextMessage(TO, "b"), idempotency_key="TextMessage", connection=None if own else connection
+            )
+    assert caught.value.fields == ("text",)
+    assert shop.received() == [TO, TO]
+
+
+async def test_another_message_under_a_key_that_is_sent_meanwhile_is_reported_and_not_sent(
+    shop: Shop,
+) -> None:
+    async with shop.client(send_log=SendLog(shop.dsn)) as client:
+        await shop.workers().defer(TextMessage(TO, "b"), idempotency_key="order-1")
+        await client.send(TextMessage(TO, "a"), idempotency_key="order-1")
+    await shop.work()
     assert shop.received() == [TO]
-    assert shop.notes == [("send", "accepted"), ("send", "KeyConflict")]
+    assert shop.notes == [("send", "KeyConflict")]
 
 
 async def test_procrastinates_tables_hold_no_phone_and_no_text(shop: Shop) -> None:
@@ -224,6 +248,44 @@ async def test_procrastinates_tables_hold_no_phone_and_no_text(shop: Shop) -> No
     assert TEXT not in str(rows)
     await shop.work()
     assert shop.rows("SELECT 1 FROM desk360.outbox") == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        TextMessage(TO, TEXT),
+        TemplateBatch([TO], "back_in_stock", language=1),
+        TemplateBatch(
+            (), "back_in_stock", language=1, destinations_file=Attachment.from_bytes("a.csv", TO.encode())
+        ),
+    ],
+    ids=["one", "several", "a file"],
+)
+async def test_a_forgotten_person_gets_no_message_that_waits(shop: Shop, message: Message) -> None:
+    await shop.workers().defer(message, idempotency_key="order-1")
+    await shop.workers().defer(TextMessage("+905551112299", "x"), idempotency_key="order-2")
+    assert list((await forget(TO, logs=[shop.dsn], ledgers=[shop.dsn])).values()) == [0, 0, 1]
+    await shop.work()
+    assert shop.received() == ["+905551112299"]
+
+
+async def test_the_others_of_a_batch_get_the_message_that_waits(shop: Shop) -> None:
+    others = [f"+9055511122{n}" for n in (41, 42)]
+    listed = Attachment.from_bytes("a.csv", "\n".join([others[0], TO, others[1]]).encode())
+    at_path = Attachment.from_path(__file__, content_type="text/csv")
+    for key, given in {"a": {"phones": [TO, *others]}, "b": {"destinations_file": listed}}.items():
+        batch = TemplateBatch(
+            given.pop("phones", ()), "back_in_stock", language=1, parameters={"body-1": "x"}, **given
+        )
+        await shop.workers().defer(batch, idempotency_key=key)
+    found = await forget(TO, logs=[shop.dsn])
+    assert found[next(name for name in found if "deferred" in name)] == 2
+    await shop.work()
+    assert sorted(shop.received()) == sorted(others * 2)
+    assert PASSWORD not in str(found)
+    left = TemplateBatch((), "back_in_stock", language=1, destinations_file=at_path)
+    await shop.workers().defer(left, idempotency_key="c")
+    assert len(await forget(TO, logs=[shop.dsn])) == 1  # the worker's path isn't read
 
 
 async def test_a_refused_send_ends_its_job_and_leaves_the_outbox(shop: Shop) -> None:
