@@ -311,4 +311,5 @@ def attack(session: nox.Session) -> None:
     session.run("python", "-m", "tests.failures.leftovers", "--sends", "10000", *session.posargs)
     for way in ("bare", "procrastinate"):
         session.run("python", "-m", "tests.campaigns.hail", "100", "10", "20000", way)
+    session.run("python", "-m", "tests.campaigns.steady")
     session.run("python", "-m", "tests.workers.outbox", "1000", "30")

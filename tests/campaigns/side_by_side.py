@@ -31,7 +31,7 @@ from tests.campaigns.simulation import (
 )
 from tests.limiter import virtual
 
-__all__ = ["connected", "simulate"]
+__all__ = ["EPOCH", "connected", "in_virtual_time", "simulate"]
 
 T = TypeVar("T")
 EPOCH = 1e9
@@ -85,7 +85,7 @@ def simulate(seed: int, dsn: str) -> list[str]:
     kept = _postgres.Tables._patiently, _postgres._translate, _ledger.now
     try:
         _postgres.Tables._patiently = _failing(kept[0])  # type: ignore[method-assign]  # a fault's place
-        _postgres._translate = _in_virtual_time(kept[1])
+        _postgres._translate = in_virtual_time(kept[1])
         _ledger.now = lambda: EPOCH + anyio.current_time()
         virtual.run("asyncio", play, world, dsn)
     except Violation as violation:
@@ -118,7 +118,9 @@ def empty(dsn: str) -> None:
             connection.execute(f"DELETE FROM {table}")  # type: ignore[arg-type]  # a name of ours
 
 
-def _in_virtual_time(translate: Callable[[str], Any]) -> Callable[[str], Any]:
+def in_virtual_time(translate: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a translation of statements whose clock is the virtual one."""
+
     def translated(text: str) -> Any:
         return translate(text.replace("clock_timestamp()", f"to_timestamp({EPOCH + anyio.current_time()!r})"))
 

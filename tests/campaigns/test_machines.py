@@ -17,7 +17,7 @@ from desk360_async.campaigns import Campaign, CampaignError, LedgerError
 from desk360_async.customers import Customers
 from desk360_async.once import SendLog
 from desk360_async.webhooks import PostgresInbox
-from tests.campaigns import side_by_side
+from tests.campaigns import side_by_side, steady
 from tests.campaigns.harness import Harness, done, finish, people
 from tests.postgres import PASSWORD, Cluster, Proxy, cluster, pgbouncer, standby
 
@@ -254,3 +254,10 @@ def test_a_story_of_runs_side_by_side_breaks_no_invariant(dsn: str, anyio_backen
     """Each may crash, lose the database and stop; `nox -s simulate -- --postgres` plays many more."""
     with side_by_side.connected(dsn):
         assert side_by_side.simulate(seed, dsn)
+
+
+@ONE_LOOP
+def test_three_steady_runs_use_the_limit_and_are_never_refused(dsn: str, anyio_backend: str) -> None:
+    """`python -m tests.campaigns.steady` measures a longer time."""
+    found = steady.measure(dsn, minutes=2)
+    assert (found.share >= steady.GOAL, found.refused) == (True, 0), found

@@ -34,7 +34,7 @@ from desk360_async.sandbox import Fault
 from desk360_async.workers import Workers
 from desk360_async.workers._engine import reap
 from tests.campaigns.harness import people
-from tests.postgres import PASSWORD, Cluster
+from tests.postgres import PASSWORD, Cluster, pgbouncer
 from tests.workers.harness import Shop
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -234,6 +234,18 @@ async def test_another_message_under_a_key_that_is_sent_meanwhile_is_reported_an
     await shop.work()
     assert shop.received() == [TO]
     assert shop.notes == [("send", "KeyConflict")]
+
+
+async def test_workers_work_through_pgbouncer_in_transaction_mode(shop: Shop, postgres: Cluster) -> None:
+    """LISTEN doesn't get through: a new job is seen within half a lease."""
+    with pgbouncer(postgres) as pooled:
+        shop.dsn = pooled
+        await shop.load()
+        await shop.workers().start("sale", shares=2)
+        await shop.workers().defer(TextMessage(TO, TEXT), idempotency_key="order-1")
+        await shop.work()
+        assert await shop.is_sent()
+    assert sorted(shop.received()) == sorted([TO, *(r.phone for r in people(40))])
 
 
 async def test_procrastinates_tables_hold_no_phone_and_no_text(shop: Shop) -> None:
