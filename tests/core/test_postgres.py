@@ -241,3 +241,19 @@ async def test_a_limiter_whose_user_may_make_no_tables_is_refused(reader: str) -
     with pytest.raises(ConfigurationError, match="may not make the tables"):
         await limiter.acquire("interactive", 5.0)
     limiter.close()
+
+
+def test_a_closed_connection_is_not_quiet(dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        assert _postgres._is_quiet(connection)
+    assert not _postgres._is_quiet(connection)
+
+
+def test_a_statement_gets_a_connection_in_place_of_one_that_the_server_ended(dsn: str) -> None:
+    database = Database(dsn)
+    with database.connection() as connection:
+        number = connection.info.backend_pid
+    with psycopg.connect(dsn, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (number,))
+    assert database.at_once("SELECT pg_backend_pid() <> ?", (number,)) == [(True,)]
+    database.close()
