@@ -11,6 +11,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from typing import Any, TypeVar
 
 from attrs import Attribute, has
@@ -151,9 +152,16 @@ def several(kind: type[T], value: object, where: str) -> tuple[T, ...]:
     items = listed(value, where)
     for index, item in enumerate(items):
         if not isinstance(item, kind):
-            problem = f"must be a {kind.__name__}, not {type(item).__name__}"
-            raise InvalidMessage(f"{where}[{index}]", problem)
+            raise InvalidMessage(f"{where}[{index}]", _unlike(kind, item))
     return items
+
+
+def _unlike(kind: type, value: object) -> str:
+    """Return the problem of a value of another class, with the call that makes one of `kind`."""
+    parameters = signature(kind).parameters.values()
+    due = [each for each in parameters if each.default is each.empty] or list(parameters)[:1]
+    call = ", ".join(f"{each.name}=…" if each.kind is each.KEYWORD_ONLY else each.name for each in due)
+    return f"must be {kind.__name__}({call}), not {type(value).__name__}"
 
 
 def listed(value: object, where: str) -> tuple[Any, ...]:
@@ -325,7 +333,6 @@ def counted(value: Sequence[object]) -> str:
 def instance_of(kind: type, *, optional: bool = False) -> Check:
     def check(_: object, attribute: "Attribute[Any]", value: object) -> None:
         if not isinstance(value, kind) and not (optional and value is None):
-            problem = f"must be a {kind.__name__}, not {type(value).__name__}"
-            raise InvalidMessage(attribute.name, problem)
+            raise InvalidMessage(attribute.name, _unlike(kind, value))
 
     return check

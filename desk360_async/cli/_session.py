@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -399,6 +400,8 @@ class _Warnings(logging.Handler):
         event = getattr(record, "event", "")
         if event == "desk360.limit_unshared":
             self._terminal.note(f"Another program sends from this address. {self._sharing}", "yellow")
+        elif event == "desk360.retry":
+            self._retried(**{name: record.__dict__[name] for name in ("operation", "reason", "wait")})
         elif event != "desk360.rate_limited":
             self._terminal.note(record.getMessage(), "yellow")
         elif record.created >= self._until:
@@ -409,6 +412,11 @@ class _Warnings(logging.Handler):
                 f"The server refused a request by its rate limit (429): it was not sent. Sends go on{when}.",
                 "yellow",
             )
+
+    def _retried(self, operation: str, reason: str, wait: float) -> None:
+        if reason != "RateLimited":  # which the refusal has announced
+            words = re.sub("(?<=[a-z])(?=[A-Z])", " ", reason).lower()
+            self._terminal.note(f"{operation.replace('_', ' ')}: {words}; again in {wait:.1f} s.", "yellow")
 
 
 @contextmanager

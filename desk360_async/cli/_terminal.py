@@ -17,8 +17,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Terminal", "bar", "counted", "duration", "harmless", "reading_bar", "spoken"]
+__all__ = ["MARGIN", "Terminal", "bar", "counted", "duration", "harmless", "reading_bar", "spoken"]
 
+MARGIN = len("^C")  # columns at the end of a bar's line
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # Errors name an argument, then the terminal's option: "region='TR', in the terminal --region TR".
 _FOR_PROGRAMS = re.compile(r"\b\w+=\S+ \(?in the terminal (--[\w-]+(?: \w+)?)\)?")
@@ -69,6 +70,10 @@ class Terminal:
     def note(self, text: str, style: str = "") -> None:
         """Print a line on stderr."""
         self.err.print(Text(spoken(text), style=style), soft_wrap=not self.err.is_terminal)
+
+    def command(self, text: str) -> None:
+        """Print a line with a command on stderr; the terminal folds it, so that a copy stays one line."""
+        self.err.print(Text(harmless(text)), soft_wrap=True)
 
     def remark(self, text: str) -> None:
         """Print a line on stderr, unless `quiet`."""
@@ -142,11 +147,17 @@ class Terminal:
 
 def bar(terminal: Terminal, *, figures: bool = True) -> "Progress":
     """Return a bar that gives way to the words behind it; on a terminal only, and not for the quiet."""
+    from rich.constrain import Constrain
     from rich.progress import BarColumn, Progress, TextColumn
+
+    class Bar(Progress):
+        def get_renderable(self) -> Constrain:
+            # The terminal shows ^C at the end of the line; on a full line it would start a new one.
+            return Constrain(self.make_tasks_table(self.tasks), terminal.err.width - MARGIN)
 
     whole = Column(no_wrap=True)
     numbers = [TextColumn("{task.completed:,.0f}/{task.total:,.0f}", table_column=whole)] if figures else []
-    return Progress(
+    return Bar(
         TextColumn("{task.description}", table_column=whole),
         BarColumn(bar_width=None, table_column=Column(ratio=1)),
         *numbers,

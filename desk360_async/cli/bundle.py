@@ -1,6 +1,8 @@
 """Files that the package holds: `desk360 docs`, `desk360 new`, `desk360 otel dashboard`."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, metadata
 from importlib.resources import files
@@ -32,11 +34,25 @@ def docs(*page: str) -> int:
     if terminal.out.is_terminal:
         from rich.markdown import Markdown  # slow to load, and only a terminal needs it
 
-        with terminal.out.pager(styles=True):
+        with _styles_in_less(), terminal.out.pager(styles=True):
             terminal.out.print(Markdown(text))
     else:
         terminal.out.file.write(text)
     return 0
+
+
+@contextmanager
+def _styles_in_less() -> Generator[None]:
+    """Let `less` show styles; without its option -R it shows their codes."""
+    before = os.environ.get("LESS")
+    os.environ["LESS"] = f"{before or ''} -R".lstrip()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["LESS"]
+        else:
+            os.environ["LESS"] = before
 
 
 def _pages() -> dict[str, str]:

@@ -33,7 +33,7 @@ from desk360_async.campaigns import (
 
 from ._options import DEFAULTS, READING, SCHEDULE, Common, Reading, Schedule, id_or_name, ledger_place
 from ._session import MINUTE, Session, confirm, heeding_ctrl_c, run
-from ._terminal import Terminal, bar, counted, duration, reading_bar
+from ._terminal import MARGIN, Terminal, bar, counted, duration, reading_bar
 from .workers import SHARES, Shares, hand_out
 
 __all__ = [
@@ -165,7 +165,7 @@ async def watch(session: Session, events: Run, pending: int, *, batches: bool = 
             if isinstance(event, Progress):
                 left = event.counts.pending
                 figures = f"Sending  {pending - left:,}/{pending:,} "
-                room = terminal.err.width - len(figures) - _BAR
+                room = terminal.err.width - MARGIN - len(figures) - _BAR
                 # Before a whole window has passed, the rate is that of its free tokens: many times the limit.
                 is_steady = anyio.current_time() - began >= session.client.rate_limit.period
                 words = _words(session, event, room, is_steady=is_steady)
@@ -478,7 +478,7 @@ def _ended(terminal: Terminal, done: Done, resuming: str) -> int:
     show_counts(terminal, done.counts)
     if done.end != "finished":
         terminal.note(f"Not finished: {why_ended(done)}", "yellow")
-        terminal.note(f"Go on with:  {resuming}")
+        terminal.command(f"Go on with:  {resuming}")
     if done.counts.unknown:
         terminal.note("Unknown may have gone out, and is not sent again: see `desk360 campaign resolve`.")
     return code_of(done.counts, done)

@@ -201,7 +201,7 @@ class Mailing:
                 tally, problem = await self._finish(session.terminal, campaign, place, done, plan, shown)
                 ended = Ended(tally, done, problem is None)
                 self._sum_up(session.terminal, ended, place, problem, anyio.current_time() - began)
-                if self.out is not None and problem is None:
+                if self.out is not None and ended.written:
                     self._name_results(session.terminal, self.out, name, place)
             return ended
 
@@ -415,10 +415,19 @@ class Mailing:
             terminal.note(f"{lead}: {problem}. {again if place.lasting else ''}".rstrip(), "red")
 
     def _name_results(self, terminal: Terminal, out: Path, name: str, place: Place) -> None:
-        if not is_sheet(out):
-            sheet = out.with_suffix(".xlsx")
-            fix = f"run {_rewriting(name, place.ledger, sheet)}" if place.lasting else "use --out NAME.xlsx"
-            terminal.remark(f"A spreadsheet program shows the phones of {out} as numbers. For text, {fix}")
+        sheet = out.with_suffix(".xlsx")
+        if is_sheet(out) or terminal.quiet:
+            pass
+        elif place.lasting:
+            lead = (
+                f"A spreadsheet program shows the phones of {out} as numbers. {sheet} has text, written by:"
+            )
+            terminal.remark(lead)
+            terminal.command(f"  {_rewriting(name, place.ledger, sheet)}")
+        else:
+            terminal.remark(
+                f"A spreadsheet program shows the phones of {out} as numbers; take {sheet} there."
+            )
         terminal.remark(f"Results: {out}")
 
 

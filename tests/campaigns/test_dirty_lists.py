@@ -1,10 +1,12 @@
 """Lists with random dirt, in random encodings and formats, from the file to the server.
 
-Each person whom a list means is sent to once, and each other row is named.
+Each person whom a list means is sent to once, and each other row is named. DESK360_TESTS_TIMES=10
+tries ten times as many lists.
 """
 
 import csv
 import io
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from xml.sax.saxutils import escape
@@ -20,6 +22,7 @@ from desk360_async import AsyncDesk360
 from desk360_async.campaigns import Campaign
 from tests.campaigns.harness import Harness, finish
 
+EXAMPLES = 40 * int(os.environ.get("DESK360_TESTS_TIMES", "1"))
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1254")
 NAMES = st.text("AbcçşİğüÖ ,;\"'|=+-0123456789", min_size=1, max_size=12).filter(str.strip)
 # Few, so that a person is on several rows; the sandbox refuses numbers that end in zeros.
@@ -118,7 +121,7 @@ async def send(client: AsyncDesk360, campaign: Campaign, path: Path, encoding: s
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx", "ods"])
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(data=st.data(), people=st.lists(rows(), min_size=1, max_size=12))
 def test_each_person_who_is_meant_is_sent_to_once_and_each_other_row_is_named(
     kind: str, data: st.DataObject, people: list[DirtyRow]

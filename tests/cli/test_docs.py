@@ -1,5 +1,12 @@
 """`desk360 docs`: a page by its name."""
 
+import os
+import pydoc
+from typing import Any
+
+import pytest
+from rich.console import Console
+
 from .conftest import Desk360
 
 
@@ -19,3 +26,22 @@ def test_a_misspelt_topic_is_answered_with_the_right_one(desk360: Desk360) -> No
     run = desk360("docs", "rulngs")
     assert (run.code, run.out) == (2, "")
     assert "did you mean rulings?" in run.err
+
+
+@pytest.mark.parametrize("own", [None, "-i"])
+def test_a_page_in_less_has_styles(
+    desk360: Desk360, monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    """Without -R it shows their codes; the user's own options stay."""
+    seen: list[str] = []
+    monkeypatch.delenv("LESS", raising=False)
+    if own is not None:
+        monkeypatch.setenv("LESS", own)
+
+    def page(text: str, *_: Any) -> None:
+        seen.append(os.environ["LESS"])
+
+    monkeypatch.setattr(pydoc, "pager", page)
+    monkeypatch.setattr(Console, "is_terminal", True)
+    assert desk360("docs", "start").code == 0
+    assert (seen, os.environ.get("LESS")) == (["-i -R" if own else "-R"], own)

@@ -486,7 +486,7 @@ def test_results_under_another_ending_come_from_the_report_and_send_nothing(
     out, sheet = tmp_path / "results.csv", tmp_path / "results.xlsx"
     words = ("send", "list", people, *BIRTHDAY, "--base-url", server.url, "--out")
     run = desk360(*words, out)
-    assert f"A spreadsheet program shows the phones of {out} as numbers. For text, run desk360" in run.err
+    assert f"A spreadsheet program shows the phones of {out} as numbers. {sheet} has text" in run.err
     refused = desk360(*words, sheet)
     assert (refused.code, f"with --out {out} goes on" in refused.err) == (2, True)
     for text in (run.err, refused.err):
