@@ -73,6 +73,20 @@ def test_an_end_after_the_hold_takes_the_token_away_again() -> None:
     assert (state.free, state.away) == (9, [210.0])
 
 
+def test_an_end_after_all_holds_takes_the_token_away_again() -> None:
+    """Even if no other request is under way by then."""
+    state = bucket()
+    (late,) = taken(state, 1)
+    state.sweep(100.0)
+    state.done(150.0, late, 200, NOTHING)
+    assert (state.free, state.away) == (9, [210.0])
+
+
+def test_each_bucket_is_its_own() -> None:
+    """Limiters tell buckets apart, even if their states are equal."""
+    assert len({bucket(), bucket()}) == 2
+
+
 def test_what_the_server_misses_was_taken_by_others() -> None:
     """It comes back one period after the answer that told."""
     state = bucket()
