@@ -261,7 +261,7 @@ class SharedLimiter:
 
     async def _first_in_line(self, lane: Lane, since: float, max_wait: float | None) -> Permit:
         """Look for a token until there is one; only one task per lane, loop and process does."""
-        found: list[_Look] = []
+        found: list[tuple[object, Token]] = []
         try:
             while True:
                 try:
@@ -280,12 +280,11 @@ class SharedLimiter:
                 await anyio.sleep(max(look.pause, 0.001))
         except BaseException:
             # Cancelled just when the thread found a token: no task took it from there.
-            for look in found:
-                if look.token is not None:
-                    self._ended(look.origin, look.token, "unused", 0, NO_HEADERS)
+            for origin, token in found:
+                self._ended(origin, token, "unused", 0, NO_HEADERS)
             raise
 
-    def _look(self, lane: Lane, since: float, found: list[_Look]) -> _Look:
+    def _look(self, lane: Lane, since: float, found: list[tuple[object, Token]]) -> _Look:
         """Take a token if it is this lane's turn; in a worker thread."""
         now = _threads.monotonic()
         if self._spent.alone and now < self._spent.retry_at:
@@ -297,7 +296,7 @@ class SharedLimiter:
                 self._go_alone(lost)
                 look = self._look_alone(lane, since)
         if look.token is not None:
-            found.append(look)
+            found.append((look.origin, look.token))
             if look.token.number < _OWN_NUMBERS:
                 self._spent.take(look.token, _threads.monotonic())
         return look

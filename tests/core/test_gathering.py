@@ -164,3 +164,26 @@ async def test_items_that_are_committed_one_by_one_fail_too_where_the_loop_s_end
     task.cancel()
     await anyio.wait_all_tasks_blocked()
     assert [type(call.error) for call in calls] == [asyncio.CancelledError] * 3
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_item_that_was_committed_before_the_loop_s_end_keeps_its_result(anyio_backend):
+    """Only the others fail."""
+    import asyncio
+
+    async def commit(items):
+        if len(items) > 1:
+            raise LookupError
+        if items == ["b"]:
+            await anyio.sleep_forever()
+        return [items[0].upper()]
+
+    before = asyncio.all_tasks()
+    gathering = Gathering(commit)
+    calls = [gathering.post(item) for item in "abc"]
+    await anyio.wait_all_tasks_blocked()
+    [task] = asyncio.all_tasks() - before
+    task.cancel()
+    await anyio.wait_all_tasks_blocked()
+    assert (calls[0].results, calls[0].error) == (["A"], None)
+    assert [type(call.error) for call in calls[1:]] == [asyncio.CancelledError] * 2

@@ -13,8 +13,15 @@ from typing import Any
 import anyio
 import pytest
 
-from desk360_async import ConfigurationError, HostLimiter, RateLimitWaitTooLong, _token_file
-from desk360_async._bucket import StoreLost
+from desk360_async import (
+    ConfigurationError,
+    HostLimiter,
+    RateLimitWaitTooLong,
+    _shared_limiter,
+    _threads,
+    _token_file,
+)
+from desk360_async._bucket import StoreBusy, StoreLost
 from tests.limiter.virtual import run
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -261,7 +268,12 @@ def test_a_time_namespaces_clock_is_read_as_the_hosts(
 
 @pytest.mark.parametrize(
     ("text", "offset"),
-    [("monotonic 0 0\nboottime 0 0\n", 0.0), ("monotonic -5 500000000\n", -4.5), ("garbage", 0.0)],
+    [
+        ("monotonic 0 0\nboottime 0 0\n", 0.0),
+        ("boottime 3 0\nmonotonic -5 500000000\n", -4.5),
+        ("boottime 3 0\n", 0.0),
+        ("garbage", 0.0),
+    ],
 )
 def test_the_clocks_offset_is_read_from_the_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, offset: float
@@ -332,3 +344,43 @@ def test_another_users_file_is_refused_with_its_owner_and_the_fix(tmp_path: Path
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"), [(StoreBusy("locked"), _shared_limiter._WRITE_TRIES), (ConfigurationError("old"), 1)]
+)
+def test_an_end_that_cannot_be_written_waits_for_the_next_step(
+    make: Callable[..., HostLimiter], monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int
+) -> None:
+    limiter, steps = make(5), list[object]()
+
+    def step(transition: object) -> None:
+        steps.append(transition)
+        raise error
+
+    monkeypatch.setattr(limiter, "_step", step)
+    limiter._write()
+    assert steps == []
+    end: Any = object()
+    limiter._ends.append(end)
+    limiter._write()
+    assert (len(steps), [*limiter._ends]) == (tries, [end])
+
+
+@BACKENDS
+def test_an_end_without_a_thread_to_write_it_raises_nothing(
+    make: Callable[..., HostLimiter], backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter is going down; the next step writes it, if there is one."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    async def main() -> None:
+        limiter = make(5)
+        permit = await limiter.acquire()
+        monkeypatch.setattr(_threads, "start", refuse)
+        permit.done(200, {})
+        assert len(limiter._ends) == 1
+
+    run(backend, main)
