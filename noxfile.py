@@ -96,7 +96,7 @@ def tests(session: nox.Session) -> None:
 def check_coverage(session: nox.Session) -> None:
     """Print the files with gaps, and fail below the floors; the goals are 100 % of core, 95 % of the rest."""
     core = "desk360_async/_*.py,desk360_async/__init__.py"
-    for choice, least in ((f"--include={core}", "95"), (f"--omit={core},tests/*", "83")):
+    for choice, least in ((f"--include={core}", "97"), (f"--omit={core},tests/*", "84")):
         session.run("coverage", "report", choice, f"--fail-under={least}")
 
 
