@@ -508,14 +508,19 @@ class Ledger:
     def _feed(self, db: sqlite3.Connection, statuses: Iterable[Status]) -> int:
         news = 0
         for message_id, phone, status in statuses:
-            number, table = self._by_id(db, message_id), "delivery"
-            if number is None and phone is not None:
-                number, table = self._by_phone(db, phone)
+            number, table = self._place(db, message_id, phone)
             if table and number is not None:
                 row = (self.id, message_id if table == "early" else number, status)
                 query = f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608  # one of our two
                 news += db.execute(query, row).rowcount
         return news
+
+    def _place(self, db: sqlite3.Connection, message_id: str, phone: str | None) -> tuple[int | None, str]:
+        """Return the recipient's phone in the campaign's spelling, and a status's table; "": neither."""
+        number = self._by_id(db, message_id)
+        if number is not None:
+            return number, "delivery"
+        return (None, "") if phone is None else self._by_phone(db, phone)
 
     def _by_id(self, db: sqlite3.Connection, message_id: str) -> int | None:
         row = db.execute(

@@ -24,7 +24,7 @@ from desk360_async._sqlite import reads, writes
 from desk360_async._tables import Row
 from desk360_async.campaigns import _batches, _ledger, _report
 from desk360_async.campaigns._batches import Cut
-from desk360_async.campaigns._ledger import Ledger
+from desk360_async.campaigns._ledger import Ledger, Status
 from desk360_async.campaigns._recipients import Intake
 from desk360_async.campaigns._values import (
     Batch,
@@ -108,14 +108,18 @@ WITH {bounds}, moved AS (
     AND (b.state = 'intent' OR b.state = 'unknown' AND b.reason = 'worker_lost') RETURNING b.id
 ), ended AS (
     UPDATE {schema}.request r SET ended = ?, outcome = ? FROM moved WHERE r.number = ?
-), early AS (
-    DELETE FROM {schema}.early e USING moved WHERE e.campaign = ? AND e.message_id = ?
-    RETURNING e.campaign, e.status
-), delivered AS (
-    INSERT INTO {schema}.delivery (campaign, phone, status)
-    SELECT campaign, CAST(? AS bigint), status FROM early ON CONFLICT DO NOTHING
 )
 SELECT id FROM moved
+"""
+# The statuses that came before their answers. Such a batch has one recipient.
+_SETTLE = """
+WITH {bounds}, early AS (
+    DELETE FROM {schema}.early e USING bounds, {schema}.batch b
+    WHERE e.campaign = ? AND b.campaign = e.campaign AND b.message_id = e.message_id
+    RETURNING e.campaign, b.first AS phone, e.status
+)
+INSERT INTO {schema}.delivery (campaign, phone, status)
+SELECT campaign, phone, status FROM early ON CONFLICT DO NOTHING RETURNING phone
 """
 _SWEEP_HERE = _SWEEP.replace("{bounds}", "bounds AS (SELECT 1)").replace("{schema}.", "")  # in a transaction
 _BY_CLAIM = (
@@ -505,12 +509,40 @@ class TableLedger(Ledger):
         Raises:
             LedgerError: if the database stays away.
         """
+        done: list[Any] = []
         if request is not None and result.state != "pending" and not result.unlisted:
             values = (result.state, result.reason, result.message_id, batch.id, len(batch.members), request)
-            ended = (_ledger.now(), result.state, request, self.id, result.message_id, batch.members[0])
-            if await self._outlast(self._tables.at_once, _CONCLUDE, *values, *ended):
-                return []
-        return await self._outlast(self.file.write, self._conclude, batch, request, result)
+            ended = (_ledger.now(), result.state, request)
+            done = await self._outlast(self._tables.at_once, _CONCLUDE, *values, *ended)
+        left: list[Batch] = (
+            [] if done else await self._outlast(self.file.write, self._conclude, batch, request, result)
+        )
+        if result.message_id is not None:
+            await self._outlast(self._settle_early)
+        return left
+
+    async def feed(self, calls: Iterable[Iterable[Status]]) -> list[int]:
+        """Store the statuses of several calls; return the number of news for each call.
+
+        Raises:
+            LedgerError: if the database is away.
+        """
+        news = await super().feed(calls)
+        await self._settle_early()
+        return news
+
+    async def _settle_early(self) -> None:
+        """Move the statuses whose answers are known by now.
+
+        An answer and its message's first status may be stored at once, and neither transaction sees the
+        other. So each side looks again after its own commit: the later one finds both.
+        """
+        await self._tables.at_once(_SETTLE, self.id)
+
+    def _place(self, db: Any, message_id: str, phone: str | None) -> tuple[int | None, str]:
+        """As `Ledger._place`; an answer that was stored between its two look-ups is found by a second try."""
+        place = super()._place(db, message_id, phone)
+        return place if place[1] else super()._place(db, message_id, phone)
 
     def _conclude(self, db: Any, batch: Batch, request: int | None, result: Result) -> list[Batch]:
         outcome = "not_sent" if result.state == "pending" else result.state
@@ -532,8 +564,6 @@ class TableLedger(Ledger):
                 (request, self._run),
             )
             return []
-        if result.message_id is not None:
-            self._settle(db, result.message_id, batch.members[0])
         if result.unlisted:
             self._except(db, batch.id, result.unlisted, result.unlisted_state, "not_listed")
         following = [batch] if result.state == "pending" else []

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from desk360_async import AsyncDesk360
+from desk360_async._postgres import Tables
 from desk360_async.campaigns import (
     Campaign,
     CampaignError,
@@ -18,6 +19,7 @@ from desk360_async.campaigns import (
     expire,
     forget,
 )
+from desk360_async.campaigns._table_ledger import TableLedger
 from desk360_async.campaigns._values import Batch, Result
 from tests.campaigns.harness import Harness, done, finish, people
 from tests.postgres import PASSWORD
@@ -207,6 +209,60 @@ def test_a_resolution_outweighs_a_late_result(harness: Harness, sale: Any, dsn: 
             assert await sale().resolve("resend", everything=True) == 10
             await ledger.conclude(batch, request, Result("pending", "ServerError", halve=True))
             assert await sale().status() == Counts(pending=10)
+
+    harness.play(main)
+
+
+@pytest.mark.parametrize(
+    "moment", ["before", "between the look-ups", "after the look-ups", "with the answer", "after"]
+)
+def test_a_status_that_comes_beside_its_answer_is_stored(
+    harness: Harness, sale: Any, dsn: str, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Neither the answer's transaction nor the status's sees the other one, where both are open."""
+    by_id, by_phone, at_once = TableLedger._by_id, TableLedger._by_phone, Tables.at_once
+    accepted = "UPDATE desk360.batch SET state = 'accepted', message_id = 'm-1' WHERE state = 'intent'"
+
+    def answer(when: str) -> None:
+        if moment == when:
+            with psycopg.connect(dsn, autocommit=True) as db:
+                db.execute(accepted)
+
+    def first(ledger: TableLedger, db: Any, message_id: str) -> int | None:
+        found = by_id(ledger, db, message_id)
+        answer("between the look-ups")
+        return found
+
+    def second(ledger: TableLedger, db: Any, phone: str) -> tuple[int | None, str]:
+        found = by_phone(ledger, db, phone)
+        answer("after the look-ups")
+        return found
+
+    async def last(tables: Tables, text: str, *values: object, synced: bool = True) -> list[Any]:
+        rows = await at_once(tables, text, *values, synced=synced)
+        if moment == "with the answer" and "'worker_lost'" in text and "ended" in text and rows:
+            with psycopg.connect(dsn, autocommit=True) as db:
+                db.execute("INSERT INTO desk360.early SELECT id, 'm-1', 'read' FROM desk360.campaign")
+        return rows
+
+    async def main(client: AsyncDesk360) -> None:
+        await sale(strategy="single").load(client, people(1))
+        async with sale(strategy="single")._opened() as ledger:
+            await ledger.settings()
+            await ledger.join("run", lease=30.0, timeout=30.0, patience=0.0)
+            (batch,) = await ledger.claim(0, 0, 1)
+            request = await ledger.intend(batch)
+            monkeypatch.setattr(TableLedger, "_by_id", first)
+            monkeypatch.setattr(TableLedger, "_by_phone", second)
+            monkeypatch.setattr(Tables, "at_once", last)
+            status = ("m-1", f"+{batch.members[0]}", "read")
+            if moment not in ("after", "with the answer"):
+                assert await ledger.feed([[status]]) == [1]
+            if "look-ups" not in moment:
+                await ledger.conclude(batch, request, Result("accepted", message_id="m-1"))
+            if moment == "after":
+                assert await ledger.feed([[status]]) == [1]
+            assert await ledger.statuses() == (0, 1)
 
     harness.play(main)
 
