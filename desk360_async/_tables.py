@@ -597,6 +597,7 @@ _HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 MOST_ROWS = 1_048_576  # of a sheet, its header included
 # XML 1.0 has no such characters.
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_LIKE_ESCAPES = re.compile("_x(?=[0-9A-Fa-f]{4}_)")
 
 
 class SheetWriter:
@@ -668,5 +669,7 @@ def _row(cells: Sequence[object]) -> str:
 def _cell(cell: object) -> str:
     if isinstance(cell, int):
         return f"<c><v>{cell}</v></c>"
-    text = "" if cell is None else escape(_NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", str(cell)))
+    text = "" if cell is None else _NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", str(cell))
+    # A text that looks like an escape of Excel's has its first mark escaped.
+    text = escape(_LIKE_ESCAPES.sub("_x005F_x", text))
     return f'<c t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'

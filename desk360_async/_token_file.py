@@ -6,6 +6,7 @@ Who waits for a token is the business of `_shared_limiter`.
 
 import errno
 import os
+import secrets
 import sqlite3
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ from attrs import evolve
 from desk360_async import _threads
 from desk360_async._bucket import GRACE, Bucket, StoreBusy, StoreLost, Waits
 from desk360_async._errors import ConfigurationError
-from desk360_async._sqlite import FileBusy, SQLiteFile
+from desk360_async._sqlite import FileBusy, SQLiteFile, transaction
 
 __all__ = ["TokenFile", "boot_id"]
 
@@ -82,8 +83,9 @@ class TokenFile:
             mode=None,
             # After a power cut the period of the lost commits is over.
             synchronous="NORMAL",
-            prepare=_make_tables,
+            prepare=self._prepare,
         )
+        self._number = 0
         self._boot = boot_id()
         self._offset = clock_offset()
 
@@ -94,8 +96,11 @@ class TokenFile:
 
     @property
     def identity(self) -> object:
-        """Return the device and the inode of the opened file; None while it is closed."""
-        return self.file.identity
+        """Return the opened file's device, inode and number; None while it is closed.
+
+        A deleted file's inode may be that of the next file, so the number tells them apart.
+        """
+        return self.file.identity and (*self.file.identity, self._number)
 
     def displaced(self) -> str | None:
         """Return why the path no longer leads to the opened file alone, or None."""
@@ -138,6 +143,14 @@ class TokenFile:
             if error.errno in _NO_SPACE:
                 raise StoreLost(self.file.explain(error)) from error
             raise ConfigurationError(self.file.explain(error)) from error
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        db.executescript(_SCHEMA)
+        with transaction(db):
+            (self._number,) = db.execute("PRAGMA user_version").fetchone()
+            if not self._number:  # the file is new, or 0.1.0 made it
+                self._number = secrets.randbelow(2**31 - 1) + 1
+                db.execute(f"PRAGMA user_version = {self._number}")
 
     def close(self) -> None:
         """Close the file; the next step opens it again."""
@@ -193,10 +206,6 @@ class TokenFile:
             # A process that is started with another limit uses that one.
             values["limit"] = None
         db.execute(_WRITE, (*values.values(), self._boot, now, time.time()))
-
-
-def _make_tables(db: sqlite3.Connection) -> None:
-    db.executescript(_SCHEMA)
 
 
 def _save_waits(db: sqlite3.Connection, noted: dict[tuple[str, str], float], waits: Waits) -> None:

@@ -90,7 +90,7 @@ def count(least: int, most: int, noun: str, *, fix: str = "leave some out") -> C
 
 
 def unique(*names: str) -> Check:
-    """Make a check of a field whose items must differ in each of these attributes; texts have no names."""
+    """Make a check of a field whose items must differ in each of these attributes; texts differ whole."""
 
     def check(_: object, attribute: "Attribute[Any]", items: Sequence[object]) -> None:
         for name in names or ("",):

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self, cast
 
 import anyio
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from desk360_async import (
     AsyncDesk360,
@@ -61,8 +61,7 @@ LOOK_EVERY = 5.0  # seconds between two looks at the statuses, which count all o
 # A request without a connection makes no unknown, so the run is patient.
 OUTAGE = 300.0
 LONGEST_PAUSE = 30.0
-# Seconds between two looks at batches that other runs may give back: the pause doubles, up to a third of the
-# lease at most. A look is three statements, and a run may wait for another one's last batch for minutes.
+# Seconds between two looks at batches that other runs may give back.
 SHORTEST_LOOK, LONGEST_LOOK = 0.25, 5.0
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 # The longest sleep outside the sending hours: then the wall clock is read again, which may have been set, or
@@ -88,6 +87,26 @@ class Signal:
         if self._event.is_set():
             self._event = anyio.Event()
         await self._event.wait()
+
+
+@define
+class Looks:
+    """When a run looks again for batches that other runs may give back.
+
+    A look is three statements, and a run may wait for another one's last batch for minutes. So the pause
+    doubles.
+
+    Attributes:
+        due: the loop's time of the next look.
+    """
+
+    due: float = -math.inf
+    _pause: float = SHORTEST_LOOK
+
+    def plan_next(self, lease: float) -> None:
+        """Plan the look after one that found none; the pause grows to a third of the lease at most."""
+        self.due = anyio.current_time() + self._pause
+        self._pause = max(self._pause, min(2 * self._pause, LONGEST_LOOK, lease / 3))
 
 
 # ── one delivery ───────────────────────────────────────────────────────────────────────────────────────
@@ -311,8 +330,7 @@ class Run:
         self._concurrency = concurrency
         self._max_failures = max_failures
         self._most_failed = stop_if_failed
-        self._statuses_at_start = (0, 0)
-        self._next_look = 0.0
+        self._statuses_at_start, self._next_look = (0, 0), 0.0
         self._drain = drain
         self._signals = signals
         self._events: deque[Event] = deque()
@@ -335,8 +353,7 @@ class Run:
         self._queue: deque[Batch] = deque()
         self._last = 0
         self._exhausted = False
-        self._look_pause = SHORTEST_LOOK
-        self._next_claim = -math.inf
+        self._looks = Looks()
         self._busy = 0
         self._silent = 0
         self._answered = False
@@ -615,24 +632,21 @@ class Run:
             elif self._exhausted:
                 return None
             else:
-                await self._sleep(max(0.0, self._next_claim - anyio.current_time()))
+                await self._sleep(max(0.0, self._looks.due - anyio.current_time()))
         return None
 
     async def _refill(self) -> None:
         async with self._filling:
-            if self._queue or self._exhausted or anyio.current_time() < self._next_claim:
+            if self._queue or self._exhausted or anyio.current_time() < self._looks.due:
                 return  # another worker of this run has looked meanwhile
             ledger = self._opening.dispatch.ledger
             found = await ledger.claim(self._last, self._opening.upto, self._concurrency)
             self._queue.extend(found)
             self._exhausted = not found and await ledger.is_over(busy=self._busy > 0)
             if found:
-                self._last, self._look_pause = found[-1].id, SHORTEST_LOOK
+                self._last, self._looks = found[-1].id, Looks()
             else:
-                self._next_claim = anyio.current_time() + self._look_pause
-                if not self._busy:
-                    longest = min(LONGEST_LOOK, (self._opening.lease or 0.0) / 3)
-                    self._look_pause = min(2 * self._look_pause, longest)
+                self._looks.plan_next(0.0 if self._busy else self._opening.lease or 0.0)
 
     async def _deliver(self, batch: Batch) -> None:
         attempt: Attempt | None = None

@@ -473,6 +473,15 @@ def test_an_export_as_xlsx_holds_texts(harness: Harness) -> None:
     assert page["B2"].data_type == "s"
 
 
+def test_a_text_that_looks_like_an_escape_of_excels_stays_itself(tmp_path: Path) -> None:
+    calamine = pytest.importorskip("python_calamine", reason="needs the extra excel")
+    with (tmp_path / "x.xlsx").open("wb") as file:
+        write_sheet(file, ["a_x0042_b"], [["_x0041_"], ["_x41_ & x0041_"]])
+    with (tmp_path / "x.xlsx").open("rb") as file:
+        rows = calamine.CalamineWorkbook.from_filelike(file).get_sheet_by_index(0).to_python()
+    assert rows == [["a_x0042_b"], ["_x0041_"], ["_x41_ & x0041_"]]
+
+
 def test_a_sheet_of_more_rows_than_excel_has_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(_tables, "MOST_ROWS", 3)
     with (tmp_path / "x.xlsx").open("wb") as file, pytest.raises(OSError, match="a sheet has 3 rows"):

@@ -271,7 +271,8 @@ def compare(message: Any, name: str, rules: Mapping[str, str]) -> None:
 async def test_the_sandbox_has_the_messages_limits(endpoint: Endpoint) -> None:
     """They share no code, so each limit is tried on both."""
     routes = pytest.importorskip("desk360_async.sandbox.endpoints", reason="needs the extra sandbox").ROUTES
-    (rules,) = (route.rules for route in routes if route.endpoint.__name__ == endpoint.name)
+    rules = {route.endpoint.__name__: route.rules for route in routes}.get(endpoint.name)
+    assert rules is not None, f"mend ROUTES in desk360_async/sandbox/endpoints.py: no {endpoint.name}"
     message = await message_of(endpoint.name)
     for name, rule in rules.items():
         sample = at(message, name.split("."))

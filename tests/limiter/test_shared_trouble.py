@@ -22,6 +22,7 @@ from desk360_async import (
     _token_file,
 )
 from desk360_async._bucket import StoreBusy, StoreLost
+from desk360_async._sqlite import SQLiteFile
 from tests.limiter.virtual import run
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -122,6 +123,22 @@ def test_a_deleted_file_brings_no_second_limit(
         assert await take_all(first if same else make(5)) == 0
         await anyio.sleep(60)
         assert await take_all(first) == 5
+
+    run(backend, main)
+
+
+@BACKENDS
+def test_a_new_file_with_the_inode_of_the_deleted_one_brings_no_second_limit(
+    make: Callable[..., HostLimiter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr(SQLiteFile, "identity", (1, 1))
+
+    async def main() -> None:
+        first = make(5)
+        assert await take_all(first) == 5
+        wipe(tmp_path / "limit.db")
+        await anyio.sleep(1.1)
+        assert await take_all(first) == 0
 
     run(backend, main)
 
