@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -257,6 +257,26 @@ class SendLog(SharedStore):
                 raise SendInProgress(key, since=_moment(claim.row.since))
             await sleep(pause if left is None else min(pause, left))
             pause = min(_LONGEST_LOOK, pause * 2)
+
+    @staticmethod
+    def compare(key: str, message: Message, fields: Mapping[str, str], secret: bytes) -> None:
+        """Compare a message with the last send under its key, for stores that hold keys of their own.
+
+        The integration and the server aren't compared.
+
+        Args:
+            key: the idempotency key.
+            message: the message that is asked for now.
+            fields: the hashes of the last send's fields, as its row holds them.
+            secret: the key of the hashes.
+
+        Raises:
+            KeyConflict: if a field differs.
+        """
+        asked = _records.hashes(message, 0, "", secret)
+        asked |= {name: fields[name] for name in ("integration_id", "base_url") if name in fields}
+        if differing := _records.conflicts(fields, asked):
+            raise KeyConflict(key, differing)
 
     async def _hash_key(self) -> bytes:
         if self._secret is None:

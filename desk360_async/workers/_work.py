@@ -23,7 +23,7 @@ from psycopg.rows import tuple_row
 import desk360_async
 from desk360_async import Attachment, ConfigurationError, KeyConflict, Message, _threads
 from desk360_async._postgres import Database, is_failure
-from desk360_async.once._records import conflicts, hashes
+from desk360_async.once import SendLog
 
 T = TypeVar("T")
 
@@ -394,14 +394,9 @@ def _compare(key: str, message: str, waiting: str | None, sent: str | None, secr
     if waiting is not None and waiting != message:
         before, given = json.loads(waiting), json.loads(message)
         raise KeyConflict(key, sorted(n for n in {*before, *given} if before.get(n) != given.get(n)))
-    if sent is None or secret is None:
-        return
-    # The worker's client compares its integration and its server, which are not known here.
-    stored = json.loads(sent)
-    asked = hashes(unpack(message), 0, "", bytes(secret))
-    asked |= {name: stored[name] for name in ("integration_id", "base_url") if name in stored}
-    if differing := conflicts(stored, asked):
-        raise KeyConflict(key, differing)
+    if sent is not None and secret is not None:
+        # The worker's client compares its integration and its server, which are not known here.
+        SendLog.compare(key, unpack(message), json.loads(sent), bytes(secret))
 
 
 _MESSAGES: tuple[type[Any], ...] = get_args(Message)

@@ -108,8 +108,6 @@ def test_packages_on_top_import_public_names_and_the_shared_rooms() -> None:
         # A stored reply names people by their place among the phones that the wire lists.
         "desk360_async.once._records <- _messages.phones_of",
         # A deferred message is compared with the one that was sent under its key, by the send log's hashes.
-        "desk360_async.workers._work <- once._records.conflicts",
-        "desk360_async.workers._work <- once._records.hashes",
         # `--dry-run` prints the requests themselves.
         "desk360_async.cli.campaign <- _wire.call_for",
         # `db init` makes the tables of the workers' engine with the others.
