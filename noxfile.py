@@ -94,9 +94,12 @@ def tests(session: nox.Session) -> None:
 
 
 def check_coverage(session: nox.Session) -> None:
-    """Print the files with gaps, and fail below the floors; the goals are 100 % of core, 95 % of the rest."""
+    """Print the files with gaps, and fail below 99 % of core (the goal is 100 %) or 95 % of the rest.
+
+    PostgreSQL's tests count: without its `initdb` they are skipped, and the floors aren't reached.
+    """
     core = "desk360_async/_*.py,desk360_async/__init__.py"
-    for choice, least in ((f"--include={core}", "97"), (f"--omit={core},tests/*", "84")):
+    for choice, least in ((f"--include={core}", "99"), (f"--omit={core},tests/*", "95")):
         session.run("coverage", "report", choice, f"--fail-under={least}")
 
 

@@ -200,12 +200,12 @@ class Table:
     def _judged(self, first: int, block: list[list[Any]], place: int, pick: "_Pick") -> Iterator[Row]:
         """Yield the rows of a block, one by one."""
         width = len(self.columns)
-        text = _text if isinstance(self._records, _Sheet) else None
+        sheet = self._records if isinstance(self._records, _Sheet) else None
         for line, cells in enumerate(block, first):
-            if text is not None:
+            if sheet is not None:
                 if len(cells) > place and isinstance(cells[place], float) and len(self.numbers) < 5:
-                    self.numbers.append(self._records.name_of(line, place))
-                cells = [*map(text, cells)]  # the same row, as texts
+                    self.numbers.append(sheet.name_of(line, place))
+                cells = [*map(_text, cells)]  # the same row, as texts
             if len(cells) != width:
                 if any(map(str.strip, cells[width:])):
                     yield line, cells[place], Defect("too_many_cells")
@@ -345,10 +345,6 @@ class _Csv:
 
     def _unclosed(self, line: int, problem: str) -> ConfigurationError:
         return ConfigurationError(f"{self.path}, line {line}: {problem}; is a quote missing?")
-
-    def name_of(self, line: int, place: int) -> str:
-        """Return a cell's name."""
-        return f"line {line}, column {place + 1}"
 
 
 def _height(cells: list[str]) -> int:

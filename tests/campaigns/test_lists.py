@@ -1,9 +1,13 @@
 """Lists as spreadsheets write them: the rows that are read, the rows left out, the files that are refused."""
 
 import datetime
+import errno
 import json
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openpyxl
@@ -18,6 +22,7 @@ from desk360_async.webhooks import StatusUpdate
 from tests.campaigns.harness import Harness, finish
 
 TO = "+905551112233"
+LISTS = Path(__file__).parents[1] / "samples" / "lists"
 
 
 def load(harness: Harness, content: object, name: str = "list.csv", **options: Any) -> Plan:
@@ -244,6 +249,80 @@ def test_a_file_that_is_no_spreadsheet_is_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         load(harness, b"phone,body-1\n", name, **options)
+
+
+def test_a_spreadsheet_without_its_extra_names_the_extra(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    with pytest.raises(ConfigurationError, match=r"\.ods needs the extra 'excel': pip install"):
+        load(harness, b"", "list.ods")
+
+
+def test_a_protected_spreadsheet_is_refused_with_the_fix(tmp_path: Path) -> None:
+    pytest.importorskip("python_calamine", reason="needs the extra excel")
+    name = 'xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"'
+    entry = "<manifest:file-entry><manifest:encryption-data/></manifest:file-entry>"
+    manifest = f"<manifest:manifest {name}>{entry}</manifest:manifest>"
+    with zipfile.ZipFile(tmp_path / "list.ods", "w") as file:
+        file.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        file.writestr("META-INF/manifest.xml", manifest)
+    with pytest.raises(ConfigurationError, match="is protected by a password; save it without one"):
+        Table.open(tmp_path / "list.ods")
+
+
+def test_a_sheet_that_calamine_cannot_read_names_the_last_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    calamine = pytest.importorskip("python_calamine", reason="needs the extra excel")
+    table = Table.open(LISTS / "calc.ods")
+
+    def fail(_: int) -> None:
+        raise calamine.CalamineError("broken record")
+
+    monkeypatch.setattr(table._records._book, "_book", SimpleNamespace(get_sheet_by_index=fail))
+    with pytest.raises(ConfigurationError, match=r"calc\.ods, after row 0: broken record"):
+        list(table.rows({"phone": table.columns[0]}, ""))
+
+
+def test_the_share_of_a_sheet_that_was_read_ends_at_1(tmp_path: Path) -> None:
+    table = Table.open(sheet(tmp_path / "list.xlsx", ["phone"], [TO]), sheet="List")
+    assert len(list(table.rows({"phone": "phone"}, ""))) == 1
+    assert table.done == 1.0
+
+
+def test_a_list_that_may_not_be_opened_is_refused(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = harness.folder / "list.csv"
+    path.write_text(HEAD)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ConfigurationError, match=r"list\.csv can't be read: Permission denied"):
+        Table.open(path)
+
+
+def test_a_disk_that_fails_amid_a_list_gives_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"phone\n{TO}\n")
+    table = Table.open(path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(_tables, "TextIOWrapper", fail)
+    with pytest.raises(ConfigurationError, match=r"list\.csv, after line 0: Input/output error"):
+        list(table.rows({"phone": "phone"}, ""))
+
+
+def test_a_list_that_changes_after_its_check_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"phone\n{TO}\n")
+    table = Table.open(path)
+    path.write_bytes(b"phone\n\xfe\n")
+    with pytest.raises(ConfigurationError, match="was changed while it was read"):
+        list(table.rows({"phone": "phone"}, ""))
 
 
 def test_options_for_files_are_refused_beside_recipients(harness: Harness) -> None:

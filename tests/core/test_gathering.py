@@ -4,6 +4,7 @@ import anyio
 import pytest
 import trio.testing
 
+from desk360_async import _threads
 from desk360_async._threads import Gathering
 
 pytestmark = pytest.mark.anyio
@@ -187,3 +188,25 @@ async def test_an_item_that_was_committed_before_the_loop_s_end_keeps_its_result
     await anyio.wait_all_tasks_blocked()
     assert (calls[0].results, calls[0].error) == (["A"], None)
     assert [type(call.error) for call in calls[1:]] == [asyncio.CancelledError] * 2
+
+
+async def test_an_item_that_was_committed_keeps_its_result_when_the_task_is_stopped(monkeypatch):
+    """The items are committed one by one after a failure; a stop comes between them."""
+
+    class Stopped(BaseException):
+        pass
+
+    async def commit(items):
+        if len(items) > 1:
+            raise LookupError("one of them is bad")
+        if items == ["b"]:
+            raise Stopped
+        return ["A"]
+
+    monkeypatch.setattr(_threads, "detach", lambda *_: None)
+    gathering = Gathering(commit)
+    first, second = gathering.post("a"), gathering.post("b")
+    with pytest.raises(Stopped):
+        await gathering._run(anyio.Event(), anyio.Event())
+    assert (first.results, first.error) == (["A"], None)
+    assert isinstance(second.error, Stopped)

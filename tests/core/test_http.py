@@ -24,7 +24,8 @@ from desk360_async import (
     _http,
     _threads,
 )
-from desk360_async._http import Request, _Once, own_transport
+from desk360_async._http import Request, _Body, _Once, own_transport
+from desk360_async._json import MAX_BYTES
 from desk360_async._outcomes import Evidence, orphans
 from desk360_async._redaction import Redaction, redact_logs
 from tests.core.fakes import ID, KEY, TO, Wire, connect, sent
@@ -491,3 +492,18 @@ async def test_trios_late_deadline_waits_a_little_longer_too(late: float, whole:
         await trio.sleep_forever()
     assert scope.cancelled_caught
     assert trio.current_time() - began == pytest.approx(whole, abs=0.01)
+
+
+async def test_a_mocked_body_over_the_limit_is_damaged() -> None:
+    body = _Body("")
+    await body.read(httpx.Response(200, content=bytes(MAX_BYTES + 1)))
+    assert (body.damage, body.whole) == ("the body is over 8 MiB", False)
+
+
+@pytest.mark.parametrize(("received", "unread"), [(b"", False), (b"HTTP/1.1 200", True)])
+async def test_encrypted_bytes_behind_an_answer_are_unread(received: bytes, unread: bool) -> None:
+    """TLS holds them in a buffer of its own, where the socket doesn't show them."""
+    buffer = ssl.MemoryBIO()
+    buffer.write(received)
+    tls = SimpleNamespace(_read_bio=buffer, transport_stream=None)
+    assert _http._unread(SimpleNamespace(_stream=tls)) is unread

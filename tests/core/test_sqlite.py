@@ -288,6 +288,21 @@ def test_a_network_file_system_is_found_by_the_mounts(kind: str, found: str | No
     assert network_file_system(Path("/srv/ledger.db"), mounts) is None
 
 
+def test_a_child_that_closes_the_file_leaves_its_parents_connection_open(
+    notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing it in the child would break the parent's locks."""
+    notes.file.open()
+    parents = notes.file._connection
+    monkeypatch.setattr(notes.file, "_process", os.getpid() + 1)
+    notes.file.close()
+    assert notes.file._connection is None
+    assert _sqlite._orphans.pop() is parents
+    assert parents is not None
+    parents.execute(TABLE)
+    parents.close()
+
+
 @pytest.mark.real
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX's")
 def test_a_forked_child_opens_the_file_anew(notes: Notes) -> None:

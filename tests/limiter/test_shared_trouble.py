@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -401,3 +402,34 @@ def test_an_end_without_a_thread_to_write_it_raises_nothing(
         assert len(limiter._ends) == 1
 
     run(backend, main)
+
+
+def test_an_end_after_the_store_is_lost_leaves_the_process_with_its_share(
+    make: Callable[..., HostLimiter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter = make(5)
+
+    def step(_: object) -> None:
+        raise StoreLost("the disk is full")
+
+    end: Any = object()
+    limiter._ends.append(end)
+    monkeypatch.setattr(limiter, "_step", step)
+    limiter._write()
+    assert limiter._spent.alone
+
+
+def test_an_end_of_another_store_is_not_written_to_this_one(make: Callable[..., HostLimiter]) -> None:
+    """The file was replaced since; its number says so, and the end's token isn't of this file."""
+
+    async def main() -> None:
+        limiter = make(1)
+        permit = await limiter.acquire()
+        end: Any = SimpleNamespace(origin="a deleted file", at=0.0, token=permit, how="unused")
+        limiter._ends.append(end)
+        limiter._step(_shared_limiter._change_nothing)
+        assert not limiter._ends
+        with pytest.raises(RateLimitWaitTooLong):
+            await limiter.acquire(max_wait=0)
+
+    run("asyncio", main)
