@@ -94,13 +94,14 @@ def tests(session: nox.Session) -> None:
 
 
 def check_coverage(session: nox.Session) -> None:
-    """Print the files with gaps, and fail below 99 % of core (the goal is 100 %) or 95 % of the rest.
+    """Print the files with gaps; in CI, fail below 99 % of core (the goal is 100 %) or 95 % of the rest.
 
-    PostgreSQL's tests count: without its `initdb` they are skipped, and the floors aren't reached.
+    Tests are skipped where PostgreSQL, Redis, PHP or strace is missing, so no floor holds on each machine.
     """
     core = "desk360_async/_*.py,desk360_async/__init__.py"
     for choice, least in ((f"--include={core}", "99"), (f"--omit={core},tests/*", "95")):
-        session.run("coverage", "report", choice, f"--fail-under={least}")
+        floor = (f"--fail-under={least}",) if "CI" in os.environ else ()
+        session.run("coverage", "report", choice, *floor)
 
 
 @nox.session
