@@ -1,15 +1,18 @@
 """P5: the CPU of importing the package, and of a first send, over httpx's; each in a fresh interpreter.
 
-Run: python -m benchmarks.imports
+Run: python -m benchmarks.imports [COMMIT …]
 
+Each COMMIT's import, client and first send are compared with this checkout's.
 With rich and click installed, `import httpx` loads them too, and the ratio looks better than it is: so all
 run as in an environment that has only what the package requires.
 """
 
+import sys
 import tempfile
+from pathlib import Path
 
 from benchmarks.figures import note
-from benchmarks.side_by_side import fresh_process, spread
+from benchmarks.side_by_side import HERE, fresh_process, package_of, spread
 
 ROUNDS = 21
 FIRST = "import, client and first send"
@@ -35,10 +38,21 @@ IMPORTS = {
 }
 
 
-def cpu_of(statement: str, cache: str) -> float:
+def cpu_of(statement: str, cache: str, package: Path | None = None) -> float:
     """Milliseconds of CPU that a fresh interpreter spends on an import."""
     timed = f"import time; before = time.process_time()\n{statement}\nprint(time.process_time() - before)"
-    return fresh_process(timed, cache)[0] * 1000
+    return fresh_process(timed, cache, package=package)[0] * 1000
+
+
+def compare_commit(commit: str) -> None:
+    """Print the CPU of the first send beside the one of a commit, run by run."""
+    with tempfile.TemporaryDirectory() as cache, package_of(commit) as before:
+        pairs = [
+            (cpu_of(IMPORTS[FIRST], cache, HERE), cpu_of(IMPORTS[FIRST], cache, before)) for _ in range(12)
+        ]
+    ours, theirs = (list(side) for side in zip(*pairs[1:], strict=True))
+    print(f"P5 {FIRST}: {spread(ours)} ms CPU here, {spread(theirs)} at {commit}")
+    note(f"P5 {FIRST}", [mine / its for mine, its in pairs[1:]], peer=commit)
 
 
 def main() -> None:
@@ -59,4 +73,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    for commit in sys.argv[1:]:
+        compare_commit(commit)
+    if not sys.argv[1:]:
+        main()

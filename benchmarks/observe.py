@@ -8,13 +8,10 @@ add to a slice.
 """
 
 import asyncio
-import io
 import logging
 import statistics
 import subprocess
 import sys
-import tarfile
-import tempfile
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,11 +26,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from benchmarks.figures import note
 from benchmarks.pipeline import BODY, client
-from benchmarks.side_by_side import answering, cpu_of
+from benchmarks.side_by_side import HERE, answering, cpu_of, package_of
 from desk360_async import AsyncDesk360, LogObserver
 from desk360_async.otel import OpenTelemetry
 
-HERE = Path(__file__).parent.parent
 SENDS, SLICES, TURNS, CHEAPEST = 25, 40, 60, 5
 # The client of another commit, in a process of its own: a line in is a slice, a line out its CPU.
 WORKER = """
@@ -118,13 +114,12 @@ def worker(url: str, package: Path, *, observer: bool) -> Generator[Callable[[],
 
 def compare_commit(url: str, commit: str) -> None:
     """Print the CPU of a send without an observer, beside the one of a commit."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["git", "-C", str(HERE), "archive", commit, "desk360_async"]
-        archive = subprocess.run(command, capture_output=True, check=True).stdout
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(folder, filter="data")
-        with worker(url, Path(folder), observer=False) as then, worker(url, HERE, observer=True) as now:
-            pairs = [(now(), then()) for _ in range(TURNS + 2)][2:]
+    with (
+        package_of(commit) as before,
+        worker(url, before, observer=False) as then,
+        worker(url, HERE, observer=True) as now,
+    ):
+        pairs = [(now(), then()) for _ in range(TURNS + 2)][2:]
     ours, theirs = (cost(list(side)) for side in zip(*pairs, strict=True))
     print(f"P1 {ours:.0f} µs CPU a send here, {theirs:.0f} at {commit}: {ours / theirs:.2f} (at most 1.02)")
 

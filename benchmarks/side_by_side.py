@@ -4,15 +4,19 @@ Machines drift and are shared; a ratio of neighbours holds where milliseconds do
 """
 
 import gc
+import io
 import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import MappingProxyType
 
 from benchmarks.figures import note
@@ -32,6 +36,20 @@ OPTIONAL = (
     "trio",
     "zstandard",
 )
+
+
+HERE = Path(__file__).parent.parent
+
+
+@contextmanager
+def package_of(commit: str) -> Generator[Path]:
+    """Yield a folder with the package as a commit has it."""
+    command = ["git", "-C", str(HERE), "archive", commit, "desk360_async"]
+    archive = subprocess.run(command, capture_output=True, check=True).stdout
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(folder, filter="data")
+        yield Path(folder)
 
 
 def spread(values: list[float]) -> str:
@@ -78,7 +96,7 @@ async def compare(
         note(f"{figure} {ours}", ratios, goals.get(other), peer=other)
 
 
-def fresh_process(code: str, cache: str, *arguments: str) -> list[float]:
+def fresh_process(code: str, cache: str, *arguments: str, package: Path | None = None) -> list[float]:
     """Return the numbers that a program prints, run in an interpreter of its own as in a bare environment.
 
     Byte code is cached first, as it is for an installed package.
@@ -87,12 +105,15 @@ def fresh_process(code: str, cache: str, *arguments: str) -> list[float]:
         code: the program.
         cache: a folder for the byte code; the first run with it fills it.
         arguments: the program's own.
+        package: the folder of the package; None: this checkout's, or the installed one.
     """
     bare = f"import sys\nfor name in {OPTIONAL!r}:\n    sys.modules[name] = None\n"
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     environ["PYTHONPYCACHEPREFIX"] = cache
+    if package is not None:
+        environ["PYTHONPATH"] = str(package)
     command = [sys.executable, "-c", bare + code, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ, cwd=package)
     return [float(number) for number in done.stdout.split()]
 
 
