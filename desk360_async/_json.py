@@ -101,8 +101,8 @@ def _decode_by_json(text: str) -> Any:
         value = _lenient.decode(text)
     value = _checked(value, text)
     # A pair of escapes is a character beyond U+FFFF; only half a pair is replaced.
-    halves = "\\ud" in text or "\\uD" in text or not is_utf8(text)
-    return _without_surrogates(value) if halves else value
+    escaped = "\\" in text and ("\\ud" in text or "\\uD" in text)  # most texts have no escape at all
+    return _without_surrogates(value) if escaped or not is_utf8(text) else value
 
 
 def _refuse_constant(name: str) -> NoReturn:
