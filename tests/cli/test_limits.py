@@ -1,5 +1,6 @@
 """Live commands share the rate limit of their machine (by a file), unless told otherwise."""
 
+import logging
 import sqlite3
 import sys
 from contextlib import closing
@@ -9,6 +10,7 @@ import pytest
 
 from desk360_async.cli import _session
 from desk360_async.cli._options import Common
+from desk360_async.cli._terminal import Terminal
 from desk360_async.sandbox import Sandbox
 from tests.cli.conftest import Desk360
 
@@ -63,3 +65,16 @@ def test_the_state_folder_follows_the_systems_custom(
     monkeypatch.setattr(sys, "platform", platform)
     assert str(_session.state_folder()).endswith(end)
     assert _session.live_limiter(Common(limiter="off")) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "printed"),
+    [
+        ("ServerError", "send text: server error; again in 0.5 s.\n"),
+        ("RateLimited", ""),  # the refusal was printed
+    ],
+)
+def test_a_retry_is_announced_in_words(capsys: pytest.CaptureFixture[str], reason: str, printed: str) -> None:
+    facts = {"event": "desk360.retry", "operation": "send_text", "reason": reason, "wait": 0.5}
+    _session._Warnings(Terminal(json=False, quiet=False), "").emit(logging.makeLogRecord(facts))
+    assert capsys.readouterr().err == printed
