@@ -250,6 +250,12 @@ class Template:
         labels = next((names for code, names in _LABELS.items() if wanted in (code, *names)), ())
         return [t for t in self.translations if t.language and _case_folded(fold(t.language)) in labels]
 
+    def matches(self, template: int | str) -> bool:
+        """Return whether this is the template's id, or its name, Unicode-normalised and case-folded."""
+        if isinstance(template, int):
+            return template == self.id
+        return bool(matching((self,), template, lambda named: named.name))
+
     def translation(self, language: int | str) -> Translation:
         """Return the translation in a language.
 

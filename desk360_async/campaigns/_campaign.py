@@ -19,9 +19,11 @@ from desk360_async import (
     InvalidMessage,
     Lane,
     RetryPolicy,
+    Template,
     TemplateBatch,
     TemplateMessage,
     TokenBucket,
+    Translation,
     _threads,
 )
 from desk360_async._arguments import count_or_share, kind_of, one_of, require_path, seconds, share, whole
@@ -433,19 +435,20 @@ class Campaign:
         Raises:
             CampaignError: if something differs; it names the first.
         """
-        for name, pinned, given in (
-            ("the server", (settings.base_url,), client.base_url),
-            ("integration", (settings.integration,), integration_of(client)),
-            ("template", (settings.template, settings.template_name), self._template),
-            ("language", (settings.language, settings.language_name), self._language),
-            ("attachment", (settings.attachment,), file),
-            ("strategy", (settings.strategy,), self._strategy),
-            ("batch_size", (settings.batch_size,), self._batch_size),
-            ("not_listed", (settings.not_listed,), self._not_listed),
+        template, language = self._template, self._language
+        for name, pinned, given, same in (
+            ("the server", settings.base_url, client.base_url, False),
+            ("integration", settings.integration, integration_of(client), False),
+            ("template", settings.template_name, template, _is_template(settings, template)),
+            ("language", settings.language_name, language, _is_language(settings, language)),
+            ("attachment", settings.attachment, file, False),
+            ("strategy", settings.strategy, self._strategy, False),
+            ("batch_size", settings.batch_size, self._batch_size, False),
+            ("not_listed", settings.not_listed, self._not_listed, False),
         ):
-            if given not in pinned and (given is not None or name == "attachment"):
+            if not same and given != pinned and (given is not None or name == "attachment"):
                 raise CampaignError(
-                    f"the campaign {settings.name!r} was loaded for {name} {pinned[-1]!r}, not {given!r}; "
+                    f"the campaign {settings.name!r} was loaded for {name} {pinned!r}, not {given!r}; "
                     "run it as it was loaded, or load it under another name"
                 )
 
@@ -663,6 +666,23 @@ class Campaign:
                 "load it first"
             )
         return settings
+
+
+def _loaded(settings: Settings) -> Template:
+    text = Translation(language_id=settings.language, language=settings.language_name)
+    return Template(id=settings.template, name=settings.template_name, translations=(text,))
+
+
+def _is_template(settings: Settings, given: int | str | None) -> bool:
+    return given is not None and _loaded(settings).matches(given)
+
+
+def _is_language(settings: Settings, given: int | str | None) -> bool:
+    """Return whether a language means the pinned one, by the rules by which it was found."""
+    try:
+        return given is not None and bool(_loaded(settings).translation(given))
+    except InvalidMessage:
+        return False
 
 
 async def campaigns_in(ledger: str | os.PathLike[str], *, schema: str = "desk360") -> tuple[str, ...]:

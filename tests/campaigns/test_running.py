@@ -29,6 +29,26 @@ def test_everybody_is_sent_to_once(harness: Harness) -> None:
     assert [result.kind for result in results(events)] == ["bulk"] * 4 + ["single"]
 
 
+@pytest.mark.parametrize(
+    ("template", "language"), [("Back_In_Stock", "english"), ("back_in_stock", "en"), (86, 1)]
+)
+def test_it_runs_by_the_words_by_which_it_was_loaded(
+    harness: Harness, template: int | str, language: int | str
+) -> None:
+    events = loaded_and_run(harness, people(3), template=template, language=language)
+    assert done(events).counts.accepted == 3
+
+
+@pytest.mark.parametrize(("template", "language"), [("feedback", 1), (87, 1), ("back_in_stock", "tr")])
+def test_another_template_is_refused(harness: Harness, template: int | str, language: int | str) -> None:
+    async def main(client: AsyncDesk360) -> None:
+        await harness.campaign().load(client, people(3))
+        with pytest.raises(CampaignError, match="was loaded for"):
+            await finish(harness.campaign(template=template, language=language), client)
+
+    harness.play(main)
+
+
 def test_what_the_answer_does_not_list_is_unknown(harness: Harness) -> None:
     """The sandbox leaves out numbers that aren't on WhatsApp."""
     events = loaded_and_run(harness, [*people(10), Recipient("+905550000000", {"body-1": "offer 0"})])

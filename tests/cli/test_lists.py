@@ -282,6 +282,14 @@ def test_columns_named_like_variables_need_no_map(desk360: Desk360, server: Serv
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("language", ["tr", "turkish", "TÜRKÇE"])
+def test_a_language_may_be_a_code(desk360: Desk360, server: Server, people: Path, language: str) -> None:
+    words = ("--template", "welcome", "--language", language, "--base-url", server.url)
+    assert desk360("send", "list", people, *words).code == 0
+    assert len(server.sandbox.received) == 3
+
+
+@pytest.mark.real
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
