@@ -188,7 +188,7 @@ def test_the_words_behind_a_bar_fit_the_terminal(width: int, text: str) -> None:
     client: Any = Client()
     session = Session(client, Terminal(), None, None)  # type: ignore[arg-type]  # no option is read
     progress = Progress(Counts(1, 0, 1, 1234, 12, 0), 9, 1.0, 199_980.0)
-    assert _words(session, progress, width) == text
+    assert _words(session, progress, width, is_steady=True) == text
 
 
 def test_a_table_in_a_pipe_has_no_padding(
