@@ -1,7 +1,7 @@
-"""Tables in files: the one reader of `.csv`, `.xlsx` and `.ods`, and the one writer's rules for cells.
+"""Tables in files: the reader of `.csv`, `.xlsx` and `.ods`, the writer of `.xlsx`, the rules for cells.
 
-`Table.open` reads the header; `Table.rows` yields the rows, each with its line. A fault of the whole file is
-a `ConfigurationError`. A fault of a row takes the place of its values, as a `Defect`.
+`Table.open` reads the header; `Table.rows` yields the rows, each with its line. A faulty file raises a
+`ConfigurationError`. A faulty row has a `Defect` in place of its values.
 """
 
 import codecs
@@ -47,7 +47,7 @@ PHONE_COLUMNS = (
 )
 STREAMED = (".xlsx", ".xlsm")
 SPREADSHEETS = (*STREAMED, ".xlsb", ".xls", ".ods")
-# A row of more lines than this is taken for a quote that isn't closed.
+# A row that spans more lines than this is refused: a closing quote is probably missing.
 TALLEST = 20
 _SHOWN = 8  # columns in an error, so that one line stays readable
 _PIECE = 1 << 20  # bytes that are decoded at a time
@@ -90,7 +90,7 @@ class Table:
 
     @classmethod
     def open(cls, path: Path, *, encoding: str | None = None, sheet: str | int | None = None) -> "Table":
-        """Read the header; of a `.csv`, check that the whole file can be decoded.
+        """Read the header, and check that the whole of a `.csv` file can be decoded.
 
         Args:
             path: the file. `.xlsx` and `.xlsm` are streamed. `.ods`, `.xls` and `.xlsb` need the extra
@@ -121,7 +121,7 @@ class Table:
         return self._records.done
 
     def phone_column(self) -> str | None:
-        """Return the column with one of the usual names, else the only one; None if neither exists."""
+        """Return the phone's column: one with a usual name, else the only column; None without either."""
         named = [column for column in self.columns if column]
         folded = {fold(column): column for column in reversed(named)}
         for name in PHONE_COLUMNS:
@@ -131,13 +131,13 @@ class Table:
 
     @property
     def is_headless(self) -> bool:
-        """Whether the first line seems to hold a recipient, who would be lost as a header."""
+        """Whether the first line seems to hold a recipient; taken for a header, it would be lost."""
         alone = len(self.columns) == 1 and re.match(r"\+?[0-9]", self.columns[0])
         return bool(alone) or any(len(re.findall("[0-9]", column)) >= 5 for column in self.columns)
 
     @property
     def description(self) -> str:
-        """The columns, for an error; a recipient's data don't belong there."""
+        """The columns, for an error; an error must not show a recipient's data."""
         if self.is_headless:
             return "the first line must name the columns, and it seems to hold a recipient"
         named = [column for column in self.columns if column]
@@ -145,7 +145,7 @@ class Table:
         return f"the columns are: {', '.join(named[:_SHOWN])}{more}"
 
     def mapping(self, variables: Sequence[str], given: Mapping[str, str] | None) -> dict[str, str]:
-        """Return the column of each variable, and of "phone": as given, else the one of that name.
+        """Return the column of each variable, and of "phone": the given one, else that of the same name.
 
         Raises:
             ConfigurationError: if one has no column; the message lists the columns.
@@ -188,9 +188,9 @@ class Table:
                 if before is None:
                     continue
                 header = False
-                first, block = first + before, block[before:]  # the same block, behind the header
+                first, block = first + before, block[before:]  # the rows after the header
             if set(map(len, block)) == width and (is_plain or _is_text(block)):
-                # The fast path first: half a microsecond a row less.
+                # The fast path saves half a microsecond a row.
                 phones = [*map(phone_of, block)]
                 if all(phones) and not any(map(str.isspace, phones)):
                     yield zip(range(first, first + len(block)), phones, map(pick, block), strict=True)
@@ -277,7 +277,7 @@ class _Csv:
         return self.path.open(encoding=self._encoding, newline="")
 
     def _dialect(self) -> tuple[int, str]:
-        """Return how many lines to skip, and the delimiter that parts the first record into most cells."""
+        """Return the number of lines to skip, and the delimiter that gives the first record most cells."""
         with self._open() as file:
             announced = re.fullmatch(r"sep=([,;\t])\s*", file.readline())  # as spreadsheets write it
         if announced:
@@ -295,7 +295,7 @@ class _Csv:
         return 0, max(cells, key=cells.__getitem__)
 
     def blocks(self) -> Iterator[tuple[int, list[list[str]]]]:
-        """Yield records in the file's order: the first one's line, and records each a line behind the last.
+        """Yield the line of a block's first record, and the block. Each further record is one line below.
 
         Raises:
             ConfigurationError: if a quote isn't closed, or the file can't be read.
@@ -314,7 +314,7 @@ class _Csv:
                     try:
                         block.extend(islice(reader, _BLOCK))
                     except csv.Error as error:
-                        failure = error  # behind the records that came before it
+                        failure = error  # raised after the records that came before it
                     if not block:
                         break
                     self.done = min(1.0, raw.tell() / size)
@@ -337,7 +337,7 @@ class _Csv:
         self.done = 1.0
 
     def _check_height(self, line: int, lines: int, cells: list[str]) -> None:
-        """Refuse a record that has swallowed others, since one customer would get the others' numbers."""
+        """Refuse a record that contains other rows: one customer would get the numbers of the others."""
         if lines > TALLEST:
             raise self._unclosed(line, f"the row goes on for {lines:,} lines")
         if any(_NEXT_ROW.search(cell) for cell in cells):
@@ -354,10 +354,10 @@ def _height(cells: list[str]) -> int:
 
 
 def _encoding_of(path: Path, given: str | None) -> str:
-    """Return the encoding of a file, all of which it decodes.
+    """Return an encoding that decodes the whole file.
 
     Raises:
-        ConfigurationError: if it doesn't, or there is no such encoding.
+        ConfigurationError: if the file can't be decoded, or the given encoding doesn't exist.
     """
     if given is not None:
         try:
@@ -446,7 +446,7 @@ class _Sheet:
         raise ConfigurationError(f"{self.path}: has no sheet {which}; the sheets are: {listed}")
 
     def blocks(self) -> Iterator[tuple[int, list[list[Any]]]]:
-        """Yield rows in the sheet's order: the first one's number, and rows each behind the last.
+        """Yield the number of a block's first row, and the block. The rows are consecutive.
 
         Raises:
             ConfigurationError: if the sheet can't be read to its end.
@@ -491,7 +491,7 @@ class _CalamineBook:
         names: the sheets' names, in order.
         with_cells: the indexes of the sheets with cells.
         done: the share of the sheet that was read last.
-        left: the columns that are empty on its left, and that its rows lack.
+        left: the number of empty columns on the sheet's left; its rows don't have these cells.
     """
 
     def __init__(self, path: Path) -> None:
@@ -502,7 +502,7 @@ class _CalamineBook:
             fix = "pip install 'desk360-async[excel]', or save it as .xlsx"
             raise ConfigurationError(f"{path}: {path.suffix} needs the extra 'excel': {fix}") from None
         try:
-            # An ignore, since the stub leaves the parameter of PathLike open.
+            # pyright is silenced, since the stub gives PathLike no type argument.
             self._book = calamine.CalamineWorkbook.from_path(str(path))  # pyright: ignore[reportUnknownMemberType]
         except calamine.PasswordError as error:
             raise ConfigurationError(f"{path}: is protected by a password; save it without one") from error
@@ -559,7 +559,7 @@ def neutral(cell: object) -> str:
 
 
 def plain(cell: str) -> str:
-    """Return the text of which `neutral` made a cell."""
+    """Return the text from which `neutral` made the cell."""
     text = cell.removeprefix("'")
     return text if neutral(text) == cell else cell
 
@@ -591,7 +591,7 @@ _PARTS = {
 }
 _HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 MOST_ROWS = 1_048_576  # of a sheet, its header included
-# XML 1.0 has no such characters.
+# XML 1.0 doesn't allow these characters.
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _LIKE_ESCAPES = re.compile("_x(?=[0-9A-Fa-f]{4}_)")
 
@@ -602,11 +602,11 @@ class SheetWriter:
     Texts are cells of text: phones keep their `+`, and formulas stay texts. Only integers are numbers.
 
     Args:
-        file: it stays open; it is whole after `close`.
+        file: the file, open for bytes. `close` completes it and leaves it open.
         columns: the header.
 
     Attributes:
-        rows: how many were written, without the header.
+        rows: the number of rows that were written, without the header.
     """
 
     def __init__(self, file: IO[bytes], columns: Sequence[str]) -> None:
@@ -666,6 +666,6 @@ def _cell(cell: object) -> str:
     if isinstance(cell, int):
         return f"<c><v>{cell}</v></c>"
     text = "" if cell is None else _NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", str(cell))
-    # A text that looks like an escape of Excel's has its first mark escaped.
+    # Excel reads "_x0041_" as an escape. So the first "_" of such a text is escaped.
     text = escape(_LIKE_ESCAPES.sub("_x005F_x", text))
     return f'<c t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'

@@ -66,25 +66,25 @@ class Campaign:
     """A template sent to many, durably: no recipient is lost, and no recipient gets it twice.
 
     Implements "Bulk Send WhatsApp Message Template" and "Send WhatsApp Message Template" for long lists.
-    Every recipient ends as accepted, not sent, unknown or skipped; an unknown one is never sent to again
-    unless you `resolve` it so.
+    Every recipient ends as accepted, not sent, unknown or skipped. A run never sends to an unknown recipient
+    again, unless you `resolve` it as "resend".
 
     Args:
         name: the campaign's; a ledger may hold several.
         template: its id (int) or name (str). None: the ledger's.
         language: the id (int) or label (str) of one of its translations.
-        ledger: the file that remembers everything; made when it isn't there. On a local disk. Or
+        ledger: the file that stores the campaign, on a local disk; it is made if it is missing. Or
             `postgresql://…` (extra `[postgres]`): then several runs may send side by side.
         strategy: "auto" (equal parameters share bulk requests), "bulk", or "single" (each has its own
             message id, and needs its own token). None: the ledger's, else "auto".
-        batch_size: recipients a bulk request, 1 to 100,000. One crash makes at most so many unknown per
-            request on the wire; the vendor states no maximum. None: the ledger's, else 500.
+        batch_size: recipients per bulk request, 1 to 100,000. A crash makes at most this number unknown for
+            each request on the wire. The vendor states no maximum. None: the ledger's, else 500.
         attachment: the file for a media header, or its path; known again by its name and size.
         not_listed: the state of a number that the answer to a bulk request doesn't list: "unknown" or
             "not_sent". None: the ledger's, else "unknown".
-        opt_out: phones that get no message: a file with a number a line, an iterable, or a function, also an
-            async one, that returns one; or a `Customers`. Read before each request, as are the client's
-            own `customers`.
+        opt_out: phones that get no message: a file with one number a line, an iterable, a function or async
+            function that returns an iterable, or a `Customers`. It is read before each request. So are the
+            client's own `customers`.
         schema: the schema of the tables in PostgreSQL.
 
     Raises:
@@ -156,18 +156,18 @@ class Campaign:
         default_region: str | None = None,
         progress: OnProgress | None = None,
     ) -> Plan:
-        """Check the template, take in recipients, and plan, without sending. The same input has no effect.
+        """Check the template, load the recipients, and return the plan, without sending.
 
-        It is taken in whole or not at all. A further input adds the new recipients; a `strategy`,
-        `batch_size` or `not_listed` that is given then holds from then on. Those who are there already keep
-        their parameters, and are left out as "parameters_changed" if the input has others.
+        An input is loaded whole or not at all. Loading the same input again has no effect. A further input
+        adds its new recipients; a new `strategy`, `batch_size` or `not_listed` holds from then on. Recipients
+        of an earlier input keep their parameters; a row with other ones is left out as "parameters_changed".
 
         Args:
             client: with the integration to send from.
             recipients: the path of a `.csv`, `.xlsx` or `.ods` file (the last with the extra `excel`), or
                 an iterable or async iterable of `Recipient`. Duplicates, invalid and opted-out numbers and
                 rows that lack a variable are left out, with their lines.
-            mapping: variable, or "phone", → the file's column, where they aren't of the same name.
+            mapping: variable, or "phone" → the file's column; needed where the two names differ.
             region: such as "TR": numbers without `+` are read as dialled there (extra `phone`).
             encoding: of a CSV file that is neither UTF-8 nor UTF-16, such as "cp1254".
             sheet: the spreadsheet's sheet, by name or number (from 1); None: the first.
@@ -179,8 +179,8 @@ class Campaign:
         Raises:
             InvalidMessage: if the template can't be sent, or `recipients` is no list of recipients.
             ConfigurationError: if the file or the mapping is unusable.
-            CampaignError: if something else is pinned under this name, or the ledger can't be used.
-            Desk360Error: if the templates can't be had.
+            CampaignError: if other settings are pinned under this name, or the ledger can't be used.
+            Desk360Error: if the request for the templates fails.
         """
         template, language = self._template, self._language
         if template is None or language is None:
@@ -304,27 +304,27 @@ class Campaign:
         Args:
             client: its limiter decides the speed; the campaign uses its bulk lane.
             concurrency: requests on the wire at most; a crash makes at most that many batches unknown.
-            max_failures: it stops once more recipients than that became not sent or unknown in this run: a
-                count (int), or a share of all recipients (float, such as 0.05). Those of earlier runs don't
-                count: to resume is to go on.
-            stop_if_failed: it stops once more than this share (0.0 to 1.0) of the recipients whose statuses
-                `feed` stored during this run are failed; judged from 20 recipients on. None: never.
-            drain: seconds that requests on the wire are given to finish when it stops.
-            signals: whether SIGINT and SIGTERM stop it; the second ends it at once, or the first if it was
-                stopping anyway. None: if no other handler of this process takes SIGTERM.
+            max_failures: the run stops once more recipients than this became not sent or unknown: a count
+                (int), or a share of all recipients (float, such as 0.05). Failures of earlier runs don't
+                count.
+            stop_if_failed: the run stops once the share of failed recipients is above this (0.0 to 1.0). Only
+                recipients with a status from `feed` during this run count, from 20 on. None: never.
+            drain: seconds for requests on the wire to finish when the run stops.
+            signals: whether SIGINT and SIGTERM stop the run. The second signal ends it at once; so does the
+                first if the run was stopping. None: only if this process has no other handler of SIGTERM.
             lane: the priority of its requests in the limiter: "bulk" yields to "interactive".
             hours: the sending hours, such as `Hours("09:00-20:00", zone="Europe/Istanbul")`. Outside them the
                 run pauses (event `Paused("hours", seconds)`), and goes on by itself. None: all hours.
 
-            name: a name of this run for people, such as "host-3"; only in PostgreSQL, as the next two.
+            name: this run's name for people, such as "host-3". This and the next two are for PostgreSQL only.
             lease: seconds after which other runs take this one for dead, if it isn't seen (≥ 0.5).
             ledger_patience: seconds for which results are kept while the database is away.
 
         Raises:
             ConfigurationError: if an argument is unusable.
             InvalidMessage: on entering, if the attachment isn't there.
-            CampaignError: on entering, if the campaign wasn't loaded, was loaded with something else than
-                it was made with now, or another process runs it.
+            CampaignError: on entering, if the campaign wasn't loaded, was loaded with other arguments, or
+                runs in another process.
         """
         whole("concurrency", concurrency, least=1, most=100, meaning="requests on the wire")
         seconds("drain", drain)
@@ -406,7 +406,7 @@ class Campaign:
         """Go on after the database was promoted: the first pending batches become unknown.
 
         Args:
-            batches: the requests that the replica may have lost, and those on the wire.
+            batches: the number of requests that the replica may have lost, plus the requests on the wire.
 
         Returns:
             The number of recipients that became unknown.
@@ -525,13 +525,13 @@ class Campaign:
 
         Args:
             decision: "accepted" (they have it; "sent" is an alias), "not_sent" (they don't have it, and shall
-                not get it), or "resend" (they are pending again). An unknown recipient who did get the
-                message gets a second one; a recipient who was not sent to did not.
+                not get it), or "resend" (they are pending again). With "resend", an unknown recipient may
+                get the message twice; a "not_sent" one can't.
             phones: only these, under any spelling (ruling 19a).
             batch: only the recipients of this batch.
             everything: all recipients of the campaign.
-            state: only recipients in this state: "unknown", or to be resent "not_sent" and "failed"
-                (accepted, but WhatsApp could not reach them, as webhooks reported). None leaves out
+            state: only recipients in this state: "unknown"; with "resend" also "not_sent" or "failed"
+                (accepted, but a webhook reported that WhatsApp could not reach them). None leaves out
                 recipients that were resolved as not sent, unless `phones` names them.
 
         Returns:
@@ -540,8 +540,8 @@ class Campaign:
         Raises:
             ConfigurationError: unless exactly one of `phones`, `batch` and `everything` is given, or if
                 another argument is unusable.
-            CampaignError: if the campaign was never loaded, it runs, or its people are expired and shall be
-                sent to again.
+            CampaignError: if the campaign was never loaded or is running; with "resend" also if its people
+                are expired.
         """
         one_of("decision", decision, ("accepted", "sent", "not_sent", "resend"))
         decided: Decision = "accepted" if decision == "sent" else decision
@@ -581,13 +581,13 @@ class Campaign:
             return [Recipient(phone, parameters) for phone, parameters in await ledger.people(state)]
 
     async def watch(self, *, every: float = 1.0) -> AsyncGenerator[Progress]:
-        """Yield the progress of a campaign that this or another process runs, until all have ended.
+        """Yield the campaign's progress until all recipients have ended; any process may run it.
 
         Args:
             every: seconds between two looks at the ledger (≥ 0.01).
 
         Raises:
-            ConfigurationError: if `every` is no such number.
+            ConfigurationError: if `every` is out of its range.
             CampaignError: if the campaign was never loaded.
         """
         seconds("every", every, least=0.01)
@@ -610,8 +610,8 @@ class Campaign:
 
         Calls side by side share a commit. The ledger stays open, and closes after 5 s without a call.
 
-        Single sends are known by their message id. The vendor gives none for bulk, so a status of such a
-        phone counts for the campaign, though it may be another message's.
+        A status of a single send is found by its message id. The vendor gives no ids for bulk requests. So a
+        status of their phones counts for the campaign, though it may belong to another message.
 
         Returns:
             How many were news of this campaign.
@@ -619,7 +619,7 @@ class Campaign:
         Raises:
             CampaignError: if the campaign was never loaded.
         """
-        from desk360_async.webhooks import StatusUpdate  # not for those who never feed
+        from desk360_async.webhooks import StatusUpdate  # loaded only by `feed`
 
         statuses = [
             (event.id, event.phone, event.status)
@@ -717,14 +717,14 @@ class _Sendable:
 async def _look_up(
     client: AsyncDesk360, template: int | str, language: int | str, attachment: Attachment | None
 ) -> tuple[_Sendable, int]:
-    """Find a template and check that it can be sent; return it, and the number of requests that took.
+    """Find a template and check that it can be sent; return it, and the number of requests made.
 
     Raises:
         InvalidMessage: if it can't be sent.
     """
     used = _in_use(client)
     found = await client.templates.get(template)
-    # At least one, since a token may have come back meanwhile: too many only cost time.
+    # At least one: a token may have come back meanwhile. A count that is too high only costs time.
     requests = max(1, _in_use(client) - used)
     if found.sendable is False:
         raise InvalidMessage("template", f"{found.name} ({found.id}) is not sendable")
@@ -738,7 +738,7 @@ async def _look_up(
 
 
 def _in_use(client: AsyncDesk360) -> int:
-    """Return the tokens in use: an answer may change the limit, and so the free ones."""
+    """Return the tokens in use; the free tokens alone won't do, since an answer may change the limit."""
     status = client.rate_limit
     return status.limit - status.free
 

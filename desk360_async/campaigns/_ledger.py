@@ -1,7 +1,7 @@
 """The ledger of one campaign: each method is one transaction.
 
-The order that makes a send safe (a token, the intent, the POST, the result) is kept by `_run`. A store in
-another database writes these methods again.
+`_run` keeps the order that makes a send safe: a token, the intent, the POST, the result. A store in another
+database overrides these methods.
 """
 
 import json
@@ -42,7 +42,7 @@ from desk360_async.campaigns._values import (
     unpack,
 )
 
-# The wall clock: times that outlive the process are of it.
+# The wall clock, for times that outlive the process.
 now = time.time
 
 _quoted = json.encoder.encode_basestring
@@ -102,7 +102,7 @@ class Ledger:
 
     @writes
     def conclude_look_up(self, db: sqlite3.Connection, request: int, number: int) -> None:
-        """Record the number of requests that a look-up took: one a page of templates."""
+        """Record the number of requests that a look-up took, which is its number of pages."""
         at = now()
         db.execute("DELETE FROM request WHERE id = ?", (request,))
         # New rows get ids from `request` on, since SQLite assigns max(id) + 1.
@@ -143,7 +143,7 @@ class Ledger:
         if not self.id:
             (last,) = db.execute("SELECT max(id) FROM campaign").fetchone()
             self.id = (last or 0) + 1
-            # A first load that failed may have left some.
+            # A failed first load may have left sets of parameters.
             db.execute(
                 "DELETE FROM parameter_set WHERE id IN "
                 "(SELECT parameter_set FROM set_digest WHERE campaign = ?)",
@@ -184,8 +184,8 @@ class Ledger:
     ) -> None:
         """Pin the settings, take in the staged recipients, and cut those with a new phone into batches.
 
-        The requests from number `look_up` on, which read the template, become this campaign's. The warnings
-        about the rows take the place of an earlier input's.
+        The requests from number `look_up` on read the template; they become this campaign's. The warnings
+        replace those of an earlier input.
         """
         self._pin(db, settings)
         db.execute(
@@ -227,31 +227,31 @@ class Ledger:
         return sum(size for (size,) in left)
 
     def claim(self, after: int, upto: int, most: int) -> Awaitable[list[Batch]]:
-        """Return pending batches that this run sends, by their number: a file has one owner, who has all."""
+        """Return the next pending batches, by their number. A file has one owner, so the owner gets all."""
         return self.pending(after, upto)
 
     async def is_over(self, *, busy: bool) -> bool:
-        """Return whether a run that found no batch finds none later: no other run has the file."""
+        """Return True: no other run has the file, so no batch comes back later."""
         return True
 
     @reads
     def beat(self, db: sqlite3.Connection) -> News | None:
-        """Return the decisions of the other runs: a file has none."""
+        """Return None: a file has no other runs whose decisions count."""
         return None
 
     async def part(self) -> None:
-        """Take this run from those of the campaign; a file has one at most."""
+        """Remove this run from the campaign's runs. No effect: a file has one run at most."""
 
     def hurry(self, seconds: float) -> None:
-        """Wait no longer for a lost database; a file isn't waited for."""
+        """Limit the wait for a lost database. No effect: a file needs no wait."""
 
     @reads
     def announce(self, db: sqlite3.Connection, end: str, reason: str) -> None:
-        """Stop the other runs too: a file has none."""
+        """Stop the other runs. No effect: a file has no other runs."""
 
     @reads
     def has_accepted(self, db: sqlite3.Connection) -> bool:
-        """Return whether another run beside this one had a message accepted: a file has none."""
+        """Return False: a file has no other run with an accepted message."""
         return False
 
     @reads
@@ -319,7 +319,7 @@ class Ledger:
     ) -> list[Batch]:
         """Commit the result of an attempt; return the batches that it leaves to be sent.
 
-        `request` is the number that `intend` returned, or None if the attempt ended before it.
+        `request` is the number that `intend` returned, or None if the attempt ended before its intent.
 
         Raises:
             LedgerError: if the intent isn't this attempt's, or the commit failed.
@@ -351,7 +351,7 @@ class Ledger:
     def request_ages(self, db: sqlite3.Connection, period: float, timeout: float) -> list[float]:
         """Return the ages in seconds of the file's requests that were complete within the last period.
 
-        A request whose end wasn't seen may have been counted until its timeout was over.
+        A request without an end counts as complete at its timeout: the server may have counted it until then.
         """
         owner = self.file.owner if isinstance(self.file, LedgerFile) else None
         at = now() if owner is None else owner.now(now())
@@ -373,7 +373,7 @@ class Ledger:
 
     @reads
     def statuses(self, db: sqlite3.Connection) -> tuple[int, int]:
-        """Return the numbers of recipients with a failed status only, and of recipients with any status."""
+        """Return the number of recipients that WhatsApp could not reach, and of those with any status."""
         (told,) = db.execute(
             "SELECT count(DISTINCT phone) FROM delivery WHERE campaign = ?", (self.id,)
         ).fetchone()
@@ -417,7 +417,7 @@ class Ledger:
         try:
             return _report.write(db, self.id, path, self._name)
         except OSError as error:
-            return error  # of the report's file; raised here, it would count as the ledger's
+            return error  # the report's; raised here, it would count as an error of the ledger
 
     @reads
     def people(self, db: sqlite3.Connection, state: str) -> list[tuple[str, dict[str, str]]]:
@@ -431,7 +431,7 @@ class Ledger:
         """Resolve the recipients in a scope; return their number.
 
         Raises:
-            CampaignError: if they shall be sent to again, and the people of the campaign are expired.
+            CampaignError: for "resend", if the people of the campaign are expired.
         """
         if decision == "resend":
             self._check_unexpired(db)
@@ -516,7 +516,7 @@ class Ledger:
         return news
 
     def _place(self, db: sqlite3.Connection, message_id: str, phone: str | None) -> tuple[int | None, str]:
-        """Return the recipient's phone in the campaign's spelling, and a status's table; "": neither."""
+        """Return the phone in the campaign's spelling, and the status's table; None and "" if unknown."""
         number = self._by_id(db, message_id)
         if number is not None:
             return number, "delivery"
@@ -541,7 +541,8 @@ class Ledger:
     def _table_for(self, db: sqlite3.Connection, phone: int) -> str:
         """Return the table for a status of a phone with an unknown id; "" if the campaign has no such phone.
 
-        A bulk request gives no ids. A single one does: until its answer is here, the status is an early one.
+        The answer to a bulk request has no ids. The answer to a single one has an id; a status that comes
+        before it is an early one.
         """
         rows = db.execute(
             "SELECT b.kind, b.members FROM recipient r JOIN batch b ON b.parameter_set = r.parameter_set "
@@ -579,7 +580,7 @@ def compare(before: Settings, given: Settings) -> None:
     name = next(n for n in names if getattr(before, n) != getattr(given, n))
     raise CampaignError(
         f"the campaign {before.name!r} of this ledger was loaded with {name}={getattr(before, name)!r}, "
-        f"not {getattr(given, name)!r}; give the new one another name, or another ledger"
+        f"not {getattr(given, name)!r}; load the new campaign under another name, or in another ledger"
     )
 
 

@@ -1,4 +1,4 @@
-"""Recipients: as they are given, judged row by row, and the list of people who opted out.
+"""Recipients: how they are given, how their rows are judged, and the list of people who opted out.
 
 A row is (line, phone, values). `Intake` sorts rows into staged recipients and skipped rows with a reason.
 """
@@ -35,11 +35,11 @@ CHUNK = 5000
 
 @frozen
 class Recipient:
-    """Somebody whom the campaign shall reach.
+    """A person to whom the campaign sends.
 
     Attributes:
         phone: E.164 with `+`; blanks, dashes, dots and brackets are forgiven.
-        parameters: variable → text, such as {"body-1": "Ada"}; those with equal ones share requests.
+        parameters: variable → text, such as {"body-1": "Ada"}; recipients with equal ones share requests.
     """
 
     phone: str = field(repr=lambda phone: repr(mask_phone(str(phone))))
@@ -50,7 +50,7 @@ Source = str | os.PathLike[str] | Iterable[Recipient] | AsyncIterable[Recipient]
 
 
 def row_of(line: int, given: object, variables: Sequence[str]) -> Row:
-    """Return a recipient as a row. A missing variable is None there; a surplus one makes the row refused.
+    """Return a recipient as a row. A missing variable is None; a row with a surplus variable is refused.
 
     Raises:
         InvalidMessage: if it is no Recipient at all.
@@ -90,7 +90,7 @@ async def chunked(source: Any, variables: Sequence[str]) -> AsyncGenerator[list[
                 chunk = []
         yield chunk
         return
-    # Pulled on the loop's own thread: a caller's generator may not be one for another.
+    # Read on the loop's own thread: a caller's generator may not work in another thread.
     items = iter(cast("Iterable[object]", source))
     while chunk := [row_of(n, given, variables) for n, given in enumerate(islice(items, CHUNK), line + 1)]:
         line = chunk[-1][0]
@@ -106,7 +106,7 @@ SetFor = Callable[[dict[str, str]], int]
 
 # Sets of parameters that are kept in memory; the ledger holds them all.
 REMEMBERED = 20_000
-_BLOCK = 100  # rows that are judged at once; one odd row makes all of them judged one by one
+_BLOCK = 100  # rows that are judged together; if one is odd, they are judged one by one
 _FIRST = 5  # lines that a warning names
 _GAP = " " * 5  # a run of blanks that WhatsApp refuses
 _CUT = 60  # characters of a text that stands in place of a phone
@@ -114,11 +114,11 @@ _CUT = 60  # characters of a text that stands in place of a phone
 
 @define
 class Lines:
-    """How many lines something is true of, and the first of them.
+    """The lines with the same problem: their count, and the first few.
 
     Attributes:
-        count: how many.
-        first: the first few, by their number.
+        count: the number of lines.
+        first: the numbers of the first few lines.
     """
 
     count: int = 0
@@ -154,8 +154,8 @@ class Intake:
         self._opted_out = opted_out
         self._phones = phones
         self._clean = clean
-        # Values that raise no doubt, with the number of their set; and others, also with the values that
-        # WhatsApp refuses, or with why the row can't be sent.
+        # Values without a problem → the number of their set.
+        # Other values → this number, or the reason why the row can't be sent; and the refused values.
         self._plain: dict[Values | Defect, int] = {}
         self._odd: dict[Values | Defect, tuple[int | str, tuple[Refused, ...]]] = {}
         self._doubtful = Lines()
@@ -175,7 +175,7 @@ class Intake:
         return staged, skipped
 
     def _judge_plain(self, block: list[Row], set_for: SetFor) -> Iterable[Staged] | None:
-        """Return a block's staged recipients, in half the time of one by one; None if a row of it is odd."""
+        """Return a block's staged recipients, in half the time of `_judge_each`; None if a row is odd."""
         lines, phones, values = zip(*block, strict=True)
         if not (set(map(type, phones)) == {str} and self._phones.are_plain(phones)):
             return None
@@ -233,9 +233,9 @@ class Intake:
         return found
 
     def _second_look(self, line: int, given: object) -> tuple[int, str]:
-        """Return a number that needs reading and "", or 0 and the problem's slug.
+        """Return the number in a phone that isn't plain, and ""; or 0 and the problem's slug.
 
-        Numbers that are possible but not valid are counted.
+        A number that is possible but not valid is counted for the warnings.
         """
         if isinstance(given, str) and self._phones.is_possible(given):
             self._doubtful.add(line)
@@ -248,7 +248,7 @@ class Intake:
         return int(phone), ""
 
     def _look_up(self, values: Values | Defect, set_for: SetFor) -> tuple[int | str, tuple[Refused, ...]]:
-        """Return the number of the set of some values, or why they can't be sent; and the refused ones."""
+        """Return the number of the values' set, or why they can't be sent; and the refused values."""
         plain = self._plain.get(values)
         if plain is not None:
             return plain, ()
@@ -278,7 +278,7 @@ class Intake:
                 texts[variable] = " ".join(value.split()) if self._clean else value
                 continue
             if isinstance(value, int) and not isinstance(value, bool):
-                value = str(value)  # as a message would take it
+                value = str(value)  # a message takes an int as text too
             if self._clean and isinstance(value, str):
                 value = " ".join(value.split())  # the same value, folded
             if value is None or (isinstance(value, str) and not value.strip()):
@@ -327,7 +327,7 @@ class OptOutBook(Protocol):
 
 
 OptOut: TypeAlias = str | os.PathLike[str] | Iterable[str] | _Function | OptOutBook | None
-"""People who get no message: a file of phones, phones, a function of a phone, `Customers`, or None."""
+"""People who get no message: a file, an iterable, a function that returns one, `Customers`, or None."""
 _Stamp = tuple[int, int, int]
 
 
@@ -335,9 +335,9 @@ class OptOutList:
     """Numbers that opted out.
 
     Args:
-        source: a file with one number a line (`#` starts a comment), an iterable, or a function that
-            returns one, read before each batch. It may block, since it runs in a worker thread, or be async.
-            Or a `Customers`.
+        source: a file with one number a line (`#` starts a comment), an iterable, a function that returns an
+            iterable, or a `Customers`. A function is called before each batch, in a worker thread. So it may
+            block; it may also be async.
     """
 
     def __init__(self, source: OptOut) -> None:
@@ -356,7 +356,7 @@ class OptOutList:
             self._numbers = _numbers(cast("Iterable[str]", source), "opt_out")
 
     def beside(self, book: object) -> "OptOutList":
-        """Return a list that reads a store of opt-outs too; None or a known store adds no numbers.
+        """Return a copy that also reads a store of opt-outs, unless it is None or already in the list.
 
         Args:
             book: the client's customers, or None.
@@ -388,12 +388,10 @@ class OptOutList:
             own = await self._read_own()
             stored = [await book.opt_outs() for book in self.books]
         except ConfigurationError as error:
-            raise CampaignError(
-                f"the opt-out list can't be used, so nobody is written to: {error}"
-            ) from error
+            raise CampaignError(f"the opt-out list can't be used, so no message is sent: {error}") from error
         except Exception as error:  # the list may be any function of the user's
             raise CampaignError(
-                f"the opt-out list can't be read, so nobody is written to: {type(error).__name__}"
+                f"the opt-out list can't be read, so no message is sent: {type(error).__name__}"
             ) from error
         return _AnyOf([own, *stored]) if stored else own
 
@@ -431,7 +429,7 @@ def _is_book(source: object) -> TypeGuard[OptOutBook]:
 
 
 def _called(function: _Function) -> frozenset[int] | Awaitable[Iterable[str]]:
-    """Call it, and read its result: that may block as well, if it is a generator."""
+    """Call the function and read its result; a generator may block while it is read."""
     found = function()
     return found if isinstance(found, Awaitable) else _numbers(found, "opt_out")
 
@@ -443,6 +441,6 @@ def _numbers(phones: Iterable[str], where: str) -> frozenset[int]:
             # All spellings: a person who opted out under one gets no message under another (ruling 19a).
             numbers.update(spellings_of(parse_phone(phone)))
         except InvalidMessage as error:
-            # Skipping it would write to a person who opted out.
+            # An error, since a skipped entry would let the campaign send to a person who opted out.
             raise ConfigurationError(f"{where}, entry {index}: {error.problem}") from None
     return frozenset(numbers)

@@ -1,8 +1,8 @@
 """A run of a campaign: its workers, one delivery of a batch, its events, and each way to stop it.
 
 The order of a delivery is a token, the intent, the POST, the result. A crash between the token and the
-intent wastes a token. An intent before the wait for a token would make ten times as many unknowns. If a
-result can't be written, the campaign stops.
+intent wastes a token. If the intent came before the wait for a token, a crash would make ten times as many
+unknowns. If a result can't be written, the campaign stops.
 """
 
 import math
@@ -52,23 +52,24 @@ from desk360_async.campaigns._verdicts import MANY, Refusals, judge_bulk, judge_
 
 # Unread events before the workers wait for the reader.
 ROOM = 1000
-# Ends without a usable answer in a row after which the server counts as down: each makes a batch unknown.
+# The server counts as down after this number of requests in a row without a usable answer. Each such request
+# makes a batch unknown.
 SILENT = 5
-# Recipients with a status before `stop_if_failed` judges their share: a first failure proves little.
+# `stop_if_failed` waits for this number of recipients with a status: a first failure proves little.
 FEWEST_STATUSES = 20
 LOOK_EVERY = 5.0  # seconds between two looks at the statuses, which count all of them
-# Seconds without any connection after which the run ends, and the longest pause between two tries meanwhile.
-# A request without a connection makes no unknown, so the run is patient.
+# The run ends after OUTAGE seconds without a connection. It pauses at most LONGEST_PAUSE seconds between two
+# tries. A request without a connection makes no unknown, so the run is patient.
 OUTAGE = 300.0
 LONGEST_PAUSE = 30.0
 # Seconds between two looks at batches that other runs may give back.
 SHORTEST_LOOK, LONGEST_LOOK = 0.25, 5.0
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-# The longest sleep outside the sending hours: then the wall clock is read again, which may have been set, or
-# the machine was suspended.
+# The longest sleep outside the sending hours, in seconds. Then the run reads the wall clock again: the clock
+# may have been set, or the machine was suspended.
 LONGEST_REST = 60.0
 
-# The wall clock: sending hours are of it.
+# The wall clock, for the sending hours.
 now = partial(datetime.now, UTC)
 
 
@@ -93,7 +94,7 @@ class Signal:
 class Looks:
     """When a run looks again for batches that other runs may give back.
 
-    A look is three statements, and a run may wait for another one's last batch for minutes. So the pause
+    A look costs three statements. A run may wait for minutes for another run's last batch. So the pause
     doubles.
 
     Attributes:
@@ -113,15 +114,15 @@ class Looks:
 
 
 class _OptedOutMeanwhile(Exception):
-    """Raised with the token in hand, before a byte left: the message must be made anew."""
+    """Raised after the token and before the first byte: a recipient opted out, so build a new message."""
 
 
 class _TakenOver(Exception):
-    """Raised with the token in hand, before a byte left: the batch is another run's, or free again."""
+    """Raised after the token and before the first byte: another run has the batch, or it is free again."""
 
 
 class _Stopped(Exception):
-    """Raised with the token in hand, before a byte left: the run has been stopped or paused."""
+    """Raised after the token and before the first byte: the run was stopped or paused."""
 
 
 # The outcome of a batch by its recipients' state; "pending" ones were certainly not sent.
@@ -132,8 +133,8 @@ class Dispatch:
     """Delivers batches, one attempt each; several tasks may use it.
 
     Args:
-        client: a view whose calls are single attempts: the end of an attempt must be in the ledger before
-            the next begins.
+        client: a view that makes one attempt a call. The end of an attempt must be in the ledger before the
+            next attempt begins.
         ledger: the campaign's.
         settings: the pinned settings.
         attachment: the file for a media header.
@@ -165,8 +166,8 @@ class Dispatch:
             may_begin: called with the token in hand, before the intent; False gives the token back.
 
         Returns:
-            The attempt, with no recipients if another run has the batch; None if it was stopped before its
-            intent: the batch is still pending.
+            The attempt; it has no recipients if another run has the batch. None if the run stopped before
+            the intent: then the batch is still pending.
 
         Raises:
             LedgerError: if the ledger failed; then no further request may be sent.
@@ -302,7 +303,7 @@ class Run:
     """A running campaign, made by `campaign.run`: `async with … as events: async for event in events`.
 
     Leaving the block stops taking batches, lets the requests on the wire finish, and closes the ledger. The
-    workers live in a task of the run's own, so that one task may enter the block and another one leave it.
+    workers live in a separate task. So one task may enter the block, and another task may leave it.
 
     Attributes:
         counts: recipients by state.
@@ -392,7 +393,7 @@ class Run:
         return self._opened
 
     async def _live(self) -> None:
-        """Work until the end, in a task of the run's own, which must not raise."""
+        """Work until the run ends. This is a separate task, so it must not raise."""
         try:
             async with anyio.create_task_group() as tasks:
                 listening = self._signals if self._signals is not None else is_signal_free()
@@ -507,7 +508,7 @@ class Run:
     async def _work_all(self) -> None:
         try:
             if self._opening.dispatch.has_file:
-                # A server that refuses the file early refuses one batch, not as many as are on the wire.
+                # One batch goes first: if the server refuses the file, it refuses only this batch.
                 await self._work(alone=True)
             async with anyio.create_task_group() as tasks:
                 for _ in range(self._concurrency):
@@ -526,7 +527,7 @@ class Run:
                 try:
                     news = await self._opening.dispatch.ledger.beat()
                 except LedgerError as error:
-                    if error.__cause__ is None:  # no failure that passes: the database was promoted
+                    if error.__cause__ is None:  # this failure is final: the database was promoted
                         self._fail(error)
                     else:
                         text = f"a run of a campaign isn't seen now: {error}"
@@ -564,7 +565,7 @@ class Run:
                 self.counts = await ledger.counts()
         except LedgerError as error:
             self._fail(error)
-            # Their result couldn't be written: the ledger has their intent, and will call them unknown.
+            # These batches have an intent in the ledger and no result. So they become unknown.
             unknown = sum(unwritten.values())
             self.counts = evolve(
                 self.counts, pending=self.counts.pending - unknown, unknown=self.counts.unknown + unknown
@@ -586,7 +587,7 @@ class Run:
             await self._give_up(refusals.convict())
         elif refusals.suspects:
             why = refusals.suspects[-1].error
-            self._stop("refused", f"nobody was accepted, so it may be nobody's own fault: {why}")
+            self._stop("refused", f"no recipient was accepted, so the cause may lie in the campaign: {why}")
 
     async def _give_up(self, convicted: list[Attempt]) -> None:
         for attempt in convicted:
@@ -595,7 +596,7 @@ class Run:
             self._count(evolve(attempt, result=result, skipped=0))
 
     async def _work(self, *, alone: bool = False) -> None:
-        """Deliver batches until the end; `alone`, until the server has answered once."""
+        """Deliver batches until the run ends; with `alone`, until the server's first answer."""
         while self._end is None and not (alone and self._answered):
             try:
                 batch = await self._next()
@@ -657,7 +658,7 @@ class Run:
             if self._end is not None or self._resumed is not None or closed:
                 return False
             self._waiting.discard(scope)
-            # From here on it is under way: cancelling the run lets it finish, `abort` doesn't.
+            # The attempt is under way now. A cancelled run lets it finish; `abort` doesn't.
             scope.shield = True
             self._under_way.add(scope)
             return True
@@ -679,7 +680,7 @@ class Run:
     async def _take(self, attempt: Attempt) -> None:
         following = [] if attempt.is_suspect else attempt.following
         if attempt.result is not None and attempt.result.halve:
-            # Behind the others: their acceptance shows whether it is worth going on.
+            # The halves go to the end of the queue: the batches before them show whether the server accepts.
             self._queue.extend(following)
         else:
             self._queue.extendleft(reversed(following))
@@ -734,7 +735,7 @@ class Run:
             await self._back_off(str(result.reason))
 
     def _too_many(self) -> bool:
-        # This run's alone: a person who resumes has seen the failures of earlier runs.
+        # Only this run's failures count: a person who resumes has seen the failures of earlier runs.
         most = self._max_failures
         if most is None:
             return False
@@ -767,7 +768,7 @@ class Run:
         await self._sleep(seconds)
 
     async def _rest(self, hours: Hours) -> None:
-        """Wait for the sending hours, or for a while; the first worker that waits puts the event."""
+        """Sleep until the sending hours, at most `LONGEST_REST`; the first waiting worker puts the event."""
         at = now()
         opens = hours.next_opening(at)
         seconds = (opens - at).total_seconds()
@@ -807,7 +808,8 @@ def _alone(error: BaseException) -> BaseException:
 async def listen(heard: Callable[[signal.Signals], None], scope: anyio.CancelScope) -> None:
     """Call `heard` for each SIGINT and SIGTERM, until the scope is cancelled; then restore the handlers.
 
-    asyncio can't on Windows. There Ctrl-C cancels the caller, and leaving the run's block drains it.
+    On Windows asyncio can't receive signals. There Ctrl-C cancels the caller, and leaving the run's block
+    drains the run.
     """
     before = {number: signal.getsignal(number) for number in STOPPING}
     try:
@@ -818,13 +820,13 @@ async def listen(heard: Callable[[signal.Signals], None], scope: anyio.CancelSco
         return
     finally:
         for number, handler in before.items():
-            # asyncio leaves Python's own in place of the one with which `asyncio.run` makes Ctrl-C a
-            # cancellation: the next one would break into the loop at any point.
+            # `asyncio.run` has a handler that turns Ctrl-C into a cancellation. The receiver leaves Python's
+            # own handler in its place, with which the next Ctrl-C would interrupt the loop at any point.
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
 
 
 def is_signal_free() -> bool:
-    """Return whether no other handler takes SIGTERM: a host with a shutdown of its own has one."""
+    """Return whether SIGTERM has no handler. A host program that handles its own shutdown has one."""
     in_main = threading.current_thread() is threading.main_thread()
     return in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,8 +1,8 @@
 """The ledger in PostgreSQL: a campaign that several runs, on several hosts, send side by side.
 
 A run claims batches, begins one by compare-and-set, and ends it by the number of its own request. A run that
-was not seen for its lease is dead: its claims are free, and its intents become unknown. The operations that a
-file has too are those of `_ledger`.
+was not seen for its lease is dead: its claims are free, and its intents become unknown. `_ledger` has the
+operations that a file has too.
 """
 
 import os
@@ -41,7 +41,7 @@ from desk360_async.campaigns._values import (
 T = TypeVar("T")
 
 BUSY = 30.0  # seconds that an operation waits for another one's lock
-GRACE = 30.0  # seconds after an attempt's timeout until its intent is unknown, whichever run has it
+GRACE = 30.0  # seconds from an attempt's timeout until its intent becomes unknown, in any run
 _PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries to write a result
 _CLAIM = """
 WITH {bounds}, free AS (
@@ -55,12 +55,12 @@ UPDATE {schema}.batch b SET worker = ?, request = ? FROM free, {schema}.paramete
 WHERE b.id = free.id AND s.id = b.parameter_set
 RETURNING b.id, b.kind, b.members, s.parameters, s.id, b.size, b.first, b.last
 """
-# The claims of a claim whose answer was lost; a number of its own tells them from this run's other batches.
+# Frees the batches of a claim whose answer was lost. Its number separates them from this run's others.
 _UNCLAIM = """
 WITH {bounds} UPDATE {schema}.batch b SET worker = NULL, request = NULL FROM bounds
 WHERE b.worker = ? AND b.request = ? AND b.state = 'pending' RETURNING b.id
 """
-# Frees the claims of dead runs, and makes their intents, and those that are too old, unknown.
+# Frees the claims of dead runs. Their intents, and any run's intents that are too old, become unknown.
 _SWEEP = """
 WITH {bounds}, dead AS (
     DELETE FROM {schema}.worker w USING bounds WHERE w.campaign = ?
@@ -78,7 +78,7 @@ UPDATE {schema}.batch b SET worker = NULL FROM bounds
 WHERE b.campaign = ? AND b.state = 'pending' AND b.worker IS NOT NULL
 AND NOT EXISTS (SELECT 1 FROM living w WHERE w.run = b.worker) RETURNING b.id
 """
-# A run that waits holds no batches but those that were refused without a reason.
+# A waiting run holds only batches that were refused without a reason.
 _IS_OVER = """
 WITH {bounds}, waits AS (
     UPDATE {schema}.worker w SET waiting = true FROM bounds WHERE w.run = ? AND NOT w.waiting
@@ -100,7 +100,7 @@ WITH {bounds}, moved AS (
 INSERT INTO {schema}.request (campaign, batch, started, number)
 SELECT CAST(? AS bigint), id, CAST(? AS float8), CAST(? AS bigint) FROM moved RETURNING number
 """
-# A result that leaves no batch to be sent, and whose recipients all have its state.
+# Stores a result that leaves no batch to send. All its recipients have the same state.
 _CONCLUDE = """
 WITH {bounds}, moved AS (
     UPDATE {schema}.batch b SET state = ?, reason = ?, message_id = ? FROM bounds
@@ -111,7 +111,7 @@ WITH {bounds}, moved AS (
 )
 SELECT id FROM moved
 """
-# The statuses that came before their answers. Such a batch has one recipient.
+# Moves the statuses that came before the answer to their request. Such a batch has one recipient.
 _SETTLE = """
 WITH {bounds}, early AS (
     DELETE FROM {schema}.early e USING bounds, {schema}.batch b
@@ -193,7 +193,7 @@ class TableLedger(Ledger):
         return len(staged) + len(skipped)
 
     def _number(self, parameters: dict[str, str]) -> int:
-        """Return the number of a set of parameters, which the campaign's name and the set give."""
+        """Return the number of a set of parameters: a hash of the campaign's name and the set."""
         text = _ledger.spell(parameters)
         digest = blake2b(f"{self._name}\0{text}".encode(), digest_size=8).digest()
         number = int.from_bytes(digest, "big") >> 1
@@ -222,7 +222,7 @@ class TableLedger(Ledger):
         _batches.take_in(db, self.id, load, cut, _prepare)
 
     async def aclose(self) -> None:
-        """Remove the staged rows, and this run among the living, if it is one."""
+        """Remove the staged rows, and this run if it has joined; close the tables."""
         self._close_spools()
         await self.part()
         await _threads.run(self._tables.close)
@@ -237,7 +237,7 @@ class TableLedger(Ledger):
     async def join(
         self, name: str, *, lease: float, timeout: float, patience: float, observer: Observer | None = None
     ) -> News:
-        """Count this run among those of the campaign; return their decisions.
+        """Add this run to the campaign's runs; return the decisions of all runs.
 
         Args:
             name: a name for people, such as the host's.
@@ -262,7 +262,7 @@ class TableLedger(Ledger):
         self._require_timeline(db)
         self._sweep(db)
         if not self._alive(db):
-            # An end that a run decided is over with it; a person's stop stays.
+            # No run is alive, so a run's decision to end is over. A person's stop stays.
             db.execute(
                 "UPDATE campaign SET accepted_before = ?, "
                 "state = CASE WHEN state = 'ended' THEN 'running' ELSE state END WHERE id = ?",
@@ -297,7 +297,7 @@ class TableLedger(Ledger):
         return int(alive)
 
     def _sweep(self, db: Any) -> None:
-        """Free the claims of dead runs, and turn their intents, and those that are too old, into unknown."""
+        """Free the claims of dead runs; their intents, and intents that are too old, become unknown."""
         db.execute(_SWEEP_HERE, (self.id,) * 3)
 
     def _news(self, db: Any) -> News:
@@ -314,7 +314,7 @@ class TableLedger(Ledger):
         Raises:
             LedgerError: if the database is away or was promoted.
         """
-        async with self._beating:  # one that ends after the run has left would make it live again
+        async with self._beating:  # a beat that ended after the run had left would add the run again
             return None if self._run is None else await self._beat(self._run)
 
     @writes
@@ -332,7 +332,7 @@ class TableLedger(Ledger):
     async def claim(self, after: int, upto: int, most: int) -> list[Batch]:
         """Claim up to `most` pending batches that no run has, by their number.
 
-        A database that went away is waited for, until `patience` is over.
+        If the database is away, the claim waits for it, `patience` seconds at most.
 
         Raises:
             LedgerError: if it stays away.
@@ -351,17 +351,17 @@ class TableLedger(Ledger):
 
     async def _claim(self, number: int, most: int) -> list[Any]:
         run = self._run
-        # A crash of the database may forget a claim, which frees it; an intent is synced.
+        # Not synced: if a crash of the database loses the claim, the batches are free. An intent is synced.
         return await self._tables.at_once(_CLAIM, self.id, run, most, run, run, number, synced=False)
 
     async def _claim_left(self, number: int, most: int) -> list[Any]:
-        """Claim batches after those of dead runs, and those of this claim whose answer was lost, are free."""
+        """Free the batches of dead runs, and of this claim if its answer was lost; then claim again."""
         await self._tables.at_once(_UNCLAIM, self._run, number)
         await self._tables.at_once(_SWEEP, *(self.id,) * 3)
         return await self._claim(number, most)
 
     async def is_over(self, *, busy: bool) -> bool:
-        """Return whether no batch is left for this run: none is free, and no other run may free one.
+        """Return whether no batch is left for this run: no batch is free, and no other run can free one.
 
         Raises:
             LedgerError: if the database stays away.
@@ -445,7 +445,7 @@ class TableLedger(Ledger):
         return sum(size for _, size in left)
 
     async def part(self) -> None:
-        """Take this run from those of the campaign: its claims are free, and its intents unknown."""
+        """Remove this run from the campaign's runs: its claims become free, and its intents unknown."""
         async with self._beating:
             run, self._run = self._run, None
             if run is not None:
@@ -463,7 +463,7 @@ class TableLedger(Ledger):
     async def intend(self, batch: Batch) -> int | None:
         """Commit the intent to send a batch; return the request's number, or None if it must not be sent.
 
-        None: another run has the batch now, or the database went away and is back. Then the batch is free.
+        None: another run has the batch now; or the database was away and is back, and the batch is free.
 
         Raises:
             LedgerError: if the database stays away, or was promoted.
@@ -477,14 +477,14 @@ class TableLedger(Ledger):
         except LedgerError as error:
             if not _passes(error):
                 raise
-            text = f"the intent of a batch may not be stored; it isn't sent now: {error}"
+            text = f"the intent of a batch is perhaps not stored; the batch isn't sent now: {error}"
             self._observer.notice(Notice("desk360.campaign.intent_not_stored", "warning", text))
             await self._outlast(self.file.write, self._put_back, batch, number)
         return None
 
     @writes
     def _give_back(self, db: Any, batch: Batch) -> None:
-        """Free a batch that this run must not begin: it was believed dead, or has not been seen."""
+        """Free a batch that this run must not begin: the run wasn't seen within its lease."""
         self._require_timeline(db)
         db.execute(
             "UPDATE batch SET worker = NULL WHERE id = ? AND worker = ? AND state = 'pending'",
@@ -534,13 +534,13 @@ class TableLedger(Ledger):
     async def _settle_early(self) -> None:
         """Move the statuses whose answers are known by now.
 
-        An answer and its message's first status may be stored at once, and neither transaction sees the
-        other. So each side looks again after its own commit: the later one finds both.
+        An answer and its message's first status may be stored at the same time: then neither transaction sees
+        the other. So each side looks again after its own commit, and the later look finds both.
         """
         await self._tables.at_once(_SETTLE, self.id)
 
     def _place(self, db: Any, message_id: str, phone: str | None) -> tuple[int | None, str]:
-        """As `Ledger._place`; an answer that was stored between its two look-ups is found by a second try."""
+        """Do as `Ledger._place`, and try twice: an answer may be stored between its two look-ups."""
         place = super()._place(db, message_id, phone)
         return place if place[1] else super()._place(db, message_id, phone)
 
@@ -557,8 +557,8 @@ class TableLedger(Ledger):
             mine, (result.state, result.reason, result.message_id, batch.id, len(batch.members), key)
         )
         if moved.rowcount != 1:
-            # Written before, and only the answer was lost; or another run, or a person, has ended it. Batches
-            # that a halving left behind are free for all.
+            # The result was written before and only the answer was lost; or another run or a person has ended
+            # the batch. Batches that a halving left behind become free for all runs.
             db.execute(
                 "UPDATE batch SET worker = NULL WHERE request = ? AND worker = ? AND state = 'pending'",
                 (request, self._run),
@@ -577,7 +577,7 @@ class TableLedger(Ledger):
         return following
 
     def hurry(self, seconds: float) -> None:
-        """Try writes that a lost database delays for `seconds` more; the run is stopping."""
+        """Wait at most `seconds` more for a lost database, since the run is stopping."""
         self._latest = anyio.current_time() + seconds
         self._hurried.set()
 
@@ -596,11 +596,11 @@ class TableLedger(Ledger):
             except LedgerError as error:
                 if not _passes(error) or anyio.current_time() >= deadline:
                     raise
-                text = f"the ledger is away; it is tried again, and no more is sent: {error}"
+                text = f"the ledger is away; the run tries it again, and sends no more until then: {error}"
                 self._observer.notice(Notice("desk360.campaign.ledger_away", "warning", text))
             with anyio.move_on_after(pause):
                 await self._hurried.wait()
-            if hurried is not None:  # it is set already
+            if hurried is not None:  # the event is set already, so the wait above returned at once
                 await anyio.sleep(min(pause, max(0.0, deadline - anyio.current_time())))
             pause = min(_LONGEST_PAUSE, pause * 2)
 

@@ -1,4 +1,4 @@
-"""The results of a list: those of its rows, their counts, and the file in which they are written."""
+"""The results of a list: one for each row, their counts, and the results file."""
 
 import csv
 import os
@@ -52,7 +52,7 @@ class RowResult:
     reason: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON shows it: without the whole phone, which the results file holds."""
+        """Return the result for JSON, with a masked phone; the results file has the whole phone."""
         return {
             "line": self.line,
             "phone": mask_phone(self.phone),
@@ -96,7 +96,7 @@ class Tally:
         name = result.outcome.value
         setattr(self, name, getattr(self, name) + 1)
         if result.reason:
-            # Phones are masked to their last digits, which would make a reason of each.
+            # A masked phone keeps its last digits, so each phone would count as another reason.
             key = result.outcome, re.sub("'?…[0-9]{4}'?", "it", result.reason)
             lines = self.lines.setdefault(key, [])
             self.counts[key] += 1
@@ -104,7 +104,7 @@ class Tally:
                 lines.append(result.line)
 
     def exit_code(self) -> int:
-        """Return the exit code that these counts stand for."""
+        """Return 4 if a row is unknown, else 3 if a row was not sent, else 0."""
         if self.unknown:
             return 4
         return 3 if self.not_sent else 0
@@ -115,7 +115,7 @@ def results_in(report: IO[str], region: str | None, waiting: str) -> Iterator[Ro
 
     Args:
         report: the file.
-        region: the region by which the list was read.
+        region: the region with which the list was read.
         waiting: why a pending row was not sent.
     """
     firsts: dict[str, int] = {}
@@ -138,7 +138,7 @@ def results_in(report: IO[str], region: str | None, waiting: str) -> Iterator[Ro
 
 
 def is_sheet(path: Path) -> bool:
-    """Whether the results are written as a spreadsheet, whose phones are text; else as CSV."""
+    """Return whether the results file is a spreadsheet, with phones as text; otherwise it is CSV."""
     return path.suffix.lower() == ".xlsx"
 
 
@@ -161,14 +161,14 @@ def check_place(path: Path) -> None:
 
 
 def check_size(path: Path, rows: int) -> None:
-    """Refuse a results file that has too few rows.
+    """Refuse a results file that can't hold all rows of the list.
 
     Args:
         path: the file.
-        rows: of the list.
+        rows: the number of rows in the list.
 
     Raises:
-        ConfigurationError: if it is a spreadsheet, and the list is longer.
+        ConfigurationError: if the file is a spreadsheet, and the list has too many rows for a sheet.
     """
     if is_sheet(path) and rows >= MOST_ROWS:
         raise ConfigurationError(
@@ -193,14 +193,14 @@ class _Lines:
     """Writes a CSV file with a header."""
 
     def __init__(self, file: IO[bytes], columns: Sequence[str]) -> None:
-        # A foreign byte in the list must not cost the result its line.
-        # The mark of UTF-8 is Excel's: without it, it reads the system's encoding.
+        # A character that UTF-8 can't encode is escaped: its row must not be lost.
+        # Excel needs the mark of UTF-8: without the mark, Excel reads the file in the system's encoding.
         self._text = TextIOWrapper(file, "utf-8-sig", errors="backslashreplace", newline="")
         self._rows = csv.writer(self._text)
         self._rows.writerow(columns)
 
     def writerow(self, cells: Sequence[object]) -> None:
-        """Write a row, of which no spreadsheet takes a cell for a formula."""
+        """Write a row; no spreadsheet takes its cells for formulas."""
         self._rows.writerow([neutral(cell) for cell in cells])
 
     def close(self) -> None:
@@ -209,10 +209,10 @@ class _Lines:
 
 
 class ResultsFile:
-    """A results file, `.xlsx` or CSV: there whole or not at all, mode 0600. Without a path it is no file.
+    """A results file, `.xlsx` or CSV, mode 0600. It appears whole or not at all; without a path, never.
 
     Attributes:
-        problem: why it can't be written; rows after a failure are dropped.
+        problem: the first error of writing, or None; rows after it are dropped.
     """
 
     def __init__(self, path: Path | None) -> None:

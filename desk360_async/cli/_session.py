@@ -47,9 +47,9 @@ __all__ = [
 
 Sink = Callable[["SendResult"], None]
 
-# Seconds. The sandbox that a command makes has a short minute: a list then takes seconds.
+# The length of a minute, in seconds, in a sandbox that a command makes: so a list takes seconds.
 MINUTE = 3.0
-# The one file that such a sandbox has to download.
+# The id of the only file that such a sandbox offers for download.
 SAMPLE = "sample"
 _SANDBOX_KEY = "sandbox-key"
 _FIRST_INTEGRATION = 11
@@ -61,7 +61,7 @@ _LOGGERS = ("desk360_async", "httpx", "httpcore", "httpx2", "httpcore2")
 
 @frozen
 class Session:
-    """A client, a terminal, and where they lead.
+    """A client, a terminal, the shared options, and the sandbox if there is one.
 
     Attributes:
         sandbox: the sandbox that was made for this command, if one was.
@@ -84,7 +84,7 @@ def run(
     Args:
         common: the shared options.
         work: the command's work.
-        on_result: hears the end of every send, also of one that Ctrl-C ends.
+        on_result: called at the end of every send, also if Ctrl-C ends the send.
         send_log: the store of keys, for a send under one.
     """
 
@@ -92,7 +92,7 @@ def run(
         with heeding_ctrl_c() as deafen:
             async with open_session(common, on_result, send_log) as session:
                 code = await work(session)
-                deafen()  # the code is the truth about what went out
+                deafen()  # a late Ctrl-C must not replace the code, which reports the sends
             return code
 
     return anyio.run(all_of_it)
@@ -118,7 +118,7 @@ async def open_session(
             client = client_for(key, common.base_url, common.integration, limiter=live_limiter(common))
             terminal.note(f"Live: requests go to {_host(client)}.", "bold")
         elif url := _sandbox_url(common):
-            # Its limit may be any; so commands share it where the user names the file.
+            # This sandbox may have any limit. So commands share it only if the user names the file.
             limiter = None if common.limiter is None else live_limiter(common)
             client = client_for(_SANDBOX_KEY, url, common.integration or _FIRST_INTEGRATION, limiter=limiter)
             terminal.note(f"Not live: requests go to the sandbox at {url}.", "bold")
@@ -159,8 +159,8 @@ def read_key(path: Path | None) -> str | None:
 def limiter_path(common: Common) -> Path | None:
     """Return the file in which live commands share the limit; None for `--limiter off`.
 
-    Without the option it is a file of the server's in the user's state folder: the limit belongs to this
-    machine's address and to one server.
+    Without the option each server has its own file, in the user's state folder: a limit belongs to one server
+    and to this machine's address.
     """
     if common.limiter == "off":
         return None
@@ -239,7 +239,7 @@ def _client(
 def standing_client(
     common: Common, terminal: Terminal, *, limiter: "RateLimiter", send_log: "SendLog"
 ) -> "AsyncDesk360":
-    """Return a client of a server that stays: Desk360 with `--live`, else a sandbox on this machine.
+    """Return a client of a lasting server: Desk360 with `--live`, else a sandbox on this machine.
 
     Raises:
         ConfigurationError: if there is no such sandbox, or a setting is missing.
@@ -267,7 +267,7 @@ def standing_client(
 
 
 def _sandbox_url(common: Common) -> str | None:
-    """Return the address of a sandbox that somebody started, if that is where to go without `--live`."""
+    """Return the address of the sandbox that the options or the environment name; None if they don't."""
     given = common.base_url
     url = os.environ.get("DESK360_BASE_URL", "") if given is None else given
     if is_loopback(urlsplit(url).hostname or ""):
@@ -280,7 +280,7 @@ def _sandbox_url(common: Common) -> str | None:
 
 
 def _made(common: Common) -> "tuple[Sandbox, int]":
-    """Make a sandbox, and choose an integration: without `--live`, the environment's is somebody else's."""
+    """Make a sandbox, and choose one of its integrations, since the environment's isn't in the sandbox."""
     from desk360_async.sandbox import Sandbox, StoredMedia
 
     sandbox = Sandbox(limit=60, period=MINUTE, account=account_in(common.seed_file))
@@ -295,7 +295,7 @@ def account_in(path: Path | None) -> "Account | None":
     """Return the sandbox's account in a file.
 
     Raises:
-        ConfigurationError: if it can't be read, or holds something else.
+        ConfigurationError: if the file can't be read, or holds no account.
     """
     from desk360_async.sandbox import load_account
 
@@ -311,21 +311,21 @@ def confirm(session: Session, recipients: int, *, sure: bool) -> None:
     """Let the user type the number of recipients, before a live send to more than one.
 
     Args:
-        session: where it goes.
-        recipients: how many.
-        sure: `--yes`.
+        session: the session that sends.
+        recipients: the number of recipients.
+        sure: whether the user gave `--yes`.
 
     Raises:
-        ConfigurationError: if the number is another three times, or there is no terminal.
+        ConfigurationError: after three wrong answers or an empty one, or if there is no terminal.
     """
     confirm_number(session.common, session.terminal, recipients, sure=sure)
 
 
 def confirm_number(common: Common, terminal: Terminal, recipients: int, *, sure: bool) -> None:
-    """Do the same without a session.
+    """Let the user type the number of recipients, as `confirm` does, without a session.
 
     Raises:
-        ConfigurationError: if the number is another three times, or there is no terminal.
+        ConfigurationError: after three wrong answers or an empty one, or if there is no terminal.
     """
     if not common.live or recipients <= 1 or sure:
         return
@@ -345,7 +345,7 @@ def confirm_number(common: Common, terminal: Terminal, recipients: int, *, sure:
 
 
 def _answer(terminal: Terminal, question: str) -> str:
-    # asyncio's own handler would only note a Ctrl-C, and let the line that is typed after it count.
+    # asyncio's own handler would only note a Ctrl-C: the line that is typed after it would still count.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         terminal.note(question)
@@ -360,9 +360,9 @@ def _answer(terminal: Terminal, question: str) -> str:
 def heeding_ctrl_c() -> Generator[Callable[[], None]]:
     """Heed Ctrl-C until the yielded function is called, and ignore it from then on.
 
-    Call it once a run has begun, which hears Ctrl-C itself. A second press, while the run ends or its results
-    are written, would else end the command without them. A run hears none on Windows; so there Ctrl-C ends
-    the command as ever.
+    Call the function once a run has begun: the run handles Ctrl-C itself. Without the call, a second Ctrl-C
+    while the results are written would end the command without its results. On Windows a run doesn't handle
+    Ctrl-C, so Ctrl-C always ends the command.
     """
     is_deaf = False
 
@@ -382,10 +382,10 @@ def heeding_ctrl_c() -> Generator[Callable[[], None]]:
 
 
 class _Warnings(logging.Handler):
-    """Prints the package's warnings, the rate limit's in the terminal's words.
+    """Prints the package's warnings; warnings about the rate limit get words for the terminal.
 
     Args:
-        terminal: where.
+        terminal: the terminal that prints them.
         sharing: how commands and programs share the limit.
     """
 
@@ -396,7 +396,7 @@ class _Warnings(logging.Handler):
         self._until = -math.inf
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record; of the refusals of one moment, the first."""
+        """Print a record; of several refusals at the same time, print only the first."""
         event = getattr(record, "event", "")
         if event == "desk360.limit_unshared":
             self._terminal.note(f"Another program sends from this address. {self._sharing}", "yellow")
@@ -414,7 +414,7 @@ class _Warnings(logging.Handler):
             )
 
     def _retried(self, operation: str, reason: str, wait: float) -> None:
-        if reason != "RateLimited":  # which the refusal has announced
+        if reason != "RateLimited":  # the record of the refusal has announced this wait
             words = re.sub("(?<=[a-z])(?=[A-Z])", " ", reason).lower()
             self._terminal.note(f"{operation.replace('_', ' ')}: {words}; again in {wait:.1f} s.", "yellow")
 
@@ -430,7 +430,7 @@ def _warnings(terminal: Terminal, sharing: str) -> Generator[None]:
 
 
 def show_logs(key: str) -> None:
-    """Log to stderr the work of the package and its HTTP library.
+    """Log the package and its HTTP library to stderr.
 
     Args:
         key: the API key, to be masked wherever it shows.

@@ -1,6 +1,6 @@
 """`desk360 send list`: a template to each row of a list, as a campaign of single sends.
 
-The ledger lies beside the results file, and the same command goes on after a stop. Without a results file the
+The ledger lies beside the results file, so the same command goes on after a stop. Without a results file the
 ledger is temporary.
 """
 
@@ -30,7 +30,8 @@ __all__ = ["Ended", "Mailing", "send_list"]
 
 T = TypeVar("T")
 
-# Up to so many go out in the interactive lane, at once; the bulk lane spreads them, a second each.
+# A list of at most this many recipients goes out at once, in the interactive lane. The bulk lane spreads the
+# recipients, a second each.
 _SHORT = 30
 _CONCURRENCY = 8
 _BAD_ROWS_SHOWN = 20
@@ -56,7 +57,7 @@ def send_list(
     """Send a template to each row of a list.
 
     The list is a .csv, .xlsx or .ods file with a header row. Each row gets a result: accepted, not_sent with
-    the reason, or unknown. A phone that comes again gets one message. Ctrl-C finishes the requests on the
+    the reason, or unknown. A repeated phone gets one message. Ctrl-C finishes the requests on the
     wire; with --out, the same command goes on later.
 
     Args:
@@ -98,7 +99,7 @@ class Place:
 
     Attributes:
         ledger: its path.
-        lasting: whether it stays, so that the same command goes on.
+        lasting: whether the ledger is kept, so that the same command goes on after a stop.
     """
 
     ledger: Path
@@ -112,7 +113,7 @@ class Ended:
     Attributes:
         tally: the rows.
         done: the end of the run; None if there was no row to send.
-        written: whether the results are where they belong.
+        written: whether the results file was written.
     """
 
     tally: Tally
@@ -133,7 +134,7 @@ class Ended:
 
 @frozen
 class Mailing:
-    """A list, the template that each row gets, and how.
+    """A list, the template that each row gets, and the options.
 
     Attributes:
         file: the list.
@@ -143,8 +144,8 @@ class Mailing:
         attachment: the file for a media header.
         out: where the results go, or None.
         lane: "interactive", "bulk", or None to choose by the list's length.
-        dry_run: whether a forecast is all.
-        sure: whether the user is not asked.
+        dry_run: whether to show a forecast and send nothing.
+        sure: whether to send without asking the user.
         hours: the sending hours, or None.
     """
 
@@ -172,8 +173,9 @@ class Mailing:
         """Load the list, ask, send, and show the result; None for a dry run.
 
         Raises:
-            ConfigurationError: if the file or the settings don't fit the template, or `out` is another's.
-            Desk360Error: if the templates can't be had, or the ledger can't be used.
+            ConfigurationError: if the file or the settings don't fit the template, or `out` belongs to
+                another list.
+            Desk360Error: if the request for the templates fails, or the ledger can't be used.
         """
         began = anyio.current_time()
         async with self._placed(session) as place:
@@ -209,7 +211,7 @@ class Mailing:
 
     @asynccontextmanager
     async def _placed(self, session: Session) -> AsyncGenerator[Place]:
-        """Find the ledger's place; a temporary one goes in the end."""
+        """Yield the ledger's place; a temporary ledger is removed at the end."""
         if self.out is not None and not self.dry_run:
             check_place(self.out)
             place = Place(_ledger_of(self.out), lasting=True)
@@ -229,20 +231,20 @@ class Mailing:
                 shutil.rmtree(folder, ignore_errors=True)
 
     async def _refuse_another(self, name: str, place: Place) -> None:
-        """Refuse a ledger of another list, and a list whose results go to the same name with another ending.
+        """Refuse another list's ledger, and a second results file that differs only in its suffix.
 
         Raises:
-            ConfigurationError: if so. The results of two lists would be one file; and under another ending
-                everybody would get the message again.
+            ConfigurationError: in both cases. The first would mix the results of two lists. The second would
+                send the message to all recipients again.
         """
         if self.out is not None and place.lasting:
             for twin in (self.out.with_suffix(".csv"), self.out.with_suffix(".xlsx")):
                 ledger = _ledger_of(twin)
                 if twin != self.out and ledger.exists() and name in await campaigns_in(ledger):
                     raise ConfigurationError(
-                        f"--out {self.out}: this list's results go to {twin}, and nobody gets the message "
-                        f"again: the same command with --out {twin} goes on. As {self.out.suffix} they are "
-                        f"written by: {_rewriting(name, ledger, self.out)}"
+                        f"--out {self.out}: this list's results go to {twin}. The same command with "
+                        f"--out {twin} goes on, without sending twice. This command writes the results as "
+                        f"{self.out.suffix}: {_rewriting(name, ledger, self.out)}"
                     )
         if not place.ledger.exists():
             return
@@ -255,7 +257,7 @@ class Mailing:
             )
 
     async def _loaded(self, session: Session, campaign: Campaign, place: Place) -> Plan:
-        """Load the list; a new ledger goes if the results don't fit into their file."""
+        """Load the list; delete a new ledger if the results don't fit into their file."""
         is_new = not place.ledger.exists()
         plan = await load(session, campaign, self.file, self.reading)
         try:
@@ -288,7 +290,7 @@ class Mailing:
             terminal.remark(f"{plan.recipients - plan.pending:,} have their result already.")
         shown = await self._show_left_out(terminal, campaign, place) if left_out else frozenset[int]()
         for warning in plan.warnings:
-            # The forecast holds the one, the lines above hold the other.
+            # The forecast shows the requests, and the lines above show the rows that are left out.
             if not warning.startswith(("Left out", f"{plan.tokens:,} requests")):
                 terminal.note(warning, "yellow")
         if not plan.recipients:
@@ -351,7 +353,7 @@ class Mailing:
         plan: Plan,
         shown: frozenset[int],
     ) -> tuple[Tally, str | None]:
-        """Write the results file and the lines of JSON; return the counts, and why the file isn't there."""
+        """Write the results file and the lines of JSON; return the counts, and the file's problem."""
 
         def write(results: Iterable[RowResult]) -> tuple[Tally, str | None]:
             tally = Tally()
@@ -366,7 +368,7 @@ class Mailing:
         try:
             return await self._read(campaign, place, write)
         except (OSError, Desk360Error) as error:
-            # The messages went out all the same: the run's own counts are the truth.
+            # The messages went out. So the run's own counts replace the counts of the rows.
             counts = done.counts if done is not None else Counts()
             waiting = counts.pending + counts.skipped + sum(plan.left_out.values())
             tally = Tally(counts.accepted, counts.not_sent + waiting, counts.unknown + counts.on_the_wire)
@@ -410,7 +412,7 @@ class Mailing:
             if place.lasting:
                 terminal.note("The same command goes on.")
         if problem is not None:
-            again = f"Each row's state is in {place.ledger}: mend that, and give the same command again."
+            again = f"Each row's state is in {place.ledger}: fix the cause, and give the same command again."
             lead = "the results can't be read" if self.out is None else f"--out {self.out}"
             terminal.note(f"{lead}: {problem}. {again if place.lasting else ''}".rstrip(), "red")
 
@@ -449,7 +451,7 @@ def _name_of(file: Path) -> str:
     """
     digest = blake2b(digest_size=8)
     try:
-        if file.is_file():  # else the table's reader explains
+        if file.is_file():  # else the table's reader raises the error
             with file.open("rb") as content:
                 while piece := content.read(_PIECE):
                     digest.update(piece)

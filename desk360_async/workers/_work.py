@@ -1,8 +1,9 @@
-"""The work of workers, in PostgreSQL: shares of campaigns and deferred sends, and those that are missing.
+"""The work of workers, in PostgreSQL: shares of campaigns and deferred sends, and the search for lost jobs.
 
-procrastinate's table has the jobs. These tables have the work: a job that was lost is deferred again from
-here. A share is alive while the ledger has seen its run within the lease, and a send while the send log has.
-So this module reads their tables too, and the jobs that wait. A deferred message is stored as JSON.
+procrastinate's table has the jobs. These tables have the work, so that a lost job can be deferred again. A
+share is alive if the ledger has seen its run within the lease. A send is alive if the send log has an
+unfinished send within its lease. So this module also reads the ledger, the send log and the waiting jobs. A
+deferred message is stored as JSON.
 """
 
 import base64
@@ -68,7 +69,7 @@ _DEFER = (
     "INSERT INTO {schema}.outbox (key, message, queue, due) "
     "VALUES (%s, %s, %s, coalesce(%s, clock_timestamp())) RETURNING id"
 )
-# The message that waits under a key; and, of the last send under it, the fields' hashes and their secret.
+# Selects the message that waits under a key, the hashes of the last send's fields, and the hashes' secret.
 _BEFORE = (
     "SELECT (SELECT message FROM {schema}.outbox WHERE key = %(key)s ORDER BY id LIMIT 1), "
     "(SELECT fields FROM {schema}.send WHERE key = %(key)s AND (state IN ('accepted', 'unknown', "
@@ -78,11 +79,11 @@ _BEFORE = (
 
 
 class Share(NamedTuple):
-    """One run of a campaign that a worker keeps up.
+    """One run of a campaign; workers start it again if it dies.
 
     Attributes:
         campaign: the campaign's name.
-        number: from 1.
+        number: the share's number, from 1.
         options: the arguments of `campaign.run`, as JSON.
     """
 
@@ -97,7 +98,7 @@ class Deferred(NamedTuple):
     Attributes:
         key: its idempotency key.
         message: the message, as JSON.
-        is_under_way: whether the send log has a send under the key that has not ended, in its lease.
+        is_under_way: whether the send log has an unfinished send under the key, within its lease.
     """
 
     key: str
@@ -144,7 +145,7 @@ class Work:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        # Without pools: each statement gets its connection.
+        # The connectors have no pools: each call passes its own connection.
         self._jobs = manager.JobManager(SyncPsycopgConnector())
         self._async_jobs = manager.JobManager(PsycopgConnector())
         self._is_ready = False
@@ -198,7 +199,7 @@ class Work:
     async def start(
         self, shares: Sequence[Share], queue: str, priority: int, at: datetime | None
     ) -> list[int]:
-        """Store the shares of one campaign in place of its former ones; return the numbers of their jobs.
+        """Replace the shares of one campaign; return the numbers of the new jobs.
 
         Raises:
             ConfigurationError: if the database can't be used.
@@ -232,7 +233,7 @@ class Work:
 
     async def share(self, campaign: str, number: int) -> Share | None:
         """Return a share that is to be run now; None if it has ended, or a run of it is alive."""
-        # The time of this look keeps the supervision away while the run begins.
+        # `supervise` leaves the share alone for a lease from this time, while the run begins.
 
         def work(connection: Any) -> Share | None:
             if self.database.execute(connection, _ALIVE, (campaign, name_of(number))).fetchone():
@@ -295,8 +296,8 @@ class Work:
         """
         if not isinstance(connection, Connection | AsyncConnection):
             raise ConfigurationError(
-                f"connection takes a psycopg connection, not {type(connection).__name__}; of SQLAlchemy's, "
-                "take the driver's own (`.connection.driver_connection`), of Django's `connection.connection`"
+                f"connection takes a psycopg connection, not {type(connection).__name__}; with SQLAlchemy "
+                "pass `.connection.driver_connection`, with Django `connection.connection`"
             )
         try:
             if isinstance(connection, Connection):
@@ -345,7 +346,7 @@ class Work:
         """Defer again the shares and sends whose jobs were lost; return their number.
 
         Args:
-            lease: seconds after which work without a job that waits, and without a sign of life, is missing.
+            lease: seconds after which work counts as lost, if it has no waiting job and isn't alive.
 
         Raises:
             ConfigurationError: if the database can't be used.
@@ -361,7 +362,7 @@ class Work:
                 *(job_for_send(row, queue) for row, queue in sends),
             ]
             for job in missing:
-                # A job that retries itself may come back to the queue in this moment.
+                # A job that retries itself may come back to the queue at the same moment.
                 with suppress(exceptions.AlreadyEnqueued), connection.transaction():
                     self._jobs.defer_job(job, connection)
             return len(missing)
@@ -400,7 +401,7 @@ def _compare(key: str, message: str, waiting: str | None, sent: str | None, secr
 
 
 _MESSAGES: tuple[type[Any], ...] = get_args(Message)
-# The field that names a value's class. A mapping of the user's own lies a level deeper.
+# The field that names a value's class. A user's mapping lies one level deeper, so its keys can't clash.
 _KIND = "kind"
 
 
