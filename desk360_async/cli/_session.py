@@ -361,8 +361,8 @@ def heeding_ctrl_c() -> Generator[Callable[[], None]]:
     """Heed Ctrl-C until the yielded function is called, and ignore it from then on.
 
     Call the function once a run has begun: the run handles Ctrl-C itself. Without the call, a second Ctrl-C
-    while the results are written would end the command without its results. On Windows a run doesn't handle
-    Ctrl-C, so Ctrl-C always ends the command.
+    while the run ends or its results are written would end the command without its results. On Windows a run
+    doesn't handle Ctrl-C, so Ctrl-C always ends the command.
     """
     is_deaf = False
 
