@@ -1,8 +1,8 @@
 """Observers: the reports that the package makes, their dispatch, and the one that writes logs.
 
-The client, the receiver, the workers and the stores report to one `Observers` each, which calls one or
-several observers. It fills the ends that they yield, and drops their exceptions: a broken observer changes no
-send. Reports hold no phone, text, key, message id or media id; `Notice.text` and `error` are for logs only.
+Each client, receiver, worker and store reports to an `Observers`, which calls one or several observers. It
+fills the values that their blocks yield, and drops their exceptions: a broken observer changes no send.
+Reports hold no phone, text, key, message id or media id; `Notice.text` and `error` are for logs only.
 
 No other module of the package writes a log record (`tests/core/test_layers.py`).
 """
@@ -36,7 +36,8 @@ class Operation:
         kind: "send" for messages, "read" for other calls.
         lane: the limiter's priority.
         integration_id: the integration's id; None if the call has none.
-        template_id: the template's id; None for a name (see `OperationEnd.template_id`) and other messages.
+        template_id: the template's id; None if the call gives its name (see `OperationEnd.template_id`), and
+            for other messages.
         recipients: the number of people that a send addresses; 0 for a read, and for a file of phones.
         method: the HTTP method; empty for a batch.
         path: the path's template, such as "/integrations/{integration_id}/conversations/messages"; empty for
@@ -63,9 +64,9 @@ class OperationEnd:
 
     Attributes:
         outcome: ACCEPTED, NOT_SENT or UNKNOWN; None for a read that failed or has no outcome.
-        attempts: number of requests on the wire, look-ups of a template aside.
+        attempts: number of requests on the wire, without look-ups of a template.
         waited: seconds of waits for tokens.
-        messages: recipients by outcome; empty for reads and for the stored reply of an earlier send.
+        messages: number of recipients by outcome; empty for reads and for an earlier send's stored reply.
         error: the exception that the caller gets; None for a success.
         template_id: the template's id, once its name is looked up.
     """
@@ -108,7 +109,7 @@ class Notice:
         level: the level of a log record.
         text: the line of a log. It may name a file, a store, a template, or a phone's last four digits.
         facts: the event's numbers and words, such as `{"events": 3}`; no phone, text, key or id of a message.
-        error: the exception whose traceback belongs into a log; it may hold a customer's data. None without.
+        error: the exception whose traceback a log needs, or None; it may hold a customer's data.
     """
 
     event: str
@@ -121,9 +122,9 @@ class Notice:
 class Observer(Protocol):
     """Gets a report of each call, attempt, wait and webhook, and of the stores' events.
 
-    All methods are synchronous and must not block. Their exceptions are logged once and dropped. The values
-    that the two context managers yield are filled before the block is left; exceptions of the call are in
-    `.error`, and are never raised into the block.
+    All methods are synchronous and must not block. Their exceptions are logged once and dropped. The two
+    context managers yield a value, which the package fills before it leaves the block. The call's exception
+    is in the value's `error`; it is never raised into the block.
     """
 
     def operation(self, op: Operation) -> AbstractContextManager[OperationEnd]:
@@ -307,7 +308,7 @@ class Observers:
         for call in self._calls[method]:
             try:
                 call(*args)
-            except Exception as error:  # noqa: BLE001  # an observer's own; a send is more than its report
+            except Exception as error:  # noqa: BLE001  # the observer's own error; it must not stop a send
                 self.drop(call, error)
 
     def drop(self, call: Any, error: Exception) -> None:
@@ -316,7 +317,7 @@ class Observers:
             self._logged.add(id(call))
             name = getattr(call, "__qualname__", type(call).__name__)
             extra = {"event": "desk360.observer_failed", "method": name}
-            text = "an observer failed, and is called again without this line: %s"
+            text = "an observer failed; its next failures are not logged: %s"
             log.error(text, name, exc_info=error, extra=extra)
 
 
@@ -339,7 +340,7 @@ class _Block(Generic[End]):
             try:
                 block = call(*self._args)
                 self._left.append((call, block, block.__enter__()))
-            except Exception as error:  # noqa: BLE001  # an observer's own; a send is more than its report
+            except Exception as error:  # noqa: BLE001  # the observer's own error; it must not stop a send
                 self._observers.drop(call, error)
         return self._end
 
@@ -353,9 +354,9 @@ class _Block(Generic[End]):
                     for name in _END_FIELDS[type(self._end)]:
                         setattr(theirs, name, getattr(self._end, name))
                 finally:
-                    # Without the call's exception: it is in the end, and a plain `yield` gets past it.
+                    # Without the call's exception, which is in the end: so code after a plain `yield` runs.
                     block.__exit__(None, None, None)
-            except Exception as failure:  # noqa: BLE001  # an observer's own; a send is more than its report
+            except Exception as failure:  # noqa: BLE001  # the observer's own error; it must not stop a send
                 self._observers.drop(call, failure)
         if self._token is not None:
             _current.reset(self._token)
@@ -403,7 +404,7 @@ class LogObserver:
         wait = "no time named" if retry_after is None else f"again in {retry_after:g} s"
         log.warning("the server refused a request by its rate limit (429): %s", wait, extra=extra)
         if egress not in self._refused:
-            # Once an address: the limiter had given a token, so it doesn't count all requests from here.
+            # Once per address: the limiter gave a token, so it doesn't count all requests from the address.
             self._refused.add(egress)
             log.warning(
                 "another process or program uses this address: share one limit with HostLimiter(path) on one "
@@ -445,7 +446,7 @@ class LogObserver:
             # Scanners of the internet find any URL, and a closed receiver logs its own line.
             level = logging.INFO if verdict in ("secret", "method", "closed") else logging.WARNING
             webhook_log.log(level, "a webhook was refused: %s", _REFUSALS.get(verdict, verdict), extra=extra)
-        elif not self._full:  # senders repeat themselves
+        elif not self._full:  # one line: senders try again
             self._full = True
             full = {"event": "desk360.webhook.queue_full", "queued": self._queued}
             webhook_log.error(
@@ -476,7 +477,7 @@ class LogObserver:
 
 
 class _LoggedAttempt:
-    """The block of an attempt. A generator's would cost more than the rest of it, on each request."""
+    """The block of an attempt; no generator, since a generator costs more than the rest of the block."""
 
     __slots__ = ("_end", "_number")
 
@@ -508,7 +509,7 @@ _LOGGERS: Mapping[str, str] = {
     "webhook": "desk360_async.webhooks",
     "worker": "desk360_async.workers",
 }
-"""The logger of a notice by the second word of its event."""
+"""The logger of a notice, by the second part of its event's name."""
 
 _REFUSALS: Mapping[str, str] = {
     "secret": "the URL's secret, or the header's token, is wrong",
@@ -522,13 +523,13 @@ _REFUSALS: Mapping[str, str] = {
 
 # ── the default ────────────────────────────────────────────────────────────────────────────────────────────
 
-_SEQUENCES: Any = (list, tuple)  # as Any: checkers would narrow to parts of unknown types
+_SEQUENCES: Any = (list, tuple)  # as Any: type checkers would give the parts unknown types
 _default: list[Any] = []
-"""The observers of clients and receivers that are given none; only the instrumentor sets them."""
+"""The observers of clients and receivers with `observer=None`; only the instrumentor sets them."""
 
 
 def set_default_observers(observers: Sequence[Observer]) -> None:
-    """Set the observers that `observer=None` stands for; none restores `LogObserver` alone."""
+    """Set the observers that `observer=None` stands for; an empty sequence restores `LogObserver`."""
     _default[:] = observers
 
 

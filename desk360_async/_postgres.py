@@ -1,9 +1,9 @@
 """PostgreSQL for several machines (extra `[postgres]`): connections, transactions, checks, migrations.
 
-The limiter, the ledger, the send log, the inbox and the customers keep their rows in one schema. Their SQL
-belongs to them; this module is the one that imports psycopg. It is psycopg's blocking form: its users call
-it in a thread of `_threads.run`, so that it works on asyncio and trio. It needs no session: no `SET`, no
-advisory lock and no prepared statement outlives a transaction, so PgBouncer may stand in between.
+The limiter, the ledger, the send log, the inbox and the customers keep their rows in one schema. Their
+modules hold their SQL. Only this module imports psycopg. It uses psycopg's blocking connections, and its
+callers run it in a thread of `_threads.run`: so it works on asyncio and trio. No `SET`, advisory lock or
+prepared statement outlives a transaction, so the connections may go through PgBouncer.
 """
 
 import os
@@ -41,7 +41,7 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# A frozen worker holds up no other one for longer than this, in milliseconds.
+# Milliseconds. A frozen worker delays the other workers for no longer than this.
 LOCK_TIMEOUT = 1500
 FIRST_CONNECT = 10.0  # seconds; a TLS handshake over the internet takes one
 CONNECT = 2.0
@@ -276,7 +276,7 @@ MIGRATIONS = (
 
 
 class Facts(NamedTuple):
-    """The server's state, as far as it decides whether its commits last."""
+    """The settings and the state of the server that decide whether its commits survive a crash."""
 
     version: int
     fsync: bool
@@ -302,15 +302,15 @@ def _psycopg() -> Any:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Return whether another transaction was in the way, so that the same work may succeed later."""
+    """Return whether a conflict with another transaction caused the error; a later try may succeed."""
     errors = _psycopg().errors
     return isinstance(error, errors.LockNotAvailable | errors.SerializationFailure | errors.DeadlockDetected)
 
 
 def is_lost(error: BaseException) -> bool:
-    """Return whether the connection or the server went away, which passes by itself."""
+    """Return whether a lost connection or server caused the error; a later try may reach the server again."""
     psycopg = _psycopg()
-    # A frozen process's transaction is ended by its own timeout.
+    # The server ends a frozen process's transaction by this timeout (`_BOUNDS`).
     frozen = psycopg.errors.IdleInTransactionSessionTimeout
     kinds = psycopg.OperationalError | psycopg.InterfaceError | frozen
     return isinstance(error, kinds) and not is_busy(error)
@@ -322,7 +322,7 @@ def is_failure(error: BaseException) -> bool:
 
 
 class _Pool:
-    """The connections of one process to one DSN, shared by all its stores; the last one closes them.
+    """The connections of one process to one DSN. All its stores share them, and the last store closes them.
 
     Attributes:
         users: the databases that use it.
@@ -339,17 +339,17 @@ class _Pool:
             max_size=_POOL,
             max_idle=60.0,
             open=True,
-            # The pool's pauses between two tries double. After an outage the next use begins anew.
+            # The pool doubles its pause after each failed try. It soon gives up; the next use starts again.
             reconnect_timeout=CONNECT / 2,
             kwargs={"autocommit": True, "prepare_threshold": None},
         )
 
     @contextmanager
     def connection(self, timeout: float, *, check: bool) -> "Generator[Connection[Any]]":
-        """Yield a connection; with `check`, one that answered just now.
+        """Yield a connection; with `check`, it has just answered a query.
 
         Raises:
-            psycopg.OperationalError: none is free, or can be made, for `timeout` seconds.
+            psycopg.OperationalError: no connection became free or could be made within `timeout` seconds.
         """
         connection = self.take(timeout, first="" if check else None)
         try:
@@ -358,14 +358,14 @@ class _Pool:
             self.connections.putconn(connection)
 
     def take(self, timeout: float, *, first: str | None) -> "Connection[Any]":
-        """Return a connection that the caller gives back, once it has answered to its first statement.
+        """Return a connection that has run its first statement; the caller gives the connection back.
 
         Args:
             timeout: seconds.
-            first: the statement; a connection that fails there is replaced. None: no statement, unless
-                something has arrived on the idle connection, such as its end.
+            first: the statement. A connection that fails to run it is replaced. With None, an empty statement
+                runs only if the idle connection has received data or its end.
         """
-        for _ in range(_POOL):  # all of them may have died with the server
+        for _ in range(_POOL):  # all connections may have died with the server
             connection = self.connections.getconn(timeout)
             if first is None and _is_quiet(connection):
                 return connection
@@ -383,7 +383,7 @@ class _Pool:
 
 
 def _is_quiet(connection: "Connection[Any]") -> bool:
-    """Return whether an idle connection has received nothing: a server that went away has ended it."""
+    """Return whether an idle connection has received nothing; a server that stops ends the connection."""
     try:
         waiting = select.poll()
         waiting.register(connection.fileno(), select.POLLIN)
@@ -398,7 +398,7 @@ _mutex = _threads.Mutex()
 
 
 class Database:
-    """A PostgreSQL database and a schema; the stores of a process that name one DSN share its connections.
+    """A PostgreSQL database and a schema. All stores of a process with the same DSN share connections.
 
     Args:
         dsn: `postgresql://user:password@host/database`; the password appears in no message or `repr`.
@@ -424,7 +424,7 @@ class Database:
 
     @property
     def ready(self) -> bool:
-        """Whether the tables were found or made, so that an error now means a database that went away."""
+        """Whether this process found or made the tables. A later error means that the database was lost."""
         pool = _pools.get((os.getpid(), self._dsn))
         return pool is not None and (self.schema, self._durable) in pool.prepared
 
@@ -440,19 +440,19 @@ class Database:
             yield connection
 
     def at_once(self, text: str, parameters: Sequence[object], *, synced: bool = True) -> list[Any]:
-        """Run one statement as a transaction, in one message and one answer; return its rows.
+        """Run one statement as a transaction, in one round trip; return its rows.
 
         Args:
-            text: the statement. `{schema}` is the schema's name. `WITH {bounds}` begins a statement that
-                writes, and what it writes is joined with the table `bounds`.
-            parameters: for its `?`.
-            synced: whether the commit waits for the disk; a crash may forget one that doesn't.
+            text: the statement. `{schema}` stands for the schema's name. A statement that writes begins with
+                `WITH {bounds}`, and joins its rows with the table `bounds`.
+            parameters: the values of the statement's `?`.
+            synced: whether the commit waits for the disk. A crash may lose a commit that doesn't wait.
 
         Raises:
             ConfigurationError: the server refuses us, or its commits wouldn't last.
             psycopg.Error: the statement failed, or the connection is lost.
         """
-        # A statement's settings end with it. They are read before a row is locked.
+        # The settings of `bounds` end with the statement. They are set before the statement locks a row.
         bounds = f"bounds AS MATERIALIZED (SELECT {_LOCKS}, {_SYNCED if synced else _UNSYNCED})"
         statement = _translate(text.replace("{bounds}", bounds).replace("{schema}", self.schema))
         with self.connection() as connection:
@@ -473,24 +473,24 @@ class Database:
 
     @contextmanager
     def transaction(self, *, synced: bool = True) -> "Generator[Connection[Any]]":
-        """Yield a connection in a transaction whose tables are the schema's; for a worker thread.
+        """Yield a connection in a transaction whose `search_path` is the schema; for a worker thread.
 
         Args:
-            synced: whether the commit waits for the disk; a crash may forget one that doesn't.
+            synced: whether the commit waits for the disk. A crash may lose a commit that doesn't wait.
         """
         with self._begun("", _SYNCED if synced else _UNSYNCED) as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> "Generator[Connection[Any]]":
-        """Yield a connection for reads of one moment; for a worker thread."""
+        """Yield a connection whose reads see one snapshot of the database; for a worker thread."""
         with self._begun(" ISOLATION LEVEL REPEATABLE READ, READ ONLY", _SYNCED) as connection:
             yield connection
 
     @contextmanager
     def _begun(self, mode: str, synced: str) -> "Generator[Connection[Any]]":
         pool = self._prepared()
-        # One message and one answer; it also shows whether the connection still lives.
+        # One round trip. It also tests whether the connection still works.
         begin = f"BEGIN{mode}; SELECT {_BOUNDS}, set_config('search_path', '{self.schema}', true), {synced}"
         connection = pool.take(CONNECT, first=begin)
         try:
@@ -515,7 +515,7 @@ class Database:
                     # Without the cause: its text may quote the password.
                     raise ConfigurationError(f"the DSN {self.name} can't be read; check its form") from None
                 pool = _pools[key] = _Pool(self._dsn)
-            elif not pool.users:  # they are gone without closing
+            elif not pool.users:  # the last users were dropped without `close`
                 pool.prepared.clear()
             pool.users.add(self)
             return pool
@@ -532,7 +532,7 @@ class Database:
         return pool
 
     def facts(self, connection: "Connection[Any]") -> Facts:
-        """Return the server's state; `synchronous_commit` as it is for our own transactions."""
+        """Return the server's state, with the `synchronous_commit` that our transactions get."""
         with connection.transaction():
             _bound(connection)
             row = connection.execute(
@@ -549,7 +549,7 @@ class Database:
         """Refuse a server that can't be written, or whose commits don't last.
 
         Raises:
-            ConfigurationError: it is a standby or read only; and where `durable`, if fsync or
+            ConfigurationError: the server is a standby or read only. If `durable`, also if its fsync or
                 synchronous_commit is off.
         """
         problem = None
@@ -610,7 +610,7 @@ class Database:
         except psycopg.errors.InsufficientPrivilege as error:
             message = (
                 f"this user may not make the tables of {self.name} ({str(error).strip()}); "
-                "let a user who may run `desk360 db init --ledger DSN`, and grant this one the schema"
+                "run `desk360 db init --ledger DSN` as a user who may, and grant the schema to this user"
             )
             raise ConfigurationError(message) from error
         return len(MIGRATIONS) - before
@@ -621,7 +621,7 @@ class Database:
         return connection.execute(statement, parameters)
 
     def close(self) -> None:
-        """Leave the pool, which its last user closes; the next use opens it again."""
+        """Leave the pool. Its last user closes it, and the next use opens it again."""
         key = os.getpid(), self._dsn
         with _mutex:
             pool = _pools.get(key)
@@ -636,7 +636,7 @@ class Database:
 
 
 class Session:
-    """A transaction's connection with the methods of `sqlite3.Connection`, so that a store has one SQL.
+    """A connection in a transaction, with methods of `sqlite3.Connection`: a store needs its SQL only once.
 
     `?` marks a parameter, and a table needs no schema.
 
@@ -656,7 +656,7 @@ class Session:
         self.connection.cursor().executemany(_translate(text), map(_storable, rows))
 
     def stream(self, text: str, parameters: Sequence[object] = ()) -> Iterator[Any]:
-        """Run a query, and yield its rows by and by; one query at a time."""
+        """Run a query, and yield its rows while they arrive. Only one stream may be open at a time."""
         with self.connection.cursor(name="stream") as cursor:
             cursor.itersize = 5000
             yield from cursor.execute(_translate(text), _storable(parameters))
@@ -670,7 +670,7 @@ class Session:
 
 
 def _storable(parameters: Sequence[object]) -> tuple[object, ...]:
-    """Return the parameters with each NUL as U+FFFD: PostgreSQL stores none, and a webhook may hold one."""
+    """Replace each NUL by U+FFFD: a webhook may hold a NUL, and PostgreSQL can't store it."""
     return tuple(
         value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
         for value in parameters
@@ -749,7 +749,7 @@ class Tables:
         return await self._patiently(once)
 
     async def at_once(self, text: str, *parameters: object, synced: bool = True) -> list[Any]:
-        """Run one statement as a transaction, in one message; return its rows (see `Database.at_once`).
+        """Run one statement as a transaction, in one round trip; return its rows (see `Database.at_once`).
 
         Raises:
             Desk360Error: of the class `error`; the database failed, or the rows stayed locked.
@@ -785,7 +785,7 @@ class Tables:
 
 
 def _bound(connection: "Connection[Any]") -> None:
-    """Bound the transaction's waits, and make its commit wait for the disk; all of it ends with it."""
+    """Limit the transaction's waits, and make its commit wait for the disk; both end with the transaction."""
     statement: Any = f"SELECT {_BOUNDS}, {_SYNCED}"
     connection.execute(statement)
 

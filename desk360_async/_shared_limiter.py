@@ -1,7 +1,8 @@
 """One limit for several processes: waiting for the tokens of a store that they share.
 
-This module holds the lines of one process, its manners towards other processes, and its share while the
-store is lost. The rules of tokens are in `_bucket`; each store of the state has a module of its own.
+This module holds the waiting tasks of one process, the rules by which it lets other processes go first, and
+its share of the limit while the store is lost. The rules of tokens are in `_bucket`. Each store has its own
+module.
 """
 
 import os
@@ -42,11 +43,11 @@ __all__ = ["HostLimiter", "PostgresLimiter", "SharedLimiter", "TokenStore"]
 T = TypeVar("T")
 Transition = Callable[[Bucket, Waits, float, float], T]
 
-# A note that an interactive request waits holds for a second, and is repeated before that.
+# Seconds after which a waiting interactive request is noted again; a note is valid for one second.
 _REPEAT = 0.8
-# How soon to look again after standing back for another process, which can't wake us.
+# Seconds until the next look if another process goes first: that process can't wake this one.
 _STAND_BACK = 0.2
-# How soon to look again while another process holds the store's lock.
+# Seconds until the next look while another process holds the store's lock.
 _LOCKED_PAUSE = 0.02
 # Seconds between two looks at the file's name, and between two tries to reach a lost store.
 _CHECK_EVERY = 1.0
@@ -83,7 +84,7 @@ class TokenStore(Protocol):
 
 
 class _Look(NamedTuple):
-    """The result of one look at the store: a token, or the seconds until the next one and the next look."""
+    """One look at the store: a token, or the seconds until a token (`wait`) and the next look (`pause`)."""
 
     token: Token | None
     wait: float = 0.0
@@ -92,7 +93,7 @@ class _Look(NamedTuple):
 
 
 class _Ended(NamedTuple):
-    """A request's end that the store hasn't got yet; the time is this process's."""
+    """A request's end that isn't in the store yet; `at` is a time of this process's clock."""
 
     at: float
     token: Taken
@@ -103,14 +104,17 @@ class _Ended(NamedTuple):
 
 
 class _Spending:
-    """The tokens that this process has away: its share while the store is lost, or after it was replaced."""
+    """The tokens that this process took and that aren't back yet.
+
+    While the store is lost, they decide the process's share. A store that replaces it counts them as taken.
+    """
 
     def __init__(self, model: Bucket) -> None:
         self.mutex = _threads.Mutex()
         self.process = os.getpid()
         self.identity: object = None
         self.bucket = evolve(model, learn=False, away=[], in_flight={}, taken=_OWN_NUMBERS)
-        # While the store is lost, and when to try it again.
+        # Whether the store is lost, and when to try it again.
         self.alone = False
         self.retry_at = -1e18
         # Return times of tokens that the store has never seen.
@@ -134,22 +138,22 @@ class _Spending:
         return not own
 
     def returns(self, now: float) -> list[float]:
-        """Return when each of this process's tokens is back."""
+        """Return the return times of this process's tokens."""
         with self.mutex:
             self.bucket.sweep(now)
             return [*self.bucket.away, *self.bucket.in_flight.values()]
 
     def unknown_to_store(self, now: float) -> list[float]:
-        """Return when each token is back that this process took while the store was lost."""
+        """Return the return times of the tokens that this process took while the store was lost."""
         with self.mutex:
             flying = [at for number, at in self.bucket.in_flight.items() if number >= _OWN_NUMBERS]
             return [at for at in self.unwritten if at > now] + flying
 
     def go_alone(self, now: float, limit: int) -> int | None:
-        """Cut the limit to a share that can't overspend, and return it; None where it is cut already.
+        """Cut the limit to a share that can't overspend; return the share, or None if it is cut already.
 
-        Nine tenths of its tokens are this process's for another period; the rest leaves room for processes
-        that held no token, which get a twentieth of the limit each.
+        The share is nine tenths of the tokens that this process holds. The last tenth leaves room for
+        processes that hold no token. Each of them gets a twentieth of the limit.
         """
         with self.mutex:
             self.retry_at = now + _CHECK_EVERY
@@ -171,15 +175,15 @@ class _Spending:
             return None, ready - now
 
     def rejoin(self) -> bool:
-        """Give up the share, since the store has all tokens again; return whether there was one."""
+        """Give up the share, since the store counts all tokens again; return whether there was a share."""
         with self.mutex:
             alone, self.alone = self.alone, False
             self.unwritten.clear()
             return alone
 
 
-# By the file's name: a limiter that is made after another one on the same file must count its tokens, in case
-# the file was deleted between them.
+# By the file's name. A second limiter on the same file counts the first one's tokens too, since the file may
+# have been deleted between them.
 _spendings: dict[str, _Spending] = {}
 
 
@@ -197,13 +201,13 @@ class SharedLimiter:
         self._model = model
         self._observer = observer
         self._known, self._known_at, self._ahead = evolve(model, away=[], in_flight={}), -1e18, 0.0
-        # The task that holds its lane's lock is the first in line, and looks at the store for all of it.
+        # One task per lane holds the lane's lock and looks at the store. The others wait for the lock.
         self._first: RunVar[dict[Lane, anyio.Lock]] = RunVar("desk360_async_first_in_line")
         self._waiting: Counter[Lane] = Counter()
         self._process = 0
         self._key = ""
         self._ends: deque[_Ended] = deque()
-        self._writing = False  # whether a thread writes ends that it took from there
+        self._writing = False  # whether a thread is writing ends that it took from `_ends`
         self._writer: ThreadPoolExecutor | None = None
         self._check_at = -1e18
         self._spent = _Spending(model)
@@ -219,14 +223,14 @@ class SharedLimiter:
             max_wait: seconds; None waits as long as it takes.
 
         Raises:
-            RateLimitWaitTooLong: no token can be had within `max_wait`; as soon as that is certain.
+            RateLimitWaitTooLong: no token is free within `max_wait`; raised as soon as that is certain.
             ConfigurationError: no such lane, a negative `max_wait`, or a store that can't be used.
         """
         check_wish(lane, max_wait)
         since = _threads.monotonic()
         ahead = self._waiting[lane]
         others = self._waiting["interactive"] if lane == "bulk" else 0
-        # Old knowledge is safe: only an end that is still to be written brings a token back sooner.
+        # The last look's state is safe: only an end that isn't written yet can return a token sooner.
         eta = self._known.forecast(self._known_at, lane, others)(others + ahead) - since - self._ahead
         if max_wait is not None and eta > max_wait and not (self._ends or self._writing or self._spent.alone):
             raise RateLimitWaitTooLong.within(max_wait, eta)
@@ -243,7 +247,7 @@ class SharedLimiter:
 
     async def _stand_in_line(self, lock: anyio.Lock, max_wait: float | None, eta: float) -> None:
         try:
-            # Not under a deadline: with `max_wait=0` it would strike before the first look.
+            # Without a deadline: with `max_wait=0` it would pass before the first look.
             lock.acquire_nowait()
         except anyio.WouldBlock:
             with anyio.move_on_after(max_wait) as scope:
@@ -267,7 +271,7 @@ class SharedLimiter:
                 try:
                     look = await _threads.run(self._look, lane, since, found)
                 except StoreBusy as busy:
-                    # The wait for another process's lock is the task's: deadlines and cancellation reach it.
+                    # The task waits for the lock, not the thread: deadlines and cancellation end the wait.
                     if max_wait is not None and _threads.monotonic() + _LOCKED_PAUSE > since + max_wait:
                         message = f"no token within max_wait={max_wait:g} s: {busy}"
                         raise RateLimitWaitTooLong(message, eta=max_wait + _LOCKED_PAUSE) from busy
@@ -279,7 +283,7 @@ class SharedLimiter:
                     raise RateLimitWaitTooLong.within(max_wait, look.wait)
                 await anyio.sleep(max(look.pause, 0.001))
         except BaseException:
-            # Cancelled just when the thread found a token: no task took it from there.
+            # The task was cancelled after its thread took a token, so the token goes back.
             for origin, token in found:
                 self._ended(origin, token, "unused", 0, NO_HEADERS)
             raise
@@ -307,14 +311,14 @@ class SharedLimiter:
         """Take a token if it is this lane's turn: the transition of a look."""
         begun = now - (local - since)
         if lane == "interactive":
-            # When bulk's wait began isn't noted, only that it is too long.
+            # Bulk's note holds no start of the wait. It only shows that the wait is overdue.
             overdue = now - bucket.period if waits.says("bulk", now) else None
             turn = bucket.turn(now, interactive=True, bulk_since=overdue)
         else:
             before = self._waiting["interactive"] > 0 or waits.says("interactive", now)
             turn = bucket.turn(now, interactive=before, bulk_since=begun)
         if turn == lane:
-            # Others behind this one still wait; their own look comes too late to keep bulk elsewhere back.
+            # More tasks of this lane wait. Their own looks come too late to hold back other processes' bulk.
             if lane == "interactive" and self._waiting[lane] > 1:
                 waits.note(self._key, lane, now)
             else:
@@ -322,7 +326,7 @@ class SharedLimiter:
             return _Look(bucket.take(now, lane), origin=self._store.identity)
         if lane == "interactive" or bucket.overdue(now, begun):
             waits.note(self._key, lane, now)
-        # Another process's request may end now, and its token is back a period later, not before.
+        # If a request of another process ends now, its token is back one period later at the earliest.
         again = min(bucket.ready_at(lane, begun), max(bucket.gate, now + bucket.period + bucket.margin))
         wait = again - now if again > now else _STAND_BACK
         return _Look(None, wait, min(wait, _REPEAT) if lane == "interactive" else wait)
@@ -400,7 +404,7 @@ class SharedLimiter:
             self._observer.notice(Notice("desk360.limiter.alone", "warning", text, facts))
 
     def _ended(self, origin: object, token: Taken, how: End, status: int, headers: Mapping[str, str]) -> None:
-        """Write a request's end, without waiting for it: until then the token's return is pessimistic."""
+        """Let a thread write a request's end. Until then, the store keeps the token for its longest time."""
         # The caller's own headers may change before the thread reads them.
         ended = _Ended(_threads.monotonic(), token, how, status, dict(headers), origin)
         if not self._spent.end(ended):
@@ -418,7 +422,7 @@ class SharedLimiter:
             try:
                 return self._step(_change_nothing)
             except StoreBusy:
-                continue  # it has waited for the lock
+                continue  # the step has waited for the lock already
             except StoreLost as lost:
                 return self._go_alone(lost)
             except ConfigurationError:
@@ -439,10 +443,10 @@ class SharedLimiter:
         return self._known.status(self._known_at, self._waiting, clock - self._ahead)
 
     def allow_for(self, seconds: float) -> None:
-        """Keep tokens away for longer, where a client lets one attempt take longer than `attempt_timeout`.
+        """Keep taken tokens for longer, for a client whose attempts may take longer than `attempt_timeout`.
 
-        Give all processes the same `attempt_timeout`: each cuts the times of tokens that are away for longer
-        than it would keep a token itself.
+        Give all processes the same `attempt_timeout`. A process cuts the time of another's token to the
+        longest time that its own tokens get.
 
         Args:
             seconds: seconds that an attempt may take; fewer than before are ignored.
@@ -452,7 +456,7 @@ class SharedLimiter:
         )
 
     def seed(self, ages: Iterable[float]) -> None:
-        """Ignore the ages: the store holds the requests that `TokenBucket.seed` has to learn.
+        """Ignore the ages: the store already counts earlier requests, unlike a `TokenBucket`.
 
         Args:
             ages: seconds since each request was complete.
@@ -473,10 +477,11 @@ def _change_nothing(model: Bucket, waits: Waits, now: float, wall: float) -> Non
 class HostLimiter(SharedLimiter):
     """The rate limiter for all processes of a host, as in `uvicorn --workers 4` ("Rate Limit").
 
-    The limit is the address's, so processes behind one address have to share it. They share a SQLite file
-    on a local disk: its tokens, the pause after a refusal, and the learned limit. Lanes and order are exact
-    inside a process; between processes, bulk stands back while another's interactive request waits. A killed
-    process wastes its tokens for `attempt_timeout`, 30 s and a period at most, and never overspends.
+    The server limits each address, so processes behind one address have to share the limit. They share a
+    SQLite file on a local disk: its tokens, the pause after a refusal, and the learned limit. Inside a
+    process, lanes and order are exact. Between processes, bulk waits while an interactive request waits in
+    another process. A killed process never overspends. Its tokens come back after `attempt_timeout`, 30 s
+    and a period at most.
 
     While the disk is full, a process goes on with nine tenths of the tokens that it held (or a twentieth of
     the limit), logs that once, and returns to the file by itself.
@@ -538,8 +543,8 @@ class PostgresLimiter(SharedLimiter):
         margin: seconds on top of the period.
         attempt_timeout: seconds that one request may take at most.
         learn: whether `X-RateLimit-Limit` changes `limit`.
-        durable: whether each token waits for the database's disk. Without it, a crash of the database may
-            forget the tokens of its last second, which costs refusals and no message.
+        durable: whether each token waits for the database's disk. Otherwise a crash of the database may lose
+            the tokens of its last second. The server then refuses some requests, and no message is lost.
         schema: the schema of the tables.
         observer: gets the limiter's notices; None for log lines, () for none.
 

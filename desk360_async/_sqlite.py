@@ -4,8 +4,8 @@ The ledger, the inbox, the send log, the customers and the limiter's file open t
 and the SQL belong to them. A method that takes the connection is moved to a thread by `reads` or `writes`.
 
 Processes that share a file mark themselves with a `Presence`: a file `PATH-alive-NAME` with an exclusive lock
-(flock, on Windows msvcrt), which ends with the process, also after `kill -9`. A mark without a lock is one
-that a dead process left; the next process that meets it removes it. A stopped process (SIGSTOP) keeps its
+(flock, on Windows msvcrt), which ends with the process, also after `kill -9`. A mark without a lock was
+left by a dead process; the next process that finds it removes it. A stopped process (SIGSTOP) keeps its
 lock: a lease with a time covers that case. Clients that share a store join and leave it (`SharedStore`).
 """
 
@@ -57,8 +57,8 @@ T = TypeVar("T")
 PRIVATE = 0o600
 # RETURNING came with SQLite 3.35 (sqlite.org/releaselog/3_35_0.html); RHEL 9 and Debian 11 have 3.34.1.
 OLDEST = (3, 35, 0)
-# Seconds that a thread waits for another process's lock. The rest of the wait is the coroutine's, which
-# deadlines and cancellation reach.
+# Seconds that a thread waits for another process's lock. After that the coroutine waits, so that a deadline
+# or a cancellation can end the wait.
 BUSY_IN_THREAD = 0.05
 _SMALLEST = 1 << 16  # bytes; a new file with its -wal and -shm needs more
 _PAUSE = 0.02
@@ -79,19 +79,19 @@ class FileBusy(Exception):
 class SQLiteFile:
     """One connection to a SQLite file, used by one thread at a time.
 
-    The file opens at its first use, by each process anew: a forked child neither uses nor closes the
-    connection of its parent, which would break the parent's locks (sqlite.org/howtocorrupt.html, 2.6).
+    Each process opens the file at its own first use. A forked child neither uses nor closes its parent's
+    connection: that would break the parent's locks (sqlite.org/howtocorrupt.html, 2.6).
 
     Args:
         path: the file; made if it is missing.
         name: the file's name in messages, such as "the ledger".
         error: the class of the errors that `run` raises.
-        mode: the mode of a new file; a wider one is narrowed where `mode` is `PRIVATE`. None: the umask's.
-        synchronous: "FULL" survives a power cut, "NORMAL" may lose the last commits in one.
+        mode: the mode of a new file; `PRIVATE` also narrows the mode of an old one. None: the umask's.
+        synchronous: "FULL" survives a power cut; "NORMAL" may lose the last commits then.
         busy: seconds that `run` waits for another process's lock.
         exclusive: keep SQLite's lock until the file is closed, so that no other process can open it.
         memory: allow ":memory:" as the path, a store that ends with the process.
-        prepare: called with each new connection, in a transaction's place: it makes or migrates the tables.
+        prepare: makes or migrates the tables; called with each new connection, outside a transaction.
 
     Raises:
         ConfigurationError: the path is empty, or ":memory:" without `memory`.
@@ -136,7 +136,7 @@ class SQLiteFile:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run `work` with the connection in a worker thread; its transactions are its own.
+        """Run `work` with the connection in a worker thread; `work` begins and ends its transactions itself.
 
         Raises:
             Desk360Error: of the class `error`; SQLite failed, or the file stayed locked for `busy` seconds.
@@ -183,7 +183,7 @@ class SQLiteFile:
         return await self._patiently(self._unsynced, work, *args, **kwargs)
 
     async def scrub(self) -> None:
-        """Empty the `-wal` file, which holds copies of pages with rows that were deleted since.
+        """Empty the `-wal` file, which may still hold copies of deleted rows.
 
         Raises:
             Desk360Error: of the class `error`; SQLite failed.
@@ -225,7 +225,7 @@ class SQLiteFile:
                 await anyio.sleep(_PAUSE)
 
     def _lock(self) -> anyio.Lock:
-        # Tasks queue here and not in the threads, of which there are 40.
+        # Tasks queue here, so that they don't occupy anyio's 40 threads.
         try:
             return self._turn.get()
         except LookupError:
@@ -251,10 +251,10 @@ class SQLiteFile:
 
     @contextmanager
     def snapshot(self) -> Generator[sqlite3.Connection]:
-        """Yield the connection for reads of one moment; for a worker thread.
+        """Yield the connection, and let the block's reads see one snapshot; for a worker thread.
 
         Raises:
-            FileBusy: another process has the file for itself.
+            FileBusy: another process holds an exclusive lock on the file.
         """
         with self._mutex:
             connection = self._open()
@@ -270,7 +270,7 @@ class SQLiteFile:
         """Open the file now, in the calling thread; it stays open until `close`.
 
         Raises:
-            FileBusy: another process has the file for itself.
+            FileBusy: another process holds an exclusive lock on the file.
         """
         with self._mutex:
             self._open()
@@ -286,7 +286,7 @@ class SQLiteFile:
         return self._identity
 
     def displaced(self) -> str | None:
-        """Return why the path is no longer the opened file alone, or None; one `stat`, no lock.
+        """Return why the path is no longer the opened file's only name, or None; one `stat`, no lock.
 
         A file that was deleted, replaced or linked a second time is no longer the file of other processes.
         """
@@ -312,7 +312,7 @@ class SQLiteFile:
             )
         if not self.path.parent.is_dir():
             return f"{place} can't be used: the folder {self.path.parent} doesn't exist; make it first"
-        # SQLite has a general error for a new file that finds no room.
+        # On a full disk, SQLite raises only a general I/O error for a new file.
         if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and self._has_no_room()):
             return f"{place} can't be written: the disk is full; free space on it"
         if self.path.is_dir():
@@ -328,7 +328,7 @@ class SQLiteFile:
         return shutil.disk_usage(self.path.parent).free < _SMALLEST
 
     def _rights(self) -> str:
-        """Return whose file this is and how this process may use it, where another user owns it."""
+        """Return the advice for a refused file: its owner, its mode, and the commands that give access."""
         try:
             owner = self.path.stat()
         except OSError:
@@ -368,7 +368,7 @@ class SQLiteFile:
             if problem := _linked(self.path, found):
                 raise self._error(problem)
             self._identity = (found.st_dev, found.st_ino)
-        # Threads take turns by the mutex.
+        # The mutex lets one thread at a time use the connection.
         return sqlite3.connect(
             ":memory:" if self.in_memory else self.path,
             timeout=BUSY_IN_THREAD,
@@ -378,13 +378,13 @@ class SQLiteFile:
 
     def _settle(self, connection: sqlite3.Connection) -> None:
         if self._exclusive:
-            # Before the journal's mode: SQLite then holds the lock until the close, or the process's end.
+            # Set before the journal's mode: SQLite then holds the lock until the close, or the process's end.
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
         if sys.platform == "darwin":
-            connection.execute("PRAGMA fullfsync = 1")  # its fsync alone doesn't reach the disk
+            connection.execute("PRAGMA fullfsync = 1")  # macOS's fsync alone doesn't reach the disk
         wanted = ("memory" if self.in_memory else "wal", _FULL[self._synchronous])
         if (mode, synchronous) != wanted:
             message = (
@@ -427,12 +427,12 @@ class Transactions(Protocol):
         ...
 
     async def scrub(self) -> None:
-        """Remove deleted rows from the disk too, as far as that is in our hands."""
+        """Remove deleted rows from the disk too, where the client can do that."""
         ...
 
 
 class HasFile(Protocol):
-    """An object whose methods `reads` and `writes` move to the thread of its store."""
+    """An object with a store; `reads` and `writes` let the object's methods run in the store's thread."""
 
     @property
     def file(self) -> Transactions:
@@ -446,7 +446,7 @@ S = TypeVar("S", bound=HasFile)
 def reads(
     work: Callable[Concatenate[S, sqlite3.Connection, P], T],
 ) -> Callable[Concatenate[S, P], Awaitable[T]]:
-    """Move a method to a thread, with the connection as its first argument and one snapshot of the file."""
+    """Let a method run in a worker thread, on one snapshot; its first argument is the connection."""
 
     @wraps(work)
     async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -458,7 +458,7 @@ def reads(
 def writes(
     work: Callable[Concatenate[S, sqlite3.Connection, P], T],
 ) -> Callable[Concatenate[S, P], Awaitable[T]]:
-    """Move a method to a thread, with the connection as its first argument, in one transaction."""
+    """Let a method run in a worker thread, in one transaction; its first argument is the connection."""
 
     @wraps(work)
     async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -468,11 +468,11 @@ def writes(
 
 
 def make_tables(db: sqlite3.Connection, application: int, schema: str, name: str) -> None:
-    """Make the tables in a new file, and recognise those that were made before.
+    """Make the tables in a new file; do nothing if the file has them.
 
     Args:
         db: the connection, outside a transaction.
-        application: the number by which SQLite files of this kind are known.
+        application: the `application_id` of this kind of file.
         schema: the statements, separated by semicolons at the ends of lines.
         name: the file's name in the error, such as "a send log".
 
@@ -495,9 +495,9 @@ def make_tables(db: sqlite3.Connection, application: int, schema: str, name: str
 
 
 def secret_of(db: Any) -> bytes:
-    """Return the random secret of a store's keyed hashes, made at the first call; in a writing transaction.
+    """Return the random secret of a store's keyed hashes; the first call makes it.
 
-    A reading transaction may ask for a secret that was made before.
+    The first call needs a writing transaction. Later calls may come from a reading one.
 
     Args:
         db: the connection of a SQLite file, or the session of a database.
@@ -536,7 +536,7 @@ def transaction(connection: sqlite3.Connection) -> Generator[None]:
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Generator[None]:
-    """Let the block's reads be of one moment, though other processes write meanwhile."""
+    """Let the block's reads see one snapshot, even if other processes write meanwhile."""
     connection.execute("BEGIN")
     try:
         yield
@@ -588,7 +588,7 @@ def create(path: Path, mode: int | None = PRIVATE) -> os.stat_result:
 
 
 def _linked(path: Path, found: os.stat_result) -> str | None:
-    # SQLite's lock and WAL go by the name, so that two names are two databases in one file
+    # SQLite's lock and WAL belong to the file's name. So a file with two names is two databases in one file
     # (sqlite.org/howtocorrupt.html, 2.5).
     if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
         return f"{path} has {found.st_nlink} names (hard links); remove the others, or copy the file"
@@ -630,7 +630,7 @@ def network_file_system(path: Path, mounts: Iterable[str] | None = None) -> str 
 
 
 class Presence:
-    """This process's mark beside a file; taken at the first use, by each process anew.
+    """This process's mark beside a file; each process makes its own mark at the first use.
 
     Args:
         path: the shared file.
@@ -644,7 +644,7 @@ class Presence:
 
     @property
     def name(self) -> str:
-        """This process's name, to be stored with its claims; the mark stands while the process lives."""
+        """This process's name, which is stored with its claims; the first use of the name makes the mark."""
         if self._file is None:
             self._name = secrets.token_hex(8)
             self._file = self._place(self._name).open("xb")
@@ -653,7 +653,7 @@ class Presence:
         return self._name
 
     def has_ended(self, name: str) -> bool:
-        """Return whether the process of that name has ended; a mark that is left over is removed.
+        """Return whether the process of that name has ended; remove the mark that it left.
 
         Args:
             name: another process's name, or this one's.
@@ -685,7 +685,7 @@ class Presence:
         return self._path.with_name(f"{self._path.name}-alive-{name}")
 
     def _forget(self) -> None:
-        """In a forked child: the mark is the parent's, and its lock stays while any copy is open."""
+        """Close a forked child's copy of its parent's mark: the lock stays while any copy is open."""
         file, self._file, self._name = self._file, None, ""
         if file is not None:
             file.close()

@@ -1,8 +1,8 @@
 """Worker threads for blocking code, and background tasks: work that outlives its caller, and shared commits.
 
 Everything that would block the event loop (files, SQLite, name resolution) goes through `run`, for two
-reasons: the effect of a cancellation on a thread is decided once, and tests in virtual time can keep the
-thread out of it (trio's `MockClock` jumps ahead while a thread works).
+reasons. The effect of a cancellation on a thread is decided in one place. Tests in virtual time can run the
+function without a thread (trio's `MockClock` jumps ahead while a thread works).
 
 `Gathering` commits in a background task: the calls that arrive while a commit runs share the next one, and
 there is no timer. A durable commit costs milliseconds, and a hundred items in one transaction cost as much as
@@ -64,26 +64,26 @@ def inline() -> Generator[None]:
 
 
 def is_inline() -> bool:
-    """Return whether functions run on the event loop's own thread here, by `inline`."""
+    """Return whether `inline` is in effect here: functions run on the event loop's own thread."""
     return _inline.get()
 
 
 def monotonic() -> float:
-    """Return `time.monotonic()`, which all threads and processes of a host share; inline, the loop's time."""
+    """Return `time.monotonic()`, one clock for all processes of a host; under `inline`, the loop's time."""
     return anyio.current_time() if _inline.get() else time.monotonic()
 
 
 def boot() -> str:
-    """Return an id of this run of the machine: `monotonic` of another run can't be compared."""
+    """Return an id of the machine's current boot; times of `monotonic` compare only within one boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        # Elsewhere the minute of the boot. Setting the wall clock then looks like a reboot.
+        # Other systems: the minute of the boot by the wall clock. Setting that clock looks like a reboot.
         return f"{(time.time() - time.monotonic()) // 60:.0f}"
 
 
 def start(executor: "Executor", func: Callable[[], None]) -> None:
-    """Let `func` run in the executor's thread, and don't wait for it; inline, run it at once."""
+    """Start `func` in the executor's thread without waiting for it; under `inline`, run it at once."""
     if _inline.get():
         func()
     else:
@@ -93,8 +93,8 @@ def start(executor: "Executor", func: Callable[[], None]) -> None:
 async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `func` in a worker thread and return its result, or raise its error.
 
-    A cancellation comes either before `func` starts, and then it never will, or after it has ended: a
-    thread can't be stopped, and one left behind would go on using files that its caller cleans up.
+    A cancellation before `func` starts prevents the start. A later cancellation waits until `func` has
+    ended. A thread can't be stopped, and without the wait it would use files that its caller cleans up.
     """
     if _inline.get():
         await checkpoint()
@@ -122,7 +122,7 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
 async def _ended(life: "Future[None]") -> None:
     """Wait for the thread's end, however often the task is cancelled meanwhile.
 
-    Only asyncio's own `Task.cancel` (so `asyncio.timeout` too) gets here: it breaks through anyio's shields.
+    Only asyncio's own `Task.cancel` leads here (also by `asyncio.timeout`): anyio's shields don't stop it.
     """
     import asyncio
 
@@ -143,8 +143,8 @@ async def _ended(life: "Future[None]") -> None:
 class Mutex:
     """A lock between threads that a forked child finds free.
 
-    A fork copies a lock that another thread holds, but not that thread: the child would wait for ever. So
-    each fork takes all of them first. No thread may hold two at once.
+    A fork copies a held lock without the thread that holds it: the child would wait for ever. So each fork
+    takes all mutexes first. No thread may hold two mutexes at once.
     """
 
     def __init__(self) -> None:
@@ -191,7 +191,7 @@ _running: set[object] = set()
 
 
 def detach(function: Callable[..., Awaitable[None]], *args: Any) -> None:
-    """Run an async function in the background of the current event loop; it must not raise.
+    """Run an async function in the background of the current event loop; the function must not raise.
 
     anyio has no such task, since a task that is never awaited can't report its errors.
     """
@@ -233,7 +233,7 @@ class Gathering(Generic[T, R]):
     """Gathers the items of concurrent calls into few commits.
 
     A background task commits while there are items, and ends after `idle` seconds without any. The items of
-    a cancelled call are committed all the same.
+    a cancelled call are committed too.
 
     Args:
         commit: stores the items of several calls durably, in the order of arrival, and returns a result for
@@ -253,8 +253,8 @@ class Gathering(Generic[T, R]):
         self._commit = commit
         self._close = close
         self._idle = idle
-        self._rounds: deque[list[_Call[T, R]]] = deque()  # each has a commit of its own
-        self._wake: anyio.Event | None = None  # there is one while the background task runs
+        self._rounds: deque[list[_Call[T, R]]] = deque()  # each list is one commit
+        self._wake: anyio.Event | None = None  # set while the background task runs
         self._ended: anyio.Event | None = None
         self._closing = False
 
@@ -271,7 +271,7 @@ class Gathering(Generic[T, R]):
         return call.results[0]
 
     def post(self, item: T) -> _Call[T, R]:
-        """Let an item be part of the next commit, without waiting for it."""
+        """Add an item to the next commit, without waiting for the commit."""
         if not self._rounds or len(self._rounds[-1]) >= MOST:
             self._rounds.append([call := _Call[T, R](item, anyio.Event())])
         else:

@@ -27,7 +27,7 @@ from desk360_async.customers._words import (
 from desk360_async.webhooks import MessageReceived
 
 WINDOW = timedelta(hours=24)
-"""How long free messages arrive after a customer's last message (WhatsApp's customer service window)."""
+"""Time after a customer's message in which free messages arrive (WhatsApp's customer service window)."""
 
 OnOptOut: TypeAlias = Callable[[MessageReceived], Awaitable[None]]
 """A function that is awaited with the message of each new opt-out."""
@@ -50,15 +50,15 @@ class Customers(SharedStore):
     """Stores when customers last wrote, and who opted out; WhatsApp's rules depend on both.
 
     Feed it with webhooks, `receiver.feed(customers)`, and give it to clients, `AsyncDesk360(customers=...)`,
-    and campaigns. It opens its store at the first await. The last client or receiver that holds it closes
-    it, or leaving `async with customers`. Phones are compared by person, in all spellings (ruling 19a).
+    and campaigns. The store opens at the first await. It closes with its last client or receiver, or
+    at the end of `async with customers`. Phones are compared by person, in all spellings (ruling 19a).
 
     Args:
         path_or_dsn: a file (made if missing, mode 0600; processes of one host may share it), ":memory:", or
             `postgresql://…` for several hosts (extra `[postgres]`).
-        opt_out_words: a message that is one of these words opts out; they replace the default list.
+        opt_out_words: a message that is one of these words opts its sender out. They replace the defaults.
         opt_in_words: a message that is one of these words undoes an opt-out.
-        on_opt_out: awaited once per opt-out by a message, after it is durable. Its error is logged.
+        on_opt_out: awaited once for each opt-out by message, after its commit. Its error is logged.
         clock: returns the current time as an aware datetime; None for the system's.
         schema: the schema of the tables in PostgreSQL.
         observer: gets the store's notices; None for log lines, () for none.
@@ -169,9 +169,9 @@ class Customers(SharedStore):
         await self._store.opt_in(parse_phone(phone, "phone"))
 
     async def feed(self, *events: object) -> int:
-        """Store the messages among webhook events durably; repeats do no harm.
+        """Store the messages among webhook events durably; repeats change nothing.
 
-        Calls side by side share a commit. A message of a person without a number is ignored.
+        Concurrent calls share a commit. A message of a person without a number is ignored.
 
         Args:
             events: events from `desk360_async.webhooks`; all but messages are ignored.
@@ -186,7 +186,7 @@ class Customers(SharedStore):
         if not messages:
             return 0
         now = self.now().timestamp()
-        with anyio.CancelScope(shield=True):  # a commit takes milliseconds, and it decides who is answered
+        with anyio.CancelScope(shield=True):  # a commit takes milliseconds, and returns the new opt-outs
             news, opt_outs = await self._feeding.add([self._note(message, now) for message in messages])
         # The names below are bound, since a shielded scope swallows no error.
         if self._on_opt_out is not None:
@@ -195,14 +195,14 @@ class Customers(SharedStore):
         return news  # pyright: ignore[reportPossiblyUnboundVariable]
 
     def _note(self, message: MessageReceived, now: float) -> Note:
-        # A time in the future is a wrong clock; it must not keep a window open for longer.
+        # A time in the future comes from a wrong clock. It must not keep a window open for longer.
         at = now if message.sent_at is None else min(now, message.sent_at.timestamp())
         return Note(message.phone or "", at, wish_of(message, self._out, self._back), message.id)
 
     async def _answer(self, on_opt_out: OnOptOut, message: MessageReceived) -> None:
         try:
             await on_opt_out(message)
-        except Exception as error:  # noqa: BLE001  # the caller's own; a repeat of the event would hold no news
+        except Exception as error:  # noqa: BLE001  # the caller's own error; a repeat would not call it again
             text = "on_opt_out failed; the opt-out is stored"
             facts = {"callback": "on_opt_out"}
             self._observer.notice(Notice("desk360.customers.callback_failed", "error", text, facts, error))
@@ -227,7 +227,7 @@ class Customers(SharedStore):
         return len(people)
 
     async def load(self, path: str | os.PathLike[str]) -> int:
-        """Add the people of a list to the store, all or none; opt-outs that are stored stay.
+        """Add the people of a list to the store, all or none; stored opt-outs stay.
 
         Args:
             path: a CSV file or spreadsheet with a column of phones. Without a column "opted_out" each
@@ -238,14 +238,15 @@ class Customers(SharedStore):
             The number of rows.
 
         Raises:
-            ConfigurationError: if the file can't be read, or a cell is no phone or time; it names the line.
+            ConfigurationError: if the file can't be read, or a cell is no phone or time. The message names
+                the line.
         """
         now = self.now().timestamp()
         rows = await _threads.run(read_list, Path(path), now)
         return await self._store.merge(rows)
 
     async def forget(self, phone: str) -> int:
-        """Remove a person's number and times; an opt-out is kept by a keyed hash of the number.
+        """Remove a person's number and times; an opt-out stays, under a keyed hash of the number.
 
         Args:
             phone: E.164 with `+`.
@@ -301,7 +302,8 @@ def read_list(path: Path, now: float) -> list[Row]:
         now: the time of opt-outs without a time, seconds since the epoch.
 
     Raises:
-        ConfigurationError: if the file can't be read, or a cell is no phone or time; it names the line.
+        ConfigurationError: if the file can't be read, or a cell is no phone or time. The message names the
+            line.
     """
     table = Table.open(path)
     columns = {fold(column) for column in table.columns}
@@ -332,7 +334,7 @@ def _person(phone: str, cells: dict[str, Any], now: float) -> Row:
 
 
 def _seconds(column: str, cell: object, now: float) -> float | None:
-    """Return a time in seconds since the epoch; None for an empty cell, no later than `now`."""
+    """Return a cell's time in seconds since the epoch, at most `now`; None for an empty cell."""
     text = str(cell).strip()
     if not text:
         return None

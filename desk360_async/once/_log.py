@@ -1,4 +1,4 @@
-"""`SendLog`: one send under one key. The claim, the intent, the result, and the wait for another's send."""
+"""`SendLog`: one send under one key. The claim, the intent, the result, and waits for other tasks' sends."""
 
 import os
 import secrets
@@ -53,21 +53,21 @@ class _Result(NamedTuple):
 
 
 class SendLog(SharedStore):
-    """Remembers sends by key, so that a message that is asked for twice is sent once.
+    """Stores sends by key, so that two calls with the same key send one message.
 
     Give it to a client, `AsyncDesk360(send_log=log)`, and pass `idempotency_key=` to a send. Processes of one
-    host may share the file, and those of several hosts a database. The first client opens it, and the last
-    one that closes closes it too. The clocks of the hosts must agree within the lease. A clock that is
-    further off makes a send unknown too early, and sends no message twice.
+    host may share the file, and those of several hosts a database. The first client opens the
+    log, and the last client closes it. The clocks of the hosts must agree within the lease. With a larger
+    difference, a send becomes unknown too early, but no message is sent twice.
 
     Args:
         path_or_dsn: a file (made if missing, mode 0600), ":memory:" for a store in memory, or
             `postgresql://…` for several hosts (extra `[postgres]`).
         keep: seconds for which accepted and unsent records are kept; unknown ones stay until resolved.
         keep_phones: store phones in the clear, which `feed` needs for sends whose message id is not known.
-        settle: let a status for the phone of an unknown send turn it into an accepted one. Only for accounts
+        settle: whether a status for the phone of an unknown send makes the send accepted. Only for accounts
             from which no other program sends.
-        lease: seconds after which a stopped owner's claim is free, and its request unknown.
+        lease: seconds after which a stopped process's claim is free, and its request's outcome unknown.
         schema: the schema of the tables in PostgreSQL.
         clock: returns the current time as an aware datetime; None for the system's.
         observer: gets the log's notices; None for log lines, () for none.
@@ -125,7 +125,7 @@ class SendLog(SharedStore):
             key: the idempotency key.
 
         Raises:
-            InvalidMessage: if the key is no key.
+            InvalidMessage: if `key` is not a valid key.
             ConfigurationError: if the store can't be read.
         """
         row = await self._store.get(_arguments.check_key(key))
@@ -168,7 +168,7 @@ class SendLog(SharedStore):
             raise InvalidMessage("key", f"the send under {key!r} was accepted; send again under a new key")
 
     async def feed(self, *events: object) -> int:
-        """Note the statuses among webhook events in the sends that they belong to.
+        """Store the statuses among webhook events with the sends that they belong to.
 
         Args:
             events: events from `desk360_async.webhooks`; all but statuses are ignored.
@@ -224,10 +224,10 @@ class SendLog(SharedStore):
             integration: the integration's id.
             base_url: the server.
             timeout: seconds that one attempt may take; a lease is at least that long.
-            max_wait: seconds to wait for another task's send; None: until its end or its lease's.
+            max_wait: seconds to wait for another task's send; None waits until that send or its lease ends.
             sleep: sleeps for seconds; it raises if the client is closed meanwhile.
-            transmit: sends the message; it awaits its first argument with the token in hand, and calls its
-                second one once with the outcome and the reply.
+            transmit: sends the message. It awaits its first argument when it has a token. It calls its second
+                argument once, with the outcome and the reply.
 
         Raises:
             KeyConflict: the key belongs to another message.
@@ -260,7 +260,7 @@ class SendLog(SharedStore):
 
     @staticmethod
     def compare(key: str, message: Message, fields: Mapping[str, str], secret: bytes) -> None:
-        """Compare a message with the last send under its key, for stores that hold keys of their own.
+        """Compare a message with the last send under its key, for another store that holds keys.
 
         The integration and the server aren't compared.
 
@@ -291,14 +291,14 @@ class SendLog(SharedStore):
         try:
             claim = await self._store.claim(key, attempt, fields, phone, now, now + self._lease)
         except anyio.get_cancelled_exc_class():
-            # The commit may have come first. A claim without an owner holds the key until its lease ends.
+            # The claim may be committed already. Left alone, it would hold the key until its lease ends.
             self._unwritten.setdefault(key, _Result(attempt, Outcome.NOT_SENT.value, None, (), now))
             with anyio.CancelScope(shield=True):
                 await self._write_pending()
             raise
         pending = self._unwritten.get(key)
         if pending is not None and claim.row.attempt == pending.attempt:
-            # The disk is still full: this process has the end in memory, and answers from there.
+            # The result can't be written yet, so this process answers with the result in its memory.
             row = claim.row._replace(state=pending.state, reply=pending.reply, since=pending.since)
             return claim._replace(row=row)
         return claim
@@ -310,7 +310,7 @@ class SendLog(SharedStore):
         timeout: float,
         transmit: Transmit,
     ) -> Reply:
-        """Send with the claim in hand, and store the end, however it comes."""
+        """Send under the claim, and store the result, also after an error or a cancellation."""
         key, attempt = claim.row.key, claim.row.attempt
         ended: list[_Result] = []
 
@@ -331,7 +331,7 @@ class SendLog(SharedStore):
                 reply = await _unwrapped(transmit(intend, end))
                 tasks.cancel_scope.cancel()
         finally:
-            # An error before the pipeline began (a closed client) reaches no `end`; no request was sent then.
+            # An error before the pipeline (a closed client) doesn't call `end`. No request was sent then.
             self._unwritten[key] = (
                 ended[-1] if ended else _Result(attempt, Outcome.NOT_SENT.value, None, (), self._now())
             )
@@ -363,7 +363,7 @@ class SendLog(SharedStore):
                 self._observer.notice(Notice("desk360.once.end_not_written", "error", text))
                 self._retry()
                 return
-            except BaseException:  # cancelled: the result is written all the same
+            except BaseException:  # cancelled: the background task writes the result
                 self._retry()
                 raise
             self._unwritten.pop(key, None)
@@ -393,7 +393,7 @@ class SendLog(SharedStore):
 
 
 async def _unwrapped(sending: Awaitable[Reply]) -> Reply | BaseException:
-    """Return the reply, or the error: a task group would wrap it in a group."""
+    """Return the reply or the error; a task group would wrap a raised error in an exception group."""
     try:
         return await sending
     except Exception as error:  # noqa: BLE001  # raised again outside the task group

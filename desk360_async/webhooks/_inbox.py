@@ -1,8 +1,8 @@
 """`SQLiteInbox` and `PostgresInbox`: events stored between the 200 and the end of their handling.
 
 Only here is SQL. Several processes share an inbox. A row's `owner` is the receiver that has the event in
-memory. In a file, the mark of a process shows its end without a clock. In PostgreSQL a receiver is dead once
-it wasn't seen for its lease.
+memory. In a file, the mark of a process shows its end without a clock. In PostgreSQL, a receiver is dead if
+it isn't seen for its lease.
 """
 
 import hashlib
@@ -75,21 +75,21 @@ _HANDLED = (
     "UPDATE events SET owner = NULL, error = NULL, due_at = NULL, handlers = NULL, handled_at = ?, raw = NULL"
     " WHERE id = ?"
 )
-# Not for an event that another receiver has by now, since this process was believed dead.
+# Only this receiver's events: another receiver may own an event by now if this process seemed dead.
 _FAILED = (
     "UPDATE events SET owner = NULL, error = ?, attempts = attempts + 1, due_at = ?, handlers = ?,"
     " handled_at = ? WHERE id = ? AND owner = ?"
 )
 _TRIMMED_AT_OPENING = 5_000  # rows
-# Rows that each commit deletes at most, if they are old: more than it adds, so that the file stops growing
-# at any rate of events, and few, since requests wait for the commit. Without old rows it costs a look into
-# an index.
+# Maximum number of old rows that each commit deletes: the first number, and the second one for each event
+# that it stores. It deletes more than it adds, so the file stops growing at any rate of events. It
+# deletes few, since requests wait for the commit. Without old rows this costs one look into an index.
 _TRIMMED, _TRIMMED_FOR_EACH = 100, 2
 _WEEK = 7 * 86_400.0
 _GENERATION = 40
 """Bits of a row's number within its file; the bits above count the files that were deleted meanwhile."""
 _LONGEST_KEY = 500  # characters; PostgreSQL's indexes take 2,700 bytes
-_BEATS = 4  # a receiver is seen so many times within its lease
+_BEATS = 4  # number of times that a receiver is seen within its lease
 
 ON_DISK = 0
 """The row of an event that was stored and not claimed, since memory has no room for it."""
@@ -150,12 +150,12 @@ class DeadLetter:
 
 
 class Inbox(ABC):
-    """Keeps events from before the 200 until their handlers have ended; see `SQLiteInbox`, `PostgresInbox`.
+    """Stores events before the answer 200, and keeps them until their handlers have ended.
 
-    Several processes may share one, each with an object of its own. Each event is handled by one of them, and
-    repeats are recognised across them. The events of a dead process go to the others within seconds. So a
-    crash loses no event. A handler may see an event twice if its process died between the handler's end and
-    its mark.
+    See `SQLiteInbox` and `PostgresInbox`. Several processes may share an inbox, each with its own object.
+    Each event is handled by one process, and repeats are recognised across all processes. The events of a
+    dead process go to the others within seconds. So a crash loses no event. A handler may get an event twice
+    if its process died after the handler's end and before the event was marked as handled.
 
     An event whose handler failed is tried again, and is kept as a dead letter after the last attempt.
 
@@ -165,7 +165,7 @@ class Inbox(ABC):
     """
 
     _locking = ""
-    """The end of a query whose rows are about to be changed."""
+    """The last words of a query whose rows the same transaction changes."""
 
     def __init__(self, keep: float, retention: float) -> None:
         self._keep = seconds("keep", keep, meaning="the time for which repeats are recognised")
@@ -217,7 +217,7 @@ class Inbox(ABC):
         Args:
             arrived: the events to store.
             ended: the rows to mark, as `Ended`.
-            keep: whether this receiver claims a new event at once; it waits in the inbox otherwise.
+            keep: returns whether this receiver claims a new event at once. Otherwise the event waits.
 
         Returns:
             For each event its row; `ON_DISK` for an unclaimed one, None for a repeat.
@@ -267,18 +267,18 @@ class Inbox(ABC):
         return await self._transactions().read(self._dead_letters, limit)
 
     async def retry_failed(self, *rows: int) -> int:
-        """Let failed events be handled again, dead letters among them; return their number.
+        """Let handlers get failed events again, dead letters too; return the number of events.
 
         Args:
-            rows: the events' rows; without rows, all that failed.
+            rows: the events' rows; without rows, all failed events.
         """
         return await self._transactions().write(self._retry_failed, rows)
 
     async def forget(self, phone: str) -> int:
-        """Remove a person's events that wait or are dead letters; they count as handled, without their words.
+        """Remove the content of a person's waiting events and dead letters; they count as handled then.
 
-        Events that were handled have no words any more. Their ids stay until `keep` is over, so that repeats
-        are recognised.
+        Handled events have no content any more. Their ids stay until `keep` is over, so that repeats are
+        recognised.
 
         Args:
             phone: E.164 with `+`; all spellings are removed.
@@ -297,21 +297,21 @@ class Inbox(ABC):
     async def expire(self, retention: float) -> int:
         """Delete the handled events and the dead letters that ended long ago; return their number.
 
-        The inbox trims itself while it is used. This is for an inbox that no receiver opens any more, and for
-        dead letters of one without `retention`.
+        The inbox trims itself while it is used. Call this for an inbox that no receiver opens any more, or
+        for the dead letters of an inbox without `retention`.
 
         Args:
             retention: seconds since an event's end (≥ 0).
 
         Raises:
-            ConfigurationError: `retention` is no such number, or the inbox can't be written.
+            ConfigurationError: `retention` is negative or no number, or the inbox can't be written.
         """
         seconds("retention", retention, meaning="the time since an event's end")
         number = await self._transactions().write(self._expire, time.time() - retention)
         await self._transactions().scrub()
         return number
 
-    # a place of its own --------------------------------------------------------------------------------
+    # a subclass's store --------------------------------------------------------------------------------
 
     @abstractmethod
     def _transactions(self) -> "Transactions":
@@ -323,11 +323,11 @@ class Inbox(ABC):
 
     @abstractmethod
     def _close(self) -> None:
-        """Close the file or the connections, and take away the mark of life; in a worker thread."""
+        """Close the file or the connections, and remove this process's mark; in a worker thread."""
 
     @abstractmethod
     def _register(self, db: Any) -> None:
-        """Count this receiver among those of the inbox."""
+        """Add this receiver to the inbox's receivers."""
 
     async def _release_own(self, token: str) -> None:
         await self._transactions().write(_release, [token])
@@ -363,7 +363,7 @@ class Inbox(ABC):
         return rows
 
     def _mark(self, db: Any, ended: Sequence[Ended], now: float, token: str) -> None:
-        # Rows of a file that was deleted are no rows of this one.
+        # Rows of a deleted file aren't in this one.
         marks = [mark for mark in ended if mark.row >> _GENERATION == self._generation]
         in_file = (1 << _GENERATION) - 1
         handled = [(now, mark.row & in_file) for mark in marks if mark.error is None]
@@ -445,12 +445,12 @@ class Inbox(ABC):
 
 
 class SQLiteInbox(Inbox):
-    """Keeps events in a SQLite file from before the 200 until their handlers have ended.
+    """Stores events in a SQLite file before the answer 200, and keeps them until their handlers have ended.
 
     Several processes of one host may open the file, each with a `SQLiteInbox` of its own. Each event is
-    handled by one of them, and repeats are recognised across them. The events of a dead process go to the
-    others within seconds. So a crash loses no event. A handler may see an event twice if its process died
-    between the handler's end and its mark.
+    handled by one process, and repeats are recognised across all processes. The events of a dead process go
+    to the others within seconds. So a crash loses no event. A handler may get an event twice if its process
+    died after the handler's end and before the event was marked as handled.
 
     An event whose handler failed is tried again, and is kept as a dead letter after the last attempt.
     """
@@ -469,7 +469,7 @@ class SQLiteInbox(Inbox):
             path: the file, made if it is missing, readable by its owner only.
             keep: seconds for which handled events are remembered, so that repeats are recognised (≥ 0).
             retention: seconds for which dead letters are kept, with their texts (≥ 0). By default they
-                stay until they are handled after all.
+                stay until a retry succeeds.
             busy_timeout: seconds to wait for another process's lock (≥ 0).
 
         Raises:
@@ -591,9 +591,9 @@ class PostgresInbox(Inbox):
             dsn: `postgresql://user:password@host/database`; the password appears in no message or `repr`.
             keep: seconds for which handled events are remembered, so that repeats are recognised (≥ 0).
             retention: seconds for which dead letters are kept, with their texts (≥ 0). By default they
-                stay until they are handled after all.
+                stay until a retry succeeds.
             lease: seconds after which a receiver that isn't seen is dead (≥ 1).
-            schema: the schema of the tables. Two applications that must not share events need two.
+            schema: the schema of the tables. Applications that must not share events need different schemas.
 
         Raises:
             ConfigurationError: `dsn` is no DSN, a time is out of bounds, or the extra is missing.
@@ -609,7 +609,7 @@ class PostgresInbox(Inbox):
         return f"PostgresInbox({self._tables.database.name!r})"
 
     async def take_over(self) -> int:
-        """Show that this receiver is alive, and release the events of dead ones; return their number."""
+        """Show that this receiver is alive, and release dead receivers' events; return how many were dead."""
         now = anyio.current_time()
         if now < self._seen + self._lease / _BEATS:
             return 0
@@ -639,7 +639,7 @@ class PostgresInbox(Inbox):
     def _commit(
         self, db: Any, arrived: Sequence[Event], kept: Sequence[bool], ended: Sequence[Ended]
     ) -> list[int | None]:
-        self._register(db)  # one that was believed dead is alive again, before it owns new events
+        self._register(db)  # a receiver that seemed dead is registered again before it owns new events
         return super()._commit(db, arrived, kept, ended)
 
     def _claim(self, db: Any, messages: int, others: int) -> list[Claimed]:
@@ -689,7 +689,7 @@ def _names(handlers: Sequence[str]) -> str | None:
 
 
 def key_of(event: Event) -> str | None:
-    """Return a text that all deliveries of one event share (rulings 36a and 41), or None without an id."""
+    """Return the key that an event and its repeats share (rulings 36a and 41); None without an id."""
     if not event.id:
         return None
     if isinstance(event, StatusUpdate):

@@ -1,6 +1,7 @@
-"""`parse`: a webhook's body → events, by rulings 33 to 38. Pure; every tolerance of the wire is here.
+"""`parse`: a webhook's body → events, by rulings 33 to 38. Pure.
 
-The functions at the end take any value, also one of a neighbouring type (rulings 22 and 36), and never raise.
+All tolerance for the vendor's JSON is in this module. The functions at the end take any value, also one of an
+unexpected type (rulings 22 and 36), and never raise.
 """
 
 import math
@@ -85,7 +86,7 @@ def _refusal(body: bytes | str, problem: str) -> InvalidWebhook:
 
 
 def event_of(kind: str, raw: Raw) -> ev.Event:
-    """Return the event that `raw`, an event's own object, stands for; `kind` as `kind_of` gave it."""
+    """Return the event of `raw`, an event's own JSON object; `kind` is a value that `kind_of` returns."""
     if kind == "messages":
         return _message(raw)
     return _status(raw) if kind == "statuses" else ev.UnknownEvent(raw=raw)
@@ -116,7 +117,7 @@ def _document(body: Any) -> Raw:
         found: Raw = value
         return found
     if isinstance(value, _LIST) and _has_envelope(value):
-        # A batch of whole bodies: {"body": [...]} has the same meaning and keeps every one of them.
+        # A list of whole bodies is read like {"body": [...]}, which keeps each of them.
         return {"body": value}
     name = next((name for kind, name in _NAMES.items() if isinstance(value, kind)), "null")
     problem = f"it is JSON, but {name} and not an object"
@@ -169,7 +170,7 @@ def _message(raw: Raw) -> ev.MessageReceived:
         text = text.get("body")
     referral = get("referral")
     name, identity, sender = get("name"), get("id"), get("from")
-    # Nearly all of them are texts already; a call of `_text` for each takes a tenth of the time.
+    # Nearly all values are texts already. A call of `_text` for each would take a tenth of the time.
     common: Raw = {
         "id": identity if type(identity) is str else _text(identity) or "",
         "sender": sender if type(sender) is str else _text(sender) or "",
@@ -265,8 +266,8 @@ def _card(raw: Raw) -> ev.ContactCard:
 
 
 def _part(kind: type[T], raw: Raw) -> T:
-    # On a card the wire's names are the fields' names, and each field is a text or None. Calling `kind` and
-    # `_text` for each would cost a fifth of the time of all documented bodies.
+    # A card's JSON has the fields' names, and each field is a text or None. Calls of `kind` for each part and
+    # of `_text` for each field would take a fifth of the time of all documented bodies.
     part: T = _bare(kind)
     fields = part.__dict__
     fields.update(_EMPTY_PARTS[kind])
@@ -288,7 +289,7 @@ def _reply(raw: Raw, common: Raw) -> ev.ReplyReceived:
     if flow := _one(outer.get("nfm_reply")):
         return _flow(flow, common)
     inner = next((part for key in _BUTTON_PARTS if (part := _one(outer.get(key)))), outer)
-    flat = inner is raw  # the message's own id and text are no button's
+    flat = inner is raw  # then `id` and `text` are the message's, not a button's
     title = _text(_first(inner.get("title"), None if flat else inner.get("text")))
     own_id = None if flat else _first(inner.get("id"), inner.get("payload"))
     button_id = _first(own_id, inner.get("button_id"), outer.get("button_id"), raw.get("button_id"))
@@ -355,7 +356,7 @@ _EMPTY_PARTS: dict[type, dict[str, None]] = {
 
 
 def _guessed_type(raw: Raw) -> str:
-    """Return the type of a message without one: the name of the part that it holds."""
+    """Return a type for a message that has no type: the name of the part that the message holds."""
     if _is_reply(raw):
         return "interactive"
     return next((kind for kind in (*_TYPES, "reaction", "order") if raw.get(kind)), "unknown")
@@ -380,15 +381,15 @@ def _referral(found: Any) -> ev.Referral | None:
 
 
 def _items(found: Any) -> list[Any]:
-    """Return the entries of an object or a list, also of PHP's ways to write a list (ruling 22)."""
+    """Return the entries of an object or a list, also if PHP wrote the list in another form (ruling 22)."""
     rows = found if type(found) is _LIST else _json.as_rows(found)
     return [item for item in rows if item or (item is not None and item != {})]
 
 
 def _text(value: object) -> str | None:
-    """Return a text, or a whole number as text; any other value is None, and stays in `.raw`.
+    """Return a text, or a whole number as text; None for any other value, which stays in `.raw`.
 
-    A float is no id: beyond 64 bits orjson rounds to one, and two ids might become equal.
+    A float is no id: orjson reads a number beyond 64 bits as a rounded float, and two ids might become equal.
     """
     if type(value) is str or value is None:
         return value
@@ -404,7 +405,7 @@ def _first(*values: Any) -> Any:
 
 
 def _one(value: Any) -> Raw:
-    """Return an object, or the first one of a list where one object was expected; else an empty one."""
+    """Return the object, or the first object of a list, or an empty object."""
     if type(value) is _OBJECT:
         found: Raw = value
         return found

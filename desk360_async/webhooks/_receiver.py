@@ -1,7 +1,7 @@
 """`WebhookReceiver`: from a request to an answer, and the receiver's life. No parsing, no SQL, no queues.
 
-The core is `receive`, which uses no framework; `__call__` is ASGI around it. Requests only queue events;
-the handlers run in a task of the receiver's own, so that any task may open and close it.
+The core is `receive`, which uses no framework; `__call__` is ASGI around it. Requests only queue events. The
+handlers run in a background task of the receiver, so any task may open the receiver, and another close it.
 """
 
 import atexit
@@ -58,15 +58,15 @@ _REASONS = {
     _UNSTORED: "storage",
     _FULL: "full",
 }
-"""For observers; the other refusals are those of a body too slow or too large."""
+"""The refusals' reasons for observers; a body that is too slow or too large has the reason "body"."""
 _MEBIBYTE = 1024 * 1024
 _PARSED_AT_ONCE = 32 * 1024
-"""Bytes that are parsed on the loop; a megabyte of small events would hold it up for tenths of a second."""
+"""Bytes that the loop parses at most; a megabyte of small events would block it for tenths of a second."""
 
 
 @define(eq=False)
 class _Life:
-    """One opening of a receiver: its task, and the events by which others talk to it."""
+    """One opening of a receiver: the events and the scope that start and stop its background task."""
 
     opened: anyio.Event = field(factory=anyio.Event)
     stop: anyio.Event = field(factory=anyio.Event)
@@ -81,16 +81,18 @@ class WebhookReceiver:
     The vendor doesn't sign events: anybody who has the URL can forge them. So the URL's last segment is a
     secret, such as `secrets.token_urlsafe(32)`; keep it out of access logs.
 
-    Answers: 200 once the events are queued (with an inbox: on disk), also for repeats and to GET; 400 for a
-    body that is no JSON object; 404 for a wrong secret or token; 405; 408 and 413 for bodies too slow or too
-    large; 503 while it isn't open, the queue is full, or the inbox can't be written.
+    The answer is 200 once the events are queued (with an inbox: on disk). Repeats and GET get 200 too. It is
+    400 for a body that is no JSON object, 404 for a wrong secret or token, and 405 for another method. It is
+    408 for a body that is too slow, and 413 for one that is too large. It is 503 while the receiver isn't
+    open, the queue is full, or the inbox can't be written.
 
-    Events of one customer are handled in the order in which they came in, different customers' side by
-    side. Statuses are queued apart from messages, and messages come first. All the functions that match an
-    event run, in the order of their registration. Their errors are logged and counted. With an inbox the
-    functions that failed are tried again, and the event is kept as a dead letter after the last attempt.
+    Events of one customer are handled in the order of their arrival. Events of different customers are
+    handled side by side. Statuses are queued apart from messages, and messages come first. All the functions
+    that match an event run, in the order of their registration. Their errors are logged and counted. With an
+    inbox the functions that failed are tried again, and the event is kept as a dead letter after the last
+    attempt.
 
-    Any task may open and close it, such as pytest's fixtures.
+    Any task may open it, and another task may close it, as pytest's fixtures do.
 
     Example:
         ```python
@@ -128,12 +130,12 @@ class WebhookReceiver:
                 host or `PostgresInbox(dsn)` for several hosts; without one, a crash loses the queue.
             max_body: bytes of a request's body at most (≥ 1).
             read_timeout: seconds within which a request's whole body must come (> 0).
-            queue_size: messages, and other events, that may wait in memory (≥ 1). Beyond it the answer is
-                503; with an inbox the events wait on disk instead.
+            queue_size: number of messages that may wait in memory, and of other events (≥ 1). When it is
+                reached, the answer is 503; with an inbox the events wait on disk instead.
             concurrency: handlers that may run at once (≥ 1).
             drain_timeout: seconds that a stop waits for queued events to be handled (≥ 0).
-            remember: events by which repeats are recognised until the receiver closes (≥ 0); with an inbox,
-                the inbox's `keep` counts.
+            remember: number of events that are remembered until the receiver closes, to recognise repeats
+                (≥ 0). With an inbox, the inbox's `keep` counts instead.
             attempts: maximum number of attempts for an event whose handler fails, including the first (≥ 1);
                 1, 4, 16 and 64 s apart. Only with an inbox.
             observer: gets a report of each event, refused request and failure of a handler, as for
@@ -175,7 +177,7 @@ class WebhookReceiver:
 
     @property
     def queued(self) -> int:
-        """Events in memory that wait for their handlers or are with them."""
+        """Number of events in memory that wait for their handlers or are being handled."""
         handling = self._handling or self._ending
         return self._arriving + (handling.unfinished if handling else 0)
 
@@ -188,7 +190,7 @@ class WebhookReceiver:
     @overload
     def on_message(self, /, *kinds: type[MessageReceived] | str) -> Decorator[MessageReceived]: ...
     def on_message(self, /, *kinds: Any) -> Any:
-        """Register an async function for messages: all, or of some classes or types.
+        """Register an async function for all messages, or for messages of some classes or types.
 
         `@receiver.on_message`, `@receiver.on_message(TextReceived)`, `@receiver.on_message("image")`.
 
@@ -214,7 +216,7 @@ class WebhookReceiver:
     @overload
     def on_status(self, /, *statuses: str) -> Decorator[StatusUpdate]: ...
     def on_status(self, /, *statuses: Any) -> Any:
-        """Register an async function for status updates: all, or some: `@receiver.on_status("read")`.
+        """Register an async function for all status updates, or for some: `@receiver.on_status("read")`.
 
         Raises:
             ConfigurationError: it is no `async def` function.
@@ -239,7 +241,7 @@ class WebhookReceiver:
         return self._registration(handler, lambda event: isinstance(event, UnknownEvent))
 
     def _registration(self, given: Sequence[Any], matches: Callable[[Event], bool]) -> Any:
-        """Register the one function given, or return the decorator that will."""
+        """Register the given function, or return a decorator that registers its function."""
 
         def register(handler: AsyncFunction[E]) -> AsyncFunction[E]:
             self._handlers.append(handler_for(handler, matches))
@@ -248,7 +250,7 @@ class WebhookReceiver:
         return register(given[0]) if given else register
 
     def feed(self, *stores: Store) -> None:
-        """Hand messages and statuses on to campaigns, send logs or customers, by their `feed`.
+        """Pass messages and statuses to the `feed` of campaigns, send logs or customers.
 
         Events are gathered for at most 0.3 s, and messages' handlers don't wait for it. With an inbox an
         event is marked as handled only after the stores have it durably. A store's error is logged, and the
@@ -295,7 +297,7 @@ class WebhookReceiver:
     ) -> None:
         """Refuse new requests, let queued events be handled for `drain_timeout` seconds, and close."""
         life = self._life
-        if life is None:  # its event loop has ended it
+        if life is None:  # the end of its event loop closed it
             return
         self._stop_taking()
         life.stop.set()
@@ -307,14 +309,14 @@ class WebhookReceiver:
         try:
             await event.wait()
         except BaseException:
-            # The handlers are cancelled with the caller.
+            # A cancellation of the caller cancels the handlers too.
             life.scope.cancel()
             with anyio.CancelScope(shield=True):
                 await life.ended.wait()
             raise
 
     async def _live(self, life: _Life) -> None:
-        """Be open until `life.stop`, in a task that no caller owns."""
+        """Keep the receiver open until `life.stop` is set, in a background task."""
         try:
             with life.scope:
                 await self._open(life)
@@ -378,7 +380,7 @@ class WebhookReceiver:
     # answering -----------------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection; served on its own, a receiver opens itself in the server's lifespan."""
+        """Serve one ASGI connection. A receiver that isn't mounted opens itself in the server's lifespan."""
         if scope["type"] == "lifespan":
             await _asgi.live(receive, send, self)
         elif scope["type"] == "websocket":
@@ -409,8 +411,8 @@ class WebhookReceiver:
         Args:
             path_secret: the last segment of the URL's path, decoded.
             headers: the request's headers, in any case.
-            body: the whole body, or its pieces as they come: only those are limited while being read.
-            method: the HTTP method; GET and HEAD are a probe's (ruling 40).
+            body: the whole body, or its pieces as they arrive. Only pieces are limited while they are read.
+            method: the HTTP method; GET and HEAD come from a probe (ruling 40).
         """
         began = time.monotonic()
         given = await self._answer(path_secret, headers, body, method, began)
@@ -494,22 +496,22 @@ class WebhookReceiver:
 
 # secrets -----------------------------------------------------------------------------------------------
 
-# RFC 3986's `pchar` without escapes: servers decode a path before the receiver sees it, so that a secret
-# with `%` in it would never match. Outside ASCII there are only escapes.
+# RFC 3986's `pchar` without escapes. A server decodes the path before the receiver sees it, so a secret with
+# `%` would never match. Other characters than ASCII would need escapes.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 # RFC 9110: a field's name is a token; its value loses the blanks around it on the way.
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _FIELD_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
-_SEVERAL: Any = (tuple, list)  # as Any: checkers would narrow to parts of unknown types
+_SEVERAL: Any = (tuple, list)  # as Any: type checkers would give the parts unknown types
 
 
 def checked(secret: str | Iterable[str]) -> list[bytes]:
     """Return one secret or several, ready to compare.
 
     Raises:
-        ConfigurationError: it is missing, or one isn't text or fits in no path.
+        ConfigurationError: there is no secret, or one isn't text or can't stand in a path.
     """
-    given: Any = secret  # not only its annotated type: a variable of the environment may be None
+    given: Any = secret  # as Any: an environment variable may be None, against the annotation
     if isinstance(given, str):
         given = [given]
     if isinstance(given, bytes | bytearray) or not hasattr(given, "__iter__"):
@@ -537,8 +539,8 @@ def checked_token(header_token: tuple[str, str] | None) -> tuple[str, bytes] | N
     """Return a header's name in small letters, and the value that it must have, ready to compare.
 
     Raises:
-        ConfigurationError: it is no pair of texts, or no header can be so: a request without the header would
-            match an empty value.
+        ConfigurationError: it is no pair of texts, or its name or value isn't allowed in a header. A request
+            without the header would match an empty value.
     """
     given: Any = header_token
     if given is None:
@@ -594,7 +596,7 @@ class ReceiverThread:
             method: the HTTP method.
 
         Raises:
-            ConfigurationError: if the receiver can't be opened, such as for its inbox.
+            ConfigurationError: if the receiver can't be opened, for example because of its inbox.
         """
         portal = self._started()
         return portal.call(lambda: self._receiver.receive(secret, headers, body, method=method))
