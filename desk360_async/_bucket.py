@@ -4,12 +4,12 @@ No clock, no waiting, no I/O: each method takes the time, in seconds of a clock 
 event. Waiting for a token is the limiters' business.
 
 The algorithm: the bucket holds `limit` tokens, and a token comes back one period, plus a margin, after its
-request is *complete*. The server counts the request somewhere in between, so if it counted more than
-`limit` in a window of one period, more than `limit` tokens would have been away at once. A textbook bucket
-that refills at limit/period lets nearly twice the limit through in its first period.
+request is *complete*. The server counts the request between its start and its completion. To count more than
+`limit` requests in one period, it would need more than `limit` tokens away at once, which can't happen.
+A textbook bucket that refills at limit/period lets nearly twice the limit through in its first period.
 
 The bucket learns from the headers of answers ("Rate Limit" of the vendor's document). The functions that read
-them never raise: a proxy's page has other ideas of `Retry-After`, so an implausible number counts as absent.
+them never raise. A proxy's page may hold any `Retry-After`, so an implausible number counts as absent.
 """
 
 import math
@@ -51,7 +51,7 @@ Lane = Literal["interactive", "bulk"]
 """The priority of a request: "interactive" goes first, "bulk" takes the other tokens."""
 
 End = Literal["done", "lost", "unused"]
-"""How a request ended: answered, perhaps on the wire for ever, or never sent."""
+"""How a request ended: answered ("done"), its end never seen ("lost"), or never sent ("unused")."""
 
 LANES: tuple[Lane, Lane] = ("interactive", "bulk")
 NO_HEADERS: Mapping[str, str] = {}
@@ -62,7 +62,7 @@ GRACE = 30.0
 
 # A bulk waiter that has waited for a period takes every tenth token, even if the interactive lane waits.
 BULK_SHARE = 10
-# Seconds for which a process's note that it waits is believed.
+# Seconds for which a process's note of a wait is valid.
 FRESH = 1.0
 # Bulk takes at once while more than this share of the limit is free, 15 of 60 on an idle account. In
 # test_lanes.py the interactive lane's 99th percentile is then 0.6 s in the first minute and 3.0 s in minutes
@@ -72,16 +72,16 @@ IDLE_SHARE = 0.75
 # lane's 99th percentile from 2.1 s to 1.7 s in minutes 1-5, for 0.05 % of the rate (in 25 hours of
 # test_lanes.py).
 SPREAD = 1.1
-# A refused process shares the limit with others, and only answers show how much is left. So for
-# a little over a period the interactive lane goes at four times the even pace at most, or the tokens that
-# went away together would come back together, and overrun the limit once a period.
+# A refused process shares the limit with others, and only answers show how much is left. So for a little
+# over a period the interactive lane goes at four times the even pace at most. Else the tokens that went away
+# together would come back together, and overrun the limit once a period.
 WARY_PACE = 4
 WARY_PERIODS = 1.1
 NEVER = -math.inf
 
 
 class ServerLimit(NamedTuple):
-    """The server's own words on the rate limit, from the last answer that had any ("Rate Limit").
+    """The server's rate limit headers, from the last answer that had any ("Rate Limit").
 
     Attributes:
         limit: `X-RateLimit-Limit`, requests per period, or None.
@@ -95,7 +95,7 @@ class ServerLimit(NamedTuple):
 
     @classmethod
     def read(cls, headers: Mapping[str, str]) -> Self | None:
-        """Return the words of an answer's headers; None where they are missing or unreadable."""
+        """Return the rate limit in an answer's headers; None if all three are missing or unreadable."""
         reset = headers.get("x-ratelimit-reset", "").strip(" \t")
         limit, remaining = parse_limit(headers), parse_remaining(headers)
         epoch = int(reset) if _EPOCH.fullmatch(reset) else None
@@ -110,7 +110,7 @@ class RateLimitStatus:
         limit: requests per period; the server's own figure after two answers that name it.
         period: seconds.
         reserve: tokens that the bulk lane leaves for the interactive one.
-        free: tokens that are here; a pause and the lanes' rules may still make a request wait.
+        free: free tokens; a pause and the lanes' rules may still make a request wait.
         in_flight: requests whose end the limiter hasn't seen yet.
         waiting: number of waiting requests, by lane.
         paused_until: the end of the pause after a refusal (429), on the clock of `as_of`, or None.
@@ -196,11 +196,11 @@ class Bucket:
         margin: seconds on top of the period.
         hold: seconds after which a taken token is back by itself.
         learn: whether `X-RateLimit-Limit` changes `limit`.
-        away: a heap of the times at which tokens come back: complete, lost, taken by others.
-        in_flight: by their numbers, oldest first, when the tokens whose end wasn't seen yet come back.
+        away: a heap of the times at which tokens of ended requests, or of other processes, come back.
+        in_flight: token number → time at which it comes back, while its request runs; oldest first.
         gate: before this time no token is taken.
         last_grant: when a token was taken last, in either lane.
-        wary_until: before this time, after a refusal, tokens aren't taken many at once.
+        wary_until: until this time, after a refusal, tokens are taken one by one, at a limited pace.
         grant_before: when the token before the last one was taken.
         taken: how many tokens were ever taken.
         returned: how many tokens ever came back by themselves.
@@ -229,7 +229,7 @@ class Bucket:
 
     @staticmethod
     def hold_of(attempt_timeout: float, period: float, margin: float) -> float:
-        """Return the seconds after which a taken token is back by itself, its request's end untold.
+        """Return the seconds after which a token comes back by itself, if its request's end isn't reported.
 
         Args:
             attempt_timeout: seconds that one request may take at most.
@@ -278,9 +278,9 @@ class Bucket:
     def ready_at(self, lane: Lane, bulk_since: float = math.inf) -> float:
         """Return the time from which the lane may take a token, by the present state; call `sweep` first.
 
-        `bulk_since` is when the first bulk waiter came. The rule for bulk: above three quarters
-        of the limit it takes at once. Below, the free tokens are spread until the next one is back, so that
-        no clump forms behind which interactive requests would wait.
+        `bulk_since` is the time at which the first bulk waiter came. While more than three quarters of the
+        limit are free, bulk takes tokens at once. Below that, bulk spreads the free tokens until the next one
+        is back. Else interactive requests would wait behind a burst of bulk requests.
         """
         token_at = self.gate if self.free > 0 else max(self.gate, self.next_return())
         if self.wary_until > NEVER:
@@ -298,9 +298,9 @@ class Bucket:
     def _paced(self) -> float:
         """When bulk's pace allows the next token.
 
-        That is the first `now` for which now - last >= (next return - now) / spare, solved for `now`, so
-        that the very number a timer was set to passes the comparison when it rings. A token in flight
-        returns no sooner than one period from now, even if it expires earlier.
+        That is the first `now` for which now - last >= (next return - now) / spare. The formula is solved
+        for `now`, so that a timer that is set to the result passes the comparison when it rings. A token in
+        flight returns no sooner than one period from now, even if it expires earlier.
         """
         if self.free <= self.reserve:
             return self.next_return()
@@ -335,13 +335,13 @@ class Bucket:
         return self.since_bulk >= BULK_SHARE - 1 and bulk_since + self.period <= now
 
     def take(self, now: float, lane: Lane) -> Token:
-        """Take a token. Its return time is pessimistic; the request's end only ever lowers it."""
+        """Take a token. Its return time is pessimistic; the request's end can only make it earlier."""
         return Token(self.draw(now, lane), self.returned)
 
     def draw_if_ready(self, now: float, lane: Lane) -> int | None:
-        """Sweep, and draw a token if the lane may take one: for a request with no waiter before it.
+        """Sweep, and draw a token if the lane may take one. Call it only if no waiter comes first.
 
-        The path of nearly all interactive requests, so its steps are written out, not called.
+        Nearly all interactive requests take this path, so its steps are written out, not called.
         """
         away, in_flight = self.away, self.in_flight
         if (away and away[0] <= now) or (in_flight and next(iter(in_flight.values())) <= now):
@@ -353,7 +353,7 @@ class Bucket:
         return self.draw(now, lane) if ready else None
 
     def draw(self, now: float, lane: Lane) -> int:
-        """Take a token, and return no more than its number: `take` for those who are in a hurry."""
+        """Take a token, and return only its number; this is faster than `take`."""
         number = self.taken
         self.in_flight[number] = now + self.hold
         self.taken = number + 1
@@ -372,7 +372,7 @@ class Bucket:
             headers: its headers, with lower-cased names.
 
         Returns:
-            Whether waiters may have to wait longer than the forecast before.
+            Whether waiters may have to wait longer than the last forecast.
         """
         if how == "done":
             return self.done(now, token, status, headers)
@@ -399,13 +399,13 @@ class Bucket:
         """Note that a request is complete, and learn from its answer.
 
         Returns:
-            Whether those who wait may have to wait longer than could be foreseen before.
+            Whether waiters may have to wait longer than the last forecast.
         """
-        # The path of nearly all requests, so its steps are written out, not called.
+        # Nearly all requests take this path, so its steps are written out, not called.
         away, in_flight = self.away, self.in_flight
         if (away and away[0] <= now) or (in_flight and next(iter(in_flight.values())) <= now):
             self.sweep(now)
-        # Not only if it was still in flight: an end seen after its hold is an end all the same.
+        # The token may have expired before; its request still ended only now, and counts from now.
         in_flight.pop(token.number, None)
         heappush(away, now + self.period + self.margin)
         limit = remaining = None
@@ -421,7 +421,7 @@ class Bucket:
         return worse
 
     def _learn_limit(self, limit: int) -> bool:
-        # One answer may be another server's page, or a slip; two in a row are believed.
+        # One answer may be another server's page, or a mistake. Two equal limits in a row are believed.
         believed, self.rumoured_limit = limit == self.rumoured_limit, limit
         shrinks = believed and limit < self.limit
         if believed:
@@ -431,9 +431,9 @@ class Bucket:
     def _learn_others(self, now: float, token: Taken, remaining: int, limit: int | None) -> bool:
         """Count as taken by others the tokens that were free here but are missing at the server.
 
-        The server counted at some moment since the token was taken, and a token that was away at that
-        moment may be back by now: so it counts as ours. Without that, a slow answer from the end of one
-        window would take the next window's tokens for foreign ones.
+        The server counted at some moment after the token was taken. Tokens that were away at that moment may
+        be back by now, so tokens that came back since then count as ours. Else a slow answer from the end of
+        one window would count the next window's tokens as taken by others.
         """
         self.newest_answer = token.number
         # Until a smaller limit is believed, its shortfall doesn't count as taken by others.
@@ -457,7 +457,7 @@ class Bucket:
         return False
 
     def borrow(self, now: float, returns: Iterable[float]) -> None:
-        """Send tokens away that come back at the given times: requests that others made for us."""
+        """Take tokens for requests that another bucket or process made; `returns` is when they come back."""
         self.away.extend(returns)
         heapify(self.away)
         self.sweep(now)
@@ -474,8 +474,8 @@ class Bucket:
     def forecast(self, now: float, lane: Lane, others: int = 0) -> Callable[[int], float]:
         """Estimate when a waiter gets a token, by the number of waiters before it.
 
-        A lower bound: requests under way end at once, and no other waiter comes. `others` of those before it
-        are in the other lane, which has its own pace.
+        The estimate is a lower bound. It assumes that requests under way end at once and that no other waiter
+        comes. `others` is the number of earlier waiters in the other lane, which has its own pace.
         """
         self.sweep(now)
         lap, start = self.period + self.margin, max(now, self.gate)
@@ -494,12 +494,12 @@ class Bucket:
         return at
 
     def status(self, now: float, waiting: Mapping[Lane, int], clock: float = 0.0) -> RateLimitStatus:
-        """Return the state for a user's eyes; to be called after `sweep`.
+        """Return the state for the user; call `sweep` first.
 
         Args:
             now: seconds.
             waiting: number of waiting requests, by lane.
-            clock: seconds by which the event loop's clock is ahead of the one of `now`.
+            clock: seconds by which the event loop's clock is ahead of the clock of `now`.
         """
         return RateLimitStatus(
             limit=self.limit,
@@ -525,19 +525,19 @@ _DIGITS = re.compile(r"[0-9]+")
 _EPOCH = re.compile(r"[0-9]{1,15}")
 _OF_THE_LIMIT = ("x-ratelimit-limit", "x-ratelimit-remaining")
 _SIGNED = re.compile(r"-?[0-9]{1,9}")
-# The standard library's reader is forgiving enough to find dates in prose; a time of day is the least.
+# The standard library's reader finds dates even in prose, so a date must hold a time of day.
 _TIME_OF_DAY = re.compile(r"[0-2][0-9]:[0-5][0-9]:[0-6][0-9]")
-# No longer than that, so that a caller's date arithmetic can't overflow.
+# The longest wait that is returned, in seconds, so that a caller's date arithmetic can't overflow.
 _FOREVER = 1e9
-# A reset further off than that is no epoch in seconds, but milliseconds or a duration.
+# A reset that is further away than this isn't an epoch in seconds, but milliseconds or a duration.
 _PLAUSIBLE_RESET = 86_400.0
 
 
 def of_read(headers: Mapping[str, str], limit: int) -> Mapping[str, str]:
-    """Return the headers of a read's answer as far as they may speak of sends.
+    """Return the headers of a read's answer, without a rate limit that holds only for reads.
 
-    The server may give reads and sends limits of their own (ruling 29). So a read's limit above ours is the
-    reads' alone: it and its remainder are left out.
+    The server may limit reads and sends separately (ruling 29). A read's limit above ours holds only for
+    reads, so the limit and its remainder are left out.
 
     Args:
         headers: the answer's headers.
@@ -552,9 +552,9 @@ def of_read(headers: Mapping[str, str], limit: int) -> Mapping[str, str]:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Read how many seconds the server asks us to wait.
 
-    `Retry-After` in plain ASCII digits or as an HTTP date (read against the answer's own `Date`, so that a
-    wrong clock here doesn't matter; a past date is 0.0). Only where that header is missing,
-    `X-RateLimit-Reset` against `Date`. None where both are missing or unreadable.
+    `Retry-After` holds ASCII digits or an HTTP date. A date is compared with the answer's own `Date`, so that
+    a wrong clock here doesn't matter; a past date is 0.0. Only if `Retry-After` is missing,
+    `X-RateLimit-Reset` is compared with `Date`. The result is None if no header is readable.
     """
     text = headers.get("retry-after")
     if text is None:
@@ -582,8 +582,9 @@ def parse_reset(headers: Mapping[str, str]) -> float | None:
 def refusal_wait(headers: Mapping[str, str], *, period: float) -> float:
     """Compute how many seconds to stay away after a 429, or after any answer with `Retry-After`.
 
-    One second more than asked for, and two at least: the throttle counts in whole seconds and sends 0 while
-    it still refuses. A whole `period` (seconds) where the header is missing; an hour at most.
+    The wait is one second more than the server asked for, at least two seconds and at most an hour. The
+    throttle counts in whole seconds, and sends 0 while it still refuses. Without the header, the wait is
+    a whole `period` (seconds).
     """
     asked = retry_after(headers)
     wait = period if asked is None else max(1.0, asked) + 1.0

@@ -112,39 +112,42 @@ _SAME: Final = _Same()
 class AsyncDesk360:
     """A client of the Desk360 WhatsApp Business API.
 
-    Make one, keep it, share it between tasks; it binds to its event loop at the first await, so making it
-    at module level is fine. Clients of one process and loop share one rate limiter, since the vendor's limit
-    counts per IP address.
+    Make one client, keep it, and share it between tasks. It binds to its event loop at the first await, so
+    you can make it at module level. Clients of one process and loop share one rate limiter, since the vendor
+    counts requests per IP address.
 
     Args:
         api_key: the key, or a function that returns it ("Authentication"). The function is called before the
-            first request, and once more after a 401: if it returns another key, the call is repeated. None:
+            first request, and again after a 401. If it then returns another key, the call is repeated. None:
             the environment variable DESK360_API_KEY.
-        integration_id: else DESK360_INTEGRATION_ID; the calls that need one raise ConfigurationError.
-        base_url: else DESK360_BASE_URL, else the vendor's; `/v1` is added where it is missing.
-        allow_http: plain http beyond loopback hosts, for a sandbox in a container.
+        integration_id: the integration's id. None: the environment variable DESK360_INTEGRATION_ID. Without
+            either, calls that need an integration raise ConfigurationError.
+        base_url: the server's URL. None: the environment variable DESK360_BASE_URL, or else the vendor's
+            URL. `/v1` is added if it is missing.
+        allow_http: allow plain http for hosts other than loopback, such as a sandbox in a container.
         timeout: `Timeouts`, or the total seconds of one attempt.
         retry: when an attempt is repeated; a send that may have gone out never is.
-        limiter: None for the one that this loop's clients share; `TokenBucket`, `HostLimiter`, or your own.
+        limiter: `TokenBucket`, `HostLimiter`, or your own; None: the one that this loop's clients share.
         lane: "interactive", or "bulk" for requests that may wait.
         max_wait: seconds that one call may wait for the rate limit; None: as long as it takes.
         proxy: the URL of an http, https or socks5 proxy. The environment is not consulted.
-        verify: an SSL context; False trusts anybody.
-        encoding: of requests without a file: "json", or "form" (multipart, as the vendor's samples for text
-            messages and reads).
+        verify: an SSL context; True trusts certifi's list, False every certificate.
+        encoding: encoding of requests without a file: "json", or "form" (multipart, as in the vendor's
+            samples for text messages and reads).
         transport: an httpx.AsyncBaseTransport or httpx2's, for tests and other HTTP stacks.
         http: whose connection pool is used: httpx, or its maintained fork httpx2 (the extra `httpx2`).
         user_agent: appended to ours.
-        max_connections: at most so many requests on the wire at once, from 1; a download counts until it
-            has begun.
+        max_connections: maximum number of requests on the wire at once (≥ 1). A download counts only until
+            it has begun.
         send_log: a `desk360_async.once.SendLog`, for sends under an idempotency key; clients may share it.
-        observer: one `Observer` or a sequence; they get a report of each call, attempt and wait. None:
-            `LogObserver`, which writes to the logger `desk360_async`; (): no reports at all.
-        customers: a `desk360_async.customers.Customers`: templates to people who opted out raise OptedOut.
-        service_window: for free messages outside a customer's 24-hour window, with `customers`: "enforce"
-            raises WindowClosed, "warn" logs a line per phone and day, "off" sends.
-        on_result: called with the end of every send; it must not block. Arguments that make no valid message
-            were never a send.
+        observer: one `Observer` or a sequence; each gets a report of every call, attempt and wait. None:
+            `LogObserver`, which writes to the logger `desk360_async`. (): no reports.
+        customers: a `desk360_async.customers.Customers`. With it, a template to a person who opted out raises
+            OptedOut.
+        service_window: the rule for free messages outside a customer's 24-hour window, if `customers` is
+            given. "enforce" raises WindowClosed, "warn" logs a line per phone and day, "off" sends.
+        on_result: called with the result of every send; it must not block. It isn't called if a method's
+            arguments make no valid message.
 
     Raises:
         ConfigurationError: if a setting is missing or unusable; the message names it and the fix.
@@ -250,7 +253,7 @@ class AsyncDesk360:
 
     @property
     def customers(self) -> CustomerBook | None:
-        """The customers' store whose rules this client or view keeps; None if it keeps none."""
+        """The customers' store whose rules this client or view applies; None if it applies no rules."""
         return None if self._admission is None else self._admission.book
 
     @property
@@ -290,7 +293,7 @@ class AsyncDesk360:
     async def __aenter__(self) -> Self:
         if self._is_view:
             raise ClientStateError("a view is used without 'async with': it lives as long as its client")
-        # Here and not at the first send: `async with` stands where a program starts, and no customer waits.
+        # Not at the first send: a program enters `async with` at its start, when no customer waits.
         await self._pipeline.connected()
         return self
 
@@ -300,9 +303,9 @@ class AsyncDesk360:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Take no more calls, end those that wait for the rate limit, let those on the wire finish, close.
+        """Refuse new calls, end calls that wait for the rate limit, let calls on the wire finish, and close.
 
-        Requests on the wire are given `timeout.total` seconds, or the rest of their own longer timeout.
+        Requests on the wire get `timeout.total` seconds, or the rest of their own longer timeout.
 
         Raises:
             ClientStateError: on a view, which can't be closed, and in another event loop.
@@ -315,7 +318,7 @@ class AsyncDesk360:
         """Return a light view for another integration: same pool, same bucket.
 
         Raises:
-            ConfigurationError: if it is no whole number of 1 or more.
+            ConfigurationError: if the id is no whole number of 1 or more.
         """
         if integration_id is None:  # pyright: ignore[reportUnnecessaryComparison]  # callers without a checker
             raise ConfigurationError("integration_id must be a whole number of 1 or more, got None")
@@ -344,7 +347,7 @@ class AsyncDesk360:
             send_log: a `SendLog` for sends under an idempotency key.
 
         Raises:
-            ConfigurationError: if one is unusable.
+            ConfigurationError: if an option is unusable.
 
         Example:
             ```python
@@ -353,7 +356,7 @@ class AsyncDesk360:
         """
         changes: dict[str, Any] = {}
         if not isinstance(integration_id, _Same):
-            # Not from the environment: an explicit None means no key.
+            # Not from the environment: an explicit None means no integration.
             changes["integration_id"] = parse_integration_id(integration_id, {})
         if not isinstance(lane, _Same):
             changes["lane"] = parse_lane(lane)
@@ -384,7 +387,7 @@ class AsyncDesk360:
         """The limiter's state now, without I/O ("Rate Limit").
 
         Raises:
-            ClientStateError: outside an event loop, where the shared limiter isn't.
+            ClientStateError: outside an event loop; the shared limiter belongs to a loop.
         """
         try:
             return evolve(self._pipeline.limiter.snapshot(), server=self._pipeline.server_limit)
@@ -457,15 +460,15 @@ class AsyncDesk360:
 
         Args:
             message: one of the message values.
-            idempotency_key: 1 to 255 characters that name this send; under a key that was accepted before,
-                the stored reply comes back and no request is made. Needs `AsyncDesk360(send_log=...)`.
-            fallback: a template to the same person, which goes out in place of a free message that
-                `service_window="enforce"` refuses, under the same key.
-            on_attempt: awaited with the token in hand, before a byte leaves, once an attempt; if it raises,
-                the message wasn't sent.
+            idempotency_key: 1 to 255 characters that name this send. If a send under this key was accepted
+                before, its stored reply is returned, without a request. Needs `AsyncDesk360(send_log=...)`.
+            fallback: a template to the same person. It is sent under the same key if
+                `service_window="enforce"` refuses the free message.
+            on_attempt: awaited once per attempt, after the token is taken and before a byte leaves. If it
+                raises, the message wasn't sent.
 
         Returns:
-            The reply; `.replayed` is True if it is the stored one of an earlier send.
+            The reply; `.replayed` is True if it is the stored reply of an earlier send.
 
         Raises:
             KeyConflict: the key was used for another message; this one wasn't sent.
@@ -493,7 +496,7 @@ class AsyncDesk360:
         fallback: TemplateMessage | None = None,
         on_attempt: OnAttempt | None = None,
     ) -> Reply:
-        """Send a message and report its end once, to the sink and to `on_result`, however it comes."""
+        """Send a message, and report its result exactly once, to the sink and to `on_result`."""
         state = CallState(self._options, stop, on_attempt)
         with self._pipeline.observed(state, self._operation(message)) as end:
             state.recipients = state.operation.recipients if state.operation else 0
@@ -541,7 +544,7 @@ class AsyncDesk360:
         fallback: TemplateMessage | None = None,
         intend: Intend | None = None,
     ) -> Reply:
-        """Send a message as far as WhatsApp's rules let it out: resolve a template's names, make the call."""
+        """Send a message if WhatsApp's rules allow it; before that, resolve a template's names to ids."""
         await self._pipeline.connected()
         if self._admission is not None and state.recheck is None:
             return await self._admit(self._admission, message, state, fallback, intend)
@@ -568,7 +571,7 @@ class AsyncDesk360:
         fallback: TemplateMessage | None,
         intend: Intend | None,
     ) -> Reply:
-        """Send a message that the customers' store lets out, or its fallback."""
+        """Send a message if the customers' store allows it, else its fallback."""
         self._pipeline.hold(admission.book)
 
         async def send(admitted: Message, recheck: OnAttempt) -> Reply:
@@ -578,7 +581,7 @@ class AsyncDesk360:
         return await admission.deliver(await _with_destinations(message), fallback, send)
 
     def _warn_of_refusals(self, message: TemplateMessage | TemplateBatch) -> None:
-        """Log parameters that WhatsApp refuses, once a template, variable and problem."""
+        """Log each parameter that WhatsApp refuses, once per template, variable and problem."""
         for variable, text in (message.parameters or {}).items():
             problem = refused_by_whatsapp(text)
             if problem and (message.template, variable, problem) not in self._warned:
@@ -706,7 +709,7 @@ class AsyncDesk360:
             idempotency_key: names this send, so that a second call doesn't send again (see `send`).
 
         Returns:
-            `.phones` that the answer lists, `.unlisted` ones that it lacks, and `.opted_out` ones, left out.
+            `.phones` are in the answer's list, `.unlisted` aren't, `.opted_out` weren't in the request.
 
         Raises:
             Desk360Error: `.outcome` is whether it went out.
@@ -1007,18 +1010,18 @@ class AsyncDesk360:
         """Send many messages; results come as the sends end, and memory stays flat.
 
         Use it as `async with client.send_each(messages) as results: async for result in results: ...`.
-        Leaving the block stops starting, and lets the sends on the wire finish. One failed send never stops
-        the others.
+        When you leave the block, no more sends start, and the sends on the wire finish. One failed send never
+        stops the others.
 
         Args:
             messages: any iterable or async iterable of messages, or of items for `build`.
-            build: makes a message of an item. An exception that it raises is that item's result, NOT_SENT.
-            key: returns an item's idempotency key; it gets the item before `build`. An exception that it
-                raises is that item's result, NOT_SENT.
+            build: makes a message from an item. If it raises, the item's result is that error, NOT_SENT.
+            key: returns an item's idempotency key; its argument is the item, not the message that `build`
+                made. If it raises, the item's result is that error, NOT_SENT.
             concurrency: maximum number of sends at once, 1 to 1,000; the rate limit decides the speed.
-            lane: "interactive" or "bulk", which stands back for interactive sends. None: "interactive" for
-                a sized input of at most half the limit (30 of 60), "bulk" for every other input and for a
-                client or view of that lane.
+            lane: "interactive", or "bulk", which lets interactive sends go first. None: "bulk" if the client
+                or view has that lane. Else "interactive" for a sized input of at most half the limit (30 of
+                60), and "bulk" for every other input.
 
         Returns:
             The results, to be entered with `async with` and read with `async for`.
@@ -1101,7 +1104,7 @@ class AsyncDesk360:
     ) -> list[SendResult[Any]]:
         """Send many messages and return all results, in the order of the input.
 
-        If the source raises in the middle, the items before are sent, and then its exception comes out
+        If the source raises in the middle, the earlier items are sent first. Then the exception is raised
         unchanged. Its attribute `results` lists their results in the order of the input.
 
         Args:
@@ -1143,11 +1146,11 @@ class AsyncDesk360:
         Implements "Get WhatsApp Media". Inside, `media` has `.content_type`, `.filename` and `.size`.
 
         Args:
-            media_id: opaque, as a webhook or a send brought it.
+            media_id: the media's id from a webhook or a send, any text.
 
         Raises:
             InvalidMessage: if the id is empty.
-            Desk360Error: on entering, if the media can't be had.
+            Desk360Error: on entering, if the request for the media fails.
 
         Example:
             ```python
@@ -1165,36 +1168,36 @@ class AsyncDesk360:
         """Download a file into memory. Implements "Get WhatsApp Media".
 
         Args:
-            media_id: opaque, as a webhook or a send brought it.
-            max_bytes: at most so many bytes are kept.
+            media_id: the media's id from a webhook or a send, any text.
+            max_bytes: maximum size of the file, in bytes.
 
         Returns:
             The content in memory, its content type and its file's name.
 
         Raises:
             UnexpectedResponse: if the file is larger than `max_bytes`.
-            Desk360Error: if it can't be had.
+            Desk360Error: if the download fails.
         """
         from ._downloads import read
 
         return await read(self.open_media(media_id), max_bytes)
 
     async def save_media(self, media_id: str, path: str | os.PathLike[str]) -> Path:
-        """Download into a file, which is whole or not there. Implements "Get WhatsApp Media".
+        """Download into a file, which appears only when it is complete. Implements "Get WhatsApp Media".
 
         Args:
-            media_id: opaque, as a webhook or a send brought it.
-            path: the file to write (replaced if it exists), or a folder: then the file gets the base name
-                that the server gives, and a number if that is taken. A path that ends in a slash means a
-                folder, which is made if it isn't there.
+            media_id: the media's id from a webhook or a send, any text.
+            path: the file to write (replaced if it exists), or a folder. In a folder the file gets the base
+                name that the server gives, and a number if that name is taken. A path that ends in a slash
+                is a folder, and is made if it doesn't exist.
 
         Returns:
-            Where the file is.
+            The path of the file.
 
         Raises:
-            InvalidMessage: if a file's folder isn't there; no request is spent.
-            Desk360Error: if it can't be had.
-            OSError: if it can't be written.
+            InvalidMessage: if the folder of a file doesn't exist; no request is sent.
+            Desk360Error: if the download fails.
+            OSError: if the file can't be written.
 
         Example:
             ```python
@@ -1221,12 +1224,12 @@ class AsyncDesk360:
 
         Args:
             method: the HTTP method.
-            path: relative, below `/v1`; the vendor's own way of writing it, `/v1/…`, is the same.
+            path: the path below `/v1`, such as `/integrations`; the vendor's form, `/v1/…`, is accepted too.
             json: the body, if any.
             params: the query.
-            files: names of fields and files; with them the request is a form, and `json` an object of its
-                fields.
-            idempotent: whether repeating it does no harm; GETs are.
+            files: pairs of a field's name and a file. With files the request is a form, and `json` is an
+                object with its other fields.
+            idempotent: whether repeating the call does no harm; GETs always are.
 
         Returns:
             The answer's status, headers and decoded JSON.
@@ -1275,7 +1278,7 @@ def _note_reply(end: OperationEnd, reply: Reply) -> None:
 
 
 async def _with_destinations(message: Message) -> Message:
-    """Return the message; of a batch, the destinations file is loaded and checked."""
+    """Return the message; for a batch, load and check its destinations file first."""
     if not isinstance(message, TemplateBatch) or message.destinations_file is None:
         return message
     from ._uploads import with_destinations  # loaded by programs that send files

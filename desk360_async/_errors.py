@@ -1,8 +1,8 @@
-"""The errors that this package raises on purpose, and only these.
+"""All errors that this package raises on purpose.
 
 Desk360Error
 ├─ ConfigurationError(ValueError)      a setting is missing or unusable
-├─ InvalidMessage(ValueError)          found here, before a request was spent
+├─ InvalidMessage(ValueError)          a message that the server would refuse
 │   └─ KeyConflict                     the idempotency key belongs to another message
 ├─ ClientStateError                    closed, another event loop, a forked child
 ├─ RateLimitWaitTooLong                no token within `max_wait`
@@ -38,7 +38,7 @@ class Outcome(enum.StrEnum):
     Attributes:
         ACCEPTED: Desk360 took it.
         NOT_SENT: it certainly did not go out.
-        UNKNOWN: it may have gone out; it is never sent again by itself.
+        UNKNOWN: it may have gone out; it is never sent again automatically.
     """
 
     ACCEPTED = "accepted"
@@ -87,7 +87,7 @@ class Desk360Error(Exception):
         self.outcome = outcome
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # BaseException's own would call the class with `args` alone, and lose every keyword.
+        # `BaseException.__reduce__` would call the class with `args` alone, and lose every keyword.
         return _restore, (type(self), self.args, self.__dict__.copy())
 
 
@@ -99,7 +99,7 @@ class ConfigurationError(Desk360Error, ValueError):
 
 
 class InvalidMessage(Desk360Error, ValueError):
-    """The server would refuse this message; found here, and no request was spent on it.
+    """The server would refuse this message. The check is local, so no request was sent.
 
     Attributes:
         field: which field, in the vendor's words, such as `text` or `buttons[2].title`.
@@ -177,7 +177,7 @@ class SendInProgress(Desk360Error):
 
 
 class SendUnknown(Desk360Error):
-    """An earlier send under this key may have gone out; it is never sent again unasked.
+    """An earlier send under this key may have gone out; it is never sent again automatically.
 
     Attributes:
         key: the idempotency key.
@@ -198,7 +198,7 @@ class SendUnknown(Desk360Error):
 
 
 class WindowClosed(Desk360Error):
-    """A free message outside the customer's 24-hour window, which WhatsApp would drop; it wasn't sent.
+    """A free message outside the customer's 24-hour window wasn't sent; WhatsApp would drop it.
 
     Attributes:
         phone: the customer's phone, masked.
@@ -299,7 +299,7 @@ class RequestRefused(APIError):
 
 
 class RateLimited(APIError):
-    """429 ("Errors") for over `RetryPolicy.max_retry_after` seconds, all waits in sum; not sent."""
+    """429 ("Errors"), and all waits together exceed `RetryPolicy.max_retry_after`; not sent."""
 
 
 class ServerError(APIError):

@@ -1,7 +1,7 @@
 """Many sends: K workers that pull from one iterator, and results in the order in which the sends end.
 
-Workers pull. A stream between the source and the workers would cost ten times as much a message. All sends
-share the client's limiter: more workers cover longer round trips, and don't raise the rate.
+Workers pull their items. A stream between the source and the workers would cost ten times as much per
+message. All sends share the client's limiter: more workers hide longer round trips, but don't raise the rate.
 """
 
 import inspect
@@ -26,7 +26,7 @@ Transmit = Callable[[int, Any, Message, Stop, Sink], Awaitable[object]]
 
 _END = object()
 
-# Exceptions that asyncio raises out of its loop, past every task, if a task ends with one.
+# If a task ends with one of these, asyncio raises it out of its loop, past every other task.
 _EXITS = (KeyboardInterrupt, SystemExit)
 
 
@@ -43,11 +43,11 @@ def lane_for(items: object, limit: int) -> Lane:
 class Results(Generic[Item]):
     """The results of many sends, in the order in which they end; made by `client.send_each`.
 
-    Use it as `async with … as results: async for result in results`. Leaving the block stops starting new
-    sends, lets those on the wire finish, and returns when they have. Enter and leave it in the same task.
+    Use it as `async with … as results: async for result in results`. When you leave the block, no new sends
+    start, and the exit waits for the sends on the wire. Enter and leave the block in the same task.
 
-    Exceptions of the source come out where results are read, after the results of the items before it. An
-    exception of the caller's own block leaves the block unchanged, SystemExit and KeyboardInterrupt too.
+    If the source raises, reading the results raises its exception, after the results of the earlier items. An
+    exception in the caller's block propagates unchanged, SystemExit and KeyboardInterrupt too.
 
     Attributes:
         rest: the results that were not read, once the block is left.
@@ -74,8 +74,8 @@ class Results(Generic[Item]):
         self._working = 0
         self._entered = False
         self._exhausted = False
-        # A waiter makes the event, and the notifier removes it, so every waiter is woken.
         self._pulling: set[anyio.CancelScope] = set()
+        # A waiting task makes the event, and the notifier removes it. So every waiting task wakes.
         self._news: anyio.Event | None = None
         self._room: anyio.Event | None = None
         self.rest: list[SendResult[Item]] = []
@@ -140,7 +140,7 @@ class Results(Generic[Item]):
             await self._news.wait()
         result = self._ready.popleft()
         if not self._ready:
-            # After the last one only: else all workers wake for one place, and that costs more than a send.
+            # Only after the last result: else all workers wake for one place, which costs more than a send.
             self._make_room()
         return result
 
@@ -154,13 +154,13 @@ class Results(Generic[Item]):
             news.set()
 
     def _stop(self) -> None:
-        """Start no more sends; those on the wire go on."""
+        """Start no more sends; the sends on the wire continue."""
         self._halt.request()
         self._make_room()
         self._end_pulling()
 
     def _end_pulling(self) -> None:
-        """Pull no more items; those that were pulled are sent."""
+        """Pull no more items; the pulled items are still sent."""
         self._exhausted = True
         for scope in self._pulling:
             # The source may never yield again, and leaving the block must not wait for it.
@@ -173,11 +173,11 @@ class Results(Generic[Item]):
 
     async def _work(self) -> None:
         try:
-            # One scope a worker: a scope an item would cost as much as the rest of the fan-out.
+            # One scope per worker: a scope per item would cost as much as the rest of the fan-out.
             with anyio.CancelScope() as scope:
                 await self._work_on(scope)
         except _EXITS as error:
-            # Raised in the reader's task: out of this one it would be wrapped in a group, or end the loop.
+            # The reader's task raises it. Raised here, it would be wrapped in a group, or end the loop.
             self._failure = self._failure or error
             self._stop()
         finally:
@@ -251,7 +251,7 @@ def _pull_from(items: Items) -> Callable[[], Awaitable[Any]]:
 
     async def pull_async() -> Any:
         try:
-            turn.acquire_nowait()  # a third of the cost of `async with`, and most often free
+            turn.acquire_nowait()  # costs a third of `async with`; the lock is mostly free
         except anyio.WouldBlock:
             await turn.acquire()
         try:

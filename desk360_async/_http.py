@@ -1,7 +1,7 @@
 """The only module that imports httpx and its fork: TLS, the pool, and the evidence of how far a request got.
 
-For another HTTP stack, replace this file. Redirects are off, the environment isn't trusted,
-cookies are dropped; each of these would let somebody else decide where the API key goes.
+For another HTTP stack, replace this file. Redirects are off, the environment isn't trusted, and cookies are
+dropped. Each of the three would let a third party decide where the API key goes.
 """
 
 # pyright: basic
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from ._uploads import Upload
 
 Transport: TypeAlias = httpx.AsyncBaseTransport
-"""What carries requests: httpx's own type, so that a transport that was made for httpx fits."""
+"""The type of a transport is httpx's own, so that any transport for httpx fits."""
 
 # Apache, Node and uvicorn close after 5 s. A connection that closes while we write leaves an unknown
 # outcome.
 KEEPALIVE_EXPIRY = 4.0
 
-# A timer that rings later than this was held up, most often by a stopped process (Ctrl-Z, a frozen machine).
-# The answer may lie in the socket, so the attempt gets as much again to read it.
+# Seconds. If a timer rings later than this, the process was most often stopped (Ctrl-Z, a frozen machine).
+# The answer may already be in the socket, so the attempt gets the same time again to read it.
 GRACE = 0.25
 
 SLICE = 64 * 1024  # bytes of an upload between two looks for an early answer
@@ -53,10 +53,10 @@ SHORT_TURN = 0.0005  # seconds that a thread may hold the interpreter while the 
 
 BACKEND = "anyio._backends._asyncio"  # anyio's half for asyncio, which it loads at the first need
 
-# What `AsyncClient` would act upon in an answer's headers.
+# The headers of an answer that `AsyncClient` would act upon.
 _ACTED_UPON = frozenset((b"location", b"set-cookie"))
 
-# The libraries that were asked for, by name.
+# The libraries that are loaded, by name.
 _libraries: dict[str, "Library"] = {}
 
 # The process's SSL contexts, by `verify`: loading the CA file takes 45 ms.
@@ -64,7 +64,7 @@ _contexts: dict[bool, ssl.SSLContext] = {}
 
 
 class Library:
-    """httpx, or its maintained fork httpx2, with our classes on its bases: it checks them by `isinstance`.
+    """httpx, or its maintained fork httpx2. Our classes have its bases, since it checks `isinstance`.
 
     Args:
         module: the imported module.
@@ -108,19 +108,19 @@ def library_of(transport: object, name: str) -> Library:
 async def own_transport(
     verify: ssl.SSLContext | bool, *, proxy: str | None, keepalive: int, http: Library | None = None
 ) -> Transport:
-    """Return a pool of connections, made in a worker thread; it keeps some open while they are idle.
+    """Return a pool of connections that keeps idle connections open; a worker thread makes it.
 
-    It has no limit of its own: `Pipeline` limits concurrency with a semaphore, so callers never queue here.
+    The pool has no limit: `Pipeline` limits concurrency with a semaphore, so callers never queue here.
 
-    At the first time httpx loads httpcore, and we the CA file and cattrs; each would block the loop for
-    far longer than a request takes. The certificates are certifi's with httpx2 too, which would otherwise
-    trust the operating system's.
+    The first pool loads httpcore, the CA file and cattrs. On the loop, each would block it for far longer
+    than a request takes. With httpx2 the certificates are certifi's too; by default httpx2 trusts the
+    operating system's.
 
     Args:
         verify: an SSL context; True for certifi's list, False trusts every certificate.
         proxy: a proxy's URL.
         keepalive: maximum number of idle connections.
-        http: the library of which the pool is made; None for httpx.
+        http: the library that makes the pool; None for httpx.
     """
     made_of = (http or library("httpx")).module
 
@@ -151,9 +151,9 @@ async def own_transport(
 
 @contextmanager
 def _short_turns() -> Generator[None]:
-    """Let other threads run ten times as often: the imports of the block would stall the event loop."""
+    """Switch threads ten times as often, since the imports in the block would stall the event loop."""
     before = sys.getswitchinterval()
-    if before <= SHORT_TURN:  # another thread is inside, and sets it back
+    if before <= SHORT_TURN:  # another thread is in the block, and restores the interval
         yield
         return
     sys.setswitchinterval(SHORT_TURN)
@@ -167,7 +167,7 @@ def load_backend() -> None:
     """Load anyio's half for asyncio, but not on a running loop: the import would stall it for 10 ms."""
     if BACKEND in sys.modules or sniffio.thread_local.name == "trio":
         return
-    import asyncio  # not at the top: an import of this package isn't to load it
+    import asyncio  # not at the top: importing this package must not load it
 
     try:
         asyncio.get_running_loop()
@@ -177,8 +177,11 @@ def load_backend() -> None:
 
 
 async def load_backend_beside() -> None:
-    """Load it in a thread of its own: anyio's need it already, and the loop's may all wait for this send."""
-    # Inline, the first await loads it: virtual time sees no thread.
+    """Load anyio's half for asyncio in a new thread.
+
+    anyio's worker threads already need it. The loop's worker threads may all be waiting for this send.
+    """
+    # With inline threads the first await loads it: virtual time doesn't wait for a thread.
     if BACKEND in sys.modules or sniffio.thread_local.name == "trio" or _threads.is_inline():
         return
     import asyncio
@@ -258,7 +261,7 @@ class _Stream:
         return received
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write, or keep a request's head for the next write; an empty one, or a read, sends it alone."""
+        """Write, but keep a request's head for the next write. An empty write or a read sends it alone."""
         if self._is_first and buffer:
             self._head, self._is_first = buffer, False
         elif buffer or self._head:
@@ -275,7 +278,10 @@ class _Stream:
             raise self._library.WriteError(error) from error
 
     def get_extra_info(self, info: str) -> Any:
-        """Return a fact; anyio looks all facts up for each, and the pool asks twice a send for this one."""
+        """Return one attribute of the stream.
+
+        anyio looks up all attributes to return one, and the pool asks for `is_readable` twice per send.
+        """
         if info != "is_readable" or not self._is_anyio or self._is_readable is None:
             return self.inner.get_extra_info(info)
         if self._socket is None:
@@ -313,7 +319,7 @@ def check_proxy(proxy: str | None) -> None:
 
 
 def judge(error: Exception, evidence: Evidence, http: Library) -> Reach:
-    """Return how far a request got that ended in this exception; its class alone is no proof."""
+    """Return how far a request got before this exception; the exception's class alone is no proof."""
     if evidence.starts:
         return Reach.STARTED
     if evidence.refused or isinstance(error, (http.module.UnsupportedProtocol, http.module.InvalidURL)):
@@ -334,8 +340,8 @@ def _is_certificate_error(error: BaseException | None) -> bool:
 class _Inert:
     """Hides from `AsyncClient` the headers that it would act upon: cookies to keep, redirects to prepare.
 
-    A hostile `Location` makes httpx raise after the server did its work. The headers as they came travel
-    in the response's extensions, and so does the body's stream, which `AsyncClient` wraps in another.
+    A hostile `Location` makes httpx raise after the server did its work. The response's extensions keep the
+    original headers. They also keep the body's stream, since `AsyncClient` wraps it in another one.
     """
 
     library: Any
@@ -364,7 +370,7 @@ class _Inert:
 
 
 class Request(NamedTuple):
-    """The request's content: already built, so that a retry sends the same."""
+    """A request whose content is already built, so that a retry sends the same content."""
 
     method: str
     url: str
@@ -378,7 +384,7 @@ class Request(NamedTuple):
 
 
 class _Once:
-    """A request's body of one piece; no generator, which a cancelled write would leave behind half-way."""
+    """A request's body in one piece. A generator would stay suspended after a cancelled write."""
 
     def __init__(self, piece: bytes) -> None:
         self._piece: bytes | None = piece
@@ -394,7 +400,7 @@ class _Once:
 
 
 class _Rising:
-    """An upload's body in slices; it ends early where the server answers before it has all of it.
+    """An upload's body in slices; it ends early if the server answers before the whole body is sent.
 
     Args:
         pieces: the body.
@@ -424,8 +430,9 @@ class _Rising:
 class _Watched:
     """A network stream whose writes end when the server has begun to answer.
 
-    httpcore reads the answer after a `WriteError`, and closes the connection behind it (1.0.9). A server that
-    refuses an upload with 413 and hangs up is heard so; if it resets at once, the answer may be lost.
+    httpcore reads the answer after a `WriteError`, and then closes the connection (1.0.9). So the client
+    reads the 413 of a server that refuses an upload and hangs up. If the server resets the connection at
+    once, the answer may be lost.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -478,9 +485,10 @@ class _Watched:
 
 @define(eq=False)
 class _Deadline:
-    """A cancel scope that ends after so many seconds, and a little later if its timer rang late.
+    """A cancel scope that ends after `seconds`, or a little later if its timer rang late.
 
-    After SIGCONT, epoll returns no event once, so both loops look at their timers before the sockets.
+    After SIGCONT, epoll returns once without events. So both loops run their timers before they read the
+    sockets.
 
     Attributes:
         seconds: seconds from its beginning.
@@ -498,7 +506,7 @@ class _Deadline:
         else:
             import trio
 
-            # A scope of its own, in a task of its own: a cancelled scope can't be given more time.
+            # A second scope, in a separate task: a cancelled scope can't get more time.
             self.timer = trio.CancelScope(deadline=trio.current_time() + self.seconds)
             trio.lowlevel.spawn_system_task(self._watch, self.timer)
         return self.scope.__enter__()
@@ -510,7 +518,7 @@ class _Deadline:
             self.scope.cancel()
 
     async def _watch(self, timer: Any) -> None:
-        """Await trio's deadline and end the scope; `__exit__` ends this task before."""
+        """Await trio's deadline and end the scope; if the block ends earlier, `__exit__` ends this task."""
         import trio
 
         due = timer.deadline
@@ -535,7 +543,7 @@ class Http:
 
     Args:
         transport: from `own_transport`, or the user's own.
-        trusted: whether its trace can be trusted: it is ours.
+        trusted: whether the transport is ours, so that its trace can be trusted.
         library: the library that the transport is made for.
     """
 
@@ -560,7 +568,7 @@ class Http:
 
     @property
     def timeouts(self) -> tuple[type[Exception], ...]:
-        """The exceptions that mean that time ran out."""
+        """The exceptions of a timeout."""
         return self._library.module.TimeoutException, TimeoutError
 
     async def upload(self, request: Request, evidence: Evidence, *, total: float, connect: float) -> Answered:
@@ -568,7 +576,7 @@ class Http:
 
         Raises:
             Unanswered: if no status came; it holds how far the request got.
-            InvalidMessage: if a file changed under our hands.
+            InvalidMessage: if a file changed while it was read.
         """
         assert request.upload is not None
         outcome: Answered | Exception | None = None
@@ -641,7 +649,7 @@ class Http:
             if len(self._urls) > 200:
                 self._urls.clear()
             url = self._urls[request.url] = self._library.module.URL(request.url)
-        if request.headers is not self._headers_given:  # the pipeline keeps those of sends
+        if request.headers is not self._headers_given:  # the pipeline keeps one object for sends
             self._headers_given, self._headers = (
                 request.headers,
                 self._library.module.Headers([*request.headers]),
@@ -672,10 +680,10 @@ class Http:
         return None
 
     def _check_connection(self, evidence: Evidence) -> None:
-        """Before a connection goes back to the pool: spoil it if bytes are left, or limit its idle time.
+        """Break a connection with unread bytes before it returns to the pool, and limit its idle time.
 
-        httpcore looks only at the socket before it uses a connection again (1.0.9). Bytes that were read
-        already would be taken for the next request's answer.
+        httpcore looks only at the socket before it uses a connection again (1.0.9). It would take bytes that
+        anyio or h11 already holds for the next request's answer.
         """
         connection = self._connection_of(evidence)
         if connection is None:
@@ -703,7 +711,7 @@ class Http:
         return Opened(self, response, evidence)
 
     async def _tidy(self, response: httpx.Response | None, evidence: Evidence) -> None:
-        """Close the connection of a failed request, or the pool fails (httpcore 1.0.9, measured)."""
+        """Close the connection of a failed request; else the pool fails (httpcore 1.0.9, measured)."""
         with anyio.move_on_after(1, shield=True):
             try:
                 if evidence.stream is not None and not evidence.starts:
@@ -711,7 +719,7 @@ class Http:
                     await evidence.stream.aclose()
                 if response is not None:
                     await response.aclose()
-            except Exception:  # noqa: BLE001, S110  # it is thrown away; its error is recorded already
+            except Exception:  # noqa: BLE001, S110  # the request's error is recorded already
                 pass
             finally:  # asyncio's own cancellations pass the shield
                 for connection in orphans(getattr(self._transport, "_pool", None), evidence):
@@ -724,7 +732,7 @@ class Http:
 
 
 def _unread(stream: Any) -> bool:
-    """Return whether anyio holds bytes of a stream that httpcore hasn't asked for yet."""
+    """Return whether anyio holds bytes of a stream that httpcore hasn't read yet."""
     inner = getattr(stream, "_stream", None)
     tls = getattr(inner, "_read_bio", None)
     if tls is not None and tls.pending:
@@ -734,7 +742,7 @@ def _unread(stream: Any) -> bool:
 
 
 def _announced(headers: Sequence[tuple[bytes, bytes]]) -> float:
-    """Return the idle seconds that `Keep-Alive: timeout=N` allows, less one for the way; else infinity."""
+    """Return `Keep-Alive: timeout=N` in seconds, less one for the network's delay; else infinity."""
     for name, value in headers:
         if name.lower() == b"keep-alive" and (found := re.search(rb"timeout *= *([0-9]{1,9})", value)):
             return max(0.0, int(found[1]) - 1.0)
@@ -744,7 +752,7 @@ def _announced(headers: Sequence[tuple[bytes, bytes]]) -> float:
 def headers_of(response: httpx.Response) -> dict[str, str]:
     """Return the headers as they came, names in lower case; several of one name joined by commas."""
     kept: httpx.Headers = response.extensions.get("desk360.headers", response.headers)
-    encoding = kept.encoding  # httpx's `items` works it out for each name and value
+    encoding = kept.encoding  # httpx's `items` computes it for each name and value
     found: dict[str, str] = {}
     for name, value in kept.raw:
         key, text = name.decode(encoding).lower(), value.decode(encoding)
@@ -785,7 +793,7 @@ class _Body:
             self.damage, self.cut, self.whole = "", False, True
 
     async def _read_plain(self, response: httpx.Response) -> None:
-        """Read a body that isn't encoded off its stream: the generators around it cost 4 % of a send."""
+        """Read an unencoded body directly from its stream: the generators around it cost 4 % of a send."""
         raw, whole = aiter(response.extensions.get("desk360.stream", response.stream)), False
         try:
             async for piece in raw:
@@ -825,15 +833,15 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[bytes]:
 async def _abandon(raw: AsyncIterator[bytes]) -> None:
     """End an iteration half-way.
 
-    Closing it would leave the generators inside it, httpx's and httpcore's, where they are. A cancellation
-    unwinds them all, at the next read from the network; there is little to read before that.
+    Closing the iterator wouldn't close the generators inside it, httpx's and httpcore's. A cancellation
+    unwinds them all at the next read from the network. Little is left to read before that.
     """
     with anyio.CancelScope() as scope:
         scope.cancel()
         for _ in range(1000):
             try:
                 await anext(raw)
-            except Exception:  # noqa: BLE001  # its end, or the damage that we come from
+            except Exception:  # noqa: BLE001  # the end, or the error that led here
                 return
 
 

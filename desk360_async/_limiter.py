@@ -48,10 +48,10 @@ __all__ = [
 
 
 class Permit(Protocol):
-    """One token, taken for one request; exactly one of its ends is to be called.
+    """One token, taken for one request. Call exactly one of `done`, `lost` and `unused`.
 
-    They are synchronous, never raise, and only the first call counts. If none is ever called (the process
-    was killed), the token comes back by itself, late enough for the request to have been counted.
+    The three methods are synchronous and never raise. Only the first call counts. If no call comes (the
+    process was killed), the token comes back by itself, after the server has surely counted the request.
     """
 
     def done(self, status: int, headers: Mapping[str, str]) -> None:
@@ -83,7 +83,7 @@ class RateLimiter(Protocol):
             max_wait: seconds; None waits as long as it takes.
 
         Raises:
-            RateLimitWaitTooLong: no token can be had within `max_wait`; as soon as that is certain.
+            RateLimitWaitTooLong: no token will be free within `max_wait`; raised as soon as that is certain.
         """
         ...
 
@@ -127,7 +127,7 @@ Ended = Callable[[Taken, End, int, Mapping[str, str]], None]
 
 @define(eq=False, repr=False)
 class TokenPermit:
-    """A `Permit` that stands for its token, since making a `Token` costs as much as all of this."""
+    """A `Permit` that is also its token: a separate `Token` would cost as much again."""
 
     _ended: Ended | None
     number: int
@@ -155,7 +155,7 @@ class TokenPermit:
 
 @define(eq=False)
 class Waiter:
-    """Someone in line. Woken by `ready`, or, while he holds the alarm, by his scope's deadline."""
+    """A task in line. `ready` wakes it; while it holds the alarm, its scope's deadline wakes it too."""
 
     lane: Lane
     since: float
@@ -173,13 +173,13 @@ class Waiter:
             self.scope.deadline = min(at, self.deadline)
 
     def wake(self) -> None:
-        """Wake him, if he sleeps already."""
+        """Wake the task, if it sleeps already."""
         if self.ready is not None:
             self.ready.set()
 
 
-# An acquire that needn't wait costs no trip through the event loop, except for each 32nd, so that a loop
-# around it can't starve the other tasks.
+# An acquire without a wait doesn't yield to the event loop. Each 32nd one does, so that a loop around
+# `acquire` can't starve the other tasks.
 _YIELD_EVERY = 32
 
 
@@ -196,7 +196,7 @@ def _is_running(loop: Any) -> bool:
     if hasattr(loop, "is_running"):
         return bool(loop.is_running())
     try:
-        loop.run_sync_soon(int)  # trio's token has no other way to ask, and `int()` is harmless
+        loop.run_sync_soon(int)  # trio's token offers no other test, and `int()` is harmless
     except RuntimeError:
         return False
     return True
@@ -205,22 +205,23 @@ def _is_running(loop: Any) -> bool:
 class TokenBucket:
     """The rate limiter for one process and event loop ("Rate Limit": by IP address, 60 a minute).
 
-    A token comes back one `period` (plus `margin`) after its request is complete; so the server, whichever
-    way it counts, never sees more than `limit` requests in one period. Interactive requests take any free
-    token. Bulk takes at once while more than three quarters of the limit are free, spreads the other
-    tokens until the next one is back, and leaves `reserve` tokens alone: 40 bulk sends on an idle account
-    take 35 s.
+    A token comes back one `period` (plus `margin`) after its request is complete. So the server never sees
+    more than `limit` requests in one period, whichever way it counts.
 
-    A bucket may be used by one event loop at a time; tokens in use stay in use when another loop takes over.
+    Interactive requests take any free token. Bulk requests take tokens at once while more than three quarters
+    of the limit are free. They spread the other tokens until the next one is back, and leave `reserve` tokens
+    alone. So 40 bulk sends on an idle account take 35 s.
+
+    One event loop at a time may use a bucket. Tokens in use stay in use when another loop takes over.
 
     Args:
         limit: requests per period, 1 to 10,000; the server's header replaces it (see `learn`).
         period: seconds.
-        reserve: tokens that bulk leaves alone, 0 to `limit - 1`; None is `limit // 60`. Each costs bulk
-            1/limit of the rate, and lets one interactive request more go at once.
+        reserve: tokens that bulk leaves alone, 0 to `limit - 1`; None is `limit // 60`. Each one lets one
+            more interactive request go at once, and takes 1/limit of the rate from bulk.
         margin: seconds on top of the period, for clocks that differ.
-        attempt_timeout: seconds that one request may take at most. A token whose request never ends is back
-            after that time, 30 s of grace and a period.
+        attempt_timeout: maximum seconds of one request. If a request never ends, its token comes back after
+            this time, plus 30 s of grace, plus a period.
         learn: whether `X-RateLimit-Limit` changes `limit`. Turn it off where several machines behind one
             address each get a part of the limit.
 
@@ -239,7 +240,7 @@ class TokenBucket:
         learn: bool = True,
     ) -> None:
         check_arguments(limit, period, reserve, margin, attempt_timeout)
-        # Not at the top: an import of this package isn't to load asyncio.
+        # Not at the top: importing this package must not load asyncio.
         from asyncio import get_running_loop
 
         self._running_loop = get_running_loop
@@ -267,7 +268,7 @@ class TokenBucket:
             max_wait: seconds; None waits as long as it takes.
 
         Raises:
-            RateLimitWaitTooLong: no token can be had within `max_wait`; as soon as that is certain.
+            RateLimitWaitTooLong: no token will be free within `max_wait`; raised as soon as that is certain.
             ClientStateError: another running event loop uses this bucket.
             ConfigurationError: there is no such lane, or `max_wait` is negative.
         """
@@ -278,9 +279,9 @@ class TokenBucket:
         return await self._stand_in_line(lane, self._now(), max_wait)
 
     def acquire_nowait(self, lane: Lane = "interactive") -> Permit | None:
-        """Return a token if one can be had without a wait; None also once in 32 times.
+        """Return a token if one is free now, else None; each 32nd call returns None too.
 
-        `acquire` lets other tasks run then, so that a loop around the two can't starve them.
+        `acquire` then lets other tasks run, so that a loop around both methods can't starve them.
 
         Args:
             lane: `"interactive"` or `"bulk"`.
@@ -307,7 +308,7 @@ class TokenBucket:
                 raise RateLimitWaitTooLong.within(max_wait, at - now)
         if waiter.permit is None:
             return await self._wait(waiter)
-        # With the token in hand: no waiter may overtake a request that needn't wait.
+        # The request holds its token while it yields, so that no waiter overtakes it.
         return await _yield_with(waiter.permit)
 
     async def _wait(self, waiter: Waiter) -> Permit:
@@ -326,7 +327,7 @@ class TokenBucket:
         return waiter.permit
 
     def _ring(self, waiter: Waiter) -> None:
-        """Hand out tokens, since this waiter's alarm rang; or give him up, if it was his deadline."""
+        """Hand out tokens after this waiter's alarm rang; raise if its deadline has passed."""
         now = self._now()
         if waiter is self._alarm:
             self._alarm = None
@@ -339,12 +340,12 @@ class TokenBucket:
             raise RateLimitWaitTooLong.within(waiter.deadline - waiter.since, at - now)
 
     def _foresee(self, now: float, lane: Lane, ahead: int) -> float:
-        """Foresee when a waiter gets a token before whom so many wait in his own lane."""
+        """Estimate when a waiter gets a token; `ahead` is the number of waiters before it in its lane."""
         others = len(self._interactive) if lane == "bulk" else 0
         return self._bucket.forecast(now, lane, others)(others + ahead)
 
     def _leave(self, waiter: Waiter) -> None:
-        """Let go a waiter that gave up, was cancelled, or was cancelled as he was being served."""
+        """Remove a waiter that gave up or was cancelled, and give back a token that it just got."""
         line = self._line(waiter.lane)
         if waiter.permit is not None:
             waiter.permit.unused()
@@ -355,7 +356,7 @@ class TokenBucket:
                 self._pass_on()
 
     def _pass_on(self) -> None:
-        # Where the loop is gone, everyone who waited is, too.
+        # If the loop has ended, its waiters have ended too.
         with suppress(RuntimeError, ClientStateError):
             self._serve(self._now())
 
@@ -374,7 +375,7 @@ class TokenBucket:
         self._set_alarm()
 
     def _set_alarm(self) -> None:
-        """Set the first waiter's alarm to when the state next lets anyone take a token."""
+        """Set the first waiter's alarm to the time at which a waiter may next take a token."""
         at = math.inf
         first = None
         if self._bulk:
@@ -396,8 +397,8 @@ class TokenBucket:
         try:
             now = self._now()
         except (RuntimeError, ClientStateError):
-            # Without a loop (a generator's end, another thread) there is no time to go by: the token then
-            # comes back at its pessimistic time.
+            # Without a loop (a generator's end, another thread) there is no clock. The token then comes back
+            # at its pessimistic time.
             return
         if how == "done":
             worse = self._bucket.done(now, token, status, headers)
@@ -409,7 +410,7 @@ class TokenBucket:
             self._serve(now)
 
     def _dismiss(self, now: float) -> None:
-        """Refuse those who certainly can't be served in time any more."""
+        """Refuse the waiters that certainly can't get a token in time any more."""
         kept = 0
         for lane in LANES:
             line, at = self._line(lane), self._bucket.forecast(now, lane, kept)
@@ -428,7 +429,7 @@ class TokenBucket:
         return bucket.status(now, {"interactive": len(self._interactive), "bulk": len(self._bulk)})
 
     def allow_for(self, seconds: float) -> None:
-        """Keep tokens away for longer, where a client lets one attempt take longer than `attempt_timeout`.
+        """Hold tokens for longer, if one attempt of a client may take longer than `attempt_timeout`.
 
         Args:
             seconds: seconds that an attempt may take; a smaller value than the present one is ignored.
@@ -440,8 +441,8 @@ class TokenBucket:
         """Count requests that were made before this bucket existed, by a process that has ended since.
 
         Args:
-            ages: how many seconds ago each was complete. An age over a period is ignored. So is one since
-                this bucket's own first use: the bucket has counted that request already.
+            ages: for each request, how many seconds ago it was complete. Requests older than a period are
+                ignored. So are requests since this bucket's first use, since the bucket has counted them.
         """
         now = self._now()
         lifetime, away = now - self._born, self._bucket.period + self._bucket.margin
@@ -449,7 +450,7 @@ class TokenBucket:
         self._serve(now)
 
     def _now(self) -> float:
-        """Return the running loop's time; move in, if it isn't the loop of the last time."""
+        """Return the running loop's time; if the loop is another one than last time, move to it first."""
         # `anyio.current_time()` and `current_token()`, at a fifth of the cost on asyncio.
         if sniffio.thread_local.name != "trio":
             loop: Any = self._running_loop()
@@ -463,7 +464,7 @@ class TokenBucket:
         return now
 
     def _present(self) -> float:
-        """Return the time on this bucket's clock: by the process's, where its loop isn't running here."""
+        """Return the time on this bucket's clock; if its loop isn't running here, by the process's."""
         try:
             loop = current_token().native_token
         except RuntimeError:
@@ -473,7 +474,7 @@ class TokenBucket:
         return self._seen + time.monotonic() - self._seen_at
 
     def _move(self, loop: Any, now: float) -> None:
-        """Go on in another event loop, whose clock may have any other origin."""
+        """Continue in another event loop, whose clock may have another origin."""
         if self._home is None:
             self._born = now
         else:
@@ -490,7 +491,7 @@ class TokenBucket:
         self._home = weakref.ref(loop)
 
     def _clear_lines(self, old: Any) -> None:
-        """Forget those who waited on a loop that has ended, or that somebody left standing."""
+        """Remove the waiters of a loop that has ended, or that was stopped and not closed."""
         stale = [*self._interactive, *self._bulk]
         self._interactive.clear()
         self._bulk.clear()
@@ -503,7 +504,7 @@ class TokenBucket:
     def inherit(self, earlier: "TokenBucket") -> bool:
         """Count the tokens that another bucket for the same server still has in use, and keep its pause.
 
-        Tokens that it inherited itself aren't counted again; the pause is handed on from each to the next.
+        Tokens that `earlier` itself inherited aren't counted again. The pause goes on from bucket to bucket.
 
         Returns:
             Whether a later bucket may have anything to inherit from that one.
@@ -527,7 +528,7 @@ class TokenBucket:
 
 
 _buckets: RunVar[dict[str, TokenBucket]] = RunVar("desk360_async_buckets")
-# By host and port, the buckets that this process's event loops have used: the limit is the address's, and
+# The buckets of this process's event loops, by host and port. The limit belongs to the IP address, and
 # doesn't start anew with the next loop.
 _earlier: dict[str, list[TokenBucket]] = {}
 
@@ -535,7 +536,7 @@ _earlier: dict[str, list[TokenBucket]] = {}
 def default_limiter(host: str) -> TokenBucket:
     """Return the bucket that all clients of this event loop share, unless they are given another.
 
-    Several event loops that run at the same time don't share it: that is `HostLimiter`'s business.
+    Event loops that run at the same time don't share it; a `HostLimiter` is for them.
 
     Args:
         host: the server's host and port, such as `public-api.desk360.com:443`.

@@ -1,7 +1,7 @@
 """Messages to send, as values. Each checks the vendor's limits when it is made; none does I/O.
 
 They are frozen, comparable and can be pickled, so that a list, a ledger or a log can hold them. Their reprs
-mask phone numbers. A None stays off the wire; 0 and "" do not.
+mask phone numbers. A field that is None isn't sent; 0 and "" are sent.
 """
 
 from collections.abc import Iterable, Mapping
@@ -85,7 +85,7 @@ class ContactPhone:
 
 @frozen
 class ContactEmail:
-    """An address of electronic mail on a contact card ("Send WhatsApp Contact Message").
+    """An e-mail address on a contact card ("Send WhatsApp Contact Message").
 
     Raises:
         InvalidMessage: if a field breaks a limit; it names the field, the limit and the fix.
@@ -160,7 +160,7 @@ class Contact:
     Attributes:
         name: the person's name.
         phones: numbers, sent as given.
-        emails: addresses of electronic mail.
+        emails: e-mail addresses.
         addresses: postal addresses.
         urls: links.
         org: where the person works.
@@ -299,8 +299,8 @@ class TemplateBatch:
     """A template with the same parameters to many phones. Implements "Bulk Send WhatsApp Message Template".
 
     Attributes:
-        phones: at least one, E.164 with `+`; duplicates are sent once, the order is kept. None or () with
-            `destinations_file`.
+        phones: at least one, E.164 with `+`; duplicates are sent once, the order is kept. With
+            `destinations_file`, None or ().
         template: its id (int), or its name (str), which is looked up in the cached list.
         language: the id (int) or label (str) of one of its translations.
         parameters: variable → text, shared by all.
@@ -449,11 +449,11 @@ Message = (
     | InteractiveMessage
     | LocationRequestMessage
 )
-"""Whatever `client.send` takes."""
+"""The messages that `client.send` takes."""
 
 
 def phones_of(message: Message | ReadMessage) -> tuple[str, ...]:
-    """Return the phones that a message goes to; those of a file only if its bytes are loaded."""
+    """Return the phones that a message goes to; the phones of a file only if its bytes are loaded."""
     if not isinstance(message, TemplateBatch):
         return (message.to,)
     file = message.destinations_file

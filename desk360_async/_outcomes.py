@@ -24,7 +24,7 @@ class Reach(enum.Enum):
 
 
 class Again(enum.Enum):
-    """Whether to try once more by ourselves."""
+    """Whether the client repeats the attempt automatically."""
 
     NEVER = "no"
     WHEN_ALLOWED = "through the limiter, after the wait that the server asks for"
@@ -32,16 +32,16 @@ class Again(enum.Enum):
 
 
 class Verdict(NamedTuple):
-    """The outcome of an attempt, and whether it may be repeated unasked."""
+    """The outcome of an attempt, and whether the client may repeat it automatically."""
 
     outcome: Outcome
     again: Again
 
 
-# 4xx that a proxy or a timeout answers while the application may have done its work (row 5).
+# A proxy or a timeout answers with these 4xx, and the application may have done its work (row 5).
 _PROVES_NOTHING = frozenset({408, 409, 425, 499})
 
-# "Error Codes" of the document: the status of the same meaning, for an error in a 200 (ruling 25).
+# The status that means the same as the code of an error in a 200 ("Error Codes"; ruling 25).
 _STATUS_OF_CODE = {
     "failed_validation": 400,
     "authentication_exception": 401,
@@ -98,9 +98,9 @@ class Evidence:
     """httpcore's trace of one attempt: how far our own request got (a proxy's CONNECT doesn't count).
 
     Attributes:
-        trusted: whether the absence of evidence counts: the transport is ours.
+        trusted: whether the transport is ours; only then a missing event proves something.
         handed: whether the HTTP library was given the request.
-        seen: whether it gave a trace at all.
+        seen: whether the library reported any event.
         starts: how often the headers were started; more than once if a user's transport tries again.
         refused: whether the library refused the request, before a byte left.
         deadline: the attempt's end by the loop's clock; a virtual transport reads it.
@@ -130,7 +130,7 @@ class Evidence:
         if event == "send_request_headers.started" and b"/" in info["request"].url.target:
             self.starts += 1
         elif event == "send_request_headers.failed" and "LocalProtocol" in type(info["exception"]).__name__:
-            # h11 refuses headers before it has made bytes of them, so this start was none.
+            # h11 refuses headers before it turns them into bytes, so this start doesn't count.
             self.refused = True
             self.starts = max(0, self.starts - 1)
         elif event == "connect_tcp.complete":
@@ -147,8 +147,8 @@ class Evidence:
     def reach(self) -> Reach:
         """How far the request got, by the evidence.
 
-        Absence of evidence counts only on a transport of our own, and only if it was seen to give any:
-        a mocked one gives none, even after the server read the body.
+        A missing event proves something only on our own transport, and only if it reported another event.
+        A mocked transport reports no event, even after the server read the body.
         """
         if not self.handed:
             return Reach.UNSTARTED
@@ -168,14 +168,14 @@ class Unanswered(Exception):
 
 
 def orphans(pool: Any, evidence: Evidence) -> list[Any]:
-    """Remove from httpcore's pool, and return, the connections that no live request owns, idle ones aside.
+    """Remove and return the connections of httpcore's pool that no live request owns, except idle ones.
 
-    A request that ended stays in the pool for ever, its connection with it, if `Task.cancel` strikes while
-    httpcore closes the answer: so ours is taken out first.
+    `Task.cancel` may come while httpcore closes the answer. The ended request and its connection then stay
+    in the pool for ever. So this function first removes our request.
     """
     house = getattr(pool, "_connections", None), getattr(pool, "_requests", None)
     if not all(isinstance(part, list) for part in house):
-        return []  # another transport, or a later httpcore that keeps its own house
+        return []  # another transport, or a later httpcore without these lists
     connections, requests = cast("tuple[list[Any], list[Any]]", house)
     requests[:] = [r for r in requests if r.request.extensions.get("trace") is not evidence]
     owned = {id(getattr(request, "connection", None)) for request in requests}

@@ -85,14 +85,14 @@ class Options:
 
 
 class Stop:
-    """Ends waits for tokens and between attempts; a request on the wire goes on."""
+    """Ends the waits for tokens and the waits between attempts. Requests on the wire continue."""
 
     def __init__(self) -> None:
         self.requested: bool = False
         self._waits: set[anyio.CancelScope] = set()
 
     def request(self) -> None:
-        """End all waits, now and from now on."""
+        """End all present waits, and each later one at once."""
         self.requested = True
         for scope in self._waits:
             scope.cancel()
@@ -118,16 +118,16 @@ class CallState:
 
     Attributes:
         options: of the client or the view.
-        stop: ends the call's waits, beside closing the client; None for closing only.
+        stop: ends the call's waits, as closing the client does; None: only closing ends them.
         max_wait: seconds that are left for waits for tokens; None for no limit.
         gates: seconds that are left for waits after a 429.
         refused: seconds that the last 429 asked for.
         attempts: attempts that are left; those after a 429 aren't counted.
-        evidence: how far the send's current attempt got; None before the first and between two.
+        evidence: how far the send's current attempt got; None while no attempt runs.
         veto: the exception that `on_attempt` raised.
-        recheck: awaited before `on_attempt`: it raises if WhatsApp's rules no longer let the message out.
-        intend: awaited after `on_attempt`: it commits the intent of a send under a key.
-        operation: the operation that the call belongs to; a look-up on a send's state has its own.
+        recheck: awaited before `on_attempt`; raises if WhatsApp's rules no longer allow the message.
+        intend: awaited after `on_attempt`; commits the intent of a send under a key.
+        operation: the operation of the call; a look-up on a send's state has its own operation.
         end: the operation's end, filled as the call goes on.
         recipients: number of people that a send addresses.
     """
@@ -156,7 +156,7 @@ class CallState:
             self.max_wait = max(0.0, self.max_wait - seconds)
 
     async def ask(self) -> None:
-        """Await `on_attempt`. Its exceptions propagate unchanged, without an outcome of this call."""
+        """Await `on_attempt`. Its exceptions propagate unchanged, and get no outcome."""
         if self.recheck is not None:
             await self.recheck()
         if self.on_attempt is not None:
@@ -179,9 +179,10 @@ class CallState:
 
 
 class RetryQuota:
-    """Retries that a client and its views may make together: in an outage they must not double the load.
+    """The retries that a client and its views may make together.
 
-    Each call earns a part of a retry, so a total outage sees at most 1.2 attempts a call over time.
+    In an outage, retries must not double the load. Each call earns a part of a retry, so a total outage
+    sees at most 1.2 attempts per call over time.
     """
 
     EARNED = 0.18
@@ -206,7 +207,7 @@ class RetryQuota:
 
 
 class Store(Protocol):
-    """A store that clients share, such as the send log; the last client that closes closes it too."""
+    """A store that clients share, such as the send log. The last client to close also closes the store."""
 
     def join(self) -> None:
         """Count one more user."""
@@ -267,7 +268,7 @@ class Pipeline:
         self._proxy = proxy
         self._verify = verify
         self._max_connections = max_connections
-        # Not at the top: an import of this package isn't to load asyncio.
+        # Not at the top: importing this package must not load asyncio.
         from asyncio import get_running_loop
 
         load_backend()
@@ -297,7 +298,7 @@ class Pipeline:
             raise ClientStateError(
                 "this client is closed; make a new AsyncDesk360, or keep this one open for longer"
             )
-        # sniffio's own function, and a variable of the loop, would cost ten times as much on each send.
+        # sniffio's own function and a variable of the loop would cost ten times as much as this on each send.
         on_trio = sniffio.thread_local.name == "trio"
         loop: Any = current_token().native_token if on_trio else self._running_loop()
         if self._loop is None:
@@ -362,10 +363,10 @@ class Pipeline:
             self._stores.append(store)
 
     def enter(self, seconds: float) -> None:
-        """Count a request or a download that closing waits for; `leave` is due afterwards.
+        """Count a request or a download, for which `aclose` waits. Call `leave` at its end.
 
         Args:
-            seconds: closing waits for at least this long from now.
+            seconds: `aclose` waits for it at least this long from now.
         """
         self._under_way += 1
         self._until = max(self._until, self._now() + seconds)
@@ -380,7 +381,7 @@ class Pipeline:
         """Refuse new calls, end the waits of others, let those on the wire finish, close the pool.
 
         Args:
-            drain: seconds that calls on the wire have to finish; a call with a longer timeout has longer.
+            drain: seconds for calls on the wire to finish; a call with a longer timeout gets the rest of it.
 
         Raises:
             ClientStateError: if the client belongs to another loop or process.
@@ -409,11 +410,11 @@ class Pipeline:
     # ── the loop ───────────────────────────────────────────────────────────────────────────────────────
 
     async def operate(self, call: Call, state: CallState, *, lane: Lane | None = None) -> Any:
-        """Make a call that is an operation of its own, and return its reply.
+        """Make a call as a separate operation, and return its reply.
 
         Args:
             call: the call.
-            state: the call's own, or that of the send that needs this look-up.
+            state: the call's state; for a look-up, the state of the send that needs it.
             lane: None for the lane of the options.
 
         Raises:
@@ -426,7 +427,7 @@ class Pipeline:
             return reply
 
     async def perform(self, call: Call, state: CallState, *, lane: Lane | None = None) -> Any:
-        """Make a call of the state's operation, again where that is safe, and return its reply.
+        """Make a call within the state's operation, repeat it where that is safe, and return its reply.
 
         Args:
             call: the call.
@@ -438,9 +439,9 @@ class Pipeline:
         """
         measures: Measures = {}
         if call.form is not None:
-            from ._uploads import measure  # reads files; not every program sends them
+            from ._uploads import measure  # it reads files, and not every program sends files
 
-            self.check()  # a closed client reads none
+            self.check()  # a closed client reads no files
             measures = await measure(call.form)
         timeout = state.options.timeout
         total = timeout.upload if call.form is not None and call.form.files else timeout.total
@@ -467,12 +468,12 @@ class Pipeline:
         return self.without_key(as_refusal(answered))
 
     async def repeat(self, call: Call, state: CallState, once: Callable[[], Awaitable[A]]) -> A:
-        """Repeat an attempt until it succeeds; raise if another one is unsafe, or over the budget.
+        """Repeat an attempt until it succeeds; raise if another attempt is unsafe or over the budget.
 
         Args:
             call: the call.
             state: the call's state.
-            once: one attempt; an answer below 400 whose body is still to come is a success too.
+            once: makes one attempt; an answer below 400 is a success too, if its body isn't read yet.
 
         Raises:
             Desk360Error: the last attempt's error.
@@ -491,7 +492,7 @@ class Pipeline:
             else:
                 if not isinstance(answer, Answered):
                     return answer
-                # A send's 2xx stands even without a whole body; a read needs the body whole.
+                # A send's 2xx is a success even if its body was cut. A read needs the whole body.
                 if 200 <= answer.status < 300 and (call.has_outcome or not answer.cut):
                     return answer
                 error, judged = self._setback(call, answer, state)
@@ -519,7 +520,7 @@ class Pipeline:
             send: puts the request on the wire and returns the answer.
             total: seconds that the attempt may take once the token and the slot are held.
             lane: None for the lane of the options.
-            counted: whether the answer's headers are about our limit; another host's aren't.
+            counted: whether the answer's headers describe our limit; another host's headers don't.
 
         Raises:
             Unanswered: if no status came.
@@ -561,7 +562,7 @@ class Pipeline:
     # ── reports ────────────────────────────────────────────────────────────────────────────────────────
 
     def operation_of(self, call: Call, options: Options, lane: Lane | None = None) -> Operation:
-        """Return the operation that a call is, where its method began none."""
+        """Return the operation for a call whose method began no operation."""
         return Operation(
             call.name,
             "send" if call.has_outcome and not call.idempotent else "read",
@@ -574,7 +575,7 @@ class Pipeline:
 
     @contextmanager
     def observed(self, state: CallState, operation: Operation) -> Generator[OperationEnd]:
-        """Report an operation, and let the call's attempts belong to it."""
+        """Report an operation; the call's attempts inside the block belong to it."""
         around = state.operation, state.end
         with self.observer.operation(operation) as end:
             state.operation, state.end = operation, end
@@ -596,7 +597,7 @@ class Pipeline:
         return str(getattr(self.limiter, "egress", "default"))  # a user's own limiter needn't have one
 
     def _about_limit(self, call: Call, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the headers from which the limiter may learn, and keep the server's own words."""
+        """Store the server's limit, and return the headers from which the limiter may learn."""
         self.server_limit = ServerLimit.read(headers) or self.server_limit
         return headers if call.has_outcome else of_read(headers, self.limiter.snapshot().limit)
 
@@ -608,9 +609,10 @@ class Pipeline:
             allow_for(total)
 
     async def _token(self, state: CallState, lane: Lane) -> tuple[Permit, float]:
-        """Return a token, and the seconds that it took."""
+        """Return a token, and the seconds that the call waited for it."""
         limiter = self._limiter or self.limiter
-        # Without the scope of a wait, if there is none. Only ours: another may count by its `acquire`.
+        # A free token needs no wait, and so no cancel scope. Only for our own class: a subclass or a user's
+        # limiter may count the calls of its `acquire`.
         if type(limiter) is TokenBucket and (state.stop is None or not state.stop.requested):
             free = limiter.acquire_nowait(lane)
             if free is not None:
@@ -660,10 +662,10 @@ class Pipeline:
         return error, judged
 
     async def _pause(self, state: CallState, error: Desk360Error, judged: Verdict) -> None:
-        """Return when the next attempt may begin; raise `error` if no other may."""
+        """Wait until the next attempt may begin; raise `error` if no further attempt is allowed."""
         retry = state.options.retry
         if judged.again is Again.WHEN_ALLOWED and state.gates >= 0:
-            # The gate of our limiters is closed for as long as the server asked; a user's own may have none.
+            # Our limiters close their gate for as long as the server asked. A user's own may have no gate.
             self._report_retry(state, error, state.refused)
             if self.limiter.snapshot().paused_until is None:
                 await self.wait(state, anyio.sleep, state.refused)
@@ -674,9 +676,9 @@ class Pipeline:
         if judged.again is not Again.BACKOFF or state.attempts < 1 or not self.quota.spend():
             raise error
         longest = min(retry.backoff_max, retry.backoff * 2.0 ** min(retry.attempts - state.attempts - 1, 30))
-        import random  # rarely needed: not worth its import time in every program
+        import random  # rarely needed, so not every program pays for the import
 
-        # Full jitter would often be no pause at all; half of it parts calls that failed together as well.
+        # Full jitter would often give no pause at all. Half of it also separates calls that failed together.
         seconds = longest * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
         self._report_retry(state, error, seconds)
         await self.wait(state, anyio.sleep, seconds)
@@ -684,11 +686,11 @@ class Pipeline:
             raise error
 
     def _report_retry(self, state: CallState, error: Desk360Error, seconds: float) -> None:
-        assert state.operation is not None  # every call is one's
+        assert state.operation is not None  # every call belongs to an operation
         self.observer.retry(state.operation, type(error).__name__, seconds)
 
     def _has_another_key(self, refused: int) -> bool:
-        """Ask for the key again if it is the refused one, by its number; return whether there is another."""
+        """Renew the key if the refused one, by its number, is still in use; return whether it changed."""
         if self._key_number == refused and self._key.renew():
             self._use_key()
         return self._key_number != refused
@@ -700,9 +702,9 @@ class Pipeline:
             self._key_number += 1
             host, *others = [header for header in self.headers if header[0] != "authorization"]
             self.headers = (host, ("authorization", f"Bearer {key}"), *others)
-            # Kept, since the pool prepares the headers of the same object once.
+            # Kept as one object, since the pool prepares the headers of one object only once.
             self._json_headers = (*self.headers, ("content-type", "application/json"))
-            # An answer may still show the key before.
+            # A later answer may still show the previous key.
             self._key_pieces = (*self._key_pieces[-8:], *key_pieces(key))
 
     # ── values ─────────────────────────────────────────────────────────────────────────────────────────
@@ -720,7 +722,7 @@ class Pipeline:
 
 
 def settle(permit: Permit, error: BaseException, evidence: Evidence) -> Reach:
-    """Give a token back after an attempt without an answer: at once only if no byte left the process.
+    """Give a token back after an attempt without an answer; it is free at once if no byte left.
 
     Returns:
         How far the request got.

@@ -51,20 +51,20 @@ Encoding = Literal["json", "form"]
 # ── calls ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-# Types that callers hold rows of a list in.
+# Types in which callers keep the rows of a list.
 _ROWS = ("dict", "list", "tuple", "Series")
 
 
 def call_for(message: Message | ReadMessage, integration_id: int, *, encoding: Encoding = "json") -> Call:
-    """Return the call that sends a message; names of templates are ids by now.
+    """Return the call that sends a message. A template's names must be ids already.
 
     Args:
-        message: the message; the bytes of a destinations file are loaded by now.
+        message: the message; the bytes of a destinations file must be loaded already.
         integration_id: the integration's id.
-        encoding: of a request without a file: JSON, or a form as the vendor's samples have it.
+        encoding: encoding of a request without a file: JSON, or a form as in the vendor's samples.
 
     Raises:
-        InvalidMessage: if it is no message, or makes a form that PHP would cut.
+        InvalidMessage: if it is no message, or its form has more fields than PHP keeps.
     """
     endpoint = ENDPOINT_OF.get(type(message))
     if endpoint is None:
@@ -74,7 +74,7 @@ def call_for(message: Message | ReadMessage, integration_id: int, *, encoding: E
     fields = _codec.unstructure(message)
     phones = phones_of(message) if isinstance(message, TemplateBatch) else (message.to,)
     files = _files_of(message, phones) if endpoint.files else ()
-    # JSON whenever there is no file: PHP keeps 1,000 fields of a form (ruling 4).
+    # JSON is the default if there is no file: PHP keeps only 1,000 fields of a form (ruling 4).
     as_form = bool(files) or encoding == "form"
     return Call(
         method=endpoint.method,
@@ -156,7 +156,7 @@ def media_call(media_id: str, integration_id: int) -> Call:
 
 
 def free_form(fields: object, files: Sequence[tuple[str, Attachment]]) -> "Form":
-    """Return the form of a call of the user's own.
+    """Return the form of a user-defined call.
 
     Raises:
         InvalidMessage: if the fields are no object, or a file is no Attachment.
@@ -178,10 +178,10 @@ def free_call(
     idempotent: bool,
     form: "Form | None" = None,
 ) -> Call:
-    """Return a call of the user's own; relative paths under `/v1` only, so that the key stays at home.
+    """Return a user-defined call. Its path is relative to `/v1`, so that only the API gets the key.
 
     Raises:
-        InvalidMessage: for a method or a path that can't be meant.
+        InvalidMessage: if the method or the path is invalid.
     """
     if not isinstance(method, str) or not re.fullmatch(r"[A-Za-z]{1,20}", method):
         raise InvalidMessage("method", "must be an HTTP method, such as 'GET'")
@@ -194,7 +194,7 @@ def free_call(
             "path", "must be relative to /v1, like '/integrations', without a host or blanks"
         )
     place, _, given = path.partition("?")
-    # Servers decode %2F and %5C now and then, and then resolve the dots between them.
+    # Some servers decode %2F and %5C, and then resolve the dots between them.
     if _DOTS.search(place) or "#" in path:
         raise InvalidMessage("path", "must not hold '.' or '..' segments or a '#'")
     query = "&".join(text for text in (given, _query(params or {})) if text)
@@ -264,7 +264,7 @@ def read_sent(call: Call, answered: Answered) -> Sent:
 def read_bulk(call: Call, answered: Answered) -> BulkSent:
     """Read the answer to a bulk send: "phones", the numbers that the server took.
 
-    A row that reports a failure takes no number, and neither does an answer with `"success": false`.
+    A number whose row reports a failure wasn't taken. An answer with `"success": false` took no number.
     """
     data = _payload(call, answered)
     fields = as_object(data)
@@ -294,7 +294,7 @@ def read_media(call: Call, answered: Answered) -> SentMedia:
 
 
 def read_marked(call: Call, answered: Answered) -> tuple[str, ...]:
-    """Read the answer to "Read WhatsApp Message"; an empty one returns the ids asked for (ruling 26)."""
+    """Read the answer to "Read WhatsApp Message"; if it is empty, return all requested ids (ruling 26)."""
     if not answered.body.strip() and not answered.damage:
         return call.asked
     data = _payload(call, answered)
@@ -306,7 +306,7 @@ def read_marked(call: Call, answered: Answered) -> tuple[str, ...]:
 
 
 def read_page(call: Call, answered: Answered, kind: type[Any], number: int) -> "Page[Any]":
-    """Read a page of a list; a row without its id is named."""
+    """Read a page of a list; if a row has no id, the error names the row."""
     data = _payload(call, answered)
     if (isinstance(data, dict) and says_error(data)) or data is None or not isinstance(data, dict | list):
         raise _refuse(call, answered, data, "a list was expected @ $")
@@ -323,7 +323,7 @@ def read_page(call: Call, answered: Answered, kind: type[Any], number: int) -> "
 
 
 def read_answer(call: Call, answered: Answered) -> Answer:
-    """Read the answer to a call of the user's own: JSON, or an empty body."""
+    """Read the answer to a user-defined call: JSON, or an empty body."""
     if not answered.body.strip() and not answered.damage:
         return Answer(answered.status, answered.headers, None)
     data = _payload(call, answered)
@@ -378,7 +378,7 @@ def _refuse(call: Call, answered: Answered, data: Any, problem: str) -> Exceptio
 
 
 BODY_KEPT = 64 * 1024  # characters of an answer that an error keeps
-BODY_READ = 4 * BODY_KEPT  # bytes of it that are looked at: reading megabytes takes ten times their memory
+BODY_READ = 4 * BODY_KEPT  # bytes of it that are parsed: parsing takes ten times their memory
 
 _ERRORS: dict[int, type[APIError]] = {
     400: ValidationFailed,
@@ -403,7 +403,7 @@ def says_error(fields: Mapping[str, Any]) -> bool:
 
 
 def as_refusal(answered: Answered) -> Answered:
-    """Return an answer whose status is 429 if it is a 200 with "too many requests" (ruling 25)."""
+    """Return the answer; a 200 with the error "too many requests" gets the status 429 (ruling 25)."""
     if not 200 <= answered.status < 300 or b"too_many_" not in answered.body[:BODY_READ]:
         return answered
     try:
@@ -417,7 +417,7 @@ def as_refusal(answered: Answered) -> Answered:
 
 
 def _meaning(answered: Answered) -> int:
-    """Return the status that decides about an error: its own, or its code's in a 2xx (ruling 25)."""
+    """Return the status of an error; in a 2xx, the status that the error's code stands for (ruling 25)."""
     if not 200 <= answered.status < 300:
         return answered.status
     said = explain(answered)
@@ -425,9 +425,9 @@ def _meaning(answered: Answered) -> int:
 
 
 def error_from(call: Call, answered: Answered) -> APIError:
-    """Return the error that an answer is; the status decides its class ("Errors"; ruling 24).
+    """Return the error for an answer; the status decides the error's class ("Errors"; ruling 24).
 
-    In a 2xx the error's code decides, as the status of the same meaning would (ruling 25).
+    In a 2xx the error's code decides: it counts as the status with the same meaning (ruling 25).
     """
     status = _meaning(answered)
     outcome = verdict(status, idempotent=call.idempotent).outcome
@@ -458,7 +458,7 @@ def error_from(call: Call, answered: Answered) -> APIError:
 
 
 def _encoding_hint(call: Call, said: _codec.ErrorBody) -> str:
-    """Return a hint if the server misses the fields that the call has: it can't read the encoding."""
+    """Return a hint if the server reports the sent fields as missing: it can't read the encoding."""
     if call.content is not None:
         sent = as_object(decode(call.content))
         other = "form"
@@ -476,7 +476,7 @@ def _encoding_hint(call: Call, said: _codec.ErrorBody) -> str:
 
 
 def _misses_all(said: _codec.ErrorBody, sent: Collection[str]) -> bool:
-    """Return whether a refusal calls the sent fields missing; the document's shape names one only."""
+    """Return whether the error reports the sent fields as missing; the documented form names only one."""
     if not said.errors:
         first = _REQUIRED.search(said.message or "")
         return first is not None and first[1].replace(" ", "_") in sent
@@ -493,8 +493,8 @@ def text_of(answered: Answered) -> str:
 def explain(answered: Answered) -> _codec.ErrorBody:
     """Return the error that a body holds.
 
-    The body may be the documented object, a string under `error`, Laravel's own, HTML, or anything. Its
-    charset is honoured, and a PHP warning before it is skipped, as for a success.
+    The body may be the documented object, a string under `error`, Laravel's own object, HTML, or any text.
+    As for a success, the body's charset is used, and a PHP warning before the JSON is skipped.
     """
     try:
         data = salvage(answered.body[:BODY_READ], answered.headers.get("content-type", ""))
@@ -527,7 +527,7 @@ _PARAMETER = re.compile(r';\s*([^\s=;,"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"
 def next_page(headers: Mapping[str, str]) -> int | None:
     """Return the number of the page that `Link` calls next, else None ("Pagination"; ruling 28).
 
-    Only `page=N` is read: the URL's host and path would take the key wherever they like.
+    Only `page=N` is read: the URL's host and path could send the key to another server.
     """
     for target, rest in _LINK.findall(headers.get("link", "")):
         relations = (
