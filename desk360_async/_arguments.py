@@ -1,7 +1,7 @@
-"""Arguments that callers pass, or that the environment holds: each is checked here, with one wording.
+"""Checks of arguments from callers and from the environment, with one wording for all errors.
 
-Numbers, choices and shares come first: the caller gives the argument's name and bounds. Behind them are the
-arguments that several doors take: the idempotency key, the API key, the base URL.
+Numbers, choices and shares come first: the calling code gives the argument's name and bounds. The idempotency
+key, the API key and the base URL follow, which several entry points take.
 """
 
 import ipaddress
@@ -146,7 +146,7 @@ def count_or_share(name: str, value: object) -> None:
 
 
 def kind_of(name: str, value: object, kind: type[object], example: str) -> None:
-    """Refuse a value that is neither of a class nor None.
+    """Refuse a value that is neither None nor an instance of `kind`.
 
     Args:
         name: the argument's name, for the error.
@@ -162,10 +162,10 @@ def kind_of(name: str, value: object, kind: type[object], example: str) -> None:
 
 
 def require_path(path: str | os.PathLike[str], name: str) -> None:
-    """Refuse an empty path, and SQLite's name for a store without a file.
+    """Refuse an empty path and ":memory:", SQLite's name for a store without a file.
 
     Raises:
-        ConfigurationError: the path is empty or ":memory:".
+        ConfigurationError: if the path is empty or ":memory:".
     """
     if os.fspath(path) in ("", ":memory:"):
         message = f"{name} needs a file's path, not {os.fspath(path)!r}: it has to outlive the process"
@@ -173,7 +173,10 @@ def require_path(path: str | os.PathLike[str], name: str) -> None:
 
 
 def shown(value: object) -> str:
-    """Return a value's repr for an error, at most 40 characters: Python refuses to write huge integers."""
+    """Return a value's repr for an error, shortened if it has over 40 characters.
+
+    Python refuses to write a huge integer; the error then describes the number.
+    """
     try:
         text = repr(value)
     except ValueError:
@@ -190,7 +193,7 @@ def check_key(key: object) -> str:
     """Return the key if it is 1 to 255 characters of text.
 
     Raises:
-        InvalidMessage: the key is no text, is blank, is too long, or can't be stored as UTF-8.
+        InvalidMessage: if the key is no text, is blank, is too long, or can't be stored as UTF-8.
     """
     if not isinstance(key, str):
         kind = type(key).__name__
@@ -208,7 +211,9 @@ def check_key(key: object) -> str:
 
 
 def parse_api_key(value: str | None, environ: Mapping[str, str] | None = None) -> Secret:
-    """Return the API key, else DESK360_API_KEY's; blanks around it and a pasted "Bearer " are dropped.
+    """Return the API key given, else the key in DESK360_API_KEY.
+
+    Blanks around the key and a pasted "Bearer " are dropped.
 
     Raises:
         ConfigurationError: if there is no key, or it holds a character that a header can't hold. No frame of
@@ -217,7 +222,7 @@ def parse_api_key(value: str | None, environ: Mapping[str, str] | None = None) -
     if value is not None and not isinstance(value, str):
         raise ConfigurationError(f"api_key must be text or a function, not {type(value).__name__}")
     value = Secret(variable("DESK360_API_KEY", environ) if value is None else value.strip())
-    del environ  # a traceback that shows local variables would print all of it
+    del environ  # a traceback that shows local variables would print the whole environment
     key = Secret(re.sub(r"\Abearer\s+", "", value, flags=re.IGNORECASE))
     if not key or key.lower() == "bearer":
         raise ConfigurationError(
@@ -226,17 +231,17 @@ def parse_api_key(value: str | None, environ: Mapping[str, str] | None = None) -
     if bad := re.search(r"[^\x21-\x7e]", key):
         kind = "a line break" if bad[0] in "\r\n" else "a blank, a control or a non-ASCII character"
         at = bad.start()
-        del bad  # it holds the text
+        del bad  # it holds the key
         raise ConfigurationError(f"the API key holds {kind} at position {at}; copy it again, in one piece")
     return key
 
 
 def parse_base_url(value: str | None, *, allow_http: bool, environ: Mapping[str, str] | None = None) -> str:
-    """Return the API's base URL, ending in `/v1`: the one given, else DESK360_BASE_URL, else the vendor's.
+    """Return the API's base URL, with `/v1` at its end: `value`, else DESK360_BASE_URL, else the vendor's.
 
     Raises:
-        ConfigurationError: for anything but https (http to loopback hosts, or with `allow_http`), and for
-            a query, a fragment or user info.
+        ConfigurationError: if the URL isn't https, or has a query, a fragment or user info. http is allowed
+            to loopback hosts, and with `allow_http`.
     """
     url = variable("DESK360_BASE_URL", environ) or DEFAULT_BASE_URL if value is None else value
     del environ  # it holds the key, and tracebacks may show it
@@ -262,7 +267,7 @@ def parse_base_url(value: str | None, *, allow_http: bool, environ: Mapping[str,
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     if port == {"https": 443, "http": 80}[parts.scheme]:
-        port = None  # one host, one bucket, however it is written
+        port = None  # one host has one bucket, with or without its default port
     path = parts.path.rstrip("/")
     if not path.endswith("/v1"):
         path += "/v1"

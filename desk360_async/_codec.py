@@ -1,11 +1,11 @@
-"""The converter and strict JSON: every rule about how values look on the wire, a line each.
+"""The converter and strict JSON: the rules for values on the wire, one line per rule.
 
-Out: fields that are None are left out; the vendor's nesting. In: forgiving about everything but ids (ruling
-22). JSON goes out as strict UTF-8, since all fields vanish if PHP can't decode one (ruling 5).
+Outgoing fields have the vendor's nesting; a field that is None is left out. Of incoming values only a bad id
+is an error (ruling 22). Outgoing JSON is strict UTF-8: if PHP can't decode a field, all are lost (ruling 5).
 """
 
 # pyright: basic
-# Since decoded JSON is Any throughout; mypy --strict checks the rest.
+# Pyright is on basic, since decoded JSON is Any throughout; mypy --strict checks the rest.
 
 import json
 import re
@@ -30,7 +30,7 @@ Structure = Callable[[Any, Any], Any]
 
 
 def warm() -> None:
-    """Load cattrs and make the converters: some 30 ms, which a worker thread can spend as well."""
+    """Load cattrs and make the converters. A worker thread can do this too; it takes about 30 ms."""
     unstructure(TextMessage("+10000000", "."))
     structure({"message_id": ""}, Sent)
 
@@ -39,7 +39,7 @@ def warm() -> None:
 
 
 def unstructure(message: Message | ReadMessage) -> dict[str, Any]:
-    """Return a message's fields as the vendor nests them; files are left to the form."""
+    """Return a message's fields as the vendor nests them. Files are left out; they go into the form."""
     return _outward().unstructure(message)  # type: ignore[no-any-return]  # cattrs returns Any
 
 
@@ -54,13 +54,13 @@ def _outward() -> "Converter":
         (TemplateMessage, _template),
         (TemplateBatch, _batch),
     ):
-        # By identity: registering the class itself would resolve its annotations, which are not needed here.
+        # Classes are matched by identity: registering a class would resolve its annotations without need.
         out.register_unstructure_hook_func(partial(is_, kind), nest)
     return out
 
 
 def _fields_factory(cls: type[Any], out: "Converter") -> Callable[[Any], dict[str, Any]]:
-    """Return the hook for a class: its fields in order, without None, empty lists of parts, and files."""
+    """Return a class's hook, which returns the fields in order. None, empty lists and files are left out."""
     names = tuple(attribute.name for attribute in attrs.fields(cls))
     plain = out.unstructure
 
@@ -89,7 +89,8 @@ def _interactive(m: InteractiveMessage, plain: Callable[[Any], Any]) -> dict[str
 
 
 def _template(m: TemplateMessage) -> dict[str, Any]:
-    # One destination: the answer holds one message_id (ruling 21). Parameters belong to it (ruling 9).
+    # There is one destination, since the answer holds one message_id (ruling 21). The parameters stand in the
+    # destination (ruling 9).
     destination: dict[str, Any] = {"phone": m.to}
     if m.parameters is not None:
         destination["parameters"] = m.parameters
@@ -97,7 +98,8 @@ def _template(m: TemplateMessage) -> dict[str, Any]:
 
 
 def _batch(m: TemplateBatch) -> dict[str, Any]:
-    # Parameters stand at the top, shared by all (ruling 9); destinations last (ruling 6).
+    # The parameters stand at the top, since all destinations share them (ruling 9). Destinations come last
+    # (ruling 6).
     fields: dict[str, Any] = {"template_id": m.template, "language_id": m.language}
     if m.parameters is not None:
         fields["parameters"] = m.parameters
@@ -114,7 +116,7 @@ class MissingId(ValueError):
 
 
 def structure(value: object, kind: type[T]) -> T:
-    """Make a reply of decoded JSON.
+    """Return a reply made from decoded JSON.
 
     Raises:
         MissingId: if a required id is missing or unusable; no other field is required.
@@ -136,7 +138,7 @@ def _inward() -> "Converter":
     from cattrs import Converter
 
     conv = Converter(detailed_validation=False)
-    # Factories are asked in the reverse order of registration: the special ones come last.
+    # cattrs asks factories in the reverse order of registration, so the special factories come last.
     conv.register_structure_hook_factory(_is_tuple, _rows_factory)
     conv.register_structure_hook_factory(attrs.has, lambda cls: _object_factory(cls, conv))
     conv.register_structure_hook_factory(_optional_class, _maybe_factory)
@@ -145,7 +147,7 @@ def _inward() -> "Converter":
         SentMedia, lambda value, _: SentMedia(_files(value.get("medias")), raw=value)
     )
     conv.register_structure_hook(ErrorBody, lambda value, _: _error_body(value))
-    # By class: cattrs' own hooks for these two come before any other hook.
+    # int and str are registered by class: cattrs' own hooks for these two come before any other hook.
     conv.register_structure_hook(int, _required_int)
     conv.register_structure_hook(str, _required_text)
     for kind, reader in (
@@ -165,9 +167,9 @@ def _is_tuple(kind: Any) -> bool:
 
 
 def _object_factory(cls: type[Any], conv: "Converter") -> Structure:
-    """Return a reader of objects; a value that already has the field's type skips the field's hook.
+    """Return a hook that reads objects. A value that already has the field's type skips the field's hook.
 
-    cattrs' own generated functions call a hook for each field: twice the time for a page of templates.
+    cattrs' own generated functions call a hook for each field. A page of templates then takes twice the time.
     """
     attributes = [
         a for a in attrs.fields(attrs.resolve_types(cls)) if a.name != "raw" and "ours" not in a.metadata
@@ -178,7 +180,7 @@ def _object_factory(cls: type[Any], conv: "Converter") -> Structure:
 
     def structure_with_raw(value: Any, _: Any) -> Any:
         for name in required:
-            value[name]  # a KeyError names it
+            value[name]  # the KeyError names the missing id
         get = value.get
         arguments: list[Any] = []  # by position, which costs less than by name
         for name, camel, exact, hook, kind, default in fields:
@@ -195,7 +197,7 @@ def _object_factory(cls: type[Any], conv: "Converter") -> Structure:
 
 
 def _plan(attribute: "attrs.Attribute[Any]", conv: "Converter") -> tuple[Any, Structure, Any, Any]:
-    """Return the class whose values are taken unchanged, else the hook, its type, and the value for null."""
+    """Return the class whose values need no hook; then the hook, the field's type and the value for null."""
     kind, default = attribute.type, attribute.default
     arms = [arm for arm in get_args(kind) or (kind,) if arm is not type(None)]
     exact = arms[0] if len(arms) == 1 and arms[0] in (int, str, bool) else _Nothing
@@ -209,7 +211,7 @@ def _camel(name: str) -> str:
 
 
 class _Nothing:
-    """No value's class."""
+    """A class that no value has."""
 
 
 def _optional_class(kind: Any) -> bool:
@@ -235,7 +237,7 @@ def _rows_factory(kind: Any) -> Structure:
         rows = value if value.__class__ is list else as_rows(value)
         if not rows:
             return ()
-        hook = _hook(item)  # only now: a category's children are categories
+        hook = _hook(item)  # looked up late, since a category's children are categories
         return tuple([hook(row, item) for row in rows if isinstance(row, taken)])
 
     return read
@@ -248,7 +250,7 @@ _FAILURES = frozenset({"error", "fail", "failed", "failure", "invalid", "rejecte
 
 
 def failed(row: Any) -> bool:
-    """Whether a row reports a failure: in its status, its `success`, or an error of its own (ruling 26)."""
+    """Whether a row reports a failure: in its status, its `success` or its error (ruling 26)."""
     if isinstance(row, str):
         return row.strip().lower() in _FAILURES
     if not isinstance(row, dict):
@@ -263,7 +265,7 @@ def failed(row: Any) -> bool:
 
 
 def _taken(phones: Any) -> tuple[str, ...]:
-    """Return the numbers of a bulk answer's rows, without those whose row reports a failure (ruling 26)."""
+    """Return the numbers in a bulk answer. A row that reports a failure is left out (ruling 26)."""
     if isinstance(phones, dict) and phones and all(_PHONE_KEY.fullmatch(key) for key in phones):
         return tuple(phone for phone, row in phones.items() if row not in (None, False) and not failed(row))
     rows = [row for row in as_rows(phones) if not isinstance(row, dict) or not failed(row)]
@@ -272,7 +274,7 @@ def _taken(phones: Any) -> tuple[str, ...]:
 
 
 def _files(groups: Any) -> tuple[SentFile, ...]:
-    """Return the files of a media answer, grouped by kind or not, without those that failed."""
+    """Return the files of a media answer, grouped by kind or not. Failed files are left out."""
     named = groups.items() if isinstance(groups, dict) else [(None, groups)]
     return tuple(
         attrs.evolve(structure(row, SentFile), kind=kind)
@@ -287,9 +289,9 @@ class ErrorBody:
     """An error's body ("Errors"; ruling 24).
 
     Attributes:
-        code: the vendor's word or number for it.
+        code: the vendor's word or number for the error.
         message: the vendor's sentence.
-        doc_url: where the vendor explains it.
+        doc_url: the page where the vendor explains the error.
         errors: Laravel's sentences by field.
     """
 
@@ -371,7 +373,7 @@ def _moment(value: Any, _: Any) -> datetime | None:
 # ── JSON ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-# Made once: `json.dumps` with any option makes an encoder for each call.
+# The encoder is made once: `json.dumps` with any option makes an encoder for each call.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -379,7 +381,7 @@ def encode(value: object) -> bytes:
     """Return strict JSON in UTF-8.
 
     Raises:
-        ValueError: for NaN, Infinity, a lone surrogate or a circle (ruling 5).
+        ValueError: for NaN, Infinity, a lone surrogate or a circular reference (ruling 5).
         TypeError: for a value that JSON can't hold.
     """
     return _encode(value).encode()

@@ -1,4 +1,4 @@
-"""Files coming down: streamed, bounded, and never written where the server likes.
+"""Downloads: streamed, bounded, and never written outside the folder that the caller names.
 
 Implements "Get WhatsApp Media"; rulings 14 and 27.
 """
@@ -36,9 +36,9 @@ class MediaStream:
     """A download under way ("Get WhatsApp Media").
 
     Attributes:
-        content_type: its media type without parameters, or None.
-        filename: the base name of the name that the server gave, or None.
-        size: bytes, if the server gave it and doesn't compress; else None.
+        content_type: the file's media type without parameters, or None.
+        filename: the base name of the server's file name, or None.
+        size: the file's size in bytes; None if the server gives no size or compresses the file.
     """
 
     def __init__(self, opened: Opened, head: bytes, rest: AsyncGenerator[bytes] | None) -> None:
@@ -54,13 +54,13 @@ class MediaStream:
         self.size: int | None = int(length) if plain and re.fullmatch(r"[0-9]{1,15}", length) else None
 
     def aiter_bytes(self) -> "_Reading":
-        """Yield the file's bytes; a compressed file in pieces of at most 64 KiB.
+        """Yield the file's bytes. A compressed file comes in pieces of at most 64 KiB.
 
-        A file comes once: where a loop is left early, the next one goes on.
+        Each byte comes once. After a loop that was left early, the next loop goes on from there.
 
         Raises:
             ConnectionFailed: if the body breaks off, or `timeout.download` seconds pass without a byte.
-            ClientStateError: if it was read to its end before, broke off, or its block was left.
+            ClientStateError: if it was read to its end before or broke off, or its `async with` block ended.
         """
         self._check()
         return _Reading(self)
@@ -94,7 +94,10 @@ class MediaStream:
 
 
 class _Reading(AsyncIterator[bytes]):
-    """One loop over a stream. No generator: one that is left early would wait for the garbage collector."""
+    """One loop over a stream.
+
+    It is no generator: a generator that is left early waits for the garbage collector.
+    """
 
     def __init__(self, stream: MediaStream) -> None:
         self._stream: MediaStream | None = stream
@@ -121,7 +124,7 @@ def filename_of(disposition: str) -> str | None:
     header["Content-Disposition"] = re.sub(r"[\x00-\x1f\x7f]", "_", disposition)
     try:
         name = header.get_filename()
-        # Percent signs first: %2e%2e%2f is how a path hides.
+        # Percent signs are decoded first: %2e%2e%2f is a hidden `../`.
         return settled_name(unquote(name)) if name else None
     except (InvalidMessage, LookupError, ValueError, TypeError):
         return None
@@ -131,9 +134,9 @@ class Download:
     """The async context manager behind `client.open_media`; it holds at most one connection.
 
     Args:
-        pipeline: the client's.
+        pipeline: the client's pipeline.
         call: the GET.
-        options: the client's, or the view's.
+        options: the options of the client or of the view.
     """
 
     def __init__(self, pipeline: Pipeline, call: Call, options: Options) -> None:
@@ -178,17 +181,17 @@ class Download:
         )
 
     async def _open(self, url: str, state: CallState) -> Opened:
-        """Return the answer to a GET, with its body to come.
+        """Return the answer to a GET; its body is not read yet.
 
-        Its slot is free once the status is here: with every slot held by a task that reads a file and wants
-        to send meanwhile, all of them would wait for each other.
+        The request's slot is free once the status is here. Otherwise tasks that read a file and send
+        meanwhile could hold every slot, and all of them would wait for each other.
         """
         pipeline, timeout = self._pipeline, self._options.timeout
         request = self._request(url)
 
         async def begin(http: Http, evidence: Evidence) -> Opened:
             opened = await http.open(request, evidence, total=timeout.total, connect=timeout.connect)
-            # Before the attempt ends: closing the client waits for the file too.
+            # The pipeline is entered before the attempt ends: closing the client waits for the file too.
             pipeline.enter(timeout.download)
             self._opened = opened
             return opened
@@ -232,7 +235,7 @@ class Download:
         return self._pipeline.without_key(Answered(opened.status, opened.headers, body))
 
     async def _begin(self, opened: Opened) -> MediaStream:
-        """Look whether a JSON body is an error in disguise; anything else is the file."""
+        """Return the file's stream; a JSON body that is an error is raised instead."""
         pieces = opened.pieces(self._options.timeout.download)
         if "json" not in opened.headers.get("content-type", "").lower():
             return MediaStream(opened, b"", pieces)
@@ -241,13 +244,13 @@ class Download:
             return MediaStream(opened, head, pieces)
         if _is_error(head):
             answered = self._pipeline.without_key(Answered(opened.status, opened.headers, head))
-            head = b""  # or a traceback that shows local variables would show it
+            head = b""  # a traceback that shows local variables must not show it
             read_reply(self._call, answered)  # it raises
         return MediaStream(opened, head, None)
 
 
 async def _head_of(pieces: AsyncGenerator[bytes]) -> tuple[bytes, bool]:
-    """Return the body up to an error's size, and whether it is complete."""
+    """Return the body, or its start if it is over `ERROR_BYTES`, and whether it is complete."""
     head = b""
     try:
         async for piece in pieces:
@@ -271,14 +274,14 @@ def _is_error(body: bytes) -> bool:
 def follow(url: str, location: str, call: Call, answered: Answered, *, base_url: str) -> str:
     """Return the URL that a redirect leads to (ruling 14).
 
-    Allowed are https to public hosts, and the host and port of `base_url` themselves if that is loopback.
+    A target may be a public host by https. If `base_url` is loopback, its own host and port are allowed too.
 
     Raises:
-        RequestRefused: if the redirect leads nowhere, or elsewhere.
+        RequestRefused: if the redirect has no target, or its target is not allowed.
     """
     refused = error_from(call, answered)
     if not location or answered.status in (300, 304) or re.search(r"[\x00-\x20\x7f]", location.strip(" ")):
-        raise refused  # urlsplit would drop a tab inside the port without a word
+        raise refused  # urlsplit would silently drop a tab inside the port
     try:
         target, base = urlsplit(urljoin(url, location.strip(" "))), urlsplit(base_url)
         host, port = target.hostname or "", target.port
@@ -295,7 +298,7 @@ async def read(download: Download, max_bytes: int) -> Media:
     """Return a whole download.
 
     Raises:
-        UnexpectedResponse: if it is over `max_bytes`.
+        UnexpectedResponse: if the file is over `max_bytes`.
     """
     async with download as stream:
         body = bytearray()
@@ -309,11 +312,14 @@ async def read(download: Download, max_bytes: int) -> Media:
 
 
 async def save(download: Download, media_id: str, path: str | os.PathLike[str]) -> Path:
-    """Stream a download into a file: written beside its place, then renamed, so it is whole or not there.
+    """Stream a download into a file, and return the file's path.
+
+    The bytes go into a temporary file in the same folder. The whole file then takes its final
+    name, so it is whole or not there.
 
     Raises:
-        InvalidMessage: if a file's folder isn't there; found before a request.
-        OSError: if it can't be written; no partial file is left.
+        InvalidMessage: if the file's folder doesn't exist; raised before a request.
+        OSError: if the file can't be written; no partial file is left.
     """
     target, is_folder = await _threads.run(place_for, spelled(path))
     folder = target if is_folder else target.parent
@@ -336,11 +342,11 @@ async def save(download: Download, media_id: str, path: str | os.PathLike[str]) 
 
 
 def settled_name(name: str) -> str:
-    """Return a name that is a plain file's in any folder: not hidden or long, no drive, no device."""
+    """Return a name that is safe in any folder: not hidden, not long, no drive, no device."""
     base = re.sub(r'[<>:|?*"]', "_", safe_name(name)).lstrip(". ").rstrip(". ")
     stem, dot, suffix = base.rpartition(".")
     suffix = suffix[-20:] if dot else ""
-    # File systems count bytes; room is left for a number.
+    # File systems limit a name's bytes. 150 bytes leave room for a number.
     kept = (stem if dot else base).encode()[:150].decode(errors="ignore")
     if re.fullmatch(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", kept):
         kept = f"_{kept}"
@@ -348,7 +354,7 @@ def settled_name(name: str) -> str:
 
 
 def name_of(media_id: str) -> str:
-    """Return the name of a file that the server gave none: its id's, where that is one."""
+    """Return a name for a file that has none: its id, or "media" if the id can't be a name."""
     try:
         return settled_name(media_id)
     except InvalidMessage:
@@ -356,7 +362,7 @@ def name_of(media_id: str) -> str:
 
 
 def spelled(path: str | os.PathLike[str]) -> str:
-    """Return a path as its user wrote it: `pathlib` forgets a slash at the end."""
+    """Return a path as the user wrote it, as text: `pathlib` drops a slash at the end."""
     text: object = os.fspath(path) if isinstance(path, str | os.PathLike) else path
     if not isinstance(text, str):
         raise InvalidMessage("path", f"must be text or a pathlib.Path, not {type(path).__name__}")
@@ -370,13 +376,13 @@ def spelled(path: str | os.PathLike[str]) -> str:
 
 
 def place_for(text: str) -> tuple[Path, bool]:
-    """Return where to write, and whether that is a folder; for worker threads.
+    """Return the path to write to, and whether it is a folder; for worker threads.
 
-    A path that ends in a slash is a folder's: the folder is made if it isn't there.
+    A path that ends in a slash names a folder. The folder is created if it doesn't exist.
     """
     path = Path(text)
     if text.endswith(("/", os.sep)) and not path.exists():
-        path.mkdir(parents=True, exist_ok=True)  # a save beside it may make it too
+        path.mkdir(parents=True, exist_ok=True)  # another save may create it at the same time
     if path.is_dir():
         return path, True
     # A path that ends in a slash or a dot can't be a file's name.
@@ -388,10 +394,10 @@ def place_for(text: str) -> tuple[Path, bool]:
 
 
 class Part:
-    """A file that isn't whole yet, beside its place; for worker threads.
+    """A temporary file for bytes that aren't complete yet, in the final file's folder; for worker threads.
 
     Attributes:
-        place: where it is until then.
+        place: the temporary file's path.
     """
 
     def __init__(self, place: Path) -> None:
@@ -399,7 +405,7 @@ class Part:
         self._file: FileIO | None = None
 
     def open(self) -> None:
-        """Make the file; a cancellation after that finds it here."""
+        """Create the file and keep it here, so that `remove` finds it after a cancellation."""
         try:
             self._file = FileIO(self.place, "xb")
         except OSError as error:
@@ -407,20 +413,20 @@ class Part:
             raise
 
     def write(self, piece: bytes) -> None:
-        """Write all of a piece: an unbuffered file may take less at a time."""
+        """Write the whole piece. An unbuffered file may take only a part of it at a time."""
         assert self._file is not None
         rest = memoryview(piece)
         while rest:
             rest = rest[self._file.write(rest) :]
 
     def become(self, path: Path) -> Path:
-        """Take the place of the file at `path`, at once and whole."""
+        """Replace the file at `path` by this one, in one step."""
         self._close()
         os.replace(self.place, path)  # noqa: PTH105  # see os.link
         return path
 
     def settle_in(self, folder: Path, name: str) -> Path:
-        """Take the server's name, or that name with a number: no file is ever overwritten."""
+        """Take the server's name, or that name with a number. No file is ever overwritten."""
         self._close()
         stem, dot, suffix = name.rpartition(".")
         number, free = 1, name
@@ -437,7 +443,8 @@ class Part:
         except FileExistsError:
             raise
         except OSError:
-            # A file system without hard links (FAT, some network shares): take the name, then its place.
+            # Some file systems have no hard links (FAT, some network shares).
+            # There an empty file takes the name first, and is then replaced.
             target.open("xb").close()
             os.replace(self.place, target)  # noqa: PTH105  # see os.link
         return target

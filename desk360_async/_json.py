@@ -1,16 +1,16 @@
 """JSON from outside, read by one set of rules: the API's answers and webhooks' bodies (rulings 22 and 32a).
 
-- A BOM is skipped. A charset other than UTF-8 is honoured; an unknown one is read as UTF-8.
+- A BOM is skipped. A charset other than UTF-8 is honoured; a text in an unknown charset is read as UTF-8.
 - NaN and Infinity are errors, and so are more than 100 levels and more than 8 MiB.
 - A lone surrogate becomes U+FFFD: no database and no log can store one.
 - Of equal keys the last one counts. An integer of more than 4,299 digits stays text.
 
-With orjson (the extra `speed`) and without it the results are the same: the standard library reads again each
-text that orjson refuses. This module doesn't use cattrs, messages or events.
+orjson (the extra `speed`) changes no result: if orjson refuses a text, the standard library reads the text
+again. This module doesn't use cattrs, messages or events.
 """
 
 # pyright: basic
-# Since decoded JSON is Any throughout; mypy --strict checks the rest.
+# Pyright is on basic, since decoded JSON is Any throughout; mypy --strict checks the rest.
 
 import codecs
 import json
@@ -31,7 +31,7 @@ MAX_INDEX = 6  # digits of a PHP list's index; a longer number is a key, such as
 
 
 class UnreadableJSON(ValueError):
-    """The text is no JSON by our rules. Its text is the reason; it quotes no content."""
+    """The text is no JSON by this module's rules. The error's message is the reason; it quotes no content."""
 
 
 # ── text to values ─────────────────────────────────────────────────────────────────────────────────────
@@ -85,7 +85,7 @@ def salvage(body: bytes, content_type: str = "") -> Any:
 
 
 def text_of(body: bytes, content_type: str) -> str:
-    """Return a body as people read it: in its charset if that is known, with U+FFFD for broken bytes."""
+    """Return a body as readable text: in its charset if that is known, with U+FFFD for broken bytes."""
     return _text(body, content_type, "replace")
 
 
@@ -118,7 +118,7 @@ _lenient = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
 
 
 def _checked(value: Any, body: bytes | str) -> Any:
-    """Return the value if it has at most 100 levels; only texts with more brackets are walked."""
+    """Return the value if it has at most 100 levels. A text with at most 100 brackets isn't walked."""
     if isinstance(body, bytes):
         brackets = body.count(b"{") + body.count(b"[")
     else:
@@ -131,7 +131,7 @@ def _checked(value: Any, body: bytes | str) -> Any:
 def _check_depth(value: Any) -> None:
     level: list[Any] = [[value]]
     for _ in range(MAX_LEVELS + 1):
-        # By exact class, as both decoders make them: isinstance takes three times as long.
+        # Exact classes are compared, since both decoders make these; isinstance takes three times as long.
         level = [
             child
             for parent in level
@@ -178,7 +178,7 @@ def _charset_of(content_type: str) -> str:
     return found[1] if found else "utf-8"
 
 
-@lru_cache(maxsize=64)  # a server's answers have the same few
+@lru_cache(maxsize=64)  # a server's answers have the same few content types
 def _codec_of(content_type: str) -> str | None:
     """Return the charset that a header names, or None if that is no charset's name."""
     name = _charset_of(content_type)
@@ -209,9 +209,9 @@ def _text(body: bytes, content_type: str, errors: str = "strict") -> str:
 
 
 def as_rows(value: object) -> list[Any]:
-    """Return a list as PHP means it: holes closed, one object wrapped, `{"data": …}` opened, no nulls.
+    """Return the rows of a PHP list: without holes and nulls, one object as one row, `{"data": …}` opened.
 
-    `data` is opened beside other keys too, unless an `id` shows that the object is a row (ruling 22).
+    An object with `data` and other keys is opened too, unless an `id` shows that it is a row (ruling 22).
     """
     while (
         isinstance(value, Mapping) and isinstance(value.get("data"), list | dict) and value.get("id") is None

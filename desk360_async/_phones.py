@@ -13,21 +13,21 @@ from attrs import frozen
 from . import _numbering
 from ._errors import InvalidMessage, mask_phone
 
-# `fullmatch` and [0-9], since `$` lets a final newline through and `\d` the digits of every script.
+# Patterns use `fullmatch` and [0-9]: `$` accepts a final newline, and `\d` the digits of every script.
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _E164_LINES = re.compile(r"(?:\+[1-9][0-9]{6,14}\n)*")
 _DASHES = "\\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d"
-# NBSP, its relatives and bidi marks, which copying from a web page brings.
+# NBSP, similar blanks and bidi marks come with text that is copied from a web page.
 _BLANK = re.compile("[ \\t\u00a0\u1680\u2000-\u200f\u202a-\u202f\u205f\u2060\u2066-\u2069\u3000\ufeff]")
 _FORGIVEN = re.compile(f"[{_DASHES}.()\\[\\]]")
 _TRUNK_ZERO = re.compile(r"[(\[][^0-9)\]]*0[^0-9)\]]*[)\]]")
-# `+905551112233.0` is a float. Without its dot it would be the number of somebody else.
+# `+905551112233.0` is a float. Without its dot it would be another person's number.
 _DECIMAL = re.compile(r"[^.]*\.[0-9]{1,2}|\+?[0-9]+,[0-9]{1,2}")
 _EXPONENT = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?[eE][+-]?[0-9]+")
 # `…22 33 - 44` names an extension or a second number, and has more digits than one number.
 _TAIL = re.compile(f".*[0-9][{_DASHES}][0-9]{{1,2}}")
 _LONGEST_WITH_TAIL = 13
-_SHOWN = 10  # characters of a text that is no number
+_SHOWN = 10  # characters that an error shows of a text that is no number
 
 _TEXT = "format the column as text"
 _ONE_NUMBER = "write '+' and the digits 0 to 9 of one number, and nothing else"
@@ -75,15 +75,15 @@ class Problem:
 def parse_phone(value: object, field: str = "to") -> str:
     """Return a phone number in E.164: `+`, country code, number; 7 to 15 digits.
 
-    Blanks, dashes, dots and brackets between groups are removed. If more than blanks was removed, the number
-    must be valid in its country's plan (if the extra `phone` is installed).
+    Blanks, dashes, dots and brackets between groups are removed. If dashes, dots or brackets were
+    removed, the number must be valid in its country's plan (if the extra `phone` is installed).
 
     Args:
         value: the number as text.
         field: the field's name, for the error.
 
     Raises:
-        InvalidMessage: if it is anything else; the message shows its last characters only.
+        InvalidMessage: if the value is no such number; the message shows its last characters only.
     """
     if isinstance(value, str) and E164.fullmatch(value):
         return value
@@ -97,7 +97,7 @@ def parse_phones(values: Iterable[object], field: str = "phones") -> tuple[str, 
     """Return phone numbers in E.164, each person once, in the order of their first appearance.
 
     Raises:
-        InvalidMessage: names the position of the first wrong number, as in `phones[3]`.
+        InvalidMessage: if a number is wrong; the error names the first one's position, as in `phones[3]`.
     """
     unique = _Unique()
     for index, value in enumerate(values):
@@ -115,10 +115,10 @@ def normalize_phone(text: str, *, region: str | None = None) -> str:
 
     Args:
         text: the number, such as "+90 555 111 22 33", without other text.
-        region: two letters, such as "TR": numbers without `+` are read as dialled there (extra `phone`).
+        region: two letters, such as "TR": numbers without `+` are read as dialled in it (extra `phone`).
 
     Raises:
-        InvalidMessage: if it is no phone number; the message says why, and how to mend it.
+        InvalidMessage: if the text is no phone number; the message holds the reason and the fix.
         ConfigurationError: if there is no such region, or the extra isn't installed.
 
     Example:
@@ -133,7 +133,7 @@ class Reader:
     """Reads the phone numbers of a list.
 
     Args:
-        region: two letters, such as "TR": numbers without `+` are read as dialled there.
+        region: two letters, such as "TR": numbers without `+` are read as dialled in it.
 
     Raises:
         ConfigurationError: if there is no such region, or the extra `phone` isn't installed.
@@ -155,7 +155,7 @@ class Reader:
         return match(text) is not None
 
     def are_plain(self, texts: Sequence[str]) -> bool:
-        """Whether all of several texts are plain; one match for all of them where no plans are installed."""
+        """Whether all of several texts are plain. Without plans, one match checks all of them."""
         if not self._plans:
             return "\n" not in "".join(texts) and _E164_LINES.fullmatch("\n".join((*texts, ""))) is not None
         if len({text[1:4] for text in texts}) == 1 and self.is_plain(texts[0]):
@@ -163,9 +163,9 @@ class Reader:
         return all(map(self.is_plain, texts))
 
     def is_possible(self, text: str) -> bool:
-        """Whether a text is in E.164, and surely possible in its country's plan, though it may not be valid.
+        """Whether a text is in E.164 and certainly possible in its country's plan; it may still be invalid.
 
-        False means that `judge` decides.
+        False is no verdict: `judge` then decides.
         """
         return (
             self._plans
@@ -181,7 +181,7 @@ class Reader:
         """Return a number in E.164.
 
         Raises:
-            InvalidMessage: if it is no phone number, or its country can't have it.
+            InvalidMessage: if the value is no phone number, or is impossible in its country's plan.
         """
         phone, problem = self.judge(value)
         if problem is not None:
@@ -215,7 +215,7 @@ def _read(value: object, region: str | None = None) -> tuple[str, Problem | None
         return "", problem
     bare = _FORGIVEN.sub("", text)
     if E164.fullmatch(bare):
-        # The more was forgiven, the stricter.
+        # A number with dashes, dots or brackets must also be valid in its country's plan.
         if bare != text and _numbering.is_installed() and not is_valid(bare):
             return "", Problem.of("not_valid", _ONE_NUMBER)
         return bare, None
@@ -226,7 +226,7 @@ def _read(value: object, region: str | None = None) -> tuple[str, Problem | None
 
 
 def _spelling_problem(text: str) -> Problem | None:
-    """Return the first problem with the characters of a text; None if one phone number may have them."""
+    """Return the first problem with a text's characters; None if a phone number may have them."""
     if _EXPONENT.fullmatch(text):
         return Problem.of("excel", _TEXT)
     if any(c.isalpha() for c in text):
@@ -261,7 +261,7 @@ def _explain(bare: str) -> Problem:
 
 
 def _show(value: object) -> str:
-    """Return a number's last characters. A text with fewer than five digits is no number, and is shown."""
+    """Return a number's last characters. A text with fewer than five digits is no number; it is shown."""
     if not isinstance(value, str):
         return "it"
     if len(digits_of(value)) < 5 and value.isprintable():
@@ -282,7 +282,7 @@ class Phone(str):
 
 
 class Phones(tuple[str, ...]):
-    """Phone numbers whose repr is their count, for the same reason."""
+    """Phone numbers whose repr is their count, for tracebacks and logs that print local variables."""
 
     __slots__ = ()
 
@@ -296,7 +296,7 @@ class _Unique(dict[object, str]):
 
 
 def digits_of(phone: str) -> str:
-    """Return a phone number's digits: the same for all ways to group them."""
+    """Return a phone number's digits, without the characters that group them."""
     return "".join(c for c in phone if c in "0123456789")
 
 
@@ -309,12 +309,12 @@ _TWINS = ("+54", "+52", "+55")
 def person_of(phone: str | int) -> int:
     """Return a number that is the same for every spelling of one person's phone (ruling 19a).
 
-    WhatsApp writes Argentina's mobiles with and without 9 behind 54, Mexico's with and without 1 behind 52,
-    Brazil's with and without the ninth digit. The result is without them. Use it to compare only: messages
-    go to the number as it was given.
+    WhatsApp writes the mobiles of three countries with and without one digit: in Argentina 9 after 54, in
+    Mexico 1 after 52, in Brazil the ninth digit. The result lacks that digit. Use the result only to compare:
+    messages go to the number as it was given.
 
     Args:
-        phone: a number with its country code, as text or as digits. 0 stands for a text without digits.
+        phone: a number with its country code, as text or as an int. A text without digits gives 0.
     """
     number = phone if isinstance(phone, int) else int(digits_of(phone) or 0)
     head = number // 10**10
@@ -326,7 +326,7 @@ def person_of(phone: str | int) -> int:
 
 
 def spellings_of(phone: str | int) -> tuple[int, ...]:
-    """Return all numbers that `person_of` takes for the same person; one, except in three countries."""
+    """Return all spellings of one person's phone (see `person_of`): two in three countries, else one."""
     person = person_of(phone)
     head, rest = divmod(person, 10**10)
     if head in (54, 52):

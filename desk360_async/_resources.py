@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Errors of the server or the network, shared with other waiters; not the errors of one caller.
-# Templates in an error: one line must stay readable, and an account has dozens.
+# Maximum number of templates in an error: the line must stay readable, and an account has dozens.
 _SHOWN = 8
+# Errors of the server or the network. All waiters share them; an error of one caller isn't shared.
 _SHARED = (APIError, ConnectionFailed, UnexpectedResponse)
 
 FRESH = 300.0  # seconds for which a list is used; "Best Practices" asks to cache data that hardly changes
-STALE = 3600.0  # seconds until which it may still be used while it is refreshed in the background
-RETRIED = 60.0  # seconds after which a name that isn't in the list is worth another look
+STALE = 3600.0  # seconds for which an old list is still used, while it is refreshed in the background
+RETRIED = 60.0  # seconds; if a look-up fails in a list older than this, the list is loaded again
 
 
 async def pages(load: Callable[[int], Awaitable["Page[T]"]], start_page: int) -> AsyncIterator["Page[T]"]:
-    """Yield page after page, as long as the server names a later one ("Pagination").
+    """Yield page after page, as long as the server names a later page ("Pagination").
 
     Raises:
-        UnexpectedResponse: after the pages before it, if `next` doesn't grow.
+        UnexpectedResponse: if `next` doesn't grow; raised after the pages before it.
     """
     number = start_page
     while True:
@@ -64,13 +64,13 @@ class Integrations:
         self._options = options
 
     async def list(self, page: int = 1) -> "Page[Integration]":
-        """Return one page of at most 20.
+        """Return one page of at most 20 integrations.
 
         Args:
-            page: from 1.
+            page: the page's number, from 1.
 
         Raises:
-            Desk360Error: if it can't be had.
+            Desk360Error: if the page can't be loaded.
         """
         page_read: Page[Integration] = await self._pipeline.operate(
             integrations_call(page), CallState(self._options)
@@ -81,10 +81,10 @@ class Integrations:
         """Yield page after page; each costs a request.
 
         Args:
-            start_page: the number of the first, from 1.
+            start_page: the number of the first page, from 1.
 
         Raises:
-            Desk360Error: after the pages before it.
+            Desk360Error: if a page can't be loaded; raised after the pages before it.
         """
         return pages(self.list, start_page)
 
@@ -92,7 +92,7 @@ class Integrations:
         """Yield integration after integration; each page of 20 costs a request.
 
         Raises:
-            Desk360Error: after the integrations before it.
+            Desk360Error: if a page can't be loaded; raised after the integrations before it.
         """
         async for page in self.iter_pages():
             for item in page:
@@ -101,12 +101,12 @@ class Integrations:
 
 @define(eq=False)
 class TemplateCache:
-    """One integration's templates, as last seen; shared by a client and its views.
+    """One integration's templates, as last loaded; shared by a client and its views.
 
     Attributes:
-        at: when they were asked for, by the event loop's clock.
+        at: the time when the templates were requested, by the event loop's clock.
         failure: why the last attempt to load them failed.
-        failed_at: when it did.
+        failed_at: the time of that failure, by the same clock.
     """
 
     templates: "tuple[Template, ...]" = ()
@@ -117,7 +117,7 @@ class TemplateCache:
     failed_at: float = float("-inf")
 
     def age(self) -> float:
-        """Seconds since it was asked for."""
+        """Return the seconds since the templates were requested; infinite if they never were."""
         return float("inf") if self.at is None else anyio.current_time() - self.at
 
 
@@ -133,13 +133,13 @@ class Templates:
         self._caches = caches
 
     async def list(self, page: int = 1) -> "Page[Template]":
-        """Return one page of at most 20, fresh from the server.
+        """Return one page of at most 20 templates, fresh from the server.
 
         Args:
-            page: from 1.
+            page: the page's number, from 1.
 
         Raises:
-            Desk360Error: if it can't be had.
+            Desk360Error: if the page can't be loaded.
         """
         return await self._page(page, CallState(self._options), self._options.lane)
 
@@ -147,10 +147,10 @@ class Templates:
         """Yield page after page, fresh from the server; each costs a request.
 
         Args:
-            start_page: the number of the first, from 1.
+            start_page: the number of the first page, from 1.
 
         Raises:
-            Desk360Error: after the pages before it.
+            Desk360Error: if a page can't be loaded; raised after the pages before it.
         """
         return pages(self.list, start_page)
 
@@ -158,7 +158,7 @@ class Templates:
         """Yield template after template, fresh from the server; each page of 20 costs a request.
 
         Raises:
-            Desk360Error: after the templates before it.
+            Desk360Error: if a page can't be loaded; raised after the templates before it.
         """
         async for page in self.iter_pages():
             for item in page:
@@ -168,7 +168,7 @@ class Templates:
         """Load the list now, so that no send by name has to wait for it.
 
         Raises:
-            Desk360Error: if it can't be had.
+            Desk360Error: if the list can't be loaded.
         """
         await self._load(self._cache(), CallState(self._options), younger_than=0.0)
 
@@ -176,7 +176,8 @@ class Templates:
         """Return a template from the cached list.
 
         Args:
-            id_or_name: its id (int) or name (str); Unicode-normalised, exact first, then case-folded.
+            id_or_name: the template's id (int) or name (str). Names are compared Unicode-normalised: exactly
+                first, then case-folded.
 
         Raises:
             InvalidMessage: if there is no match, or more than one; the message lists the candidates.
@@ -190,13 +191,13 @@ class Templates:
     async def resolve(
         self, message: TemplateMessage | TemplateBatch, state: CallState
     ) -> TemplateMessage | TemplateBatch:
-        """Return a message with ids for names, checked as far as the list is known.
+        """Return a message with ids in place of names, checked by the list.
 
-        With ids only, no list is loaded: a cached list is used, or no check is made.
+        A message with ids only loads no list. It is checked only if a fresh list is cached.
 
         Args:
             message: the message.
-            state: of the send that needs the look-up; they share waits and stop.
+            state: the state of the send; the look-up shares its waits and its stop.
 
         Raises:
             InvalidMessage: if the template or the language can't be sent, or parameters don't fit.
@@ -226,7 +227,10 @@ class Templates:
         return with_ids(message, template.id, translation.language_id)
 
     async def _judged(self, state: CallState, judge: "Callable[[tuple[Template, ...]], T]") -> T:
-        """Judge by the list; if a cached one refuses, by a new one, since templates get mended."""
+        """Return the result of `judge` for the list.
+
+        If `judge` refuses and the list is older than `RETRIED`, a new list decides: templates get corrected.
+        """
         cache = self._cache()
         await self._refreshed(cache, state)
         try:
@@ -268,7 +272,7 @@ class Templates:
         try:
             await self._load(cache, CallState(self._options), younger_than=FRESH)
         except Exception as error:  # noqa: BLE001  # never awaited; under trio it would end the program
-            # The list at hand goes on serving; when it is too old, a caller gets the error.
+            # The cached list stays in use. When it is too old, a caller gets the error.
             kind = type(error).__name__
             self._pipeline.observer.notice(
                 Notice(
@@ -282,8 +286,8 @@ class Templates:
             cache.refreshing = False
 
     async def _load(self, cache: TemplateCache, state: CallState, *, younger_than: float) -> None:
-        # All who wait share one answer, a failure too: a thousand callers must not ask a server that is
-        # down one after the other.
+        # All waiting callers share one answer, and a failure too. Otherwise a thousand callers would ask a
+        # server that is down, one after the other.
         asked = anyio.current_time()
         await self._turn(cache, state)
         try:
@@ -294,7 +298,7 @@ class Templates:
             at = anyio.current_time()
 
             async def load(number: int) -> "Page[Template]":
-                # Others may wait for this list: a bulk send's look-up must not let an interactive one wait.
+                # Other sends may wait for this list. An interactive send must not wait for a bulk look-up.
                 return await self._page(number, state, "interactive")
 
             try:
@@ -307,7 +311,10 @@ class Templates:
             cache.lock.release()
 
     async def _turn(self, cache: TemplateCache, state: CallState) -> None:
-        """Wait until no other caller loads the list: for as long as one request takes, and `max_wait`."""
+        """Wait until no other caller loads the list, for at most `timeout.total` plus `max_wait`.
+
+        `timeout.total` is the time that one request may take.
+        """
         most, total = state.max_wait, self._options.timeout.total
 
         async def turn() -> bool:

@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 @frozen
 class Integration:
-    """A WhatsApp number of yours. Implements "Integrations".
+    """One of your WhatsApp numbers. Implements "Integrations".
 
-    The document shows two shapes; both are accepted. Live ones also carry `status` (seen, not documented).
+    The document shows two shapes; both are accepted. Live answers also have `status` (seen, not documented).
     """
 
     id: int
@@ -40,8 +40,8 @@ class Choice:
     """A value with its label, as "WhatsApp Message Templates" writes header types.
 
     Attributes:
-        value: the vendor's number or word for it.
-        label: its name.
+        value: the vendor's number or word for the choice.
+        label: the choice's name.
     """
 
     value: int | str | None = None
@@ -54,10 +54,10 @@ class Category:
     """A template's category ("WhatsApp Message Templates").
 
     Attributes:
-        value: the vendor's number for it.
-        label: its name.
+        value: the vendor's number for the category.
+        label: the category's name.
         sub_label: its second name (`subLabel`).
-        status: the vendor's number or word; open.
+        status: the vendor's number or word; new ones may come.
         children: the categories below it.
     """
 
@@ -69,7 +69,7 @@ class Category:
     raw: Mapping[str, Any] = raw_field()
 
 
-# attrs keeps the class's own name as text, which readers of `__init__` can't find.
+# attrs keeps the annotation `Category` as text, and readers of `__init__` can't resolve it.
 Category.__init__.__annotations__["children"] = tuple[Category, ...]
 
 
@@ -80,7 +80,7 @@ class SupportedLanguage:
     Attributes:
         label: its name, such as "English".
         value: its id, as a send's `language` takes it.
-        filled: whether the template has a translation in it.
+        filled: whether the template has a translation in this language.
     """
 
     label: str | None = None
@@ -119,11 +119,11 @@ class Translation:
         footer: the footer's text, or None.
         variables: the keys that a send must fill, such as "header-1" and "body-1".
         buttons: the buttons, as the vendor describes them.
-        editable: whether the panel lets it be changed.
-        status: the vendor's word, such as "template-messages.active"; open text.
-        status_value: 2 is active (documented), 1 is in review; others are open.
+        editable: whether the translation can be changed in the panel.
+        status: the vendor's word, such as "template-messages.active"; other words may come.
+        status_value: 2 is active (documented), 1 is in review; other values may come.
         quality: WhatsApp's rating, in the vendor's words.
-        updated_at: when it was changed, or None.
+        updated_at: when the translation was changed, or None.
     """
 
     language_id: int | None = None
@@ -146,7 +146,7 @@ class Translation:
 
     @property
     def active(self) -> bool:
-        """Whether it can be sent; a template without `status_value` counts as active."""
+        """Whether the translation can be sent; one without `status_value` counts as active."""
         return self.status_value is None or self.status_value == ACTIVE
 
     @property
@@ -159,10 +159,10 @@ class Translation:
     def check(
         self, parameters: Mapping[str, str] | None = None, attachment: Attachment | None = None
     ) -> None:
-        """Check that a send would fill this translation.
+        """Check that parameters and a file fit this translation.
 
         Args:
-            parameters: variable → text.
+            parameters: the text for each variable.
             attachment: the file for a media header.
 
         Raises:
@@ -178,7 +178,7 @@ class Translation:
 
     def _check_parameters(self, given: set[str]) -> None:
         if self.raw and self.raw.get("variables") is None:
-            return  # the server didn't list them (ruling 22), so no name is known to be wrong
+            return  # the server sent no list of variables (ruling 22), so no name is known to be wrong
         expected = ", ".join(self.variables) or "none"
         surplus = sorted(given - set(self.variables))
         if missing := [key for key in self.variables if key not in given]:
@@ -195,7 +195,7 @@ class Translation:
         """Return the text as the customer will read it: header, body and footer, a blank line between.
 
         Args:
-            parameters: variable → text.
+            parameters: the text for each variable.
 
         Raises:
             InvalidMessage: if a variable is missing or unknown; the message lists the variables.
@@ -212,7 +212,7 @@ class Translation:
 
 
 def _fill(text: str | None, part: str, parameters: Mapping[str, str]) -> str | None:
-    # Split, so that a text which itself contains "{{2}}" isn't filled in turn.
+    # The text is split first: a parameter that contains "{{2}}" must not be filled again.
     if text is None:
         return None
     head, *rest = text.split("{{")
@@ -224,7 +224,7 @@ def _fill(text: str | None, part: str, parameters: Mapping[str, str]) -> str | N
 
 
 def fold(name: str) -> str:
-    """Return a name as names are compared: Unicode-normalised, blanks around it dropped, case kept."""
+    """Return a name's form for comparison: Unicode-normalised, without blanks around it, case kept."""
     return unicodedata.normalize("NFC", name).strip()
 
 
@@ -245,13 +245,13 @@ class Template:
     raw: Mapping[str, Any] = raw_field()
 
     def _by_code(self, language: str) -> list[Translation]:
-        """Return the translations that a code, or the label in English, means."""
+        """Return the translations of a language, given by its code, its own label or its English label."""
         wanted = _case_folded(language)
         labels = next((names for code, names in _LABELS.items() if wanted in (code, *names)), ())
         return [t for t in self.translations if t.language and _case_folded(fold(t.language)) in labels]
 
     def matches(self, template: int | str) -> bool:
-        """Return whether this is the template's id, or its name, Unicode-normalised and case-folded."""
+        """Return whether this template has that id, or that name (Unicode-normalised and case-folded)."""
         if isinstance(template, int):
             return template == self.id
         return bool(matching((self,), template, lambda named: named.name))
@@ -260,8 +260,8 @@ class Template:
         """Return the translation in a language.
 
         Args:
-            language: its id (int) or label (str); Unicode-normalised, exact first, then case-folded. A code
-                such as "tr" is taken where one translation fits it.
+            language: the language's id (int) or label (str). Labels are compared Unicode-normalised: exactly
+                first, then case-folded. A code such as "tr" is accepted if one translation fits it.
 
         Raises:
             InvalidMessage: if there is no match, or more than one; the message lists the languages.
@@ -284,7 +284,7 @@ class Template:
         )
 
 
-# ISO 639-1 → the labels of a language, case-folded: its own, and the English one.
+# ISO 639-1 code → the language's labels, case-folded: in the language itself and in English.
 _LABELS = {
     "ar": ("العربية", "arabic"),
     "de": ("deutsch", "german"),
@@ -298,7 +298,7 @@ _LABELS = {
 
 
 def matching(items: Sequence[T], name: str, name_of: Callable[[T], str | None]) -> list[T]:
-    """Return the items of that name: those that match exactly, else those that match case-folded."""
+    """Return the items that have this name: the exact matches, else the case-folded matches."""
     wanted = fold(name)
     named = [(fold(text), item) for item in items if (text := name_of(item)) is not None]
     exact = [item for text, item in named if text == wanted]
@@ -306,7 +306,8 @@ def matching(items: Sequence[T], name: str, name_of: Callable[[T], str | None]) 
 
 
 def _case_folded(name: str) -> str:
-    # Turkish has two letters i, and Unicode folds neither I to the dotless one nor the dotted capital to i.
+    # Turkish has a dotted and a dotless letter i. Unicode doesn't fold I to the dotless i. It doesn't fold
+    # the dotted capital to i either.
     return name.casefold().replace("i\u0307", "i").replace("\u0131", "i")
 
 

@@ -1,10 +1,10 @@
-"""Forms with files, as PHP reads them, and their bytes on the way up; rulings 6 to 11 and 20.
+"""Forms with files, laid out as PHP reads them, and the bytes of an upload; rulings 6 to 11 and 20.
 
 httpx's own multipart isn't used: it reads files on the event loop's thread. Here files are measured, opened
 and read in worker threads.
 
-A block is read ahead while the one before it is on the wire. A file that changed on the disk since it was
-measured is refused before a byte leaves, if the change shows.
+One block is read ahead while the block before it is on the wire. A file whose size or modification time
+changed since it was measured is refused before a byte is sent.
 """
 
 import os
@@ -24,7 +24,7 @@ from ._attachments import Attachment, check_size
 from ._errors import InvalidMessage, Outcome
 from ._messages import TemplateBatch
 
-# PHP keeps 1,000 fields and 20 files and drops the rest silently, with status 200; the margin is for fields
+# PHP keeps 1,000 fields and 20 files. It drops the rest silently, with status 200. The margin is for fields
 # that a proxy or a framework adds.
 MOST_PARTS = 900
 
@@ -48,7 +48,7 @@ class Form(NamedTuple):
 
 
 def flatten(value: Any, name: str = "") -> Iterator[Part]:
-    """Yield a nested value as PHP's bracketed fields, lists with explicit indices.
+    """Yield a nested value as PHP's bracketed fields. Lists get explicit indices.
 
     `destinations[][x]` would make a new destination of each field (ruling 6).
     """
@@ -65,14 +65,14 @@ def flatten(value: Any, name: str = "") -> Iterator[Part]:
 
 
 def form_for(fields: Mapping[str, Any], files: Sequence[tuple[str, Attachment]]) -> Form:
-    """Lay out a form: scalars and files first, then destinations; too many of those travel as a file.
+    """Return a form: scalars and files first, then destinations. Too many destinations are sent as a file.
 
     Args:
         fields: the message's fields, as for JSON.
-        files: field name and file.
+        files: pairs of a field's name and its file.
 
     Raises:
-        InvalidMessage: if even without destinations there are more fields than PHP keeps.
+        InvalidMessage: if the form has over `MOST_PARTS` parts, even with its destinations in a file.
     """
     head = [part for key, value in fields.items() if key != "destinations" for part in flatten(value, key)]
     head += [Part(name, file) for name, file in files]
@@ -87,7 +87,7 @@ def form_for(fields: Mapping[str, Any], files: Sequence[tuple[str, Attachment]])
 
 
 def destinations_file(phones: Sequence[str]) -> Attachment:
-    """Return phones as the vendor's CSV: one column, no header, LF at each end (ruling 20)."""
+    """Return phones as the vendor's CSV: one column, no header, LF after each phone (ruling 20)."""
     content = "".join(f"{phone}\n" for phone in phones).encode()
     return Attachment.from_bytes("destinations.csv", content, content_type="text/csv")
 
@@ -106,17 +106,18 @@ def tail_of(boundary: str) -> bytes:
 
 
 def _quoted(name: str) -> str:
-    # As PHP unescapes it. A parameter's key is the user's; it was refused if it holds brackets or controls.
+    # The name is escaped as PHP unescapes it. It may hold a user's parameter key. A key with brackets or
+    # controls was refused before.
     return name.replace("\\", "\\\\").replace('"', '\\"')
 
 
 # ── the bytes on their way up ──────────────────────────────────────────────────────────────────────────────
 
-BLOCK = 512 * 1024  # bytes a read; half of it costs twice the thread's round trips, and twice the CPU
+BLOCK = 512 * 1024  # bytes per read; half of it doubles the thread's round trips and the CPU time
 
 
 class Measure(NamedTuple):
-    """A file's size and times on the disk, before the token was spent."""
+    """A file's size and modification time on the disk, read before the token is spent."""
 
     size: int
     modified: int
@@ -126,10 +127,10 @@ Measures: TypeAlias = Mapping[Path, Measure]
 
 
 async def measure(form: Form) -> Measures:
-    """Look, in a worker thread, whether the form's paths are files of at most 20 MiB.
+    """Return the measures of the form's paths; a worker thread reads them.
 
     Raises:
-        InvalidMessage: if one is missing, no file, too large or unreadable.
+        InvalidMessage: if a path is missing, no file, over 20 MiB or unreadable.
     """
     paths = [file for file in form.files if file.path is not None]
     return await _threads.run(_measure, paths) if paths else {}
@@ -139,7 +140,7 @@ async def with_destinations(message: TemplateBatch) -> TemplateBatch:
     """Return a batch whose destinations file is loaded and checked, line by line.
 
     Raises:
-        InvalidMessage: if the file can't be read, or a line is no phone number; it names the line.
+        InvalidMessage: if the file can't be read, or a line is no phone number; the message names the line.
     """
     file = message.destinations_file
     if file is None or file.content is not None:
@@ -202,7 +203,7 @@ def _unusable(file: Attachment, error: OSError) -> InvalidMessage:
 
 
 class _Stream(NamedTuple):
-    """A user's stream that is open, with its first block; None for the end."""
+    """A user's open stream and its first block; the block is None if the stream is at its end."""
 
     blocks: AsyncIterator[Any]
     first: bytes | None
@@ -222,13 +223,13 @@ class _Stream(NamedTuple):
 
 
 def _iterator_of(given: Any, name: str) -> AsyncIterator[Any]:
-    """Return the result of a user's `open`, if it can be iterated over; the error holds the right call."""
+    """Return the async iterator that a user's `open` gave. For any other result the error shows the fix."""
     kind = type(given).__name__
     if hasattr(given, "__aiter__"):
         return aiter(given)
     fix = "open must give an async iterator of bytes: write it as `async def` with `yield`"
     if isinstance(given, Coroutine):
-        given.close()  # or Python warns that it was never awaited
+        given.close()  # otherwise Python warns that it was never awaited
     elif isinstance(given, (bytes, bytearray)):
         fix = "for bytes, call Attachment.from_bytes(name, content)"
     elif hasattr(given, "read"):
@@ -242,7 +243,7 @@ def _wrong_length(file: Attachment) -> InvalidMessage:
 
 async def _next_block(blocks: AsyncIterator[Any]) -> bytes | None:
     block = await anext(blocks, None)
-    return None if block is None else bytes(memoryview(block))  # bytes(5) would be five zeros
+    return None if block is None else bytes(memoryview(block))  # an int is refused: bytes(5) is five zeros
 
 
 async def _close_stream(blocks: AsyncIterator[Any]) -> None:
@@ -279,7 +280,7 @@ class Upload:
         return self._measures[value.path].size if value.path is not None else value.size or 0
 
     async def open(self) -> None:
-        """Open the files, before a byte leaves; `aclose` is due afterwards in any case.
+        """Open the files before a byte is sent. `aclose` must follow, even if this fails.
 
         Raises:
             InvalidMessage: if a file vanished, or changed since it was measured.
@@ -308,10 +309,10 @@ class Upload:
                 await _threads.run(_close, files)
 
     async def ready(self, within: float) -> None:
-        """Return when the pump has every stream's first block, before a byte leaves.
+        """Wait until `pump` has the first block of every stream, before a byte is sent.
 
         Args:
-            within: seconds that opening them may take.
+            within: seconds that opening the streams may take.
 
         Raises:
             InvalidMessage: if a stream can't be opened, or yields no data in time.
@@ -324,9 +325,9 @@ class Upload:
             raise self.failure
 
     async def pump(self) -> None:
-        """Read the parts, a block ahead of the wire; runs beside the request.
+        """Read the parts, one block ahead of the wire; runs in a task beside the request.
 
-        All of a stream happens in this one task: scopes and timeouts inside it may not change tasks.
+        This one task opens, reads and closes each stream: scopes and timeouts in it may not change tasks.
         """
         with self._send:
             try:
@@ -346,13 +347,14 @@ class Upload:
                     await _close_stream(stream.blocks)
 
     async def _open_streams(self) -> None:
-        # All of them, since a failure is harmless only now: once the headers are out, the outcome is unknown.
+        # All streams are opened now, since a failure is still harmless. Once the headers are sent,
+        # the outcome is unknown.
         for index, (_, file) in enumerate(self._parts):
             if isinstance(file, Attachment) and file.open is not None:
                 self._streams[index] = await _Stream.of(file)
 
     def __aiter__(self) -> Self:
-        # Not a generator: a cancelled write would leave it behind half-way.
+        # The body is no generator: a cancelled write would leave a generator behind half-way.
         return self
 
     async def __anext__(self) -> bytes:
@@ -361,7 +363,7 @@ class Upload:
         except anyio.EndOfStream:
             if self.failure is None:
                 raise StopAsyncIteration from None
-        # The headers are out, and the server may accept half a body.
+        # The headers are sent, and the server may accept half a body.
         self.failure.outcome = Outcome.UNKNOWN
         raise self.failure
 

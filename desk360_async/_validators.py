@@ -1,10 +1,10 @@
 """The vendor's limits on fields, as validators and converters for attrs.
 
-Each raises `InvalidMessage` with the field, the limit and the fix. No message is defined here.
+Each raises `InvalidMessage` with the field, the limit and the fix. No message class is defined here.
 """
 
 # pyright: basic
-# Since it distinguishes values of any type; mypy --strict checks the rest.
+# Pyright is on basic, since the module takes values of any type; mypy --strict checks the rest.
 
 import datetime
 import os
@@ -25,11 +25,11 @@ T = TypeVar("T")
 Check = Callable[[Any, "Attribute[Any]", Any], None]
 File = Attachment | str | os.PathLike[str]
 
-MOST_ID = 2**63 - 1  # a database's widest integer; PHP makes a fraction of anything above
+MOST_ID = 2**63 - 1  # a database's widest integer; PHP turns a larger one into a float
 
 
 def check_unicode(text: str, where: str) -> str:
-    """Return `text` if it can be encoded; a lone surrogate makes every field vanish there (ruling 5)."""
+    """Return `text` if it has no lone surrogate. With one, the server loses every field (ruling 5)."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -38,14 +38,16 @@ def check_unicode(text: str, where: str) -> str:
 
 
 def check_text(value: object, where: str, *, most: int | None = None, blank: bool = False) -> str:
-    """Return a text within its limit, counted in Unicode code points as Laravel counts; a field or an item.
+    """Return the text of a field or an item, if it is within its limit.
+
+    The limit counts Unicode code points, as Laravel does.
 
     Raises:
-        InvalidMessage: if it is no text, blank, too long, or holds a lone surrogate.
+        InvalidMessage: if the value is no text, blank, too long, or holds a lone surrogate.
     """
     if not isinstance(value, str):
         raise InvalidMessage(where, f"must be text, not {type(value).__name__}")
-    # Laravel trims before it looks whether a required field is there; a limit counts all characters.
+    # Laravel trims a text before it checks a required field. A limit counts all characters.
     if not blank and not value.strip():
         raise InvalidMessage(where, f"is {_void(value)}; write at least 1 character")
     if most is not None and len(value) > most:
@@ -64,7 +66,7 @@ def text(most: int | None = None, *, blank: bool = False, optional: bool = False
 
 
 def texts(most: int | None = None, *, hint: str = "") -> Check:
-    """Make a check of a field that holds several texts: each item is checked as a text field is."""
+    """Make a check of a field that holds several texts. Each item is checked like a text field."""
 
     def check(_: object, attribute: "Attribute[Any]", values: Sequence[object]) -> None:
         for index, value in enumerate(values):
@@ -90,7 +92,7 @@ def count(least: int, most: int, noun: str, *, fix: str = "leave some out") -> C
 
 
 def unique(*names: str) -> Check:
-    """Make a check of a field whose items must differ in each of these attributes; texts differ whole."""
+    """Make a check of a field whose items must differ in each of `names`; without names, as a whole."""
 
     def check(_: object, attribute: "Attribute[Any]", items: Sequence[object]) -> None:
         for name in names or ("",):
@@ -114,7 +116,7 @@ def number(least: float, most: float) -> Check:
     def check(_: object, attribute: "Attribute[Any]", value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InvalidMessage(attribute.name, f"must be a number of degrees, not {type(value).__name__}")
-        if not least <= value <= most:  # which NaN doesn't either
+        if not least <= value <= most:  # NaN fails this too
             problem = f"must lie between {least} and {most} degrees, got {shown(value)}"
             raise InvalidMessage(attribute.name, problem)
 
@@ -139,7 +141,7 @@ def iso_date(value: datetime.date | str | None) -> str | None:
     if isinstance(value, datetime.date):
         return f"{value.year:04}-{value.month:02}-{value.day:02}"
     try:
-        # fromisoformat takes "20120818" and week dates too, which the server doesn't.
+        # fromisoformat also accepts "20120818" and week dates; the server refuses them.
         if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
             return datetime.date.fromisoformat(value).isoformat()
     except ValueError:
@@ -148,7 +150,7 @@ def iso_date(value: datetime.date | str | None) -> str | None:
 
 
 def several(kind: type[T], value: object, where: str) -> tuple[T, ...]:
-    """Return a sequence of `kind` as a tuple; one alone gets the right call in the message."""
+    """Return items of `kind` as a tuple. The error for a single item shows the right call."""
     items = listed(value, where)
     for index, item in enumerate(items):
         if not isinstance(item, kind):
@@ -157,7 +159,7 @@ def several(kind: type[T], value: object, where: str) -> tuple[T, ...]:
 
 
 def _unlike(kind: type, value: object) -> str:
-    """Return the problem of a value of another class, with the call that makes one of `kind`."""
+    """Return the problem of a value of a wrong class, with the call that makes a `kind`."""
     parameters = signature(kind).parameters.values()
     due = [each for each in parameters if each.default is each.empty] or list(parameters)[:1]
     call = ", ".join(f"{each.name}=…" if each.kind is each.KEYWORD_ONLY else each.name for each in due)
@@ -165,10 +167,10 @@ def _unlike(kind: type, value: object) -> str:
 
 
 def listed(value: object, where: str) -> tuple[Any, ...]:
-    """Return any iterable but text, bytes and mappings as a tuple.
+    """Return an iterable as a tuple, except text, bytes, a mapping or a path.
 
     Raises:
-        InvalidMessage: for one value where a list is due; a `str` would be taken letter by letter.
+        InvalidMessage: if the value is one of these, or no iterable. A `str` would be split into letters.
     """
     if isinstance(value, str | bytes | Mapping | os.PathLike) or not isinstance(value, Iterable):
         raise InvalidMessage(where, _lone(value, where))
@@ -195,12 +197,12 @@ def to_phones(value: Iterable[str] | None) -> tuple[str, ...]:
 
 
 def to_private(value: str) -> str:
-    """Return a text whose repr is masked; a validator refuses any other value."""
+    """Return a text whose repr is masked. Other values are returned unchanged; a validator refuses them."""
     return Phone(value) if isinstance(value, str) else value
 
 
 def to_private_list(value: Iterable[str] | None) -> Iterable[str] | None:
-    """Return phones as a tuple whose repr is their count; `listed` refuses any other value."""
+    """Return phones as a tuple whose repr is their count. `listed` later refuses other values."""
     if isinstance(value, str):
         return to_private(value)
     return Phones(value) if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping) else value
@@ -244,7 +246,7 @@ def to_parameters(value: Mapping[str, str | int] | None) -> dict[str, str] | Non
 
 
 def _parameter_key(key: object) -> str:
-    # Brackets would nest the key in a form (PHP), and NUL cuts it.
+    # In a form, PHP nests a key with brackets, and cuts a key at NUL.
     if not isinstance(key, str) or not key or re.search(r"[\[\]\x00-\x1f]", key):
         raise InvalidMessage("parameters", f"{key!r} can't be a variable's name; they look like 'body-1'")
     return check_unicode(key, "parameters")
@@ -261,7 +263,7 @@ def _parameter(key: str, value: object) -> str:
         problem = f"must be text, as the customer shall read it, not {type(value).__name__}"
         raise InvalidMessage(where, problem)
     if not value.strip():
-        # "Required parameters for the template" in the document; Laravel makes null of empty text.
+        # The document has "Required parameters for the template". Laravel turns an empty text into null.
         raise InvalidMessage(where, f"is {_void(value)}; a template's variable must be filled, if with '-'")
     if "\0" in value:
         raise InvalidMessage(where, f"holds NUL at position {value.index(chr(0))}; remove it")
@@ -269,7 +271,7 @@ def _parameter(key: str, value: object) -> str:
 
 
 def refused_by_whatsapp(text: str) -> str | None:
-    """Return why WhatsApp refuses a template's parameter; None if it takes the text.
+    """Return the reason why WhatsApp refuses a template's parameter; None if it accepts the text.
 
     Desk360 may accept such a message: the refusal then comes as a `failed` status, or not at all.
     """
@@ -295,7 +297,7 @@ def to_attachments(value: Iterable[File]) -> tuple[Attachment, ...]:
 
 
 def to_destinations(value: File | None) -> Attachment | None:
-    """Return the file of destinations; one whose bytes are here is checked, line by line (ruling 20)."""
+    """Return the destinations' file. If its bytes are in memory, each line is checked (ruling 20)."""
     if value is None:
         return None
     file = Attachment.of(value, "destinations_file")
@@ -308,7 +310,7 @@ def phones_of_file(content: bytes) -> tuple[str, ...]:
     """Return the numbers of a destinations file: one column, no header, one number a line (ruling 20).
 
     Raises:
-        InvalidMessage: for a line that is no phone number, or a file without one; it names the line.
+        InvalidMessage: if a line is no phone number (the message names the line), or the file has no number.
     """
     try:
         text = content.decode("utf-8-sig")

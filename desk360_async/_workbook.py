@@ -1,8 +1,8 @@
-"""Sheets of `.xlsx` files, streamed row by row; the texts that cells share are spilled to a temporary file.
+"""Sheets of `.xlsx` files, streamed row by row. Texts that cells share go into a temporary file.
 
-Names and rules are of ECMA-376, part 1: 18.3 (sheets), 18.4 (shared texts), 18.8 (styles). The file may come
-from anywhere. A document type, which could define entities, is refused. So are rows, tags and parts of a size
-that no spreadsheet writes.
+Names and rules come from ECMA-376, part 1: 18.3 (sheets), 18.4 (shared texts), 18.8 (styles). The file isn't
+trusted. A document type is refused, since it could define entities. Rows, tags and parts are refused if they
+are larger than any that a spreadsheet writes.
 """
 
 import posixpath
@@ -25,9 +25,9 @@ from xml.parsers import expat
 
 __all__ = ["FAULTS", "NoRoom", "Workbook"]
 
-Cell = str | float | bool | datetime | time | timedelta  # "" for an empty one
-_Row = tuple[int, list[Cell]]  # its number, and its cells
-# All that a broken file raises while it is read.
+Cell = str | float | bool | datetime | time | timedelta  # "" for an empty cell
+_Row = tuple[int, list[Cell]]  # a row's number, and its cells
+# The errors that a broken file raises while it is read.
 FAULTS = (
     *(OSError, EOFError, LookupError, RuntimeError, ValueError),
     *(ElementTree.ParseError, expat.ExpatError, zipfile.BadZipFile, zlib.error),
@@ -41,9 +41,9 @@ _LONGEST = 4_000_000  # bytes of a row, a shared text or a tag; Excel's cells ho
 # Deflate packs a bomb 1,000:1, and a sheet of 1,048,576 rows at most 30:1.
 _MOST_UNPACKED, _MOST_RATIO = 100_000_000, 100
 _MOST_HELD = 16_000_000  # bytes of a part that is held in memory; Excel's 65,490 styles take about 10 MB
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of packing; others raise more kinds of errors
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # other compressions raise more kinds of errors
 
-# The elements that count, in the namespaces of Office and of "Strict Open XML".
+# The elements that are read, in the namespaces of Office and of "Strict Open XML".
 _NAMESPACES = (
     "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
     "http://purl.oclc.org/ooxml/spreadsheetml/main",
@@ -51,7 +51,7 @@ _NAMESPACES = (
 _KINDS = {
     f"{name} {kind}": kind for name in _NAMESPACES for kind in ("row", "c", "v", "t", "is", "si", "rPh")
 }
-# The attribute that refers to a sheet's part, in the namespaces of the same two.
+# The attribute that refers to a sheet's part, in the namespaces of Office and of "Strict Open XML".
 _REFERENCES = tuple(
     f"{{http://{name}/relationships}}id"
     for name in ("schemas.openxmlformats.org/officeDocument/2006", "purl.oclc.org/ooxml/officeDocument")
@@ -59,7 +59,7 @@ _REFERENCES = tuple(
 _SPACE = "http://www.w3.org/XML/1998/namespace space"
 _BLANKS = " \t\r\n"
 _ESCAPED = re.compile("_x(?![dD][89a-fA-F])([0-9A-Fa-f]{4})_")
-# The ids of number formats that show a moment, and of the one that shows a duration (18.8.30).
+# The ids of the number formats for moments, and the id of the format for durations (18.8.30).
 _MOMENTS, _DURATION = (*range(14, 23), *range(27, 37), 45, 47, *range(50, 59)), 46
 _LITERAL = re.compile(r'"[^"]*"|[\\_].|\[(?!(?:h+|m+|s+)\])[^\]]*\]', re.IGNORECASE)
 _DATE_LETTER = re.compile(r"\[[hms]|[dmyhs]|a/p", re.IGNORECASE)
@@ -77,15 +77,15 @@ class Workbook:
 
     Attributes:
         names: the sheets' names, in order.
-        with_cells: the indexes of the sheets with cells; a chart and a dialogue may be sheets too.
-        done: the share of the sheet that was read last, 0.0 to 1.0.
-        left: the empty columns on the left that rows lack: 0.
+        with_cells: the indexes of the sheets with cells. Other sheets are charts or dialogues.
+        done: the share that has been read of the sheet opened last, 0.0 to 1.0.
+        left: the number of empty columns on the left that rows leave out: always 0.
     """
 
     left = 0
 
     def __init__(self, path: Path) -> None:
-        """Read all but the sheets; `FAULTS` are the errors of a file that can't be read.
+        """Read all parts except the sheets. A file that can't be read raises one of `FAULTS`.
 
         Raises:
             NoRoom: if the temporary file has no room.
@@ -117,9 +117,9 @@ class Workbook:
                     self._texts.add(str(text))
 
     def blocks(self, index: int) -> Iterator[tuple[int, list[list[Cell]]]]:
-        """Yield the rows of a sheet in order: the first one's number, and rows each behind the last.
+        """Yield a sheet's rows in blocks of consecutive rows: the first row's number, and the rows.
 
-        A row ends with its last filled cell; rows without one are left out.
+        A row ends with its last filled cell. Rows without a filled cell are left out.
 
         Raises:
             NoRoom: if the temporary file has no room.
@@ -132,7 +132,7 @@ class Workbook:
                 yield block[0][0], [cells for _, cells in block]
 
     def _targets(self, part: str, kind: str = "") -> dict[str, str]:
-        """Return the parts of a kind that a part refers to, by the reference's id."""
+        """Return the parts of a kind that `part` refers to: reference's id → part."""
         folder, name = posixpath.split(part)
         found: dict[str, str] = {}
         for element in self._read(posixpath.join(folder, "_rels", f"{name}.rels")):
@@ -150,7 +150,7 @@ class Workbook:
         return ElementTree.fromstring(self._book.read(info), parser)  # noqa: S314  # the same
 
     def _feed(self, part: str, reader: "_Reader") -> Iterator[list["_Row"]]:
-        """Parse a part in pieces; yield the rows that have ended."""
+        """Parse a part in pieces. After each piece, yield the rows that are complete."""
         info = self._info(part)
         parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
@@ -192,21 +192,21 @@ class _Tree(ElementTree.TreeBuilder):
     """The elements of a part without a document type."""
 
     def doctype(self, name: str, pubid: str, system: str) -> NoReturn:
-        """Refuse it."""
+        """Refuse a document type."""
         _refuse_doctype(name, system, pubid, True)
 
 
 def _refuse_doctype(name: str, system: str | None, public: str | None, has_subset: int, /) -> NoReturn:
-    """Raise an error; expat calls it before the first entity, in any encoding."""
+    """Raise an error. expat calls this function before the first entity, in any encoding."""
     raise ValueError("a part has a document type, which no spreadsheet has")
 
 
 def _slashed(path: str) -> str:
-    return path.replace("\\", "/")  # as some programs for Windows write them
+    return path.replace("\\", "/")  # some programs for Windows write backslashes
 
 
 def _namespace(element: Element) -> str:
-    """Return the prefix of the names of an element and of those inside; it differs in "Strict Open XML"."""
+    """Return the prefix for the names of an element and of its children; it differs in "Strict Open XML"."""
     return element.tag[: element.tag.find("}") + 1]
 
 
@@ -223,7 +223,7 @@ def _room() -> Generator[None]:
 
 
 class _SharedTexts:
-    """The texts that cells share, in a temporary file: a list has one for each phone."""
+    """The texts that cells share, in a temporary file. A list of recipients has one text for each phone."""
 
     def __init__(self) -> None:
         self._file = SpooledTemporaryFile[bytes](_IN_MEMORY)
@@ -236,7 +236,7 @@ class _SharedTexts:
             self._ends.append(self._ends[-1] + self._file.write(text.encode()))
 
     def read(self, index: int) -> str:
-        """Return a text; ValueError, if there is no such text."""
+        """Return the text at an index; raise ValueError if there is no such text."""
         if not 0 <= index < len(self._ends) - 1:
             raise ValueError(f"a cell refers to the text {index} of {len(self._ends) - 1}")
         with _room():
@@ -245,13 +245,13 @@ class _SharedTexts:
 
 
 class _Reader:
-    """The events of a sheet's XML, or of the shared texts', each of which is a row of one cell.
+    """Makes rows from the XML events of a sheet or of the shared texts. A shared text is a row of one cell.
 
     Attributes:
-        rows: the rows that have ended: the number, and the cells to the last one that isn't empty.
+        rows: the complete rows: a row's number, and its cells up to the last filled cell.
         pieces: the pieces of the text that is open.
         is_inside: whether a row, or a shared text, is open.
-        ended: the number of rows and shared texts that have ended, with the empty ones.
+        ended: the number of rows and shared texts that have ended, including empty ones.
     """
 
     def __init__(self, texts: _SharedTexts, styles: dict[str, str], days_before: int) -> None:
@@ -260,7 +260,7 @@ class _Reader:
         self._shared = lru_cache(_KEPT)(texts.read)
         self._styles, self._days_before = styles, days_before
         self.ended = self._number = self._column = 0
-        self._digits = ""  # the row's number, with which the names of its cells end
+        self._digits = ""  # the row's number; the names of its cells end with it
         self._cells: list[Cell] = []
         self._cell: dict[str, str] = {}
         self._runs = ""
@@ -342,8 +342,8 @@ class _Reader:
         if kind == "e":
             return ""
         if kind == "d":
-            return text if text.startswith("P") else text.replace("T", " ")  # P of a duration
-        if "_" in text:  # which float() would leave out
+            return text if text.startswith("P") else text.replace("T", " ")  # a duration starts with P
+        if "_" in text:  # float() would ignore it
             return text
         try:
             number = float(text)
@@ -360,14 +360,14 @@ def _unescape(text: str) -> str:
 
 @lru_cache(_MOST_COLUMNS)
 def _column_of(letters: str) -> int:
-    """Return the number of a column, such as 28 of "AB"; 0, if there is no such column."""
+    """Return the number of a column, such as 28 for "AB"; 0 if there is no such column."""
     if not (letters.isascii() and letters.isalpha()):
         return 0
     return reduce(lambda number, letter: number * 26 + ord(letter) - 64, letters.upper(), 0)
 
 
 def _kinds_of_styles(root: Element) -> dict[str, str]:
-    """Return the kind of each style of cells that shows a "moment" or a "duration", by its index."""
+    """Return the kinds of cell styles by index: "moment" or "duration". Other styles are left out."""
     namespace = _namespace(root)
     kinds = dict.fromkeys(_MOMENTS, "moment") | {_DURATION: "duration"}
     for element in root.iterfind(f"{namespace}numFmts/{namespace}numFmt"):
@@ -382,8 +382,8 @@ def _kinds_of_styles(root: Element) -> dict[str, str]:
 
 
 def _moment_of(days: float, kind: str, days_before: int) -> Cell:
-    """Return the moment or the duration of a number of days; the number itself, if Excel shows no date."""
-    if not 0 <= days < _MOST_DAYS:  # NaN isn't either
+    """Return the moment or the duration of a number of days; the number itself if Excel shows no date."""
+    if not 0 <= days < _MOST_DAYS:  # NaN fails this too
         return days
     span = timedelta(milliseconds=round(days * _DAY))
     if span.days >= _MOST_DAYS - days_before:
