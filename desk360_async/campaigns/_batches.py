@@ -1,7 +1,7 @@
-"""Batches in the ledger: recipients with equal parameters are cut into them, halved, and put back.
+"""Batches in the ledger: cut recipients with equal parameters into batches, halve a batch, put members back.
 
-Sorting is left to SQLite, whose sorter keeps to little memory however long the list is: rows taken in by
-ascending phone reach the unique key in its own order, five times as fast as in the file's.
+SQLite sorts the rows, since its sorter needs little memory for a list of any length. Rows are inserted by
+ascending phone, which is the order of the unique key: five times as fast as in the order of the file.
 """
 
 import sqlite3
@@ -18,7 +18,8 @@ from attrs import evolve, frozen
 from desk360_async._phones import person_of
 from desk360_async.campaigns._values import Batch, Kind, pack, unpack
 
-# From so many sets of parameters on, they are sorted rather than filled side by side: that bounds the memory.
+# With this number of parameter sets or more, recipients are sorted by set: that bounds the memory. With
+# fewer, the batches of all sets are filled at the same time.
 MANY_SETS = 5000
 
 _pack_one = struct.Struct("<Q").pack
@@ -36,15 +37,15 @@ class Cut:
     """How groups of equal parameters become batches.
 
     Attributes:
-        strategy: "auto" (bulk where two or more are equal), "bulk" or "single".
-        size: recipients a bulk request at most.
+        strategy: "auto" (bulk if two or more are equal), "bulk" or "single".
+        size: the most recipients of a bulk request.
     """
 
     strategy: str
     size: int
 
     def kind(self, size: int) -> Kind:
-        """Return how a batch of `size` goes out."""
+        """Return the kind of request that sends a batch of `size` recipients."""
         if self.strategy == "auto":
             return "bulk" if size > 1 else "single"
         return "bulk" if self.strategy == "bulk" else "single"
@@ -55,7 +56,7 @@ class Cut:
         return 1 if self.strategy == "single" else self.size
 
     def rows(self, campaign: int, number: int, phones: Iterable[int]) -> Iterator[BatchRow]:
-        """Cut one set's recipients, by ascending phone, into rows of the table."""
+        """Cut one set's phones, in ascending order, into rows of the table `batch`."""
         left = iter(phones)
         while members := list(islice(left, self.longest)):
             size = len(members)
@@ -65,19 +66,19 @@ class Cut:
 def stage(
     connection: sqlite3.Connection, rows: Iterable[tuple[int, int, int]], sets: Iterable[StagedSet]
 ) -> None:
-    """Add rows (line, phone, number of the set) and sets to those that wait."""
+    """Add rows (line, phone, number of the set) and sets to the staging tables."""
     _insert_rows(connection, "INSERT INTO staged_set", sets)
     _insert_rows(connection, "INSERT INTO staged", rows)
 
 
 def _insert_rows(connection: Any, into: str, rows: Iterable[Sequence[object]], at_once: int = 300) -> None:
-    """Insert rows, several with a statement: that takes a third less than one by one.
+    """Insert rows, many with one statement: that takes a third less time than one by one.
 
     Args:
-        connection: of a file or of PostgreSQL, which takes them one by one.
+        connection: a connection to a file, or to PostgreSQL, which takes the rows one by one.
         into: the beginning of the statement.
-        rows: of equal length.
-        at_once: rows in memory.
+        rows: rows of equal length.
+        at_once: the number of rows in memory and in one statement.
     """
     left = iter(rows)
     while some := list(islice(left, at_once)):
@@ -91,15 +92,16 @@ def _insert_rows(connection: Any, into: str, rows: Iterable[Sequence[object]], a
 
 
 def _verb(connection: Any) -> str:
-    """Return INSERT, in a file without a journal for the statement, which doubled the bytes written.
+    """Return the verb that inserts; in a file it is INSERT OR FAIL, which needs no statement journal.
 
-    A statement that fails leaves its first rows then, but the transaction fails with it.
+    That journal doubled the bytes written. A failed INSERT OR FAIL leaves its first rows, but then the whole
+    transaction fails.
     """
     return "INSERT OR FAIL" if isinstance(connection, sqlite3.Connection) else "INSERT"
 
 
 def _take_in_sets(connection: sqlite3.Connection, campaign: int) -> None:
-    """Add the staged sets that are new, and give staged rows the number of the set that was there before."""
+    """Add the new staged sets; a staged row whose set is in the ledger already gets that set's number."""
     (staged,) = connection.execute("SELECT count(*) FROM staged_set").fetchone()
     # In the order of the digests, each page of their table is written once.
     added = connection.execute(
@@ -125,7 +127,7 @@ def _take_in_sets(connection: sqlite3.Connection, campaign: int) -> None:
 
 
 def prepare_file(connection: sqlite3.Connection, campaign: int) -> int:
-    """Unite the spellings of each person, and take in the sets; return their number, or `MANY_SETS`."""
+    """Unite the spellings of each person, and add the sets; return how many sets, at most `MANY_SETS`."""
     _unite_spellings(connection, campaign)
     _take_in_sets(connection, campaign)
     (sets,) = connection.execute(
@@ -135,7 +137,7 @@ def prepare_file(connection: sqlite3.Connection, campaign: int) -> int:
 
 
 def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut, prepare: Prepare) -> None:
-    """Add the staged recipients whose phones aren't there yet, cut into batches; note who was left out."""
+    """Add the staged recipients whose phones are new, cut into batches; store the rows that were left out."""
     connection.execute("DELETE FROM skipped WHERE campaign = ?", (campaign,))  # an earlier input's
     connection.execute("INSERT INTO skipped SELECT ?, line, reason, phone FROM left_out", (campaign,))
     staged, lines = connection.execute("SELECT count(*), max(line) FROM staged").fetchone()
@@ -154,10 +156,11 @@ def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut, 
 
 
 def _unite_spellings(connection: sqlite3.Connection, campaign: int) -> None:
-    """Give all staged rows of one person the same phone: the recipient's, else the first line's (ruling 19a).
+    """Give all staged rows of one person the same phone (ruling 19a).
 
-    The table `respelled` keeps the phones as given. Numbers of 12 and 13 digits from 52 to 55 are compared;
-    numbers of 53 have one spelling, so they don't matter.
+    It is the phone of the stored recipient, else of the person's first line. The table `respelled` keeps the
+    phones as given. Only numbers of 12 and 13 digits that begin with 52 to 55 are compared. Those with 53
+    have one spelling, so comparing them does no harm.
     """
     connection.create_function("person_of", 1, person_of, deterministic=True)
     connection.execute("DELETE FROM spelled")
@@ -171,7 +174,7 @@ def _unite_spellings(connection: sqlite3.Connection, campaign: int) -> None:
         "phone BETWEEN 520000000000 AND 559999999999 OR phone BETWEEN 5200000000000 AND 5599999999999)",
         (campaign,),
     )
-    # SQLite takes a column beside min() from the row of the minimum: here a recipient, or the first line.
+    # SQLite takes a column beside min() from the row of the minimum: a stored recipient, or the first line.
     connection.execute(
         "INSERT INTO respelled SELECT s.line, s.phone, t.phone FROM spelled s JOIN ("
         "SELECT person, min(line), phone FROM spelled GROUP BY person HAVING count(DISTINCT phone) > 1) t "
@@ -193,7 +196,7 @@ def _batch_rows(
             _stream(connection)(f"{rows} ORDER BY parameter_set, phone", load), cut, load[0], seen
         )
         return
-    # Few sets: filling a batch of each at a time, by ascending phone, is cheaper than sorting by set.
+    # With few sets, one open batch per set is filled by ascending phone; that is cheaper than sorting by set.
     open_: defaultdict[int, array[int]] = defaultdict(lambda: array("Q"))
     for some in _chunks(_stream(connection)(rows, load)):
         numbers, phones, lines = zip(*some, strict=True)
@@ -213,15 +216,15 @@ def _batch_rows(
 def _sorted_rows(
     ordered: Iterable[tuple[int, int, int]], cut: Cut, campaign: int, seen: bytearray
 ) -> Iterator[BatchRow]:
-    """Yield recipients, by ascending set and phone, as batches, and mark their lines as seen."""
+    """Yield the batches of recipients that come by ascending set and phone; mark their lines as seen."""
     alone = cut.kind(1)
-    number, equal = 0, list[int]()  # the recipients of the last set, which may go on
+    number, equal = 0, list[int]()  # recipients of the last set; the next chunk may add more
     for some in _chunks(ordered):
         numbers, phones, lines = zip(*some, strict=True)
         for line in lines:
             seen[line] = 1
         if number != numbers[0] and len(set(numbers)) == len(numbers):
-            # The fast path first: each recipient of this chunk, but for the last one, is alone in its set.
+            # Fast path: each recipient of this chunk is alone in its set. Only the last set may go on.
             yield from cut.rows(campaign, number, equal)
             packed = map(_pack_one, phones)
             singles = zip(repeat(campaign), numbers, repeat(alone), repeat(1), phones, phones, packed)
@@ -243,16 +246,16 @@ def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _stream(connection: Any) -> Callable[[str, Sequence[object]], Iterable[Any]]:
-    # SQLite reads row by row anyway; PostgreSQL needs a cursor of the server's for that.
+    # SQLite reads row by row anyway; PostgreSQL needs a server-side cursor for that.
     stream: Callable[[str, Sequence[object]], Iterable[Any]]
     stream = getattr(connection, "stream", connection.execute)
     return stream
 
 
 def _note_repeats(connection: sqlite3.Connection, campaign: int, load: int, seen: bytearray) -> None:
-    """Skip the lines whose phone an earlier line has, or an earlier load with other parameters."""
+    """Skip the lines whose phone is in an earlier line, or in an earlier load with other parameters."""
     if load > 1:
-        # Who was there before this load isn't seen either, and is no duplicate.
+        # The lines of recipients of an earlier load aren't marked as seen either, but are no duplicates.
         connection.execute(
             "INSERT INTO skipped SELECT r.campaign, s.line, "
             "CASE WHEN s.phone = before THEN 'duplicate' ELSE 'parameters_changed' END, "
@@ -282,7 +285,7 @@ def write_set(
 
 
 def halve(connection: sqlite3.Connection, campaign: int, batch: Batch) -> list[Batch]:
-    """Put two halves in a batch's place; the first keeps its number. Return those that have members left."""
+    """Replace a batch by two halves; the first keeps its number. Return the halves with members to send."""
     middle = len(batch.members) // 2
     left, right = batch.members[:middle], batch.members[middle:]
     connection.execute(
@@ -301,7 +304,7 @@ def halve(connection: sqlite3.Connection, campaign: int, batch: Batch) -> list[B
 
 
 def skip_if_empty(connection: sqlite3.Connection, batch: Batch) -> bool:
-    """Call a batch skipped if each member has a state of their own; return whether it was so."""
+    """Set a batch to skipped if each member has its own state; return whether it was set."""
     (own,) = connection.execute("SELECT count(*) FROM exception WHERE batch = ?", (batch.id,)).fetchone()
     if own < len(batch.members):
         return False
@@ -312,7 +315,7 @@ def skip_if_empty(connection: sqlite3.Connection, batch: Batch) -> bool:
 def put_back(
     connection: sqlite3.Connection, campaign: int, found: Iterable[tuple[int, int, str]], cut: Cut
 ) -> None:
-    """Take members (phone, batch, reason) out of their batches, and put them into new pending ones."""
+    """Move members (phone, batch, reason) from their batches into new pending batches."""
     leaving: dict[int, set[int]] = defaultdict(set)
     for phone, batch, _ in found:
         leaving[batch].add(phone)

@@ -1,7 +1,7 @@
 """People's numbers and texts are removed from a ledger; counts and outcomes stay.
 
-The number of one person becomes a small one, which is no phone number. A person who is still pending is
-skipped. The people of a whole campaign get numbers that are too long for phones.
+`forget` replaces one person's phone by a small number, which is no phone number. A person who is still
+pending is skipped. `expire` replaces all phones of a campaign by numbers that are too long for phones.
 """
 
 import json
@@ -34,8 +34,8 @@ class _Place(NamedTuple):
 async def forget(ledger: str | os.PathLike[str], phone: str, *, schema: str = "desk360") -> int:
     """Remove a person's number and texts from all campaigns of a ledger; no campaign may run meanwhile.
 
-    Parameters that the person shares with others stay. A list that is loaded later and holds the number adds
-    the person again.
+    Parameters that the person shares with others stay. If a list that is loaded later holds the number, it
+    adds the person again.
 
     Args:
         ledger: the ledger's file, or `postgresql://…`.
@@ -43,10 +43,10 @@ async def forget(ledger: str | os.PathLike[str], phone: str, *, schema: str = "d
         schema: the schema of the tables in PostgreSQL.
 
     Returns:
-        The number of rows about the person: one a campaign, and one a row that was left out when loading.
+        The number of rows about the person: one per campaign, and one per row that was left out when loading.
 
     Raises:
-        InvalidMessage: if it is no phone number.
+        InvalidMessage: if `phone` is no phone number.
         LedgerError: if there is no ledger, it is in use, or it can't be written.
     """
     numbers = spellings_of(parse_phone(phone, "phone"))
@@ -68,7 +68,7 @@ def _forget_in_file(db: sqlite3.Connection, numbers: tuple[int, ...]) -> int:
     places = _places(db, numbers)
     for place in places:
         if _replace(db, place):
-            new = (secrets.token_bytes(32), place.parameter_set)  # a digest would show guessed texts
+            new = (secrets.token_bytes(32), place.parameter_set)  # a digest could confirm a guessed text
             db.execute("UPDATE set_digest SET digest = ? WHERE parameter_set = ?", new)
     return len(places) + _forget_skipped(db, person_of(numbers[0]))
 
@@ -95,7 +95,7 @@ def _places(db: Any, numbers: tuple[int, ...]) -> list[_Place]:
 
 
 def _replace(db: Any, place: _Place) -> bool:
-    """Put a small number in the phone's place; return whether the person's parameters were blanked."""
+    """Replace the phone by a small number; return whether the person's parameters were blanked."""
     (alias,) = db.execute(
         "SELECT coalesce(max(phone), 0) + 1 FROM recipient WHERE campaign = ? AND phone < ?",
         (place.campaign, _LEAST_PHONE),
@@ -119,7 +119,7 @@ def _replace(db: Any, place: _Place) -> bool:
         if place.phone in members:
             left = sorted({*members, alias} - {place.phone})
             db.execute(
-                # The id of a message holds the number.
+                # A message's id contains the phone number.
                 "UPDATE batch SET members = ?, first = ?, last = ?, "
                 "message_id = CASE WHEN kind = 'single' THEN NULL ELSE message_id END WHERE id = ?",
                 (pack(left), left[0], left[-1], batch),
@@ -130,7 +130,7 @@ def _replace(db: Any, place: _Place) -> bool:
 
 
 def _skip(db: Any, campaign: int, batch: int, alias: int, size: int) -> None:
-    """Skip a pending person; a batch without other members is finished."""
+    """Skip a pending person. If all members of its batch then have their own state, skip the batch."""
     skipped = (campaign, alias, batch, "skipped", "forgotten")
     db.execute("INSERT INTO exception VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", skipped)
     (own,) = db.execute("SELECT count(*) FROM exception WHERE batch = ?", (batch,)).fetchone()
@@ -164,10 +164,10 @@ def _forget_skipped(db: Any, person: int) -> int:
 
 
 async def expire(ledger: str | os.PathLike[str], *, retention: float, schema: str = "desk360") -> int:
-    """Remove all numbers and texts from the campaigns of a ledger that ended long ago; counts stay.
+    """Remove all numbers and texts from a ledger's campaigns that ended long ago; counts stay.
 
-    A campaign has ended if no recipient is pending, and no request is on the wire. It can't be loaded again
-    afterwards, since the ledger couldn't recognise the people who were sent to.
+    A campaign has ended if no recipient is pending, and no request is on the wire. An expired campaign can't
+    be loaded again: the ledger couldn't recognise the people who were sent to before.
 
     Args:
         ledger: the ledger's file, or `postgresql://…`; no campaign of it may run meanwhile.
@@ -178,7 +178,7 @@ async def expire(ledger: str | os.PathLike[str], *, retention: float, schema: st
         The number of recipients whose numbers and texts were removed.
 
     Raises:
-        ConfigurationError: if `retention` is no such number.
+        ConfigurationError: if `retention` is no number, or below 0.
         LedgerError: if there is no ledger, it is in use, or it can't be written.
 
     Example:
@@ -249,9 +249,9 @@ def _ended(db: Any, before: float) -> list[int]:
 
 
 def _expire(db: Any, campaign: int, members_query: str) -> int:
-    """Put small numbers in the phones' places; return the number of recipients."""
+    """Replace the phones by numbers that are too long for phones; return the number of recipients."""
     db.execute("CREATE TEMP TABLE alias (phone BIGINT PRIMARY KEY, number BIGINT NOT NULL)")
-    # In the order of the phones, so that the members of a batch stay in order.
+    # The new numbers are in the order of the phones, so that the members of a batch stay in order.
     count: int = db.execute(
         "INSERT INTO alias SELECT phone, CAST(? AS BIGINT) + row_number() OVER (ORDER BY phone) "
         "FROM recipient WHERE campaign = ?",
@@ -290,7 +290,7 @@ def _blank(parameters: str) -> str:
 def _rename_members(db: Any, batch: int, members: tuple[int, ...], query: str) -> None:
     rows = db.execute(f"{query} ORDER BY number", (json.dumps(members),))
     numbers = [number for (number,) in rows]
-    # The id of a message holds the number.
+    # A message's id contains the phone number.
     db.execute(
         "UPDATE batch SET members = ?, first = ?, last = ?, message_id = NULL WHERE id = ?",
         (pack(numbers), *((numbers[0], numbers[-1]) if numbers else (0, 0)), batch),

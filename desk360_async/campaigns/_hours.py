@@ -1,4 +1,4 @@
-"""Sending hours: when a campaign may send, in a time zone. Pure; daylight saving is zoneinfo's business."""
+"""Sending hours: when a campaign may send, in a time zone. Pure; `zoneinfo` handles daylight saving."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -61,7 +61,7 @@ class Hours:
         return False
 
     def next_opening(self, at: datetime) -> datetime:
-        """Return `at` itself in open hours, else the begin of the next range, in UTC.
+        """Return `at` itself if the hours are open, else the start of the next range, in UTC.
 
         Raises:
             ConfigurationError: if no range begins within 400 days.
@@ -72,11 +72,11 @@ class Hours:
         raise ConfigurationError(f"{self!r} has no opening within {_LONGEST_SEARCH} days")
 
     def finish(self, at: datetime, seconds: float) -> datetime:
-        """Return the end of work that rests outside the hours, in UTC.
+        """Return the end, in UTC, of work that pauses outside the hours.
 
         Args:
-            at: the work's beginning, an aware datetime.
-            seconds: seconds of work.
+            at: when the work starts, an aware datetime.
+            seconds: the length of the work in seconds, without the pauses.
         """
         left = timedelta(seconds=min(seconds, 1e9))
         now = at.astimezone(UTC)
@@ -89,7 +89,7 @@ class Hours:
             now = end
 
     def _openings(self, at: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """Yield (begin, end) in UTC of each range from the day before `at`, by their begin."""
+        """Yield (begin, end) of each range in UTC, in order of begin, starting on the day before `at`."""
         if at.tzinfo is None:
             raise ConfigurationError("Hours takes aware datetimes, such as datetime.now(UTC)")
         first = at.astimezone(self._zone).date() - timedelta(days=1)
@@ -109,7 +109,7 @@ class Hours:
 
 
 def _range_of(text: str) -> tuple[int, int]:
-    """Return a range's begin and end in minutes; an end behind midnight is above 1,440."""
+    """Return a range's begin and end in minutes; an end after midnight is above 1,440."""
     found = _RANGE.fullmatch(text)
     if found is None or (found[3] == "24" and found[4] != "00"):
         raise ConfigurationError(f"hours are ranges such as '09:00-20:00', got {text.strip()!r}")

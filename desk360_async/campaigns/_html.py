@@ -24,7 +24,7 @@ def render(report: Report, limit: int) -> str:
 
     Args:
         report: the report.
-        limit: requests a minute that the server allows; drawn as a line beside the recipients a minute.
+        limit: requests per minute that the server allows; a line in the plot of recipients per minute.
     """
     title = mask_numbers(f"Campaign {report.name}")
     style = files("desk360_async.campaigns").joinpath("report.css").read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def _states(report: Report) -> dict[str, int]:
 
 
 def in_words(state: str) -> str:
-    """Return a state as it is read: "not sent" for "not_sent"."""
+    """Return a state in words: "not sent" for "not_sent"."""
     return state.replace("_", " ")
 
 
@@ -81,7 +81,7 @@ def _section(title: str, *parts: str) -> str:
 
 
 def _table(head: str, rows: Mapping[str, int]) -> str:
-    # A reason may quote an answer of the server, and the answer a number.
+    # A reason may quote an answer of the server, and the answer may contain a phone number.
     body = "".join(
         f'<tr><th scope="row">{escape(mask_numbers(in_words(name)))}</th><td>{number:,}</td></tr>'
         for name, number in rows.items()
@@ -119,7 +119,7 @@ def _y(value: float, top: float) -> float:
 
 
 def _axis(first: float, last: float) -> list[str]:
-    """Return the times below a plot, in UTC; with the date where a day lies between them."""
+    """Return the line below a plot and its two times in UTC; with dates if a day or more is between them."""
     form = "%d %b %H:%M" if last - first >= _DAY else "%H:%M:%S"
     ends = [f"{datetime.fromtimestamp(at, UTC):{form}}" for at in (first, last)]
     return [

@@ -1,6 +1,6 @@
-"""Reads of a ledger: counts, the plan, the report, and the report recipient by recipient as CSV or JSON.
+"""Reads of a ledger: counts, the plan, the report, and a CSV, XLSX or JSON file with a line per recipient.
 
-A file is streamed, and is there whole or not at all; its mode is 0600.
+The file is streamed. It appears whole or not at all; its mode is 0600.
 """
 
 import csv
@@ -32,7 +32,7 @@ _STEPS = 300  # of a timeline
 
 
 def counts(connection: sqlite3.Connection, campaign: int) -> Counts:
-    """Count recipients by state: by batch, but for those that have one of their own."""
+    """Count recipients by state. A recipient has its batch's state, unless it has an exception."""
     by_state: Counter[str] = Counter()
     for state, size in connection.execute(
         "SELECT state, sum(size) FROM batch WHERE campaign = ? GROUP BY state", (campaign,)
@@ -75,7 +75,7 @@ def left_out(connection: sqlite3.Connection, campaign: int) -> dict[str, int]:
 
 
 def group(detailed: Mapping[str, int]) -> dict[str, int]:
-    """Return the counts with one entry for all phone numbers that can't be read."""
+    """Return the rows by reason, with one entry for all phone numbers that can't be read."""
     grouped: Counter[str] = Counter()
     for reason, number in detailed.items():
         grouped["invalid_phone" if reason.startswith("invalid_phone") else reason] += number
@@ -113,7 +113,10 @@ def reasons(connection: sqlite3.Connection, campaign: int) -> dict[tuple[str, st
 
 
 def deliveries(connection: sqlite3.Connection, campaign: int) -> dict[str, int]:
-    """Count recipients by their webhooks; a person who read it was reached, in any order of the events."""
+    """Count recipients by delivery status, as webhooks reported it.
+
+    A recipient who read the message counts as delivered, in any order of the webhooks.
+    """
     rows = connection.execute(
         "SELECT status, count(*) FROM delivery WHERE campaign = ? GROUP BY status", (campaign,)
     )
@@ -126,7 +129,7 @@ def deliveries(connection: sqlite3.Connection, campaign: int) -> dict[str, int]:
 
 
 def failed(connection: sqlite3.Connection, campaign: int) -> frozenset[int]:
-    """Return the phones that WhatsApp could not reach, as statuses report it."""
+    """Return the phones that WhatsApp could not reach: status failed, but neither delivered nor read."""
     rows = connection.execute(
         "SELECT phone FROM delivery d WHERE campaign = ? AND status = 'failed' AND NOT EXISTS "
         "(SELECT 1 FROM delivery e WHERE e.campaign = d.campaign AND e.phone = d.phone "
@@ -137,7 +140,7 @@ def failed(connection: sqlite3.Connection, campaign: int) -> frozenset[int]:
 
 
 def people(connection: sqlite3.Connection, campaign: int, state: str) -> list[tuple[str, dict[str, str]]]:
-    """Return (phone, parameters) of the recipients in a state; "failed" and "unread" come from statuses."""
+    """Return (phone, parameters) of the recipients in a state; the statuses give "failed" and "unread"."""
     unreached = failed(connection, campaign) if state in ("failed", "unread") else frozenset[int]()
     others = unreached | _readers(connection, campaign) if state == "unread" else frozenset[int]()
     found: list[tuple[str, dict[str, str]]] = []
@@ -161,7 +164,7 @@ def _readers(connection: sqlite3.Connection, campaign: int) -> frozenset[int]:
 
 
 def report(connection: sqlite3.Connection, campaign: int, name: str) -> Report:
-    """Put together a campaign's report; in a transaction of the caller's."""
+    """Return a campaign's report. The caller opens the transaction."""
     number, started, ended = connection.execute(
         "SELECT count(*), min(started), max(ended) FROM request WHERE campaign = ?", (campaign,)
     ).fetchone()
@@ -191,7 +194,7 @@ def report(connection: sqlite3.Connection, campaign: int, name: str) -> Report:
 def timeline(
     connection: sqlite3.Connection, campaign: int, started: float | None, ended: float | None
 ) -> tuple[tuple[float, int], ...]:
-    """Return the recipients of answered requests over time: (seconds since 1970, recipients) a step."""
+    """Return the recipients of answered requests over time: (seconds since 1970, recipients) per step."""
     if started is None or ended is None:
         return ()
     step = max(1.0, (ended - started) / _STEPS)
@@ -214,7 +217,7 @@ def _moment(at: float | None) -> datetime | None:
 def plan(
     connection: sqlite3.Connection, campaign: int, rate: RateLimitStatus, now: float, hours: Hours | None
 ) -> Plan:
-    """Return the plan of a campaign at a rate limit, within hours; `now` in the wall clock's seconds."""
+    """Return a campaign's plan at a rate limit, in the sending hours; `now` is the wall clock in seconds."""
     made = make_plan(
         counts(connection, campaign),
         requests_needed(connection, campaign),
@@ -242,9 +245,9 @@ def make_plan(
         counts: recipients by state.
         needed: (kind, requests, recipients) of the pending batches.
         groups: sets of equal parameters.
-        left_out: reason → rows, with the details of phones.
-        rate: the client's.
-        now: the wall clock's seconds.
+        left_out: reason → rows; the reason of a phone includes its detail.
+        rate: the client's rate limit.
+        now: the wall clock in seconds.
         hours: the sending hours; None for all hours.
     """
     requests = {kind: number for kind, number, _ in needed}
@@ -339,7 +342,7 @@ _TOGETHER = 1000  # recipients that are looked up at once, in whole batches
 
 
 def _together(batches: Iterable[tuple[Any, ...]]) -> Iterator[list[_Some]]:
-    """Yield batches, with their members as numbers, until they have a thousand recipients."""
+    """Yield lists of batches with their members as numbers; a list ends at a thousand recipients or more."""
     some: list[_Some] = []
     size = 0
     for *facts, packed in batches:
@@ -352,7 +355,8 @@ def _together(batches: Iterable[tuple[Any, ...]]) -> Iterator[list[_Some]]:
     yield some
 
 
-# One query for many: several times as fast as one each. As a JOIN with json_each, SQLite scans the campaign.
+# One query for many phones is several times as fast as a query for each. With a JOIN on json_each, SQLite
+# would scan the whole campaign.
 def _among(connection: Any, select: str, campaign: int, phones: list[int]) -> Any:
     if isinstance(connection, sqlite3.Connection):
         among = "WHERE campaign = ? AND phone IN (SELECT value FROM json_each(?))"
@@ -361,7 +365,7 @@ def _among(connection: Any, select: str, campaign: int, phones: list[int]) -> An
 
 
 def _exceptions_of(connection: Any, batches: list[int]) -> dict[int, dict[int, tuple[str, str]]]:
-    """Return (state, reason) of the members with a state of their own: batch → phone → these."""
+    """Return the members whose state differs from their batch's: batch → phone → (state, reason)."""
     among, given = "= ANY(?)", cast("object", batches)
     if isinstance(connection, sqlite3.Connection):
         among, given = "IN (SELECT value FROM json_each(?))", json.dumps(batches)
@@ -383,7 +387,7 @@ def _statuses_of(connection: sqlite3.Connection, campaign: int, phones: list[int
 
 
 def summarise(report: Report) -> dict[str, object]:
-    """Return a report as JSON writes it."""
+    """Return a report as a dict that JSON can write."""
     return {
         **asdict(report),
         "reasons": [
@@ -399,7 +403,7 @@ def write(connection: sqlite3.Connection, campaign: int, path: Path, name: str) 
     """Write the report of a campaign to a .csv, .xlsx or .json file; return the number of lines.
 
     Raises:
-        OSError: if it can't be written.
+        OSError: if the file can't be written.
     """
     part = path.with_name(path.name + ".part")
     create(part)
@@ -410,7 +414,7 @@ def write(connection: sqlite3.Connection, campaign: int, path: Path, name: str) 
                 case ".xlsx":
                     number = write_sheet(file, COLUMNS_IN_WORDS, ((*row, words_for(row[3])) for row in rows))
                 case ".csv":
-                    # Excel reads a file without this mark in the encoding of its own country.
+                    # Without the byte order mark, Excel reads a file in the encoding of the user's country.
                     text = TextIOWrapper(file, "utf-8-sig", newline="")
                     number = _write_csv(text, rows)
                     text.detach()
@@ -438,11 +442,11 @@ def _write_csv(file: IO[str], rows: Iterator[Line]) -> int:
 
 
 def _cells(rows: Iterator[Line]) -> Iterator[tuple[object, ...]]:
-    """Yield the cells of each row, of which no spreadsheet takes one for a formula."""
+    """Yield the cells of each row. A spreadsheet reads no cell as a formula."""
     explain = lru_cache(1000)(_explain)
     for line, phone, state, reason, batch, kind, message_id, status, parameters in rows:
         why, words = explain(reason)
-        # A recipient's phone has digits only, and parameters are an object of JSON: no formulas.
+        # A recipient's phone is `+` and digits, and parameters are a JSON object: neither is a formula.
         shown = phone if batch is not None else neutral(phone)
         message = neutral(message_id) if message_id else ""
         yield line, shown, state, why, batch, kind, message, status, parameters, words

@@ -1,11 +1,12 @@
 """The ledger's file and the owner file beside it: tables, migrations, the owner's lock, checks at opening.
 
-State is kept per batch, and per recipient only where one differs from its batch: a million recipients cost a
-few thousand writes. A batch holds its members as packed numbers of 8 bytes. A released step of the tables is
-never changed; the next one is added.
+The state is stored per batch. A recipient has its own state only if it differs from the batch's: a million
+recipients cost a few thousand writes. A batch holds its members' phones as packed numbers of 8 bytes. A
+released migration is never changed; the next change of the tables is a new migration.
 
-The owner file holds the process that owns the ledger, and the number of the last request that it began. A
-ledger with a lower number has forgotten requests (its `-wal` is gone, or it is an older copy): it is refused.
+The owner file records the process that owns the ledger, and the number of the last request that was begun. If
+the last number in the ledger is lower, the ledger has forgotten requests: its `-wal` is gone, or it is an
+older copy. Such a ledger is refused.
 """
 
 import os
@@ -28,7 +29,7 @@ from desk360_async.campaigns._values import CampaignError, LedgerError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Little, since lists come sorted: a million recipients need no more memory than ten thousand.
+# A small cache suffices, since lists come sorted: a million recipients need no more memory than ten thousand.
 CACHE_KIB = 2000
 BUSY = 30.0  # seconds that one process waits while another writes
 COPYING = "see desk360_async/guide/ledgers.md on copying and moving a ledger"
@@ -144,7 +145,8 @@ CREATE TABLE doubt (
 ) WITHOUT ROWID;
 """
 
-# A digest's place in an index is random. Apart from the texts, and taken in sorted, digests are written once.
+# A digest's place in an index is random. The digests have a table without the texts, and are inserted in
+# sorted order: so each page of that table is written once.
 _DIGESTS = """
 CREATE TABLE set_digest (
     campaign INTEGER NOT NULL,
@@ -188,15 +190,16 @@ CREATE TEMP TABLE IF NOT EXISTS respelled (
 
 
 class OwnerFile:
-    """The file beside a ledger that its owner locks: process, last request, clocks, and how it was closed.
+    """The file beside a ledger that the owning process locks.
 
-    0.1.0 wrote the process alone; such a file holds no times of requests.
+    It records the process, the last request, its clocks, and how the ledger was closed. Version 0.1.0 wrote
+    only the process: its file holds no times of requests.
 
     Args:
         path: the ledger's path.
     """
 
-    # One write of a fixed length, which a kill can't tear; the checksum shows a damaged record.
+    # The record has a fixed length and is one write, which a kill can't tear. The checksum shows damage.
     _RECORD = re.compile(
         rb"(?P<body>process (?P<process> *\d+) request (?P<request> *\d+) boot (?P<boot> *\S+) "
         rb"wall (?P<wall> *\S+) monotonic (?P<monotonic> *\S+) closed (?P<closed> *\S+)) "
@@ -212,12 +215,12 @@ class OwnerFile:
         self._file: IO[bytes] | None = None
 
     def lock(self) -> None:
-        """Take the lock, which ends with the process, and read the record.
+        """Take the lock and read the record. The lock ends with the process.
 
         Raises:
-            LedgerError: if another process has it.
+            LedgerError: if another process has the lock.
         """
-        # A file of its own: closing any handle on the database itself would drop SQLite's own locks there.
+        # The lock is on a separate file: closing any handle of the database would drop SQLite's locks on it.
         create(self.path)
         self._file = self.path.open("r+b", buffering=0)
         content = self._file.read()
@@ -240,13 +243,16 @@ class OwnerFile:
         self._write()
 
     def note(self, request: int, wall: float) -> None:
-        """Write the number of the last request: after its commit, and before its first byte leaves."""
+        """Write the last request's number, after the request's commit and before its first byte leaves."""
         self.request, self.wall = request, wall
         self.boot, self.monotonic = self._boot, _threads.monotonic()
         self._write()
 
     def now(self, wall: float) -> float:
-        """Return the time by the clock of the last request, which a step of the wall clock doesn't move."""
+        """Return the last request's time plus the monotonic time since then; after a reboot, return `wall`.
+
+        A step of the wall clock doesn't move the sum.
+        """
         if self.boot != self._boot:
             return wall
         passed = _threads.monotonic() - self.monotonic
@@ -277,7 +283,7 @@ class OwnerFile:
 
 
 def fingerprint(path: Path) -> str:
-    """Return the size and time of a file without a WAL, by which an unchanged one is known; else "-"."""
+    """Return a file's size and time, which show whether it changed; "-" if it has a WAL or is unreadable."""
     with suppress(OSError):
         if wal_of(path) is None:
             found = path.stat()
@@ -294,7 +300,7 @@ def wal_of(path: Path) -> Path | None:
 
 
 class LedgerFile(SQLiteFile):
-    """The file of a ledger, open. After its first failure it refuses every operation.
+    """The open file of a ledger. After its first failure it refuses every operation.
 
     After a failed write the content of the file is uncertain until it is opened again.
 
@@ -312,7 +318,7 @@ class LedgerFile(SQLiteFile):
     async def run(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `work` with the connection, as every operation of a file that has not failed."""
+        """Run `work` with the connection, unless the file has failed before."""
         return await self._once(super().run, work, *args, **kwargs)
 
     async def read(
@@ -333,7 +339,7 @@ class LedgerFile(SQLiteFile):
         try:
             done: T = await run(work, *args, **kwargs)
         except LedgerError as error:
-            if error.__cause__ is not None:  # of SQLite or of the system, and not of a check
+            if error.__cause__ is not None:  # SQLite or the system raised it, not a check
                 self.failure = error.__cause__
             raise
         return done
@@ -344,7 +350,7 @@ class LedgerFile(SQLiteFile):
         return f"{super().explain(error)}; {ending}"
 
     def require_place(self) -> None:
-        """Check that the path still leads to this file alone.
+        """Check that the path still is the only name of this file.
 
         Raises:
             LedgerError: if the file was deleted, replaced or linked.
@@ -368,9 +374,9 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     """Return the version of the ledger's tables, 0 for an empty file.
 
     Raises:
-        LedgerError: if the file is no ledger, or of a later version.
+        LedgerError: if the file is no ledger, or was written by a later version.
     """
-    with snapshot(connection):  # else its owner may make it a ledger between two of them
+    with snapshot(connection):  # the owner may make it a ledger between two queries
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -409,7 +415,7 @@ async def open_ledger(path: Path, *, owner: bool, must_exist: bool = True) -> As
     Args:
         path: the file.
         owner: take the exclusive lock that loading, running and resolving need.
-        must_exist: refuse a missing file; else the owner makes it.
+        must_exist: refuse a missing file; if false, the owner creates it.
 
     Raises:
         LedgerError: if the file is missing, is no ledger, is damaged, has forgotten requests, or is in use.
@@ -508,7 +514,7 @@ def _copied(path: Path) -> Path:
 
 
 def _resolve(path: Path) -> Path:
-    # Links are resolved: the lock is found by the name, and one file has one owner.
+    # Links are resolved, since the owner file is found by the ledger's name, and one ledger has one owner.
     try:
         path = path.resolve()
     except OSError as error:

@@ -16,13 +16,13 @@ from desk360_async._redaction import show_half_made
 
 
 class CampaignError(Desk360Error):
-    """A campaign can't be loaded, run or resolved as asked; not sent. The message names the fix."""
+    """A campaign can't be loaded, run or resolved as asked; nothing is sent. The message names the fix."""
 
 
 class LedgerError(CampaignError):
     """The ledger can't be used, or failed during use: no request is sent from then on.
 
-    Requests on the wire at the failure are `unknown` once the campaign is resumed.
+    Requests that were on the wire at the failure become `unknown` when the campaign is resumed.
     """
 
 
@@ -56,12 +56,13 @@ _REFUSAL = re.compile(r"[A-Z]\w+ (?P<status>[0-9]{3})(?: (?P<code>\w+))?")
 
 
 def words_for(reason: str, phone: str | None = None, region: str | None = None) -> str:
-    """Return a reason of a ledger in plain words.
+    """Return a ledger's reason in plain words.
 
     Args:
-        reason: a slug, such as "invalid_phone: letters" or "missing_parameter: body-1", or words, which stay.
-        phone: the text that is no phone number; then the words contain the fix.
-        region: the region by which the text was read.
+        reason: a slug, such as "invalid_phone: letters" or "missing_parameter: body-1". A reason that is in
+            words already is returned unchanged.
+        phone: the text that was refused as a phone number. If it is given, the words contain the fix.
+        region: the region by which that text was read.
     """
     slug, _, detail = reason.partition(": ")
     if slug in _WORDS_OF_VARIABLE and detail:
@@ -77,7 +78,7 @@ def words_for(reason: str, phone: str | None = None, region: str | None = None) 
 
 @frozen
 class Batch:
-    """Recipients with equal parameters that one request reaches: one crash can make this many unknown.
+    """Recipients with equal parameters that one request reaches. A crash can make all of them unknown.
 
     Attributes:
         id: its number in the ledger.
@@ -105,7 +106,10 @@ def unpack(packed: bytes) -> tuple[int, ...]:
 
 
 def holds(packed: bytes, phone: int) -> bool:
-    """Return whether packed phones, which ascend, hold this one; 1 µs, where unpacking 500 takes 15."""
+    """Return whether packed phones, in ascending order, hold this one.
+
+    It takes 1 µs; unpacking 500 phones takes 15 µs.
+    """
     # A view is read in the machine's byte order; the ledger's is little-endian.
     members = memoryview(packed).cast("Q") if sys.byteorder == "little" else unpack(packed)
     place = bisect_left(members, phone)
@@ -119,11 +123,11 @@ class Result:
     Attributes:
         state: the state of its recipients; "pending" if they are to be tried again.
         reason: why, in a word or a sentence, without phone numbers.
-        message_id: the vendor's, of a single send.
+        message_id: the vendor's id of the message; only a single send has one.
         unlisted: numbers that the answer to a bulk send didn't list.
         unlisted_state: their state: "unknown" or "not_sent".
         halve: whether the batch is to be tried again as two halves.
-        suspicious: whether many of these in a row mean that it isn't the recipients' fault.
+        suspicious: whether many such results in a row show that the fault isn't the recipients'.
         stop: why the campaign must stop, if it must.
         pause: whether the server asked to wait (429).
         silent: whether no usable answer came at all.
@@ -143,7 +147,7 @@ class Result:
 
 @frozen
 class Counts:
-    """How many recipients are in which state; `total` is their sum.
+    """The number of recipients in each state; `total` is the sum.
 
     Attributes:
         pending: not tried yet, or to be tried again.
@@ -168,12 +172,12 @@ class Counts:
 
     @property
     def finished(self) -> int:
-        """Those in a state that the campaign doesn't change any more."""
+        """Recipients in a state that the campaign no longer changes."""
         return self.accepted + self.failures + self.skipped
 
     @property
     def failures(self) -> int:
-        """Those not sent or unknown."""
+        """Recipients that were not sent or are unknown."""
         return self.not_sent + self.unknown
 
     def after(self, result: "BatchResult") -> "Counts":
@@ -191,21 +195,22 @@ class Counts:
 
 @frozen
 class Settings:
-    """The settings that a ledger pins for a campaign, so that a slip can't send another message.
+    """The settings that a ledger pins for a campaign, so that a wrong argument can't send another message.
 
     Attributes:
-        name: the campaign's.
-        base_url: the server's.
-        integration: its id.
-        template: its id.
-        template_name: its name.
-        language: its id.
-        language_name: its label.
-        variables: the template's, in its order.
+        name: the campaign's name.
+        base_url: the server's address.
+        integration: the integration's id.
+        template: the template's id.
+        template_name: the template's name.
+        language: the language's id.
+        language_name: the language's label.
+        variables: the template's variables, in the template's order.
         mapping: variable, and "phone", → the CSV file's column; empty for iterables.
         attachment: the file's name and size, if there is one.
-        strategy: "auto", "bulk" or "single"; this and the following are only stored.
-        batch_size: recipients a bulk request.
+        strategy: "auto", "bulk" or "single". This and the two settings below are stored; a later load may
+            change them.
+        batch_size: the most recipients of a bulk request.
         not_listed: the state of a number that a bulk answer doesn't list: "unknown" or "not_sent".
     """
 
@@ -229,15 +234,15 @@ class Report:
     """The result of a campaign.
 
     Attributes:
-        name: the campaign's.
+        name: the campaign's name.
         counts: recipients by state.
         reasons: (state, reason) → recipients, where there is a reason.
         left_out: reason → rows that were skipped when the campaign was loaded; `skipped` has the details.
         requests: how many requests were made, template look-ups included.
         started: when the first request began, in UTC.
         ended: when the last one ended, in UTC.
-        delivered: recipients whom WhatsApp reached, by the webhooks.
-        read: of those, who read it.
+        delivered: recipients whom WhatsApp reached, according to the webhooks.
+        read: delivered recipients who read the message.
         failed: recipients whom WhatsApp could not reach.
         resolutions: how unknowns were resolved, one line each, oldest first.
         timeline: (seconds since 1970, recipients of answered requests) in at most 300 steps, oldest first.
@@ -265,10 +270,10 @@ class Report:
         return sorted(found.items())
 
     def recipients_a_minute(self, limit: int = 60) -> int:
-        """Return the recipients a minute that a rate limit allows, at the mean size of the requests so far.
+        """Return how many recipients per minute a rate limit allows, at the mean size of the requests so far.
 
         Args:
-            limit: requests a minute; the vendor documents 60.
+            limit: requests per minute; the vendor documents 60.
         """
         if not self.requests:
             return limit
@@ -278,7 +283,7 @@ class Report:
         """Return the report as one HTML document: plots and tables, without scripts and phones.
 
         Args:
-            limit: requests a minute that the server allows; drawn as a line beside the recipients a minute.
+            limit: requests per minute that the server allows; a line in the plot of recipients per minute.
         """
         from desk360_async.campaigns._html import render  # few programs need it
 
@@ -287,7 +292,7 @@ class Report:
 
 @frozen
 class News:
-    """The decisions of all runs of a campaign, as one heartbeat brings them.
+    """The decisions that all runs of a campaign share, as one heartbeat reads them from the database.
 
     Attributes:
         state: "running", "paused", "stopped" (by a person) or "ended" (by a run).
@@ -310,12 +315,12 @@ Resolvable = Literal["unknown", "not_sent", "failed"]
 
 @frozen
 class Scope:
-    """The recipients that a resolution is about: some phones, a batch, or all.
+    """The recipients that a resolution applies to: some phones, a batch, or all.
 
     Attributes:
         phones: as numbers; None for all.
         batch: its number; None for all batches.
-        state: only recipients in this state; None for unknown, and for not_sent as well if they are resent.
+        state: only recipients in this state. None means "unknown"; for a resend, also "not_sent".
     """
 
     phones: frozenset[int] | None = None
@@ -323,14 +328,17 @@ class Scope:
     state: Resolvable | None = None
 
     def states(self, decision: Decision) -> tuple[Resolvable, ...]:
-        """Return the states that a decision applies to; recipients that were not sent can be sent safely."""
+        """Return the states that a decision applies to.
+
+        A resend includes "not_sent", since such recipients can be sent to safely.
+        """
         if self.state is not None:
             return (self.state,)
         return ("unknown", "not_sent") if decision == "resend" else ("unknown",)
 
     @property
     def overrides(self) -> bool:
-        """Whether recipients that a person resolved as not sent are included."""
+        """Whether the scope includes recipients that a person resolved as not sent."""
         return self.phones is not None or self.state is not None
 
     def __str__(self) -> str:
@@ -347,17 +355,17 @@ class Plan:
     """The requests and the time that the rest of a campaign takes.
 
     Attributes:
-        recipients: how many were loaded, in sum.
+        recipients: how many were loaded, in total.
         pending: how many are still to be sent.
         groups: sets of equal parameters.
         bulk_requests: requests to `send/bulk`.
         single_requests: requests to `send`.
         left_out: reason → rows that were skipped when loading; `skipped` lists them with line and detail.
-        limit: requests a period, as known now.
-        period: seconds.
-        finish: when the last request would go out if it were started now, in UTC; `campaign.plan` takes the
+        limit: requests per period, as known now.
+        period: the period in seconds.
+        finish: when the last request goes out if the campaign starts now, in UTC. `campaign.plan` takes the
             sending hours into account.
-        warnings: to read before sending; each a sentence or two.
+        warnings: sentences to read before sending; each warning has one or two.
     """
 
     recipients: int
@@ -373,17 +381,17 @@ class Plan:
 
     @property
     def tokens(self) -> int:
-        """How many requests of the rate limit it takes, if each is accepted."""
+        """How many requests of the rate limit the campaign takes, if each request is accepted."""
         return self.bulk_requests + self.single_requests
 
     @property
     def seconds(self) -> float:
-        """How many seconds that takes at the present limit."""
+        """How many seconds these requests take at the present limit."""
         return self.tokens * self.period / self.limit
 
     @property
     def minutes(self) -> float:
-        """How many minutes that takes at the present limit: `seconds / 60`."""
+        """How many minutes these requests take at the present limit: `seconds / 60`."""
         return self.seconds / 60
 
 
@@ -394,14 +402,14 @@ End = Literal["finished", "stopped", "interrupted", "failures", "refused", "unre
 
 @frozen
 class Progress:
-    """How far the campaign is; after every result.
+    """How far the campaign is. One such event follows every result.
 
     Attributes:
         counts: recipients by state.
-        requests_left: how many are still needed, by estimate.
-        rate: recipients a second, over this run.
-        eta: seconds until it is finished, at the pace of the rate limit and with the pauses outside the
-            sending hours; None before the first answer.
+        requests_left: an estimate of the requests that are still needed.
+        rate: recipients per second, over this run.
+        eta: seconds until the campaign is finished; None before the first answer. It takes the rate limit and
+            the pauses outside the sending hours into account.
     """
 
     counts: Counts
@@ -422,8 +430,8 @@ class BatchResult:
         not_sent: how many were certainly not sent, and aren't tried again.
         unknown: how many may have been sent.
         skipped: how many had opted out, and were left out.
-        again: how many are pending as before: they are tried again, or judged once it is known whether the
-            server accepts others.
+        again: how many are still pending. They are tried again, or are judged when it is known whether the
+            server accepts other recipients.
         error: why it failed, if it did.
     """
 
@@ -458,11 +466,11 @@ class Done:
     """The run has ended; the last event of all.
 
     Attributes:
-        end: "finished": everybody is in a final state. Anything else can be resumed: "stopped" (`stop`, or
-            the block was left), "interrupted" (a signal), "failures" (more than `max_failures`), "refused"
-            (for a fault of no single recipient: the key, the template, a file that is gone; or all are
-            refused, and the server gives no reason), "unreachable" (no usable answer, five times in a row),
-            "ledger" (it can't be written), "opt_out" (the list can't be read).
+        end: "finished": all recipients are in a final state. A run with another end can be resumed: "stopped"
+            (`stop`, or the block was left), "interrupted" (a signal), "failures" (more than `max_failures`),
+            "refused" (the cause is not a single recipient, but the key, the template or a missing file; or
+            the server refuses all recipients without a reason), "unreachable" (no usable answer, five times
+            in a row), "ledger" (the ledger can't be written), "opt_out" (the opt-out list can't be read).
         counts: recipients by state.
         reason: why, in a sentence; empty when finished.
     """
@@ -473,20 +481,20 @@ class Done:
 
 
 Event = Progress | BatchResult | Paused | Done
-"""What a run tells, made for `match`; `Done` comes last."""
+"""The events that a run yields, made for `match`; `Done` is the last."""
 
 
 @frozen
 class Attempt:
-    """One request for a batch, once its end is in the ledger.
+    """One request for a batch, after its result is stored in the ledger.
 
     Attributes:
         batch: the batch.
         recipients: the number of recipients in the request.
         skipped: the number of members that opted out meanwhile.
-        result: how it ended; None if every member had opted out.
-        following: the batches that it leaves to be sent.
-        error: the failure, if it failed.
+        result: how the request ended; None if there was none, such as when every member had opted out.
+        following: the batches that are still to be sent after it, such as the halves of this one.
+        error: the failure, if the request failed.
     """
 
     batch: Batch
@@ -504,7 +512,7 @@ class Attempt:
 
     @property
     def event(self) -> BatchResult:
-        """The event that the reader of a run gets."""
+        """The event that the run yields for this attempt."""
         event = BatchResult(
             self.batch.id, self.batch.kind, self.recipients, skipped=self.skipped, error=self.error
         )

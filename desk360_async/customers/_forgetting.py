@@ -1,4 +1,4 @@
-"""A person is forgotten (GDPR, KVKK): in ledgers, inboxes, send logs and customers, by one call."""
+"""Forget a person (GDPR, KVKK) with one call: in ledgers, inboxes, send logs and customers."""
 
 import base64
 import json
@@ -31,8 +31,9 @@ async def forget(
 ) -> dict[str, int]:
     """Remove a person's number and texts from stores; counts, outcomes and a hashed opt-out stay.
 
-    Afterwards the person gets no message that was pending in a campaign, or that was deferred to workers in a
-    database named here. A worker may be sending one just now. An opt-out still holds.
+    Messages to the person that are pending in a campaign are not sent. The same is true of messages that were
+    deferred to workers in a database named here. A worker may be sending a message just now: it may still go
+    out. An opt-out still holds.
 
     Args:
         phone: E.164 with `+`; all spellings are removed.
@@ -42,12 +43,12 @@ async def forget(
         logs: files or databases of `SendLog`.
 
     Returns:
-        For each file, and each store of a database ("the inbox in postgresql://…", without its password),
-        the number of records that held the person. "the deferred messages in postgresql://…" is there only if
-        some were removed.
+        The number of records that held the person, by store. The key is the path of a file, or names the
+        store of a database without the password: "the inbox in postgresql://…". The key "the deferred
+        messages in postgresql://…" is there only if the person was removed from such messages.
 
     Raises:
-        InvalidMessage: if it is no phone number.
+        InvalidMessage: if `phone` is no phone number.
         ConfigurationError: if no store is named, or one is missing or can't be written.
         LedgerError: if a ledger is in use or can't be written.
     """
@@ -68,19 +69,19 @@ async def forget(
 async def expire(
     *, retention: float, ledgers: Iterable[Stored] = (), inboxes: Iterable[Stored] = ()
 ) -> dict[str, int]:
-    """Remove the numbers and texts of what ended long ago from stores; counts and outcomes stay.
+    """Remove the numbers and texts of campaigns and events that ended long ago; counts and outcomes stay.
 
     Args:
         retention: seconds since a campaign's last request, or since an event was handled or given up (≥ 0).
-        ledgers: files or databases of campaigns, none of which may run meanwhile. A campaign with pending
-            recipients stays as it is. An expired one can't be loaded again.
+        ledgers: files or databases of campaigns; no campaign in them may run meanwhile. A campaign with
+            pending recipients stays as it is. An expired campaign can't be loaded again.
         inboxes: files of `SQLiteInbox`, or databases of `PostgresInbox`.
 
     Returns:
-        For each store, the number of its recipients or events.
+        For each store, the number of recipients or events whose numbers and texts were removed.
 
     Raises:
-        ConfigurationError: if no file is named, one is missing, or `retention` is no such number.
+        ConfigurationError: if no file is named, a file is missing, or `retention` is no number or below 0.
         LedgerError: if a ledger is in use or can't be written.
     """
     groups = [list(group) for group in (ledgers, inboxes)]
@@ -140,9 +141,10 @@ async def _in_outbox(dsn: str, phone: str) -> int:
 
 
 def _remove_deferred(db: Any, person: int) -> int:
-    """Remove the messages to a person that wait for workers, and the person from those to several.
+    """Remove a person's messages that wait for workers; return how many messages changed.
 
-    The job of a removed one finds no message, and ends.
+    A message to several people stays, without the person. The job of a removed message finds no message, and
+    ends.
     """
     count = 0
     for row, text in db.execute("SELECT id, message FROM outbox ORDER BY id FOR UPDATE").fetchall():
@@ -158,14 +160,14 @@ def _remove_deferred(db: Any, person: int) -> int:
 
 
 def _without(message: dict[str, Any], person: int) -> dict[str, Any] | None:
-    """Return a deferred message without a person; None if it goes to no other one."""
+    """Return a deferred message without a person; None if it has no other recipient."""
     if "to" in message:
         return None if person_of(message["to"]) == person else message
     file = message.get("destinations_file")
     if file is None:
         phones = [phone for phone in message["phones"] if person_of(phone) != person]
         return {**message, "phones": phones} if phones else None
-    if "content" not in file:  # its path is the worker's
+    if "content" not in file:  # only a path, which the worker reads
         return message
     lines = base64.b64decode(file["content"]).splitlines(keepends=True)
     kept = b"".join(line for line in lines if person_of(line.decode("ascii", "replace")) != person)

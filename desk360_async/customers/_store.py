@@ -1,8 +1,8 @@
-"""The customers' store: when each person last wrote, and who opted out. One operation, one transaction.
+"""The customers' store: when each person last wrote, and who opted out. Each operation is one transaction.
 
-It is a SQLite file, which the processes of a host share, or tables in PostgreSQL, which hosts share. A person
-is stored once, by the number that is equal for all spellings of the phone (ruling 19a). A forgotten person
-who opted out is stored by a keyed hash of that number.
+The store is a SQLite file, which processes of one host share, or PostgreSQL tables, which hosts share. A
+person is stored once, under one number: all spellings of the phone give the same number (ruling 19a). A
+forgotten person who opted out is stored under a keyed hash of that number.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ _WRITE = (
     "heard = excluded.heard, opted_out = excluded.opted_out, reason = excluded.reason, "
     "wished = excluded.wished, out_id = excluded.out_id, in_id = excluded.in_id"
 )
-_READ_AT_ONCE = 400  # people; SQLite takes 999 parameters at least
+_READ_AT_ONCE = 400  # people per query; every SQLite takes at least 999 parameters
 
 
 class Row(NamedTuple):
@@ -71,9 +71,9 @@ class Note(NamedTuple):
 
 
 def noted(row: Row, note: Note) -> Row:
-    """Return the row after a message. A repeat and a late arrival don't replace newer values.
+    """Return the row after a message. A message that is repeated or comes late replaces no newer value.
 
-    WhatsApp's times are whole seconds: of two wishes in one second, the one that arrives later counts.
+    WhatsApp's times are whole seconds. If two wishes have the same second, the later arrival counts.
     """
     heard = note.at if row.heard is None else max(row.heard, note.at)
     row = row._replace(heard=heard, phone=note.phone if heard == note.at else row.phone)
@@ -91,9 +91,9 @@ class OptOuts:
     """The people who had opted out at one moment: `phone in opt_outs`, in any spelling.
 
     Args:
-        numbers: person → since when, seconds since the epoch.
-        hashes: of forgotten people, keyed hash → since when.
-        secret: the hashes' key.
+        numbers: person → time of the opt-out, seconds since the epoch.
+        hashes: keyed hash of a forgotten person → time of the opt-out, seconds since the epoch.
+        secret: the key of the hashes.
     """
 
     def __init__(self, numbers: dict[str, float], hashes: dict[str, float], secret: bytes) -> None:
@@ -108,7 +108,7 @@ class OptOuts:
         return isinstance(phone, str | int) and self.since(phone) is not None
 
     def since(self, phone: str | int) -> datetime | None:
-        """Return when the person opted out, an aware datetime; None if not.
+        """Return when the person opted out, as an aware datetime; None if the person didn't.
 
         Args:
             phone: the phone with its country code, as text or as digits.
@@ -132,10 +132,10 @@ class Store:
 
     Args:
         file: the SQLite file, or the tables of a database.
-        place: its name in a `repr`.
+        place: the store's name in its `repr`.
         in_memory: whether the customers end with the process.
-        lock: called with the connection before people are read to be changed: until the transaction's end
-            no other one changes any.
+        lock: a function that takes the connection. It is called before people are read for a change: no other
+            transaction changes people until this one ends.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Store:
 
     @reads
     def get(self, db: sqlite3.Connection, phone: str) -> Row:
-        """Return the person's row; of an unknown person an empty one."""
+        """Return the person's row; an unknown person has an empty row."""
         return _People(db, [phone])[phone]
 
     @reads
@@ -175,7 +175,11 @@ class Store:
 
     @writes
     def note(self, db: sqlite3.Connection, calls: Sequence[Sequence[Note]]) -> list[tuple[int, list[int]]]:
-        """Store the messages of several calls; return of each call the news, and the places of opt-outs."""
+        """Store the messages of several calls; return (changes, opt-outs) for each call.
+
+        The changes are the number of messages that changed a row. The opt-outs are the positions of the
+        messages that made a person opt out.
+        """
         self._lock(db)
         people = _People(db, [note.phone for notes in calls for note in notes])
         results: list[tuple[int, list[int]]] = []
@@ -205,7 +209,7 @@ class Store:
 
     @writes
     def opt_in(self, db: sqlite3.Connection, phone: str) -> None:
-        """Undo an opt-out. A later message opts out again, and a repeat of the last one doesn't."""
+        """Undo an opt-out. A new message can opt out again; a repeat of the last opt-out message can't."""
         self._lock(db)
         people = _People(db, [phone])
         row = people[phone]
@@ -214,7 +218,10 @@ class Store:
             people.save()
 
     async def forget(self, phone: str) -> int:
-        """Remove a person's number, times and reason, and keep an opt-out by its hash; return 1 or 0."""
+        """Remove a person's number, times and reason; return 1, or 0 if no number was stored.
+
+        An opt-out stays, under a hash.
+        """
         number = await self._forget(phone)
         await self.file.scrub()
         return number
@@ -233,7 +240,7 @@ class Store:
 
     @writes
     def merge(self, db: sqlite3.Connection, rows: Sequence[Row]) -> int:
-        """Add the people of a list: the later message and the earlier opt-out are kept; return how many."""
+        """Add the people of a list; return how many. The later message and the earlier opt-out are kept."""
         self._lock(db)
         people = _People(db, [str(row.phone) for row in rows])
         for given in rows:
@@ -259,7 +266,7 @@ class Store:
 
 
 class _People:
-    """The rows of some phones, read at once and written at once; each under the clear number.
+    """The rows of some phones, read together and written together, each under its unhashed number.
 
     Args:
         db: the connection, in a transaction.
@@ -269,7 +276,7 @@ class _People:
     def __init__(self, db: sqlite3.Connection, phones: Iterable[str]) -> None:
         self._db = db
         self._persons = {phone: str(person_of(phone)) for phone in phones}
-        self._hashes: dict[str, str] = {}  # of people who were forgotten
+        self._hashes: dict[str, str] = {}  # forgotten person → keyed hash
         self._before = {person: Row(person) for person in self._persons.values()}
         for found in self._found(sorted(self._before)):
             self._before[found.person] = found
@@ -329,7 +336,7 @@ def open_database(dsn: str, schema: str) -> Store:
 
 
 def _lock_all(db: Any) -> None:
-    # A row that is not there yet can't be locked, and one lock for each person could meet another's.
+    # One lock serves all people: a row that isn't there can't be locked, and locks per person could collide.
     db.execute("SELECT number FROM customer_revision FOR UPDATE")
 
 
