@@ -31,7 +31,7 @@ SendState: TypeAlias = Literal["waiting", "in_flight", "accepted", "not_sent", "
 
 Reply: TypeAlias = Sent | BulkSent | SentMedia
 
-# A later status never gives way to an earlier one: they come in no guaranteed order (ruling 38).
+# Statuses come in no guaranteed order (ruling 38). A status never replaces a status of a higher rank.
 _RANK = {"sent": 1, "delivered": 2, "read": 3, "failed": 4, "deleted": 5}
 _IDS = ("template_id", "language_id")
 
@@ -60,7 +60,7 @@ class SendRecord:
 
 
 def hashes(message: Message, integration: int, base_url: str, secret: bytes) -> dict[str, str]:
-    """Return a keyed hash for each field of a message, and for the place to which it goes.
+    """Return a keyed hash for each field of a message, and for its kind, server and integration.
 
     Args:
         message: the message as given, with names or ids of templates.
@@ -74,7 +74,7 @@ def hashes(message: Message, integration: int, base_url: str, secret: bytes) -> 
 
 
 def ids_of(resolved: Message, secret: bytes) -> dict[str, str]:
-    """Return the hashes of a template's and its language's ids, once they are known."""
+    """Return the hashes of the template's id and the language's id, from a message with known ids."""
     if not isinstance(resolved, TemplateMessage | TemplateBatch):
         return {}
     found = zip(_IDS, (resolved.template, resolved.language), strict=True)
@@ -88,7 +88,7 @@ def hash_of(name: str, value: object, secret: bytes) -> str:
 
 
 def _plain(value: object) -> Any:
-    """Return a value as JSON can hold it; an attachment by its name, type, size and bytes in memory."""
+    """Return a value in a form for JSON; an attachment as its name, bytes in memory, size and type."""
     if isinstance(value, Attachment):
         return _plain_file(value)
     kind = type(value)
@@ -105,17 +105,20 @@ def _plain(value: object) -> Any:
 
 
 def _plain_file(file: Attachment) -> list[Any]:
-    # A file on disk or a stream is compared by name, type and size: reading it again costs a second upload.
+    # A file on disk or a stream is compared by name, type and size. To read its bytes would cost as much as
+    # a second upload.
     shown = {f.name: getattr(file, f.name) for f in attrs.fields(type(file))}
     content = next((value for value in shown.values() if isinstance(value, bytes)), None)
     return [file.name, _plain(content), _plain(shown.get("size")), _plain(shown.get("content_type"))]
 
 
 def conflicts(stored: Mapping[str, str], asked: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the names of the fields that differ, sorted; a template's id also equals its stored id.
+    """Return the names of the fields that differ, sorted.
+
+    A template's or a language's id in `asked` also equals the id in `stored`.
 
     Args:
-        stored: the hashes of the key's last send, with the ids of template and language where known.
+        stored: the hashes of the key's last send, with those of the template's and language's ids if known.
         asked: the hashes of the message that is asked for now.
     """
     names = (set(stored) | set(asked)) - set(_IDS)
@@ -139,7 +142,7 @@ def message_ids(reply: Reply) -> tuple[str, ...]:
 
 
 def pack(reply: Reply, message: Message) -> dict[str, Any]:
-    """Return a reply as it is stored: ids, files, and of a bulk answer the positions of phones."""
+    """Return a reply in its stored form: ids, files, or the positions of phones for a bulk reply."""
     if isinstance(reply, Sent):
         fallback = {"fallback": True} if isinstance(message, MediaMessage) else {}
         return {"message_id": reply.message_id, **fallback}
@@ -190,7 +193,7 @@ def _bulk(stored: Mapping[str, Any], message: Message | None) -> BulkSent:
 
 
 def person_in(message: Message) -> str | None:
-    """Return the person that a message goes to, as digits; None if there are several, or none is loaded."""
+    """Return a message's only recipient, as digits; None for several, or if no phone is loaded."""
     phones = phones_of(message)
     return str(person_of(phones[0])) if len(phones) == 1 else None
 

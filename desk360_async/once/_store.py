@@ -1,7 +1,7 @@
 """The send log's records, in a SQLite file or in PostgreSQL: each operation is one durable transaction.
 
-Order of a send: `claim` before the wait for a token, `intend` with the token in hand, `conclude` after the
-answer. Only the owner of an attempt may intend or conclude it: both compare the attempt's number.
+A send calls `claim` before it waits for a token, `intend` when it has the token, and `conclude` after the
+answer. Only the owner of an attempt may call `intend` and `conclude`: both compare the attempt's number.
 """
 
 import json
@@ -70,9 +70,9 @@ class Claim(NamedTuple):
     """The answer to a claim.
 
     Attributes:
-        row: the key's row; its `attempt` is the claimed one if `is_mine`.
+        row: the key's row; if `is_mine`, its `attempt` is the caller's.
         is_mine: whether the caller may send now.
-        differing: the fields in which the stored message differs; empty if they are equal.
+        differing: the fields in which the stored message differs; empty if the messages are equal.
     """
 
     row: Row
@@ -85,11 +85,11 @@ class Owners(Protocol):
 
     @property
     def name(self) -> str:
-        """Return this process's name among them."""
+        """Return this process's name among the owners."""
         ...
 
     def has_ended(self, owner: str, /) -> bool:
-        """Return whether a process is certainly gone, before its lease runs out."""
+        """Return whether a process has certainly ended, even if its lease still runs."""
         ...
 
     def leave(self) -> None:
@@ -98,13 +98,13 @@ class Owners(Protocol):
 
 
 class Leases:
-    """Owners that only their leases show: processes of other hosts, or of a store in memory."""
+    """Owners whose end only their leases show: processes of other hosts, or of a store in memory."""
 
     def __init__(self) -> None:
         self.name = secrets.token_hex(8)
 
     def has_ended(self, owner: str) -> bool:
-        """Return False: only the lease's end shows it."""
+        """Return False: only the end of the lease shows that an owner has ended."""
         return False
 
     def leave(self) -> None:
@@ -116,10 +116,10 @@ class Store:
 
     Args:
         file: the SQLite file, or the tables of a database.
-        place: its name in a `repr`.
-        owners: the processes that share it.
-        lock: called with the connection and a key before a record is judged: until the transaction's end
-            no other one judges it.
+        place: the store's name in a `repr`.
+        owners: the processes that share the store.
+        lock: called with the connection and a key before the key's record is judged. Until the transaction
+            ends, no other transaction judges the record.
         keep: seconds for which ended sends are kept.
     """
 
@@ -148,7 +148,7 @@ class Store:
 
     @writes
     def secret(self, db: sqlite3.Connection) -> bytes:
-        """Return the key of the hashes, which lies in the store."""
+        """Return the secret of the hashes, which is kept in the store."""
         return secret_of(db)
 
     @reads
@@ -158,7 +158,7 @@ class Store:
 
     @reads
     def unknown(self, db: sqlite3.Connection, after: str, most: int) -> list[Row]:
-        """Return up to `most` unknown rows behind the key `after`, by key."""
+        """Return up to `most` unknown rows whose keys follow the key `after`, in the order of keys."""
         found = db.execute(
             _SELECT + "WHERE state = 'unknown' AND key > ? ORDER BY key LIMIT ?",
             (after, most),
@@ -168,7 +168,7 @@ class Store:
     async def claim(
         self, key: str, attempt: str, fields: Mapping[str, str], phone: str | None, now: float, until: float
     ) -> Claim:
-        """Take the key for a send, or return the row that stands in its way.
+        """Take the key for a send, or return the row that prevents the send.
 
         Args:
             key: the idempotency key.
@@ -178,8 +178,8 @@ class Store:
             now: seconds since the epoch.
             until: the end of the lease, seconds since the epoch.
         """
-        # A claim comes before the request, so a power cut may lose it. The intent's sync makes both durable,
-        # and a send under a key costs two syncs and not three.
+        # A power cut may lose a claim: its request has not begun. The sync of the intent makes the claim and
+        # the intent durable, so a send under a key costs two syncs instead of three.
         return await self.file.write_unsynced(self._claim, key, attempt, fields, phone, now, until)
 
     def _claim(
@@ -212,7 +212,7 @@ class Store:
         return Claim(mine, is_mine=True)
 
     def _expire(self, db: sqlite3.Connection, key: str, now: float) -> None:
-        """Free a claim, or make an intent unknown, whose owner has ended or whose lease has run out."""
+        """Free a claim, or make an intent unknown, if its owner has ended or its lease has run out."""
         row = _row(db, key)
         if row is None or row.state not in ("waiting", "in_flight"):
             return
@@ -254,7 +254,7 @@ class Store:
             db: the connection.
             key: the idempotency key.
             attempt: the claim's number.
-            ids: the hashes of the ids of template and language, where they are known now.
+            ids: the hashes of the template's id and the language's id, where the ids are known now.
             now: seconds since the epoch.
             until: the end of the lease, seconds since the epoch.
         """
@@ -280,7 +280,7 @@ class Store:
         ids: tuple[str, ...],
         now: float,
     ) -> bool:
-        """Store a send's end; return False if the attempt is no longer the key's.
+        """Store a send's end; return False if the key has another attempt by now.
 
         An owner that was believed dead may still write its own result, unless a person resolved the send.
         """
@@ -295,7 +295,7 @@ class Store:
 
     @writes
     def resolve(self, db: sqlite3.Connection, key: str, how: str, message_id: str, now: float) -> Row | None:
-        """Store a person's decision on an unknown send; return the row as it stood, or None."""
+        """Store a person's decision on an unknown send; return the row as it was before, or None."""
         self._lock(db, key)
         self._expire(db, key, now)
         row = _row(db, key)
@@ -303,7 +303,7 @@ class Store:
             state = "accepted" if how == "accepted" else "not_sent"
             reply = json.dumps({"message_id": message_id}) if how == "accepted" else None
             db.execute(
-                # A new number: the result of a late owner no longer counts.
+                # The attempt gets a new number, so the result of a late owner no longer counts.
                 "UPDATE send SET state = ?, since = ?, reply = ?, resolved = ?, attempt = ? WHERE key = ?",
                 (state, now, reply, how, secrets.token_hex(8), key),
             )
@@ -319,7 +319,7 @@ class Store:
         *,
         settle: bool,
     ) -> int:
-        """Note statuses in the sends that they belong to; return how many records changed.
+        """Store statuses with the sends that they belong to; return the number of changed records.
 
         Args:
             db: the connection.
@@ -359,7 +359,7 @@ class Store:
 
     @staticmethod
     def _nameless(db: sqlite3.Connection, phone: str) -> tuple[str] | None:
-        # Only where one send fits: of two to one phone, the status doesn't show which one arrived.
+        # Only if exactly one send fits. Of two sends to one phone, the status doesn't show which one arrived.
         found: list[tuple[str]] = db.execute(
             "SELECT key FROM send WHERE phone = ? AND state = 'unknown' LIMIT 2", (phone,)
         ).fetchall()
@@ -367,7 +367,7 @@ class Store:
 
     @writes
     def forget(self, db: sqlite3.Connection, phone: str) -> int:
-        """Remove a phone from all records; return how many held it. Keys and outcomes stay."""
+        """Remove a phone from all records; return the number of those records. Keys and outcomes stay."""
         return db.execute("UPDATE send SET phone = NULL WHERE phone = ?", (phone,)).rowcount
 
 
@@ -409,7 +409,7 @@ def open_database(dsn: str, *, keep: float, schema: str) -> Store:
 
 
 def _lock_key(db: Any, key: str) -> None:
-    # A row that is not there yet can't be locked. The lock ends with the transaction.
+    # A lock on the row is not enough: the row may not exist yet. This lock ends with the transaction.
     db.execute("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (key,))
 
 

@@ -1,6 +1,6 @@
 """The metrics: their instruments, and the values that the observable gauges read.
 
-Attributes have few values: no phone, text, id of a message or path of a user's own is one.
+Each attribute has few values. No attribute holds a phone, a text, a message's id or a path that a user gave.
 """
 
 import time
@@ -14,9 +14,9 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observa
 
 from desk360_async import AttemptEnd, Operation, OperationEnd, Outcome, RateLimitStatus
 
-# Seconds, around the limit of 60 a minute: a send waits up to a minute, or two behind a bulk run.
+# Seconds. At the limit of 60 requests a minute, a send waits up to one minute, or two behind a bulk run.
 OPERATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-# Of the HTTP conventions.
+# Seconds, as the HTTP conventions give them.
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 DELAY_BUCKETS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0)
 STATES = ("pending", "on_the_wire", "accepted", "not_sent", "unknown", "skipped")
@@ -28,7 +28,7 @@ class _Reading:
     at: float
 
     def settled(self) -> bool:
-        """Return whether no call was made for a period: then all tokens of this process are back."""
+        """Return whether no call was made for one period. All tokens of this process are back by then."""
         return time.monotonic() - self.at > self.status.period
 
     @property
@@ -44,14 +44,14 @@ class _Reading:
 
 
 _of_providers: "WeakKeyDictionary[Any, Metrics]" = WeakKeyDictionary()
-"""The instruments by their provider; those of the global one are under the module `opentelemetry.metrics`."""
+"""The instruments of each provider; the key of the global provider is the module `opentelemetry.metrics`."""
 
 
 def metrics_of(provider: MeterProvider | None, version: str, schema: str) -> "Metrics":
-    """Return the instruments of a provider, the same ones for each observer.
+    """Return the instruments of a provider, which all its observers share.
 
-    A meter keeps the callbacks of the first gauge of a name only. With instruments of its own the second
-    observer's limiters, campaigns and queue would be lost.
+    A meter keeps only the callbacks of the first gauge of each name. If a second observer had its own
+    instruments, its limiters, campaigns and queue would be lost.
 
     Args:
         provider: None for the program's global one.
@@ -153,7 +153,7 @@ class Metrics:
         self._requests.record(end.seconds, attributes)
 
     def retry(self, op: Operation, reason: str) -> None:
-        """Count another attempt."""
+        """Count an attempt after the first."""
         self._retries.add(1, {"messaging.operation.name": op.name, "desk360.reason": reason})
 
     def refused(self, egress: str) -> None:

@@ -36,19 +36,19 @@ _NANO = 1_000_000_000
 
 @frozen
 class _Place:
-    """Where the requests of one endpoint go: the attributes that all of them share."""
+    """One endpoint: the span's name, the attributes and the URL that its requests share."""
 
     span: str
     attributes: Mapping[str, Any]
     url: str
 
     def url_for(self, integration_id: int | None) -> str:
-        """Return the URL; a media's id stays cut."""
+        """Return the URL with the integration's id; a media's id stays a placeholder."""
         return self.url.replace("{integration_id}", str(integration_id))
 
 
 def _place_of(op: Operation) -> _Place:
-    # A path of the user's own may hold a phone.
+    # A path that the user gives may hold a phone, so `op.path` is empty for it.
     url = op.base_url + (op.path or "/{path}")
     parts = urlsplit(op.base_url)
     template = parts.path + (op.path or "/{path}")
@@ -60,7 +60,7 @@ def _place_of(op: Operation) -> _Place:
 class OpenTelemetry:
     """An `Observer` that makes spans and metrics.
 
-    Phones, names, texts, parameters, keys and the ids of messages and media are in none of them.
+    No span and no metric holds phones, names, texts, parameters, keys, or the ids of messages and media.
 
     Args:
         tracer_provider: None for the program's global one.
@@ -89,25 +89,25 @@ class OpenTelemetry:
         return _AttemptBlock(self._tracer, self._metrics, op, place, number)
 
     def retry(self, op: Operation, reason: str, wait: float) -> None:
-        """Count it."""
+        """Count the retry."""
         self._metrics.retry(op, reason)
 
     def refused(self, retry_after: float | None, egress: str) -> None:
-        """Count it."""
+        """Count the 429."""
         self._metrics.refused(egress)
 
     def limiter(self, status: RateLimitStatus, egress: str) -> None:
-        """Keep it for the gauges."""
+        """Keep the limiter's state for the gauges."""
         self._metrics.limiter(status, egress)
 
     def campaign(self, name: str, event: object) -> None:
-        """Keep its counts for the gauge."""
+        """Keep the campaign's counts for the gauge."""
         self._metrics.campaign(name, event)
 
     def webhook(
         self, kind: str, status: str | None, verdict: str, seconds: float, delay: float | None
     ) -> None:
-        """Make an event's span, a child of the host's own if there is one; count a refused request."""
+        """Make an event's span, a child of the web application's span if there is one; count a refusal."""
         if verdict not in ("accepted", "repeat"):
             self._metrics.webhook_refused(verdict)
             return
@@ -127,18 +127,18 @@ class OpenTelemetry:
             self._metrics.webhook(kind, status, delay)
 
     def webhook_queue(self, length: int) -> None:
-        """Keep it for the gauge."""
+        """Keep the queue's length for the gauge."""
         self._metrics.webhook_queue(length)
 
     def handler_failed(self, kind: str, error: BaseException) -> None:
-        """Do nothing: the handler's own instrumentation has its exception, and the log has it."""
+        """Do nothing: the handler's own instrumentation and the log have the exception."""
 
     def job(self, kind: str, end: str, seconds: float) -> None:
         """Record a worker's job."""
         self._metrics.job(kind, end, seconds)
 
     def notice(self, notice: Notice) -> None:
-        """Count it, and add it to the current span as an event, without its text."""
+        """Count the notice, and add it to the current span as an event, without its text."""
         self._metrics.notice(notice.event, notice.level)
         span = trace.get_current_span()
         if span.is_recording():
@@ -149,7 +149,8 @@ class OpenTelemetry:
 
 
 # ── blocks ─────────────────────────────────────────────────────────────────────────────────────────────────
-# Classes: the API's own context managers are generators, which cost more than a span without an SDK.
+# The blocks are classes. The API's own context managers are generators. A generator costs more than a span
+# without an SDK.
 
 
 class _OperationBlock:
@@ -253,7 +254,7 @@ def _finish(span: Span, op: Operation, end: OperationEnd) -> None:
 def _request(end: AttemptEnd, method: str, place: _Place) -> dict[str, Any]:
     """Return the attributes that a request's span and metric share."""
     attributes: dict[str, Any] = {"http.request.method": method}
-    if not end.elsewhere:  # a storage that the vendor redirects to is no server of the API
+    if not end.elsewhere:  # the vendor redirects to a storage, which is no server of the API
         attributes.update(place.attributes)
     if end.status is not None:
         attributes["http.response.status_code"] = end.status
@@ -313,11 +314,11 @@ def _dependencies(self: object) -> Collection[str]:
 
 
 def _instrument(self: object, **providers: Any) -> None:
-    """Report to the global providers, or to those given, from the next client on."""
+    """Let clients that are made from now on report to the given providers, else to the global ones."""
     telemetry = OpenTelemetry(providers.get("tracer_provider"), providers.get("meter_provider"))
     set_default_observers([LogObserver(), telemetry])
 
 
 def _uninstrument(self: object, **_: Any) -> None:
-    """Restore the default from the next client on."""
+    """Restore the default for clients that are made from now on."""
     set_default_observers([])

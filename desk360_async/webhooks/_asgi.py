@@ -1,6 +1,6 @@
 """ASGI in both directions, and reading a body with a limit and a deadline. No webhooks in here.
 
-No framework is imported: the three kinds of messages that are needed fit on a page.
+No framework is imported: the package needs only three kinds of messages, which fit on a page.
 """
 
 import inspect
@@ -24,8 +24,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _READ_AND_DROPPED = 8
-"""Times the limit that is still read of a body too large: many clients look for an answer only when they
-have sent everything, and see a reset connection instead of the 413 otherwise."""
+"""A body that is too large is read and dropped up to this many times the limit. Many clients read the
+answer only after they have sent the whole body. Else they would see a reset connection instead of the 413."""
 
 _WITHOUT_SCOPES = ("uvicorn",)
 """Packages of servers whose own `receive` opens no cancel scope."""
@@ -50,7 +50,7 @@ class ClientGoneError(ConnectionError):
 class BodyChunks:
     """A request's body as an async iterator of its pieces.
 
-    A class, since an async generator that is left half-way has to be closed explicitly.
+    It is a class, since an async generator must be closed explicitly if its iteration ends early.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -70,13 +70,14 @@ class BodyChunks:
         return self._take(await (first or self._receive()))
 
     def begin(self) -> bytes | None:
-        """Return the whole body if it is there already; else None, and the iteration returns the body.
+        """Return the whole body if the server has it already; else None, and the iteration returns the body.
 
         uvicorn calls the application when it has read the head, and usually holds the body by then. A cancel
-        scope for the deadline costs 12 of a request's 29 µs, so it is opened only for a body that is still
-        to come. `receive` therefore takes its first step here, outside of the scope. That holds for a
-        server's own method only: a middleware's function, such as that of Starlette's BaseHTTPMiddleware,
-        may open a scope in its first step, and scopes must end inside those that were opened before them.
+        scope for the deadline costs 12 of a request's 29 µs. So `read` opens the scope only for a body that
+        is still to come, and `receive` takes its first step here, outside the scope. Only a server's own
+        method allows this. A middleware's function, such as that of Starlette's BaseHTTPMiddleware, may open
+        a scope in its first step. That scope would open before the deadline's scope and end inside it. But a
+        scope must end inside the scopes that were opened before it.
         """
         server = type(getattr(self._receive, "__self__", None)).__module__
         if server.partition(".")[0] not in _WITHOUT_SCOPES:
@@ -105,7 +106,7 @@ class BodyChunks:
 
 
 class _Begun:
-    """A coroutine whose first step has run: `yielded` goes to the event loop before the next step."""
+    """A coroutine whose first step has run and yielded `yielded`, which the event loop gets first."""
 
     def __init__(self, steps: Coroutine[Any, Any, Message], yielded: Any) -> None:
         self._steps = steps
@@ -128,7 +129,7 @@ class _Begun:
 
 
 async def read(body: bytes | AsyncIterable[bytes], *, limit: int, timeout: float) -> bytes | Answer:
-    """Return the whole body, or the answer to a body that is too large (bytes) or too slow (seconds)."""
+    """Return the whole body; a 413 if it is longer than `limit` (bytes), a 408 after `timeout` (seconds)."""
     too_large = Answer(413, b"the body is too large\n")
     if isinstance(body, bytes):
         return body if len(body) <= limit else too_large

@@ -1,11 +1,12 @@
 """The events of a webhook: frozen values, made for `match`. No parsing, no I/O.
 
-The server may leave out every field (rulings 22 and 33 to 38). A missing id or sender is `""`; any other
+The server may leave out any field (rulings 22 and 33 to 38). A missing id or sender is `""`. Any other
 missing field is None, an empty tuple or an empty part. `.raw` is the event's own JSON object, with the data
 that the fields can't express.
 
-`raw` is part of equality, since it holds more than the fields. It is no part of the hash: a dict has none.
-The classes have no slots: attrs fills a frozen instance's `__dict__` in a third of the time.
+Two events are equal only if their `raw` is equal too, since `raw` holds more than the fields. The hash leaves
+`raw` out: a dict has no hash. The classes have no slots. attrs fills the `__dict__` of a frozen instance in a
+third of the time that slots take.
 """
 
 import re
@@ -23,7 +24,7 @@ _PHONE_LIKE = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){5,}")
 
 def excerpt(value: object, limit: int = 60) -> str:
     """Return the quoted start of a text for a repr, a log or an error: numbers and ids are masked."""
-    text = str(value)[:1000]  # bounds the work that the patterns do on a hostile megabyte
+    text = str(value)[:1000]  # limits the patterns' work on a hostile text of a megabyte
     text = _LONG_TOKEN.sub(_mask_match, text)
     text = _PHONE_LIKE.sub(_mask_match, text)
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")
@@ -48,7 +49,7 @@ def _keys(raw: dict[str, Any]) -> str:
 def phone_of(sender: str) -> str | None:
     """Return a sender as E.164 (`+905…`), or None where it isn't all digits (ruling 35)."""
     digits = sender.removeprefix("+")
-    # By the text's own methods, in half the time of a pattern; `isdigit` alone takes other scripts' digits.
+    # The methods of `str` take half the time of a pattern. `isdigit` alone accepts digits of other scripts.
     fits = 7 <= len(digits) <= 15 and digits[0] != "0" and digits.isascii() and digits.isdigit()
     return "+" + digits if fits else None
 
@@ -63,7 +64,7 @@ def user_id_of(sender: str, raw: dict[str, Any]) -> str | None:
 
 
 def _words(default: str | None = None) -> Any:
-    # A customer writes these texts; a name, a type or a caption may well be a phone number.
+    # Customers write these texts, so a name, a type or a caption may be a phone number.
     return field(default=default, repr=_repr_words)
 
 
@@ -79,7 +80,7 @@ class Referral:
         body: its description.
         media_type: `image` or `video`; open text.
         media_url: of its picture or film.
-        thumbnail_url: of the film's still.
+        thumbnail_url: of a still picture from the film.
         raw: the JSON object as it came.
     """
 
@@ -210,7 +211,7 @@ class ContactCard:
     Attributes:
         name: the name's parts.
         org: the organization, or None.
-        birthday: as it came: ISO text where the customer's phone wrote it so.
+        birthday: the text as received; an ISO date only if the customer's phone wrote one.
         phones: numbers as typed, and their WhatsApp ids.
         emails: e-mail addresses.
         addresses: postal addresses.
@@ -232,14 +233,15 @@ class ContactCard:
 
 @frozen(slots=False, kw_only=True)
 class MessageReceived:
-    """A message from a customer ("Received Messages Examples"); of this very class if of any other type.
+    """A message from a customer ("Received Messages Examples"). Types without a subclass have this class.
 
     Attributes:
         id: the message's id, opaque; "" if there was none.
         sender: the customer's number as received, without `+`; "" if there was none.
         name: the customer's name, or None.
         sent_at: when the customer sent it, in UTC, or None.
-        type: the vendor's word (`text`, `image`, `reaction`, …), open; inferred, or `unknown`, if missing.
+        type: the vendor's word (`text`, `image`, `reaction`, …), open text. A missing type is inferred, or is
+            `unknown`.
         text: the text; a button's title on a button reply; None without one.
         referral: the advertisement that led here, or None.
         raw: the event's own JSON object as it came.
@@ -256,7 +258,7 @@ class MessageReceived:
 
     @property
     def phone(self) -> str | None:
-        """The sender as E.164 (`+905…`), fit for replying to; None where the sender isn't a number."""
+        """The sender as E.164 (`+905…`), the number for a reply; None where the sender isn't a number."""
         return phone_of(self.sender)
 
     @property
@@ -343,9 +345,9 @@ class ReplyReceived(MessageReceived):
     """A press on a button, a choice from a list, or the answers to a flow (types `button`, `interactive`).
 
     Attributes:
-        reply_id: the id given to `Button(id, title)` when it was sent, or a template button's payload; None
+        reply_id: the id of the `Button(id, title)` that was sent, or the payload of a template's button; None
             for a flow.
-        title: the words on the button, or a flow's `body`; `.text` as well.
+        title: the words on the button, or a flow's `body`; `.text` has the same words.
         description: a list row's second line, or None.
         answers: a flow's answers by field (its `response_json`); empty for buttons and lists.
     """
@@ -359,12 +361,12 @@ class ReplyReceived(MessageReceived):
 
 @frozen(slots=False, kw_only=True)
 class StatusUpdate:
-    """The state of a sent message ("Status Updates"); in no guaranteed order, without a time.
+    """The state of a sent message ("Status Updates"). Updates have no time, and no guaranteed order.
 
     Attributes:
         id: the sent message's id, opaque; "" if there was none.
         sender: the customer's number as received (the wire's `from`); "" if there was none.
-        status: `delivered` or `read`; also seen on WhatsApp: `sent`, `failed`, `deleted`; open text.
+        status: `delivered` or `read`, open text. `sent`, `failed` and `deleted` were also seen on WhatsApp.
         raw: the event's own JSON object as it came.
     """
 

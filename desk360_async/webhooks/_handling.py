@@ -1,7 +1,8 @@
-"""From an accepted event to its mark: the inbox, the stores that are fed, the handlers and their retries.
+"""The handling of accepted events: the inbox, the stores that are fed, the handlers and their retries.
 
-No requests in here. `Handling` lives in the receiver's own task, and never in a request's: a request may be
-cancelled at any await, and an event that was committed but not queued would wait for the next start.
+An event's mark stores in the inbox that its handling has ended. No requests in here. `Handling` lives in the
+receiver's own task, never in a request's task. A request may be cancelled at any await. An event that was
+committed but not queued would then wait for the next start.
 """
 
 import inspect
@@ -37,7 +38,7 @@ class Store(Protocol):
     """A campaign, a send log or customers: keeps events durably."""
 
     async def feed(self, *events: Any) -> int:
-        """Store the events; return the number of news."""
+        """Store the events; return the number of changes."""
         ...
 
 
@@ -46,12 +47,12 @@ class ReceiverStats:
     """Counts since the receiver was made, in events (`refused`: in requests).
 
     Attributes:
-        received: events that came in, repeats included; those refused with 503 are not in it.
+        received: events that came in, with repeats, without events that were refused with 503.
         duplicates: repeats of events already taken; answered with 200, not handled again.
         handled: events whose handlers have ended, failures included; each attempt counts.
         failed: events of which a handler failed; each attempt counts.
         unhandled: events that no handler was registered for.
-        refused: requests answered with another status than 200.
+        refused: requests answered with a status other than 200.
         dead: events that were given up after their last attempt; the inbox keeps them as dead letters.
     """
 
@@ -71,7 +72,8 @@ class Handler:
     Attributes:
         function: the async function.
         matches: whether the function gets an event.
-        name: module and name, by which an inbox remembers a failure across restarts.
+        name: the function's module and name. The inbox stores the name with a failure, so that the retry
+            finds the function, also after a restart.
     """
 
     function: AsyncFunction[Any]
@@ -85,27 +87,27 @@ class _Waiting:
     row: int | None
     handlers: Sequence[Handler]
     attempts: int = 0
-    parts: int = 0  # the handlers as a whole, and each store
+    parts: int = 0  # parts that have not ended; all handlers are one part, each store is one
     failures: list[tuple[str, str]] = field(
         factory=list[tuple[str, str]]
     )  # handlers' names and their errors' classes
 
 
 class Handling:
-    """The events in memory, from the moment they are accepted to their marks.
+    """The events in memory, from their acceptance to their marks.
 
-    Messages and other events are counted, limited and queued apart, messages first.
+    Messages are counted, limited and queued apart from other events. Messages come first.
 
     Args:
         handlers: the registered functions.
         stores: the stores to feed.
         inbox: the inbox, opened, or None.
         stats: counts the events.
-        observer: gets the failures of handlers, and the end of the queue.
-        queue_size: messages, and other events, that may be in memory (≥ 1).
+        observer: gets the failures of handlers, and a report when no event is left in memory.
+        queue_size: maximum number of messages in memory, and also of other events in memory (≥ 1).
         concurrency: handlers that run at once (≥ 1).
         attempts: attempts for an event before it is a dead letter (≥ 1).
-        remember: events by which repeats are recognised without an inbox (≥ 0).
+        remember: number of last events whose repeats are recognised; not used with an inbox (≥ 0).
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class Handling:
         self._feeders = [_Feeder(store, self._end_part, observer) for store in stores]
         self._writer: Gathering[list[Event] | Ended, int | None] = Gathering(self._commit)
         self._unmarked: list[Ended] = []
-        # By urgency: events in memory, and whether the disk holds more.
+        # By urgency (True for messages): the number of events in memory, and whether the disk holds more.
         self._unfinished = {True: 0, False: 0}
         self._spilled = {True: True, False: True}
         self._room = anyio.Event()
@@ -164,7 +166,7 @@ class Handling:
         return len(events)
 
     def without_repeats(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Return the events that this process has not taken yet; with an inbox, its file decides."""
+        """Return the events that this process hasn't taken yet; with an inbox all, as it finds repeats."""
         return events if self._inbox is not None else self._recent.unknown(events)
 
     def remember(self, events: Sequence[Event]) -> None:
@@ -173,7 +175,7 @@ class Handling:
             self._recent.remember(events)
 
     def has_room(self, events: Sequence[Event]) -> bool:
-        """Return whether memory has room for new events; a body larger than the queue fits an empty one."""
+        """Return whether memory has room for new events; an empty queue takes a body of any size."""
         if self._inbox is not None:  # the disk holds the rest
             return True
         urgent = sum(isinstance(event, MessageReceived) for event in events)
@@ -190,7 +192,7 @@ class Handling:
         try:
             rows = iter(await self._inbox.commit(arrived, ended, keep=self._keeper()))
         except Exception as error:  # noqa: BLE001 - after any error of the disk, the next commit is tried
-            # The senders get a 503 and may try again; the marks go with the next write.
+            # The senders get a 503 and may try again. The next write stores the marks.
             self._unmarked = ended
             facts = {"events": len(arrived), "marks": len(ended)}
             text = (
@@ -208,7 +210,7 @@ class Handling:
         self._observer.notice(Notice(event, "error", text, facts, error))
 
     def _keeper(self) -> Callable[[Event], bool]:
-        # Behind events that wait on disk, later ones wait there too: a customer's order is kept.
+        # While events wait on disk, later events wait there too. So each customer's events stay in order.
         room = {
             kind: 0 if self._spilled[kind] else self._queue_size - found
             for kind, found in self._unfinished.items()
@@ -235,7 +237,7 @@ class Handling:
 
     def _matching(self, event: Event, names: Sequence[str] = ()) -> list[Handler]:
         found = [handler for handler in self._handlers if handler.matches(event)]
-        # After a restart with other functions the names may be unknown: then all of them run.
+        # After a restart the functions may have other names. If no name is found, all matching functions run.
         return [handler for handler in found if handler.name in names] or found
 
     # from the disk ---------------------------------------------------------------------------------------
@@ -255,12 +257,12 @@ class Handling:
         return _Waiting(claimed.event, claimed.row, handlers, attempts=claimed.attempts)
 
     async def _watch(self, inbox: Inbox) -> None:
-        """Claim the events that other workers leave or can't hold, for as long as the receiver is open."""
+        """Claim, while the receiver is open, the events that other workers leave or have no room for."""
         complained = False
         while True:
             with anyio.move_on_after(_POLL):
                 await self._room.wait()
-                await anyio.sleep(_POLL / 50)  # a moment for the queues, or the loop would only claim
+                await anyio.sleep(_POLL / 50)  # time for the queues; else the loop would only claim
             self._room = anyio.Event()
             try:
                 await inbox.take_over()
@@ -354,17 +356,17 @@ class Handling:
 
 
 def _customer(event: Event) -> object:
-    """Return the key of an event's queue; events without a known sender wait for no other event."""
+    """Return the key of an event's queue; an event without a known sender gets its own queue."""
     if isinstance(event, MessageReceived | StatusUpdate) and event.user_id and event.phone is None:
         return event.user_id
     return event.sender or object()
 
 
 class _Feeder:
-    """Hands events to one store, gathered for a moment, and again after an error until they are stored.
+    """Gathers events for a moment and hands them to one store; after an error again, until they are stored.
 
-    Each store has its own, so that a store that fails holds up no other one: an opt-out is stored while a
-    campaign's disk is full.
+    Each store has its own feeder, so a store that fails delays no other store. For example, an opt-out is
+    stored while a campaign's disk is full.
     """
 
     def __init__(self, store: Store, fed: Callable[[_Waiting], None], observer: Observer) -> None:
@@ -376,7 +378,7 @@ class _Feeder:
         self._hurry = anyio.Event()
 
     def put(self, waiting: _Waiting) -> None:
-        """Let an event be part of the next batch."""
+        """Add an event to the next batch."""
         self._pending.append(waiting)
         self._wake.set()
 
@@ -417,7 +419,7 @@ def handler_for(function: object, matches: Callable[[Event], bool]) -> Handler:
     """Return a registered function.
 
     Raises:
-        ConfigurationError: it is no `async def` function, nor an object whose call is one.
+        ConfigurationError: if it is neither an `async def` function nor an object with an async `__call__`.
     """
     is_async = callable(function) and (
         inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
@@ -436,7 +438,8 @@ async def failure_of(handler: AsyncFunction[Any], event: Event, observer: Observ
     try:
         await handler(event)
     except anyio.get_cancelled_exc_class() as error:
-        # asyncio: a function may be cancelled from within, by awaiting a task that was cancelled.
+        # asyncio: a function gets this error also if it awaits a task that was cancelled. Only if the scope
+        # around it is cancelled, the deadline is -inf.
         if anyio.current_effective_deadline() == float("-inf"):
             raise
         failure: BaseException = error
@@ -465,10 +468,10 @@ def report_events(
 
     Args:
         observer: gets a report of each.
-        events: of one request.
-        new: number of events that aren't repeats; the inbox doesn't return which, so the last ones count as
-            repeats.
-        seconds: from the request's arrival to here.
+        events: the events of one request.
+        new: number of events that aren't repeats. The inbox returns only this number, so the last events of
+            the request are reported as the repeats.
+        seconds: seconds from the request's arrival to this call.
         now: seconds since 1970.
     """
     for index, event in enumerate(events):
@@ -488,7 +491,7 @@ class Recent:
         self._keys: dict[str, None] = {}
 
     def unknown(self, events: Sequence[Event]) -> list[Event]:
-        """Return the events that aren't repeats, of earlier ones or of each other."""
+        """Return the events, without repeats of earlier events or of each other."""
         fresh: dict[object, Event] = {}
         for event in events:
             key = key_of(event)

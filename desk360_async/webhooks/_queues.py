@@ -1,4 +1,4 @@
-"""Queues: work done in order for each customer, and side by side for different ones. No webhooks in here."""
+"""Queues: work in order for each customer, at the same time for different customers. No webhooks in here."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
@@ -12,13 +12,15 @@ T = TypeVar("T")
 
 
 class Queues(Generic[T]):
-    """A queue for each customer that has work waiting, and walkers that take the queues in turn.
+    """A queue for each customer that has work waiting, and walkers: tasks that take the queues in turn.
 
-    A task for each queue would let one request, with a message from each of many senders, start tens of
-    thousands. A walker does one item and puts the queue back at the end, so a long queue of one customer
-    delays no other customer. A walker without work waits for it: starting a task costs as much as a request.
+    With a task for each queue, one request with messages of many senders could start tens of thousands of
+    tasks. A walker does one item of a queue, then puts the queue back at the end. So a long queue of one
+    customer delays no other customer. A walker without work waits for work and doesn't end: starting a task
+    costs as much as a request.
 
-    Urgent queues come first. A quarter of the walkers, at least one of two, never takes other queues.
+    Urgent queues come first. A quarter of the walkers never takes other queues. Of two or three walkers, one
+    walker never takes other queues.
 
     Args:
         work: does one item.
@@ -32,21 +34,22 @@ class Queues(Generic[T]):
         self._concurrency = concurrency
         self._walkers = 0
         self._resting = 0  # walkers that wait for work
-        # Walkers that may be with queues that aren't urgent.
+        # Maximum number of walkers that work on queues that aren't urgent; `_patient` is the present number.
         self._most_patient = max(1, concurrency - max(1, concurrency // 4))
         self._patient = 0
-        # The queues that have work, with the items behind the one that is ready or with a walker. A deque
-        # only for those that need one: most hold one item, and an empty deque takes 600 bytes.
+        # The queues that have work. A queue's first item is ready or with a walker; the deque holds the items
+        # behind it. Most queues hold one item and get no deque, since an empty deque takes 600 bytes.
         self._queues: dict[tuple[bool, Hashable], deque[T] | None] = {}
-        # One item of a queue at most, so that no second walker comes into it.
+        # The ready items, at most one of each queue, so that no two walkers work on one queue.
         self._urgent: deque[tuple[tuple[bool, Hashable], T]] = deque()
         self._others: deque[tuple[tuple[bool, Hashable], T]] = deque()
-        # Its value is the number of ready items that a walker may take and that woke no walker yet.
+        # The semaphore's value is the number of ready items that a walker may take and that woke no walker
+        # yet.
         self._ready = anyio.Semaphore(0, fast_acquire=True)
         self._idle = anyio.Event()
 
     def start(self, tasks: TaskGroup) -> None:
-        """Let the walkers run in a task group, until it is cancelled; they share this caller's context."""
+        """Run the walkers in a task group until it is cancelled; the walkers share the caller's context."""
         self._tasks = tasks
         self._add_walker(tasks)
 
@@ -82,11 +85,11 @@ class Queues(Generic[T]):
     async def _walk(self, tasks: TaskGroup) -> None:
         while True:
             if self._ready.value:
-                await checkpoint()  # work that never waits would else keep the loop to itself
+                await checkpoint()  # else work that never waits would block the event loop
             await self._ready.acquire()
             self._resting -= 1
             if not self._resting and self._walkers < self._concurrency:
-                self._add_walker(tasks)  # for the work that comes during this one's
+                self._add_walker(tasks)  # for the work that comes while this walker works
             key, item = (self._urgent or self._others).popleft()
             urgent, _ = key
             self._patient += not urgent

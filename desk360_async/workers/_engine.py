@@ -1,8 +1,8 @@
-"""procrastinate as our engine: its tasks, a connector that outlives a restart, and the second try of a job.
+"""procrastinate as our engine: its tasks, a connector that outlives a restart, and the retries of jobs.
 
-Of procrastinate's own loops the first error of the connection ends the heartbeat, the listener and the
-schedule, and with them the worker. The connector here tries again instead. A job whose end can't be stored
-stays "doing"; the supervision finds its work by the ledger and the send log.
+procrastinate has loops for the heartbeat, the listener and the schedule. The connection's first error ends
+these loops, and with them the worker. The connector here tries again instead. A job whose end can't be
+stored stays "doing". The supervision finds the job's work by the ledger and the send log.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ T = TypeVar("T")
 NAMESPACE = "desk360"
 _FIRST_WAIT, _LONGEST_WAIT = 5, 300  # seconds before a job's next try; the pauses double
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries of a statement
-# Errors of single sends that say nothing about the message: the account, the limit or the network.
+# Errors of single sends whose cause isn't the message: it is the account, the limit or the network.
 _PASSING = (
     AuthenticationFailed,
     ClientStateError,
@@ -63,11 +63,12 @@ class Unfinished(Exception):
 def passes(error: BaseException) -> bool:
     """Return whether a job that ended with an error is tried again.
 
-    A send whose outcome is unknown is not; the send log holds it for a person. A refused message is not.
+    A send whose outcome is unknown isn't tried again: the send log keeps it for a person's decision. A
+    refused message isn't tried again either.
     """
     if isinstance(error, Unfinished | SendInProgress | asyncio.CancelledError):
         return True
-    if isinstance(error, LedgerError):  # without a cause the database was promoted, which a person decides
+    if isinstance(error, LedgerError):  # no cause: the database was promoted; a person decides
         return error.__cause__ is not None
     if isinstance(error, Desk360Error):
         return error.outcome is not Outcome.UNKNOWN and isinstance(error, _PASSING)
@@ -89,8 +90,8 @@ class Again(BaseRetryStrategy):
 class PatientConnector(PsycopgConnector):
     """A connector whose statements are tried again until the database is back.
 
-    A statement whose commit is not known may run twice: procrastinate's own raise then, or add a row that
-    the supervision removes.
+    A statement whose commit is not known may run twice. The second run of procrastinate's own statements
+    raises, or adds a row that the supervision removes.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -129,7 +130,7 @@ class PatientConnector(PsycopgConnector):
         return await self._patiently(lambda: run(query, **arguments))
 
     async def listen_notify(self, on_notification: Any, channels: Iterable[str]) -> None:
-        """As in procrastinate; a notification that an outage swallowed is made up for by polling."""
+        """As in procrastinate; if an outage loses a notification, polling finds the job."""
         run = super().listen_notify
         await self._patiently(lambda: run(on_notification, channels))
 
@@ -144,10 +145,10 @@ def blueprint_of(
     """Return a blueprint with the tasks "share", "send" and, every minute, "supervise".
 
     Args:
-        queue: the queue of jobs that name none.
+        queue: the queue of jobs that don't name a queue.
         run_share: runs a share, given the campaign's name and the share's number.
         run_send: sends the message in a row of the outbox.
-        look: defers the work again whose jobs were lost.
+        look: defers work again if its job was lost.
     """
     blueprint = Blueprint()
 
@@ -168,11 +169,11 @@ def blueprint_of(
 
 
 async def reap(jobs_: manager.JobManager, lease: float, observer: Observer) -> None:
-    """Put the jobs of dead workers back into the queue; only those of our tasks.
+    """Put the jobs of dead workers back into the queue, if the jobs belong to our tasks.
 
     Args:
         jobs_: the job manager of an open app.
-        lease: seconds after which a worker that isn't seen is dead.
+        lease: seconds without a heartbeat after which a worker counts as dead.
         observer: gets a notice of a job that another worker put back.
     """
     for job in await jobs_.get_stalled_jobs(seconds_since_heartbeat=lease):

@@ -33,23 +33,24 @@ if TYPE_CHECKING:
 
 _OPENING = 30.0  # seconds in which a starting worker must reach the database
 _PAUSE = 1.0  # seconds before procrastinate's worker begins again after an error
-# A person decides after these ends of a run; after the others the share goes on.
+# After these ends of a run the share is over; a person decides, except after "finished". After other ends the
+# share goes on.
 _FINAL = ("finished", "stopped", "failures", "refused")
 
 
 class Workers:
-    """Work of several machines: shares of campaigns, and single sends in the caller's own transaction.
+    """Work for several machines: shares of campaigns, and single sends in the caller's own transaction.
 
-    The tables are made at the first use, or by `desk360 db init`. procrastinate's tables lie in the first
-    schema of the connection's `search_path`, as procrastinate has it.
+    The tables are made at the first use, or by `desk360 db init`. procrastinate puts its tables into the
+    first schema of the connection's `search_path`.
 
     Args:
         dsn: `postgresql://user:password@host/database`; the password shows nowhere.
-        client: returns the client that a worker process sends with; called once a run. Give it a
-            `PostgresLimiter`, so that all machines behind one address share the limit. Without a send log of
-            its own it uses one in this database.
+        client: returns the client of a worker process; called once a run. Give the client a
+            `PostgresLimiter`, so that all machines behind one address share the limit. A client without a
+            send log uses a send log in this database.
         opt_out: people whom campaigns leave out, as in `Campaign(opt_out=)`.
-        lease: seconds (≥ 2) after which a worker that isn't seen is dead, and its work is started again.
+        lease: seconds (≥ 2) after which a worker that isn't seen counts as dead. Its work then starts again.
         schema: the schema of the tables, except procrastinate's.
         observer: gets a report of each job (`Observer.job`); None for log lines, () for none.
 
@@ -117,9 +118,9 @@ class Workers:
     def blueprint(self) -> Blueprint:
         """The tasks for one procrastinate App of your own.
 
-        `app.add_tasks_from(workers.blueprint, namespace="desk360")`: the namespace must be "desk360", since
-        `start` and `defer` name the tasks so. The tasks open a client in the worker's event loop at their
-        first job; `aclose` closes it.
+        Add them with `app.add_tasks_from(workers.blueprint, namespace="desk360")`. The namespace must be
+        "desk360", since `start` and `defer` use it in the tasks' names. The tasks open a client in the
+        worker's event loop at their first job; `aclose` closes the client.
         """
         if self._blueprint is None:
             self._blueprint = self._new_blueprint()
@@ -148,18 +149,20 @@ class Workers:
     ) -> list[int]:
         """Let workers run a loaded campaign, in shares side by side; return the numbers of their jobs.
 
-        The campaign's former shares and its waiting jobs give way. Runs that are under way go on.
+        The new shares replace the campaign's former shares and its waiting jobs. Runs that are under way go
+        on.
 
         Args:
             name: the campaign's name.
             shares: runs side by side, 1 to 1,000.
-            at: an aware datetime before which none begins; None: now.
+            at: an aware datetime; no share begins before it. None: now.
             queue: the queue of procrastinate.
-            priority: jobs with a higher one are begun first.
+            priority: jobs with a higher priority begin first.
             hours: the sending hours of each run.
             max_failures: as in `Campaign.run`: a count (int) or a share of all recipients (float).
             concurrency: requests of each share on the wire, 1 to 100.
-            attachment: the file for a media header, as the campaign was loaded with; workers read its path.
+            attachment: the file for a media header, the same as at the campaign's load; workers read it from
+                its path.
 
         Raises:
             ConfigurationError: if an argument is unusable, or the database can't be used.
@@ -194,24 +197,24 @@ class Workers:
     ) -> int:
         """Let a worker send a message once if the connection's transaction commits; return the job's number.
 
-        The message lies in a table of ours until its send has ended. The job's only argument is the number
-        of its row. The send log then has the outcome under the key. The same message under a key that was
-        sent is no error, and isn't sent again.
+        The message is stored in a table of this package until its send has ended. The job's only argument is
+        the number of the message's row. When the send has ended, the send log has the outcome under the key.
+        To defer a sent message again under its key is no error, and the message isn't sent again.
 
         Args:
             message: such as `TextMessage(...)`. A file from a path is read by the worker; one from a stream
                 can't be stored.
             idempotency_key: the key under which it is sent once, 1 to 255 characters without a phone.
-            connection: a psycopg connection of the same database, in the caller's transaction. None: a
-                transaction of its own.
-            at: an aware datetime before which it isn't sent; None: now.
+            connection: a psycopg connection of the same database, in the caller's transaction. None: `defer`
+                opens and commits its own transaction.
+            at: an aware datetime; the message isn't sent before it. None: now.
 
         Raises:
             ConfigurationError: if an argument is unusable, or the database can't be used.
-            InvalidMessage: if the key is no key.
+            InvalidMessage: if the key is unusable.
             KeyConflict: if another message waits under the key, or the send log in this database has another
-                one as sent, unknown or on its way. A conflict that arises later is the worker's: it sends
-                nothing, and reports "desk360.worker.send_refused" as an error.
+                message under the key that is sent, unknown or on its way. If the conflict arises later, the
+                worker sends nothing and reports "desk360.worker.send_refused" as an error.
         """
         key = check_key(idempotency_key)
         text = pack(message)
@@ -226,7 +229,7 @@ class Workers:
     async def run(
         self, *, queues: Sequence[str] = ("desk360",), concurrency: int = 4, drain: float = 30.0
     ) -> None:
-        """Work until SIGTERM or a cancellation: shares, single sends, and the supervision of both.
+        """Run shares, single sends and the supervision of both, until SIGTERM or a cancellation.
 
         Then the shares take no more batches, and the requests on the wire finish. Another worker goes on
         with the shares.
@@ -234,7 +237,7 @@ class Workers:
         Args:
             queues: the queues that this process serves.
             concurrency: shares and single sends at the same time in this process, 1 to 1,000.
-            drain: seconds that requests on the wire are given to finish.
+            drain: seconds in which requests on the wire may finish.
 
         Raises:
             ConfigurationError: if an argument is unusable, or the database can't be used.
@@ -291,7 +294,7 @@ class Workers:
             await asyncio.sleep(_PAUSE)
 
     async def _keep_watch(self, jobs: manager.JobManager) -> None:
-        """Look for lost work in each half of a lease; survive all errors."""
+        """Look for lost work twice in each lease; go on after any error."""
         while True:
             try:
                 await self._look(jobs)
@@ -301,7 +304,7 @@ class Workers:
             await asyncio.sleep(self._lease / 2)
 
     async def _look(self, jobs: manager.JobManager) -> None:
-        """Put the jobs of dead workers back into the queue, and defer again the work without a job."""
+        """Put the jobs of dead workers back into the queue, and make new jobs for work that has no job."""
         await _engine.reap(jobs, self._lease, self._observers)
         if missing := await self._work.supervise(self._lease):
             text = f"{missing} shares or sends had lost their jobs, and were deferred again"
@@ -311,8 +314,8 @@ class Workers:
         """Run a share of a campaign to its end; the task "share".
 
         Raises:
-            Unfinished: it ended early, and goes on later.
-            CampaignError: it can't be run.
+            Unfinished: if the share ended early, and goes on later.
+            CampaignError: if the campaign can't be run.
         """
         found = None if self._is_stopping else await self._work.share(campaign, number)
         if found is None:
@@ -347,7 +350,7 @@ class Workers:
             await self._judge(found, done, unknown)
 
     async def _follow(self, run: Run) -> tuple[Done, int]:
-        """Enter a run and wait for its end; return it, and the recipients that the run made unknown."""
+        """Enter a run; return its end, and the number of recipients that it made unknown."""
         async with run:
             self._runs.add(run)
             before = run.counts.unknown
@@ -369,7 +372,8 @@ class Workers:
         }
         text = f"share {share.number} of the campaign {share.campaign!r} ended: {done.end}"
         self._observers.notice(Notice("desk360.worker.share_ended", "info", text, facts))
-        # A server that swallows requests makes unknowns: a person looks before more of them are sent.
+        # If a server takes requests and doesn't answer, their outcomes are unknown. A person decides before
+        # more requests are sent.
         if done.end in _FINAL or (done.end == "unreachable" and unknown):
             await self._work.end_share(share.campaign, share.number)
             if done.end != "finished":
@@ -390,7 +394,8 @@ class Workers:
             return
         with self._reported("send") as report:
             if found.is_under_way:
-                # Perhaps a dead worker's, until its lease ends. To wait here would hold a place.
+                # The send may be a dead worker's, until its lease ends. A wait here would block one of the
+                # places for jobs.
                 raise _engine.Unfinished("another worker is sending this message, or has died")
             try:
                 await self._opened_client().send(unpack(found.message), idempotency_key=found.key)
@@ -406,7 +411,7 @@ class Workers:
 
     @contextmanager
     def _reported(self, kind: str) -> Generator[list[str]]:
-        """Report a job's end: the word in the yielded list, else the name of its error."""
+        """Report a job's end: the name of the error that it raised, else the word in the yielded list."""
         began, end = time.monotonic(), list[str]()
         try:
             yield end
@@ -438,7 +443,7 @@ def _check_time(at: object) -> None:
 
 @asynccontextmanager
 async def _opened(app: App) -> AsyncGenerator[None]:
-    """Open the app's connections, and close them; an error of the database is a ConfigurationError."""
+    """Open the app's connections, and close them at the end; raise ConfigurationError if they don't open."""
     try:
         await asyncio.wait_for(app.open_async(), _OPENING)
     except (ProcrastinateException, OSError, TimeoutError) as error:
@@ -455,7 +460,7 @@ async def _opened(app: App) -> AsyncGenerator[None]:
 
 @contextmanager
 def _terminated() -> Generator[asyncio.Event]:
-    """Yield an event that SIGTERM sets, unless another handler has it. Ctrl-C cancels the task already."""
+    """Yield an event that SIGTERM sets, unless SIGTERM has a handler. Ctrl-C cancels the task anyway."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     in_main = threading.current_thread() is threading.main_thread()
@@ -474,7 +479,7 @@ def _terminated() -> Generator[asyncio.Event]:
 
 
 async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait for its end, however often the caller is cancelled; raise its error."""
+    """Cancel a task and wait for its end, even if the caller is cancelled many times; raise its error."""
     task.cancel()
     interrupted: asyncio.CancelledError | None = None
     while not task.done():
