@@ -1,7 +1,8 @@
-"""Whether WhatsApp's own rules let a message out: the 24-hour window of free messages, and opt-outs.
+"""The WhatsApp rules that may refuse a message: the 24-hour window of free messages, and opt-outs.
 
-The rules only; the facts come from `desk360_async.customers`, which stands on top of this module. A message
-is checked twice: before it waits for a token, and with the token in hand, since a wait may last for hours.
+This module has only the rules. The facts come from the customers' store in `desk360_async.customers`. A
+message is checked before it waits for a token. It is checked again when it has the token, since the wait may
+last for hours.
 """
 
 from collections.abc import Awaitable, Callable
@@ -50,10 +51,10 @@ class CustomerBook(Store, Protocol):
 
 
 def check_fallback(message: Message, fallback: object) -> None:
-    """Check that a fallback is a template to the person of a free message.
+    """Check that the message is free, and that its fallback is a template to the same person.
 
     Raises:
-        InvalidMessage: if it is not.
+        InvalidMessage: if the message or the fallback doesn't fit.
     """
     if not isinstance(fallback, TemplateMessage):
         raise InvalidMessage("fallback", f"must be a TemplateMessage, not {type(fallback).__name__}")
@@ -65,12 +66,12 @@ def check_fallback(message: Message, fallback: object) -> None:
 
 
 class Admission:
-    """Lets messages out, or refuses them, by the facts of a customers' store.
+    """Admits messages or refuses them, by the facts in a customers' store.
 
     Args:
         book: the store.
-        service_window: "enforce" refuses free messages outside the window, "warn" logs them, "off" lets all
-            out. Opt-outs are kept in each case.
+        service_window: "enforce" refuses free messages outside the window, "warn" logs them, "off" admits
+            all free messages. Opt-outs are respected in each case.
         observer: gets a notice of a free message that may not arrive.
     """
 
@@ -82,14 +83,14 @@ class Admission:
         self._warned_on: date | None = None
 
     async def admit(self, message: Message) -> tuple[Message, tuple[str, ...]]:
-        """Return the message that may go out, and the phones of opted-out people that are left out of it.
+        """Return the admitted message, and the phones of opted-out people that are left out of it.
 
         Args:
-            message: with the content of a destinations file loaded.
+            message: the message; the content of its destinations file, if any, must be loaded.
 
         Raises:
             WindowClosed: the message is free and the person's window is closed, under "enforce".
-            OptedOut: the message is a template, and each of its people has opted out.
+            OptedOut: the message is a template, and all its recipients have opted out.
         """
         if not isinstance(message, TemplateMessage | TemplateBatch):
             await self._check_window(message)
@@ -108,11 +109,11 @@ class Admission:
         return _with_phones(message, kept), left_out
 
     async def recheck(self, message: Message) -> None:
-        """Check an admitted message again, with the token in hand.
+        """Check an admitted message again when it has its token.
 
         Raises:
             WindowClosed: the window has closed meanwhile, under "enforce".
-            OptedOut: one of a template's people has opted out meanwhile.
+            OptedOut: a recipient of a template has opted out meanwhile.
         """
         if not isinstance(message, TemplateMessage | TemplateBatch):
             if self._service_window == "enforce":
@@ -130,16 +131,16 @@ class Admission:
         fallback: TemplateMessage | None,
         send: Callable[[Message, Callable[[], Awaitable[None]]], Awaitable[R]],
     ) -> R:
-        """Send a message as far as the rules let it out, or its fallback.
+        """Send a message to the recipients that the rules allow, or send its fallback.
 
         Args:
-            message: with the content of a destinations file loaded.
-            fallback: the template that goes out in place of a free message outside the window.
-            send: sends a message; it awaits its second argument with the token in hand.
+            message: the message; the content of its destinations file, if any, must be loaded.
+            fallback: the template that is sent in place of a free message outside the window.
+            send: sends a message; it awaits its second argument when it has the token.
 
         Raises:
             WindowClosed: the message is free, its window is closed, and it has no fallback.
-            OptedOut: the message is a template, and each of its people has opted out.
+            OptedOut: the message is a template, and all its recipients have opted out.
         """
         while True:
             try:
@@ -177,7 +178,7 @@ class Admission:
         self._warn(phone, window.ends)
 
     def _warn(self, phone: str, ended: datetime | None) -> None:
-        """Log that WhatsApp may drop a free message, once a phone and day."""
+        """Log, once a day for each phone, that WhatsApp may drop a free message."""
         today, person = self.book.now().date(), person_of(phone)
         if self._warned_on != today:
             self._warned_on = today
@@ -195,7 +196,7 @@ class Admission:
 
 
 def _with_phones(message: TemplateBatch, phones: tuple[str, ...]) -> TemplateBatch:
-    """Return the batch to these phones, as a file if it came as one."""
+    """Return the batch with these phones; as a destinations file if the batch had such a file."""
     if message.destinations_file is None:
         return evolve(message, phones=phones)
     from ._uploads import destinations_file

@@ -1,4 +1,7 @@
-"""Attachments: where a file's bytes come from, again for every attempt. No byte is read here."""
+"""Attachments: a file's name, size and type, and the source of its bytes for each attempt.
+
+This module reads no bytes.
+"""
 
 import inspect
 import os
@@ -15,15 +18,15 @@ from ._redaction import show_half_made
 MAX_BYTES = 20 * 1024 * 1024  # "Max Size: 20MB", read as the larger of its two meanings (ruling 18)
 
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(?:; ?[A-Za-z0-9-]+=[A-Za-z0-9._+-]+)*")
-# A quote ends the name for PHP, CR and LF end the header, a slash leaves the folder, NUL ends C's strings;
-# the bidi controls make `exe` look like `jpg`.
+# A quote ends the name for PHP. CR and LF end the header, a slash leaves the folder, NUL ends C's strings.
+# The bidi controls make `exe` look like `jpg`.
 _UNSAFE = re.compile('["\\\\/\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]')
 
 Opener = Callable[[], AsyncIterator[bytes]]
 
 
 def safe_name(name: object) -> str:
-    """Return a file's name as it may stand in a multipart header: base name only, quotes and controls `_`.
+    """Return a file's base name for a multipart header, with `_` in place of quotes and control characters.
 
     Raises:
         InvalidMessage: if the cleaned name is empty, or if it isn't valid Unicode.
@@ -40,8 +43,8 @@ def safe_name(name: object) -> str:
     return base
 
 
-# Not `mimetypes`: it reads the machine's own tables from disk, on the loop's thread, answers differently
-# from machine to machine, and Python 3.11's own table lacks .docx and .webp.
+# `mimetypes` is not used. It reads the machine's own tables from disk, on the loop's thread, so its answers
+# differ from machine to machine. And Python 3.11's own table lacks .docx and .webp.
 _TYPES = {
     suffix: kind
     for kind, suffixes in {
@@ -94,7 +97,7 @@ def guess_type(name: str) -> str:
 
 
 def check_size(size: int, name: str) -> int:
-    """Return `size` (bytes) if an attachment may have it.
+    """Return `size` (bytes) if it is allowed for an attachment.
 
     Raises:
         InvalidMessage: if it is negative or over 20 MiB.
@@ -121,19 +124,19 @@ def _content_type(value: object) -> str | None:
 class Attachment:
     """A file to send; make one by `from_path`, `from_bytes` or `from_stream`.
 
-    It can be opened again for each attempt, so a retry sends the same bytes. Wherever one is taken, a path
-    does as well. Implements "Attachments".
+    It can be opened again for each attempt, so a retry sends the same bytes. A parameter that takes an
+    attachment takes a path too. Implements "Attachments".
 
     Attributes:
         name: the file's base name, as the customer will see it.
-        size: bytes; None for a path, which is measured in a worker thread before a token is spent.
-        content_type: its media type; None: guessed from the name.
+        size: bytes; None for a path. A worker thread measures that file before a token is spent.
+        content_type: its media type; None if it is guessed from the name.
         path: where the bytes are, or None.
         content: the bytes themselves, or None.
-        open: gives a fresh async iterator of the bytes each time it is called, or None.
+        open: each call returns a new async iterator of the bytes; or None.
 
     Raises:
-        InvalidMessage: if the name or the type can't be used, or it is known to be over 20 MiB.
+        InvalidMessage: if the name or the type can't be used, or the known size is over 20 MiB.
 
     Example:
         ```python
@@ -163,18 +166,18 @@ class Attachment:
 
     @property
     def media_type(self) -> str:
-        """The media type that goes over the wire: the given one, else the name's."""
+        """The media type in the request: `content_type`, or the type guessed from the name."""
         return self.content_type or guess_type(self.name)
 
     @classmethod
     def from_path(
         cls, path: str | os.PathLike[str], *, name: str | None = None, content_type: str | None = None
     ) -> Self:
-        """Send the file at `path`, opened anew for each attempt; the disk isn't touched yet.
+        """Send the file at `path`, opened again for each attempt; this call doesn't touch the disk.
 
         Raises:
-            InvalidMessage: if the name or the type can't be used. That it is a file of at most 20 MiB is
-                checked before a token is spent.
+            InvalidMessage: if the name or the type can't be used. The send checks, before a token is spent,
+                that the path leads to a file of at most 20 MiB.
         """
         if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
             problem = f"must be text or a pathlib.Path, not {type(path).__name__}"
@@ -204,9 +207,9 @@ class Attachment:
         Args:
             name: the file's name.
             size: its length in bytes; a stream of another length fails before the request is complete.
-            open: gives a fresh async iterator of bytes each time it is called, once an attempt; its first
-                bytes are asked for before anything is sent.
-            content_type: its media type; guessed from the name unless given.
+            open: called once an attempt; each call returns a new async iterator of bytes. The first bytes
+                are read before the request begins.
+            content_type: its media type; None to guess it from the name.
 
         Raises:
             InvalidMessage: if it is over 20 MiB, or the name or the type can't be used.
@@ -224,14 +227,14 @@ class Attachment:
 
     @classmethod
     def of(cls, value: Any, where: str = "attachment") -> "Attachment":
-        """Return an attachment for an argument that takes a path as well: itself, or the file at the path.
+        """Return the attachment itself, or an attachment of the file at a path.
 
         Args:
             value: an attachment, or a path.
             where: the argument's name, for the error.
 
         Raises:
-            InvalidMessage: if it is neither; bytes and open files get the right call in the message.
+            InvalidMessage: if it is neither; for bytes and open files the message contains the right call.
         """
         if isinstance(value, Attachment):
             return value

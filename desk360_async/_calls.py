@@ -18,9 +18,9 @@ class Answered(NamedTuple):
         status: the HTTP status.
         headers: names in lower case.
         body: decompressed, at most 8 MiB.
-        damage: the body's defect after the status was seen; empty without one.
-        cut: whether that was the network's doing, so that another attempt may read it whole.
-        sent_as: the status on the wire if `status` is 429 only by the body's meaning (ruling 25).
+        damage: the problem with the body, if it can't be read after the status; else empty.
+        cut: whether the network caused the damage, so that another attempt may read the whole body.
+        sent_as: the status on the wire, if `status` is 429 only by the body's meaning (ruling 25).
     """
 
     status: int
@@ -31,25 +31,25 @@ class Answered(NamedTuple):
     sent_as: int | None = None
 
     def __repr__(self) -> str:
-        # Tracebacks that show local variables print reprs; phones and message ids are in the body.
+        # The body holds phones and message ids, and a traceback with local variables prints the repr.
         return f"<Answered {self.status}, {len(self.body)} bytes>"
 
 
 @frozen
 class Call:
-    """One request, ready to go out as often as needed, and the way to read its answer.
+    """One request, which can be sent several times, and the function that reads its answer.
 
     Attributes:
-        method: GET or POST, or the user's own.
-        path: below the base URL, with its query.
-        read: (call, answered) → reply, for a 2xx.
+        method: GET or POST, or the method that the user gave.
+        path: the path below the base URL, with its query.
+        read: a function (call, answered) → reply, for a 2xx.
         content: the JSON body.
-        form: the multipart body, where files go up.
-        idempotent: whether repeating it does no harm.
-        has_outcome: whether its errors have an outcome; reads have none.
-        files: the number of files that go up.
-        phones: the phones in it, to be masked in the server's words.
-        asked: the request's list, to compare the answer with.
+        form: the multipart body, if the request uploads files.
+        idempotent: whether a repeated request does no harm.
+        has_outcome: whether its errors have an outcome; errors of reads have none.
+        files: the number of files to upload.
+        phones: the phones in the request, which are masked in the server's error texts.
+        asked: the list in the request; the answer's list is compared with it.
         name: the client's method, for observers.
         template: the path's template, for observers; empty for the user's own path.
     """

@@ -1,6 +1,6 @@
-"""The vendor's endpoints: one row each. The wire, the tests and the documentation are driven by this table.
+"""The vendor's endpoints: one row each. The wire, the tests and the documentation use this table.
 
-The message comes first (see the guide's page *The house*); then its row here. From then on
+For a new endpoint write its message first (see the guide's page *The house*), then its row here. Then
 `tests/core/test_endpoints.py` names each further place that the endpoint needs.
 """
 
@@ -18,11 +18,11 @@ class Endpoint:
     """One endpoint of the API.
 
     Attributes:
-        name: the client's method, and the name of the samples.
+        name: the name of the client's method, and of the samples.
         heading: the vendor's heading.
         method: the HTTP method.
-        path: the path below the base URL; `{integration_id}` and `{media_id}` are filled in.
-        message: the value that makes the request, or None for a GET.
+        path: the path below the base URL; the client fills in `{integration_id}` and `{media_id}`.
+        message: the type of the message that makes the request, or None for a GET.
         reply: the type of the client's result.
         idempotent: whether a repeated request does no harm.
         files: whether the message may carry files.

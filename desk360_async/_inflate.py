@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 PIECE = 64 * 1024  # bytes that one step may yield
 
-ENCODINGS = "gzip, deflate"  # all that we offer: the others can't be decoded in bounded pieces
+ENCODINGS = "gzip, deflate"  # other encodings aren't offered: they can't be decoded in bounded pieces
 
 
 class Undecodable(ValueError):
-    """The compressed data is broken, or in an encoding that we didn't offer."""
+    """The compressed data is broken, or in an encoding that the client didn't offer."""
 
 
 class Inflater:
@@ -43,7 +43,7 @@ class Inflater:
                 yield chunk
             return
         if self._deflate and not self._started:
-            # Two bytes distinguish zlib's format from a raw one.
+            # The first two bytes distinguish zlib's format from raw deflate.
             chunk, self._head = self._head + chunk, b""
             if len(chunk) < 2:
                 self._head = chunk
@@ -52,11 +52,15 @@ class Inflater:
             piece = self._decompress(chunk)
             if piece:
                 yield piece
-            # zlib keeps the bytes after a member's end, and adds to them: they must not pile up there.
+            # After a member's end zlib collects all further bytes in `unused_data`. They are taken out in
+            # each turn, so that they don't pile up there.
             chunk = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
 
     def _next_member(self, chunk: bytes) -> bytes:
-        """Return the rest to decode: a gzip file may hold several members, and zeros behind the last."""
+        """Return the bytes to decode; at a member's end, skip zeros and begin the next member.
+
+        A gzip file may hold several members, and zeros after the last one.
+        """
         if self._stream.eof:
             chunk = chunk.lstrip(b"\0")
             if chunk:
@@ -71,14 +75,14 @@ class Inflater:
             if started or not self._deflate:
                 raise Undecodable("the compressed body is broken") from None
         try:
-            # "deflate" should be zlib's format; servers of old send it raw.
+            # "deflate" should be zlib's format, but old servers send raw deflate.
             self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
             return self._stream.decompress(chunk, PIECE)
         except zlib.error:
             raise Undecodable("the compressed body is broken") from None
 
     def finish(self) -> Iterator[bytes]:
-        """Yield the rest at the end of the body.
+        """Yield the remaining decoded bytes at the end of the body.
 
         Raises:
             Undecodable: if the compressed data stops too early.

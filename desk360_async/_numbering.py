@@ -1,7 +1,7 @@
 """The countries' numbering plans, from the metadata of phonenumbers (extra `phone`).
 
-Each country's patterns are compiled once, so that a valid number costs one dictionary look-up and one match.
-phonenumbers itself, at 20 to 30 µs a number, reads only the numbers that match no pattern.
+Each country's patterns are compiled once. Then a valid number costs one dictionary look-up and one match.
+Only numbers that match no pattern are read by phonenumbers itself, which takes 20 to 30 µs a number.
 """
 
 import re
@@ -13,7 +13,7 @@ from ._errors import ConfigurationError
 
 Match = Callable[[str], object]
 
-# Mobiles first: WhatsApp's users have them.
+# Mobiles come first, since WhatsApp's users have mobile numbers.
 _TYPES = (
     "mobile",
     "fixed_line",
@@ -26,7 +26,8 @@ _TYPES = (
     "uan",
     "voicemail",
 )
-# The countries whose mobiles have two spellings (ruling 19a): the spellings are compared before a verdict.
+# The countries whose mobiles have two spellings (ruling 19a). Both spellings are compared before a number is
+# judged.
 _RESPELLED = frozenset({52, 54, 55})
 _E164 = 0  # phonenumbers.PhoneNumberFormat.E164
 
@@ -58,9 +59,9 @@ def check_region(region: str) -> str:
 
 @cache
 def matcher(digits: str) -> Match:
-    """Return the match of a country's valid numbers, for the first three digits of an E.164 number.
+    """Return a function that matches a country's valid numbers, by the first three digits in E.164.
 
-    The match takes the whole number, `+` included, and returns None for all other numbers.
+    The function takes a whole number with its `+`, and returns None if the number isn't valid.
     """
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
@@ -73,7 +74,7 @@ def matcher(digits: str) -> Match:
             if numbers is None or not numbers.national_number_pattern:
                 continue
             lengths = [n for n in numbers.possible_length or plan.general_desc.possible_length if n > 0]
-            # The patterns alone don't bound the length.
+            # The patterns alone don't limit the length.
             ahead = "|".join(f"\\d{{{n}}}" for n in lengths)
             patterns[f"(?=(?:{ahead})$)(?:{numbers.national_number_pattern})"] = None
     return re.compile(rf"\+{code}(?:{'|'.join(patterns) or '(?!)'})", re.ASCII).fullmatch
@@ -81,10 +82,10 @@ def matcher(digits: str) -> Match:
 
 @cache
 def possible_matcher(digits: str) -> Match:
-    """Return a match of numbers that may exist, for the first three digits of an E.164 number.
+    """Return a function that matches numbers that may exist, by the first three digits in E.164.
 
-    It takes numbers of a possible length that don't begin with the digits for calls inside the country. It
-    is stricter than `problem`, which decides about all other numbers, and takes 1 µs instead of 30.
+    It accepts a number of a possible length that doesn't begin with the digits for calls inside the country.
+    It is stricter than `problem`, and takes 1 µs instead of 30. `problem` decides about all other numbers.
     """
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
@@ -103,7 +104,7 @@ def _matches_nothing(text: str) -> object:
 
 
 def _code_of(digits: str) -> int:
-    """Return the country code that some digits begin with; 0 for an unknown one."""
+    """Return the country code at the beginning of the digits; 0 if it is unknown."""
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
     return next((int(digits[:n]) for n in (1, 2, 3) if int(digits[:n]) in COUNTRY_CODE_TO_REGION_CODE), 0)
@@ -112,7 +113,7 @@ def _code_of(digits: str) -> int:
 def _plan_of(code: int, region: str) -> Any:
     from phonenumbers import PhoneMetadata
 
-    if region == "001":  # of no country, such as +800
+    if region == "001":  # a code that belongs to no country, such as +800
         return PhoneMetadata.metadata_for_nongeo_region(code, None)
     return PhoneMetadata.metadata_for_region(region, None)
 
@@ -123,9 +124,9 @@ def is_valid(phone: str) -> bool:
 
 
 def problem(phone: str) -> str | None:
-    """Return why a number in E.164 can't exist, as a country's plan has it; None if it may.
+    """Return why a number in E.164 can't exist in its country's plan; None if it may exist.
 
-    A number may exist though it isn't valid: plans change, and the metadata follow later.
+    A number that isn't valid may exist all the same: plans change, and the metadata follow later.
     """
     import phonenumbers
 
@@ -144,7 +145,7 @@ def problem(phone: str) -> str | None:
 
 
 def read_local(digits: str, region: str) -> str | None:
-    """Return a number in E.164 that is spelled as inside a region; None if it isn't valid.
+    """Return a region's local number in E.164; None if it isn't valid.
 
     Args:
         digits: the number as dialled in the region, digits only.

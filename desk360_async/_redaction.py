@@ -1,7 +1,7 @@
 """Masks the key, whole phone numbers and message ids in answers and in logs.
 
-Our own log lines never hold them. httpx and httpcore log whole URLs at INFO and headers at DEBUG, so those
-who show these logs install the filter.
+Our own log lines never contain them. But httpx and httpcore log whole URLs at INFO and headers at DEBUG. A
+program that shows these logs installs the filter.
 """
 
 import logging
@@ -11,27 +11,28 @@ from functools import wraps
 
 from ._errors import mask_phone
 
-# Shorter pieces of a key would be found in ordinary words.
+# A shorter piece of a key could be a part of an ordinary word.
 _SHORTEST_PIECE = 8
 _MASK = "[key]"
 
 _NUMBER = re.compile(r"[0-9]{7,}")
-# With the characters that people write between digits. A second pass: it could join two numbers that stand
-# side by side.
+# A number with the characters that people write between digits. It is a second pass, since this pattern
+# could join two neighbouring numbers.
 _SPACED_NUMBER = re.compile(r"[0-9]{1,6}(?:[ ().\-\u00a0]{1,2}[0-9]+){1,12}")
-# Certainly a phone: a plus, however it is escaped, and 7 to 15 digits.
+# Certainly a phone: a plus (plain or escaped) and 7 to 15 digits.
 _PLUS = re.compile(r"(\+|%2B|\\u002b)([1-9](?:[ ().\-\u00a0]{0,2}[0-9]){6,14})(?![0-9])", re.IGNORECASE)
-# Possibly a phone: 10 to 15 digits on their own, as the vendor's webhooks write phones. Not a piece of a
-# word, a UUID or a fraction; and not a time, in seconds or milliseconds since 1970.
+# Possibly a phone: 10 to 15 digits on their own, as the vendor's webhooks write phones. The digits are no
+# piece of a word, a UUID or a fraction. They are no time in seconds or milliseconds since 1970.
 _BARE = re.compile(r"(?<![\w.\-])(?!1[0-9]{9}(?:[0-9]{3})?(?![0-9]))[0-9]{10,15}(?![\w\-])")
 _E164 = re.compile(r"(?:\+|%2B)([1-9][0-9]{6,14})", re.IGNORECASE)
 _MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
 _BEARER = re.compile(r"\b(bearer|basic)(\s+|%20)[^\s'\",;)\]}]+", re.IGNORECASE)
-# A URL's user and password, up to the last "@" before the host's end; and a password as libpq writes it.
+# A URL's user and password, up to the last "@" before the host's end.
 _USERINFO = re.compile(r"(//[^\s/:@?#]*):[^\s/?#]*@")
+# A password as libpq writes it.
 _PASSWORD = re.compile(r"\b(password|passfile)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
 
-# A filter works on the logger that it is added to, not on that logger's children.
+# Each child logger needs the filter too: a logger's filter doesn't filter the records of its children.
 _LOGGERS = tuple(name + suffix for suffix in ("", "2") for name in ("httpx", "httpcore")) + tuple(
     f"httpcore{suffix}.{part}"
     for suffix in ("", "2")
@@ -40,7 +41,7 @@ _LOGGERS = tuple(name + suffix for suffix in ("", "2") for name in ("httpx", "ht
 
 
 class Secret(str):
-    """Text whose repr is masked, for tracebacks that print local variables; formatting has the whole text."""
+    """Text with a masked repr, as tracebacks may print local variables; formatting gives the whole text."""
 
     __slots__ = ()
 
@@ -49,7 +50,7 @@ class Secret(str):
 
 
 def key_pieces(key: str) -> tuple[str, ...]:
-    """Return what of a key to look for: its runs of plain characters, since JSON and HTML escape the rest."""
+    """Return a key's runs of plain characters, to look for; JSON and HTML escape its other characters."""
     return tuple(piece for piece in re.findall(r"[A-Za-z0-9_-]+", key) if len(piece) >= _SHORTEST_PIECE)
 
 
@@ -61,11 +62,11 @@ def without(text: str, pieces: Iterable[str]) -> str:
 
 
 def mask_phones(text: str, phones: Iterable[str]) -> str:
-    """Return the text with these phones (in E.164 or digits) cut to their last four, and all message ids.
+    """Return the text with these phones (in E.164 or digits) and all message ids cut to their last four.
 
-    However they are written: without the country's code, with a 0 in front, in groups. So is any other
-    number that looks like a phone: the server may speak of somebody else's. Short ids and times are kept; a
-    bare id of 10 to 15 digits looks the same as a phone, and its last four digits stay.
+    A phone is found in each spelling: without the country's code, with a 0 in front, in groups. Any other
+    number that looks like a phone is cut too, since the server may name another person's phone. Short ids
+    and times are kept. A bare id of 10 to 15 digits looks like a phone, so only its last four digits stay.
     """
     tails = {phone[-7:] for phone in phones}
 
@@ -85,7 +86,7 @@ def phones_in(text: str) -> frozenset[str]:
 
 
 def mask_ids(text: str) -> str:
-    """Return the text with message ids cut: they decode to the phone."""
+    """Return the text with message ids cut, since an id decodes to the phone."""
     return _MESSAGE_ID.sub(lambda found: mask_phone(found[0]), text)
 
 
@@ -95,15 +96,15 @@ def mask_numbers(text: str) -> str:
 
 
 def masked_repr(value: object) -> str:
-    """Return a repr in which every number that may be a phone is cut, in groups or not, and every id."""
+    """Return a repr with all message ids cut, and all numbers that may be phones, in groups or not."""
     return mask_numbers(_SPACED_NUMBER.sub(_mask_if_long, repr(value)))
 
 
 def show_half_made(names: Mapping[str, object]) -> None:
     """Give the classes of a module or package a repr that works before their attributes are set.
 
-    A traceback with local variables calls it while a constructor refuses a value; before Python 3.13 an
-    exception in a repr replaces the whole traceback.
+    If a constructor refuses a value, a traceback with local variables calls the repr of the half-made object.
+    Before Python 3.13 an exception in a repr replaces the whole traceback.
 
     Args:
         names: the `globals()` of the module or package, after its last class.
@@ -149,7 +150,7 @@ class Redaction(logging.Filter):
         self._pieces = [piece for key in keys for piece in (key_pieces(key) or (key,)) if piece]
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Mask the record; it always passes."""
+        """Mask the record, and return True, so that it is logged."""
         record.msg = self.clean(record.getMessage())
         record.args = ()
         if record.exc_info and not record.exc_text:
@@ -159,13 +160,13 @@ class Redaction(logging.Filter):
         return True
 
     def clean(self, text: str) -> str:
-        """Return a text with all of it masked."""
+        """Return a text with keys, the text after `Bearer`, passwords, phones and message ids masked."""
         text = _BEARER.sub(lambda found: f"{found[1]} {_MASK}", without(text, self._pieces))
         return mask_numbers(mask_dsn(text))
 
 
 def redact_logs(*keys: str) -> None:
-    """Install the filter on the loggers of the HTTP stack, in place of one that was there.
+    """Install the filter on the loggers of httpx and httpcore; it replaces an earlier `Redaction`.
 
     Args:
         keys: the API keys to look for; the text after `Bearer` is masked anyway.
@@ -179,6 +180,6 @@ def redact_logs(*keys: str) -> None:
 
 
 def masked_headers(headers: Mapping[str, str], pieces: Iterable[str]) -> dict[str, str]:
-    """Return headers with the pieces of a key masked; a debug page may echo the request."""
+    """Return headers with the pieces of a key masked, since a server's debug page may echo the request."""
     pieces = tuple(pieces)
     return {name: without(value, pieces) for name, value in headers.items()}

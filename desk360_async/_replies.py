@@ -1,8 +1,8 @@
 """Replies, as values. `_codec` reads them from JSON.
 
 Only ids are required; any other field that is missing, null or unreadable is None (ruling 22). Every reply
-has `.raw`, the JSON as it came, so that a field which the vendor adds tomorrow is reachable today. Reprs mask
-phone numbers and message ids, since an id decodes to the phone.
+has `.raw`, the JSON as it came. It holds also the fields that the vendor adds later. Reprs mask phone numbers
+and message ids, since an id decodes to the phone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ T = TypeVar("T")
 if TYPE_CHECKING:
     import typing_extensions
 
-    # With a default, a bare `SendResult` stays a valid annotation. Python itself has defaults from 3.13 on.
+    # The default keeps a bare `SendResult` a valid annotation. Python's own TypeVar has defaults since 3.13.
     Item = typing_extensions.TypeVar("Item", default=Any)
 else:
     Item = TypeVar("Item")
@@ -30,12 +30,12 @@ def tail(value: object) -> str:
 
 
 def raw_field() -> Any:
-    """Declare `.raw`."""
+    """Declare the field `raw`."""
     return field(factory=dict[str, Any], repr=False, eq=False, kw_only=True)
 
 
 def ours(default: Any) -> Any:
-    """Declare a field that the client fills; no answer holds it."""
+    """Declare a field that the client fills; the server's answers don't contain it."""
     return field(default=default, metadata={"ours": True})
 
 
@@ -45,9 +45,9 @@ def _counted(value: Sequence[object]) -> str:
 
 @frozen
 class Sent:
-    """Desk360 took the message; whether WhatsApp delivered it comes by webhook.
+    """Desk360 took the message; a webhook reports later whether WhatsApp delivered it.
 
-    The answer shown under "Send WhatsApp Message", and under all other sends of one message.
+    It is the answer under "Send WhatsApp Message", and under all other sends of one message.
 
     Attributes:
         message_id: opaque; webhooks about this message carry it.
@@ -66,7 +66,7 @@ class BulkSent:
     Attributes:
         phones: the numbers that the server listed as taken, as it wrote them.
         unlisted: the numbers that we asked for and the server did not list.
-        opted_out: the numbers that were left out, since these customers opted out.
+        opted_out: the numbers that the client left out, since these customers opted out.
         replayed: whether it is the stored reply of an earlier send under the same idempotency key.
     """
 
@@ -84,8 +84,8 @@ class SentFile:
     Attributes:
         media_id: opaque; `client.open_media` takes it.
         message_id: opaque; webhooks about this file carry it.
-        kind: the group that the server put it in, such as "images".
-        url: where the vendor keeps it.
+        kind: the file's group in the server's answer, such as "images".
+        url: the file's address at the vendor.
         name: the file's name.
         type: the vendor's type, such as "image".
         content_type: its media type.
@@ -127,7 +127,7 @@ class Page(Sequence[T], Generic[T]):
         items: the page's values.
         number: the page's number, from 1.
         has_next: whether the server names a later page.
-        following: the page that the server calls next, if it names one at all.
+        following: the number of the next page that the server names; None if it names none.
     """
 
     items: tuple[T, ...]
@@ -172,7 +172,7 @@ class Media:
     Attributes:
         content: its bytes.
         content_type: its media type, or None.
-        filename: the base name of the name that the server gave, or None.
+        filename: the base name of the server's file name, or None.
     """
 
     content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
@@ -185,15 +185,15 @@ Reply = Sent | BulkSent | SentMedia
 
 @frozen
 class SendResult(Generic[Item]):
-    """How one send ended; generic in the type of its item.
+    """The result of one send; generic in the type of its item.
 
     Attributes:
         index: its place in the input, from 0.
         item: the input's item at that place.
         message: the message, or None where `build` raised.
         outcome: whether the message went out.
-        reply: Desk360's reply, if it took the message.
-        error: the reason why there is no reply.
+        reply: Desk360's reply; None if there is an error.
+        error: the reason why there is no reply; None if there is a reply.
     """
 
     index: int

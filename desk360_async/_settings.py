@@ -1,4 +1,4 @@
-"""The client's settings, checked by its constructor. Pure, except that the environment is read too."""
+"""The client's settings, checked by its constructor. The functions are pure, but may read the environment."""
 
 import inspect
 import math
@@ -27,12 +27,12 @@ def _seconds(least: float) -> Any:
 
 @frozen(kw_only=True)
 class Timeouts:
-    """How long to wait, in seconds; all count once the token and a connection slot are held.
+    """Time limits in seconds; each begins when the attempt has its token and a connection slot.
 
     Attributes:
-        total: seconds of one attempt, from connecting to the last byte, dripping servers included.
+        total: seconds for one attempt, from connecting to the last byte, even if bytes come one by one.
         connect: seconds for DNS, TCP and TLS.
-        upload: seconds that take the place of `total` when files go up.
+        upload: seconds for one attempt that uploads files, in place of `total`.
         download: seconds between two chunks of a media download.
 
     Raises:
@@ -47,13 +47,13 @@ class Timeouts:
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """When an attempt is repeated by itself; a send that may have gone out never is.
+    """When the client repeats an attempt; a send that may have gone out is never repeated.
 
     Attributes:
-        attempts: at most so many, the first included; those after a 429 don't count.
-        max_retry_after: one call waits for 429s at most so many seconds in sum.
-        backoff: seconds before the second attempt, doubled each time, with jitter.
-        backoff_max: at most so many seconds between two attempts.
+        attempts: maximum number of attempts, including the first (≥ 1); attempts after a 429 don't count.
+        max_retry_after: maximum sum of seconds that one call waits after 429s.
+        backoff: seconds before the second attempt, doubled for each further one, with jitter.
+        backoff_max: maximum number of seconds between two attempts.
 
     Raises:
         ConfigurationError: if attempts is below 1 or a number of seconds is negative.
@@ -70,7 +70,7 @@ class RetryPolicy:
 
 
 def parse_timeouts(value: object) -> Timeouts:
-    """Return timeouts; a bare number is `total`, and bounds `connect` too."""
+    """Return timeouts; a plain number becomes `total`, and `connect` is at most that number."""
     if isinstance(value, Timeouts):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -80,7 +80,7 @@ def parse_timeouts(value: object) -> Timeouts:
 
 
 class ApiKey:
-    """The API key, and the function that returns the next one.
+    """The API key, and the function that returns the next key.
 
     Args:
         given: the key, or a function that returns it and doesn't block; None for DESK360_API_KEY.
@@ -96,7 +96,7 @@ class ApiKey:
         self.current: Secret | None = None if callable(given) else parse_api_key(given)
 
     def renew(self) -> bool:
-        """Ask the function again; return whether it returned another key than the current one.
+        """Call the function again; return True if the key has changed.
 
         Raises:
             ConfigurationError: if the function raises, or returns an unusable key.
@@ -116,10 +116,10 @@ class ApiKey:
 
 
 def parse_integration_id(value: object, environ: Mapping[str, str] | None = None) -> int | None:
-    """Return the integration's id, else DESK360_INTEGRATION_ID's, else None.
+    """Return the given id of an integration, else the id in DESK360_INTEGRATION_ID, else None.
 
     Raises:
-        ConfigurationError: if it is no whole number of 1 or more.
+        ConfigurationError: if the id is not a whole number of 1 or more.
     """
     name = "integration_id"
     if value is None:
@@ -132,7 +132,7 @@ def parse_integration_id(value: object, environ: Mapping[str, str] | None = None
 
 
 def check_settings(max_connections: object, user_agent: object) -> None:
-    """Refuse unusable values of a client's lesser settings."""
+    """Refuse unusable values of `max_connections` and `user_agent`."""
     if isinstance(max_connections, bool) or not isinstance(max_connections, int) or max_connections < 1:
         raise ConfigurationError(f"max_connections must be 1 or more, got {max_connections!r}")
     if user_agent is not None and (
@@ -142,7 +142,7 @@ def check_settings(max_connections: object, user_agent: object) -> None:
 
 
 def check_parts(*, limiter: object, transport: object, verify: object, on_result: object) -> None:
-    """Refuse an object without the methods that a client will call: the first send would be too late."""
+    """Refuse an object of the wrong type when the client is made, and not at the first send."""
     if limiter is not None and not (hasattr(limiter, "acquire") and hasattr(limiter, "snapshot")):
         kind = type(limiter).__name__
         raise ConfigurationError(f"limiter must be a TokenBucket, a HostLimiter or a RateLimiter, not {kind}")
@@ -159,21 +159,21 @@ def check_parts(*, limiter: object, transport: object, verify: object, on_result
 
 
 def parse_retry(retry: RetryPolicy) -> RetryPolicy:
-    """Return when attempts are repeated, or refuse it."""
+    """Return the retry policy, or refuse a value of another type."""
     if isinstance(retry, RetryPolicy):
         return retry
     raise ConfigurationError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
 
 
 def parse_lane(lane: Lane) -> Lane:
-    """Return a lane, or refuse it."""
+    """Return the lane, or refuse an unknown one."""
     if lane not in ("interactive", "bulk"):
         raise ConfigurationError(f"lane must be 'interactive' or 'bulk', got {lane!r}")
     return lane
 
 
 def parse_max_wait(max_wait: float | None) -> float | None:
-    """Return seconds to wait at most, or refuse them."""
+    """Return the maximum wait in seconds (None: no limit), or refuse an unusable value."""
     if max_wait is None or (
         isinstance(max_wait, int | float) and not isinstance(max_wait, bool) and max_wait >= 0
     ):

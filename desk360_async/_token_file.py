@@ -1,7 +1,7 @@
 """The bucket's state as rows of a SQLite file, which all processes of a host read and write.
 
 Each step is one transaction: read the rows, let the pure transition change the state, write the changes.
-Who waits for a token is the business of `_shared_limiter`.
+The waiting for tokens is in `_shared_limiter`.
 """
 
 import errno
@@ -25,7 +25,7 @@ __all__ = ["TokenFile", "boot_id"]
 
 T = TypeVar("T")
 
-# The state's columns, by the names that `Bucket` gives them; the times among them come first.
+# The state's columns, named as the attributes of `Bucket`; the columns with times come first.
 TIMES = ("gate", "last_grant", "wary_until", "grant_before")
 FIELDS = (*TIMES, "limit", "taken", "returned", "since_bulk", "newest_answer", "rumoured_limit")
 _COLUMNS = ", ".join(f'"{name}"' for name in FIELDS)
@@ -39,18 +39,18 @@ _WRITE = f"INSERT OR REPLACE INTO state VALUES (1, {', '.join('?' * len(FIELDS))
 
 _Row = tuple[int, float, int | None]
 
-# These pass by themselves. A process goes on with its own share until they do.
+# These errors can end without a repair. Until then a process continues with its own share of the limit.
 _LOST = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def boot_id() -> str:
-    """Return the identity of this run of the machine; its monotonic clock begins anew with each."""
+    """Return the identity of the machine's current boot; each boot starts the monotonic clock again."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        # Elsewhere, the minute of the boot. A new wall clock then looks like a reboot, which is harmless:
-        # the times that follow from it are clamped.
+        # Without /proc: the minute of the boot. There a wall clock that is set looks like a reboot. That is
+        # harmless: the times that follow from it are clamped.
         return f"{(time.time() - time.monotonic()) // 60:.0f}"
 
 
@@ -70,10 +70,10 @@ def clock_offset() -> float:
 
 
 class TokenFile:
-    """A bucket's state in a file; opened at the first step, by each process on its own.
+    """A bucket's state in a file; each process opens the file at its first step.
 
     Args:
-        path: the file; made if it is missing, with the umask's mode, since several users may share it.
+        path: the file. If it is missing, it is made with the umask's mode, since several users may share it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -81,7 +81,7 @@ class TokenFile:
             path,
             name="HostLimiter's file",
             mode=None,
-            # After a power cut the period of the lost commits is over.
+            # A power cut may lose the last commits. When the machine runs again, their period is over.
             synchronous="NORMAL",
             prepare=self._prepare,
         )
@@ -98,12 +98,12 @@ class TokenFile:
     def identity(self) -> object:
         """Return the opened file's device, inode and number; None while it is closed.
 
-        A deleted file's inode may be that of the next file, so the number tells them apart.
+        A new file may get the inode of a deleted file. The number distinguishes the two.
         """
         return self.file.identity and (*self.file.identity, self._number)
 
     def displaced(self) -> str | None:
-        """Return why the path no longer leads to the opened file alone, or None."""
+        """Return the reason if the path no longer leads to the opened file alone, else None."""
         return self.file.displaced()
 
     def step(self, model: Bucket, transition: Callable[[Bucket, Waits, float, float], T]) -> T:
@@ -111,17 +111,17 @@ class TokenFile:
 
         Args:
             model: a bucket with this process's arguments, for a file that is new.
-            transition: called with the state, the waits, and the time on the host's and on this process's
-                monotonic clock.
+            transition: called with the state, the waits, the time on the host's monotonic clock, and the
+                time on this process's monotonic clock.
 
         Raises:
             StoreBusy: another process holds the file's lock.
-            StoreLost: the disk is full, or fails.
+            StoreLost: the disk is full, or can't be read or written.
             ConfigurationError: the file can't be used.
         """
         try:
             with self.file.transaction() as db:
-                # Only now: waiting for the lock took its time.
+                # The clock is read under the lock, since the wait for the lock took time.
                 local = _threads.monotonic()
                 now = local - self._offset
                 bucket, rows = self._load(db, model, now)
@@ -157,12 +157,12 @@ class TokenFile:
         self.file.close()
 
     def __del__(self) -> None:
-        # A limiter lives as long as its program and is seldom closed; sqlite3 would warn of that.
+        # A limiter lives as long as its program and is seldom closed; sqlite3 warns of an open connection.
         if hasattr(self, "file"):
             self.close()
 
     def _load(self, db: sqlite3.Connection, model: Bucket, now: float) -> tuple[Bucket, list[_Row]]:
-        """Read the state as of now; and the tokens' rows, by their contents."""
+        """Return the state at the time `now`, and the tokens' rows as they are in the file."""
         bucket = evolve(model, away=[], in_flight={})
         shift = 0.0
         state = db.execute(_READ).fetchone()
@@ -173,9 +173,9 @@ class TokenFile:
                 del stored["limit"]
             bucket = evolve(bucket, **stored)
             if boot != self._boot:
-                # Only a reboot is bridged by the wall clock, which may be set, and go back.
+                # The wall clock is used only across a reboot: it may be set, and may go back.
                 shift = now - at - max(0.0, time.time() - wall)
-        # No time may be further off: some clock was wrong, or another limiter had a longer period.
+        # A stored time later than `latest` comes from a wrong clock, or from a limiter with a longer period.
         latest = now + max(bucket.hold, 2 * bucket.period + GRACE)
         for name in TIMES:
             setattr(bucket, name, min(getattr(bucket, name) + shift, latest))
@@ -190,7 +190,7 @@ class TokenFile:
     def _save(
         self, db: sqlite3.Connection, bucket: Bucket, rows: list[_Row], now: float, *, learned: bool
     ) -> None:
-        """Write the state, and those of the tokens' rows that changed."""
+        """Write the state and the changed rows of the tokens."""
         new: Counter[tuple[float, int | None]] = Counter((back, None) for back in bucket.away)
         new.update((back, number) for number, back in bucket.in_flight.items())
         gone: list[tuple[int]] = []
@@ -203,7 +203,7 @@ class TokenFile:
         db.executemany("INSERT INTO token (returns, number) VALUES (?, ?)", new.elements())
         values = {name: getattr(bucket, name) for name in FIELDS}
         if not learned:
-            # A process that is started with another limit uses that one.
+            # Without a stored limit, a process that is started with another limit uses its own limit.
             values["limit"] = None
         db.execute(_WRITE, (*values.values(), self._boot, now, time.time()))
 

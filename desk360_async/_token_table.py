@@ -1,7 +1,7 @@
 """The bucket's state as one row of a PostgreSQL table, which the hosts behind one address read and write.
 
-A step holds no lock between two round trips: it reads the row and its version, runs the pure transition,
-and writes if the version is still the same. So a process that freezes in the middle stops no other one.
+A step reads the row and its version, runs the pure transition, and writes if the version is still the same.
+It holds no lock between two round trips. So a process that freezes during a step stops no other process.
 """
 
 import json
@@ -23,16 +23,18 @@ __all__ = ["TokenTable"]
 
 T = TypeVar("T")
 
-# Steps that another process was faster than, before the wait becomes the task's.
+# Attempts of one step if other processes write first. After the last one the step raises StoreBusy, and the
+# task waits.
 _TRIES = 20
-_PAUSE = 0.005  # seconds, at random up to this
+_PAUSE = 0.005  # the longest pause between two attempts in seconds; each is random
 
 _READ = (
     "SELECT state, version, extract(epoch FROM clock_timestamp())::float8"
     " FROM {schema}.egress WHERE name = %s"
 )
 _NEW = "INSERT INTO {schema}.egress (name, state) VALUES (%s, '') ON CONFLICT DO NOTHING"
-# One statement is one transaction; its settings end with it. They are read before the row is locked.
+# One statement is one transaction. The settings end with the transaction. PostgreSQL reads them before it
+# locks the row.
 _WRITE = """
 WITH setting AS MATERIALIZED (
     SELECT set_config('lock_timeout', %s, true), set_config('synchronous_commit', %s, true)
@@ -48,8 +50,8 @@ class TokenTable:
     Args:
         database: the database.
         egress: the name of the address from which the requests go out.
-        durable: whether each step waits for the disk; otherwise a crash of the database may forget the
-            tokens of its last second, which costs refusals and no message.
+        durable: whether each step waits for the disk. If not, a crash of the database may lose the tokens
+            of its last second. That costs refusals, but no message.
     """
 
     def __init__(self, database: Database, egress: str, *, durable: bool) -> None:
@@ -64,25 +66,25 @@ class TokenTable:
 
     @property
     def identity(self) -> object:
-        """Return the store's identity, which never changes: a row isn't replaced behind its name."""
+        """Return the store's name: it identifies the row for ever, since a row is never replaced."""
         return self.name
 
     def displaced(self) -> str | None:
-        """Return None: a row isn't replaced behind its name."""
+        """Return None, since a row is never replaced by another row of the same name."""
         return None
 
     def step(self, model: Bucket, transition: Callable[[Bucket, Waits, float, float], T]) -> T:
-        """Run one transition on the state, again where another process was faster.
+        """Run one transition on the state; run it again if another process wrote the row first.
 
         Args:
             model: a bucket with this process's arguments, for an egress that is new.
-            transition: called with the state, the waits, and the time on the database's clock and on this
-                process's monotonic clock.
+            transition: called with the state, the waits, the time on the database's clock, and the time on
+                this process's monotonic clock.
 
         Raises:
-            StoreBusy: other processes were faster each time, or hold the row.
-            StoreLost: the database went away; it was there before.
-            ConfigurationError: it can't be used.
+            StoreBusy: other processes wrote the row first in each attempt, or hold the row's lock.
+            StoreLost: the database answered before, and is lost now.
+            ConfigurationError: the database can't be used.
         """
         try:
             with self.database.connection() as connection:
@@ -104,7 +106,7 @@ class TokenTable:
     def _try(
         self, connection: Any, model: Bucket, transition: Callable[[Bucket, Waits, float, float], T]
     ) -> tuple[bool, T]:
-        # Read before the database's clock, so that a request's end never seems older than it is.
+        # This clock is read before the database's clock. So a request's end never seems older than it is.
         local = _threads.monotonic()
         row = self.database.execute(connection, _READ, (self._egress,)).fetchone()
         if row is None:
@@ -127,12 +129,12 @@ class TokenTable:
 
 
 def _load(state: str, model: Bucket, now: float) -> tuple[Bucket, Waits]:
-    """Read the packed state as of now."""
+    """Return the state and the waits from the packed text, at the time `now`."""
     bucket = evolve(model, away=[], in_flight={})
     if not state:
         return bucket, Waits({})
     packed: dict[str, Any] = json.loads(state)
-    # No time may be further off: the database's clock was set, or another limiter had a longer period.
+    # A stored time later than `latest`: the database's clock was set, or another limiter had a longer period.
     latest = now + max(bucket.hold, 2 * bucket.period + GRACE)
     for name in FIELDS:
         if name != "limit" or (packed[name] is not None and bucket.learn):
@@ -148,12 +150,12 @@ def _load(state: str, model: Bucket, now: float) -> tuple[Bucket, Waits]:
 
 
 def _dump(bucket: Bucket, waits: Waits, *, learned: bool) -> str:
-    """Pack the state; JSON has no infinity."""
+    """Return the state and the waits as JSON; an infinite time becomes null, since JSON has no infinity."""
     packed: dict[str, Any] = {name: getattr(bucket, name) for name in FIELDS}
     for name in TIMES:
         packed[name] = None if math.isinf(packed[name]) else packed[name]
     if not learned:
-        # A process that is started with another limit uses that one.
+        # Without a stored limit, a process that is started with another limit uses its own limit.
         packed["limit"] = None
     packed["away"] = bucket.away
     packed["in_flight"] = list(bucket.in_flight.items())

@@ -1,6 +1,6 @@
 """Opt-out words: a message opts out if the whole message is one of the words.
 
-Pure functions. "STOP!" is an opt-out, and "stop, the man isn't here" is not.
+"STOP!" is an opt-out, and "stop, the man isn't here" is not. The functions are pure.
 """
 
 import unicodedata
@@ -22,20 +22,20 @@ DEFAULT_OPT_OUT_WORDS: tuple[str, ...] = (
 DEFAULT_OPT_IN_WORDS: tuple[str, ...] = ("START", "BAŞLA", "DEVAM")
 """Words that undo an opt-out."""
 OPT_OUT_BUTTON = "opt_out"
-"""The id of a button that opts out, whatever its title is."""
+"""The id of a button that opts out; its title may be any text."""
 
-# Turkish has two letters i. Capitals and small letters of both are one letter here, since a phone's
-# keyboard decides which one a customer types.
+# Turkish has two letters i, with and without a dot, each with its capital. Here all four are one letter,
+# since a phone's keyboard decides which of them a customer types.
 _TURKISH = str.maketrans({"İ": "i", "I": "i", "\u0131": "i"})
-_DOT = "\u0307"  # of a small i with its dot apart
+_DOT = "\u0307"  # the dot of a small i, if it is a separate character
 # Arabic: vowel marks and the hamza of alef are often left out, and a tatweel only stretches a word.
 _ARABIC_MARKS = {*map(chr, range(0x0610, 0x061B)), *map(chr, range(0x064B, 0x0660)), "\u0670", "\u0640"}
-_VARIATION = "\ufe0e\ufe0f"  # they choose an emoji's colours
-_LONGEST = 200  # characters of a message that may be a word
+_VARIATION = "\ufe0e\ufe0f"  # these choose whether an emoji is coloured
+_LONGEST = 200  # characters; a longer message is never compared with the words
 
 
 def fold(text: str) -> str:
-    """Return a text without case, surrounding punctuation, emoji and blanks, as words are compared.
+    """Return a text for the comparison of words: no case, and no punctuation, emoji or blanks at the ends.
 
     Args:
         text: a customer's message, or a word of a list.
@@ -53,14 +53,14 @@ def _is_around(character: str) -> bool:
 
 
 def words_of(name: str, words: Iterable[str]) -> frozenset[str]:
-    """Return a list of words, folded.
+    """Return the words of a list, each folded by `fold`.
 
     Args:
         name: the argument's name, for the error.
         words: the words.
 
     Raises:
-        ConfigurationError: if it is a lone text, or an entry holds no letter or digit.
+        ConfigurationError: if `words` is a single text, or an entry has no letter or digit.
     """
     if isinstance(words, str):
         raise ConfigurationError(f"{name} takes a list of words; write [{words!r}]")
@@ -75,7 +75,7 @@ def words_of(name: str, words: Iterable[str]) -> frozenset[str]:
 def wish_of(event: MessageReceived, out: frozenset[str], back: frozenset[str]) -> Wish | None:
     """Return the wish that a message expresses, or None.
 
-    Texts and pressed buttons count. A caption or a location's description is no wish.
+    Only texts and pressed buttons can express a wish; a caption or a location's description can't.
 
     Args:
         event: the message.

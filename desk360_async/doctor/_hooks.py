@@ -1,6 +1,7 @@
-"""The webhooks of `doctor --send-to --webhook-port`: an application that notes them, and their readings.
+"""The webhooks of `doctor --send-to --webhook-port`: an application that records them, and their readings.
 
-Of a request only the names of its headers and its body are kept, and no fact holds a phone, a text or an id.
+A record holds a request's method, its body and the names of its headers, not the headers' values. The facts
+of a reading hold no phone, text or id.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +37,8 @@ class Hook:
     Attributes:
         method: the HTTP method.
         headers: the names of its headers in lower case.
-        body: the body, at most 1 MiB of it.
-        answer: the status that it was answered with.
+        body: the first MiB of the body.
+        answer: the HTTP status of the recorder's answer.
     """
 
     method: str
@@ -46,7 +47,7 @@ class Hook:
     answer: int
 
     def events(self) -> tuple[Event, ...]:
-        """Return the body's events; empty for a body that can't be read."""
+        """Return the events in the body; an empty tuple if the body can't be read."""
         try:
             return parse(self.body)
         except InvalidWebhook:
@@ -54,13 +55,16 @@ class Hook:
 
 
 class HookRecorder:
-    """An ASGI application that notes each request; the first status is answered with 500, to see a repeat."""
+    """An ASGI application that records each request.
+
+    It answers the first status update with 500, to see whether the vendor sends it again.
+    """
 
     def __init__(self) -> None:
         self.hooks: list[Hook] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Note a request, and answer it with 200 or, once, with 500."""
+        """Record a request, and answer it with 200; the first status update gets 500."""
         body, more = b"", True
         while more:
             message = await receive()
@@ -77,7 +81,7 @@ class HookRecorder:
 
 
 def read_hooks(hooks: Sequence[Hook]) -> list[Reading]:
-    """Return the readings of the webhooks that came in: shape, sender, statuses, headers, probe, repeats."""
+    """Return the readings of the recorded webhooks: shape, sender, statuses, headers, probe, repeats."""
     posts = [hook for hook in hooks if hook.method == "POST"]
     if not posts:
         why = "no webhook came in: check the tunnel from the panel's webhook URL, then run the doctor again"
@@ -117,7 +121,7 @@ def _shape(posts: Sequence[Hook], events: Sequence[Event]) -> Reading:
 
 
 def _press(event: MessageReceived) -> str:
-    """Return where the vendor puts a pressed button's id: the path of keys, without the id."""
+    """Return the path of JSON keys to a pressed button's id, without the id."""
     raw: Any = event.raw
     path: list[str] = []
     for key in ("interactive", "button_reply", "button", "button_id"):

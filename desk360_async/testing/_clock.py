@@ -8,16 +8,16 @@ from anyio.lowlevel import checkpoint
 
 __all__ = ["VirtualClock", "give_way"]
 
-# Trips through the event loop, without another task falling asleep meanwhile, before a sleeper moves the
-# clock: enough for tasks that were just started to get there, so that waits side by side pass side by side.
+# A sleeper moves the clock after this number of trips through the event loop, if no other task fell asleep in
+# them. In these trips a task that was just started begins its sleep. So parallel waits pass in parallel.
 _QUIET = 10
-# Trips after which one who waits for others lets the processor rest.
+# Trips after which a waiter lets the processor rest (`_REST` seconds a trip).
 _PATIENCE = 50
 _REST = 0.001
 
 
 async def give_way(rounds: int) -> None:
-    """Let others run: for a trip through the event loop, or for a millisecond if that has not helped."""
+    """Let other tasks run for one trip through the event loop; from round 50 on, for a millisecond."""
     if rounds < _PATIENCE:
         await checkpoint()
     else:
@@ -27,8 +27,8 @@ async def give_way(rounds: int) -> None:
 class VirtualClock:
     """A clock in seconds that jumps: call it for the time, `advance` it, or `sleep` on it.
 
-    Sleepers wake up in the order of their times, however many there are, and take no time to do so. May be
-    shared by several threads and event loops.
+    Sleepers wake up in the order of their times, in no real time, however many they are. Several threads and
+    event loops may share one clock.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class VirtualClock:
             self._now += seconds
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until time has passed on this clock.
+        """Wait until this clock has moved forward by `seconds`.
 
         Args:
             seconds: how many seconds.
@@ -67,7 +67,7 @@ class VirtualClock:
         await self.sleep_until(self._now + seconds)
 
     async def sleep_until(self, at: float) -> None:
-        """Wait until this clock shows a time; it jumps there when no other sleeper's time comes before.
+        """Wait until the clock shows `at`; the clock jumps to `at` if no other sleeper's time is earlier.
 
         Args:
             at: seconds since the clock was made, as a call of the clock returns them.

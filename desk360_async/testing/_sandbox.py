@@ -1,4 +1,4 @@
-"""A sandbox in process and in virtual time, its clients, and the tests' assertions about it."""
+"""A sandbox in process and in virtual time, its clients, and the assertions that tests make about it."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -18,24 +18,24 @@ from ._transport import InProcess, sleeping_on
 
 __all__ = ["VirtualSandbox", "sandbox_client"]
 
-_SHOWN = 10  # messages that a failed assertion lists, the latest
-# Reserved for tests (RFC 6761): a stray request doesn't resolve.
+_SHOWN = 10  # number of the latest messages that a failed assertion lists
+# `.test` is reserved for tests (RFC 6761): this name never resolves if a request leaves the process.
 _URL = "https://sandbox.test"
 
 
 class VirtualSandbox(Sandbox):
-    """A sandbox without network and port, whose time jumps instead of passing.
+    """A sandbox without network and port, in virtual time: a wait takes no time, and moves the clock.
 
-    All that `Sandbox` has is there: `.faults`, `.throttle`, `.sent()`, `.requests`, `.media` and so on. Its
-    clients share one rate limit, as clients behind one address do; waiting for it, retries and the faults'
-    delays take no time, and move `.clock` on.
+    It has all attributes of `Sandbox`: `.faults`, `.throttle`, `.sent()`, `.requests`, `.media` and so on.
+    Its clients share one rate limit, like clients behind one address. The waits for the rate limit, for
+    retries and for the faults' delays take no real time; they move `.clock` forward.
 
     Attributes:
         clock: the virtual time; `clock()` returns it in seconds, `advance(minutes=1)` moves it.
         limiter: the rate limiter of its clients.
 
     Args:
-        options: those of `Sandbox`, but for `clock` and `sleep`.
+        options: the options of `Sandbox`, except `clock` and `sleep`.
     """
 
     clock: VirtualClock
@@ -63,23 +63,24 @@ class VirtualSandbox(Sandbox):
         self.clock.advance(hours * 3600 + minutes * 60 + seconds)
 
     def now(self) -> datetime:
-        """Return the sandbox's wall clock, in UTC; it takes the place of `clock=` in stores under test."""
+        """Return the sandbox's wall clock, in UTC; stores under test take this method as `clock=`."""
         return datetime.fromtimestamp(self.throttle.wall_time(), UTC)
 
     def client(self, **options: Any) -> AsyncDesk360:
         """Make a client of this sandbox; it needn't be closed, since it holds no connection.
 
-        Like every client it belongs to the event loop of its first await: make one for each. With Starlette's
-        and FastAPI's TestClient write `with TestClient(app)`; without `with` each request gets another loop.
+        Like every client it belongs to the event loop of its first await: make one client for each loop. With
+        the TestClient of Starlette and FastAPI, write `with TestClient(app)`. Without `with`, each request
+        runs in another loop.
 
         Args:
-            options: those of `AsyncDesk360`. By default the key fits, and the integration is the first. The
-                stores `customers` and `send_log` take the sandbox's clock, unless they have one.
+            options: the options of `AsyncDesk360`. Defaults: the sandbox's key and its first integration. The
+                stores `customers` and `send_log` use the sandbox's clock, unless they have a clock.
 
         Raises:
             ConfigurationError: if an option is unusable.
         """
-        # A pause between two attempts is real time to the client; here it would only be waited for.
+        # The client's pause between two attempts is real time; in a sandbox it would only make tests slow.
         retry = evolve(options.pop("retry", RetryPolicy()), backoff=0.0)
         defaults: dict[str, Any] = {
             "api_key": self.api_key,
@@ -89,7 +90,7 @@ class VirtualSandbox(Sandbox):
             "transport": InProcess(self.app, self.clock),
         }
         for store in (options.get("customers"), options.get("send_log")):
-            use_clock = getattr(store, "use_clock", None)  # a store of the test's own needn't have it
+            use_clock = getattr(store, "use_clock", None)  # a store that the test wrote may lack it
             if use_clock is not None:
                 use_clock(self.now)
         return AsyncDesk360(**defaults | options, retry=retry)
@@ -104,18 +105,18 @@ class VirtualSandbox(Sandbox):
         kind: str | None = None,
         times: int | None = None,
     ) -> list[ReceivedMessage]:
-        """Check that the sandbox took a message, and return all that fit.
+        """Check that the sandbox took a message with these values, and return all such messages.
 
         Args:
             to: its recipient, in any spelling that a send takes.
             template: its template's id or name.
-            text: its text or body, whole.
-            parameters: its template's parameters, all of them.
+            text: its whole text or body.
+            parameters: all parameters of its template.
             kind: its `ReceivedMessage.kind`, such as "template" or "text".
-            times: how many of them; None for one or more, 0 for none.
+            times: the expected number of messages (≥ 0); None for one or more.
 
         Raises:
-            AssertionError: if none fits, or not as many as `times`; it lists the messages that were sent.
+            AssertionError: if the number of messages isn't the expected one; it lists the latest messages.
         """
         __tracebackhide__ = True
         wanted = {"text": text, "kind": kind, "parameters": None if parameters is None else dict(parameters)}
@@ -142,7 +143,7 @@ class VirtualSandbox(Sandbox):
         return "\n".join([f"{there}; {self.accepted} were sent:", *left_out, *lines])
 
     def _line(self, message: ReceivedMessage) -> str:
-        """Write a message in the words of `assert_sent`. Test reports end in public logs, so it is masked."""
+        """Describe a message by the arguments of `assert_sent`; it is masked, since reports may be public."""
         names = {row["id"]: row["name"] for rows in self.account.templates.values() for row in rows}
         said = {
             "to": mask_phone(message.phone),
@@ -162,13 +163,13 @@ async def sandbox_client(**options: Any) -> AsyncGenerator[tuple[AsyncDesk360, V
     """Open a sandbox in process and in virtual time, and a client of it: no network, no port, no waiting.
 
     Args:
-        options: those of `Sandbox` (such as `limit`, `account`, `seed`) go to the sandbox, those of
-            `AsyncDesk360` to the client.
+        options: the options of `Sandbox` (such as `limit`, `account`, `seed`) and of `AsyncDesk360`; each
+            goes to its owner.
 
     Raises:
         ConfigurationError: if an option of the client is unusable.
-        ValueError: if one of the sandbox is.
-        TypeError: if neither has it.
+        ValueError: if an option of the sandbox is unusable.
+        TypeError: if neither of them has an option of this name.
 
     Example:
         ```python

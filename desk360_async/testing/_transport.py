@@ -1,9 +1,9 @@
-"""From a client to a sandbox without a network: an ASGI application called as an HTTP stack would.
+"""The httpx transport from a client to a sandbox without a network: it calls the ASGI application directly.
 
-httpx's own ASGITransport gives no answer before the application has ended, and passes its exceptions on: a
-status followed by half a body would look like no status at all, and a reset like a bug of the test. Here the
-client sees the same as over TCP. Next to `_http`, this is the one module that imports httpx: a transport is
-httpx's own notion.
+httpx's own ASGITransport returns no answer before the application has ended, and passes its exceptions on.
+With it, a status and half a body would look like no status at all. A reset would look like a bug of the
+test. With this transport the client sees the same as over TCP. Only this module and `_http` import httpx,
+since a transport is a class of httpx.
 """
 
 import math
@@ -27,8 +27,8 @@ _under_way: ContextVar["_Exchange | None"] = ContextVar("desk360_async_exchange"
 class InProcess(httpx.AsyncBaseTransport):
     """Calls an ASGI application for each request, on the client's event loop.
 
-    The client's timeouts are real; they are read from the scope it is called in and held against the
-    virtual clock, by which the application's delays count.
+    The client's timeouts are in real time, and the application's delays in virtual time. So the transport
+    reads the timeout from the cancel scope around the call, and compares it with the virtual clock.
     """
 
     def __init__(self, app: "ASGIApp", clock: VirtualClock) -> None:
@@ -36,11 +36,11 @@ class InProcess(httpx.AsyncBaseTransport):
         self._clock = clock
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Run the application to its end and return its messages until then.
+        """Run the application to its end, and return the response that it sent.
 
         Raises:
             httpx.ReadError: if the connection was reset before a status was sent.
-            httpx.ReadTimeout: if the caller's deadline came first, by the virtual clock.
+            httpx.ReadTimeout: if the caller's deadline came before a status, by the virtual clock.
         """
         exchange = _Exchange(request, self._clock)
         token = _under_way.set(exchange)
@@ -58,7 +58,8 @@ class _Exchange:
 
     def __init__(self, request: httpx.Request, clock: VirtualClock) -> None:
         self._clock = clock
-        # The client's own deadline is no cancel scope's: it leaves a stopped process time to read.
+        # The client's own deadline is in no cancel scope, since a process that was stopped must have time to
+        # read.
         own = getattr(request.extensions.get("trace"), "deadline", math.inf)
         self._real_deadline = min(anyio.current_effective_deadline(), own)
         self._allowed = self._real_deadline - anyio.current_time()
@@ -72,9 +73,9 @@ class _Exchange:
         self.scope = _scope(request)
 
     async def sleep(self, seconds: float) -> None:
-        """Let virtual time pass for the application; at the caller's deadline the caller is gone.
+        """Let virtual time pass for the application, at most until the caller's deadline.
 
-        Once the status is out, the pieces of the body are late by themselves: see `_Late`.
+        From the deadline on, the caller is gone. After the status, `_Late` checks the deadline instead.
         """
         wake, deadline = self._clock() + seconds, self._began + self._allowed
         expires = self._status is None and wake >= deadline
@@ -87,7 +88,7 @@ class _Exchange:
         if self._expired:
             return {"type": "http.disconnect"}
         if self._body is None:
-            await anyio.sleep_forever()  # the client doesn't hang up; it expires while the sandbox sleeps
+            await anyio.sleep_forever()  # the client doesn't hang up; only a sleep reaches its deadline
         elif (chunk := await anext(self._body, None)) is not None:
             return {"type": "http.request", "body": chunk, "more_body": True}
         self._body = None
@@ -130,7 +131,7 @@ def _scope(request: httpx.Request) -> dict[str, Any]:
 
 
 def sleeping_on(clock: VirtualClock) -> Callable[[float], Awaitable[None]]:
-    """Return the sleep of a sandbox in process: by the clock, but no longer than its caller waits."""
+    """Return the sleep of a sandbox in process: it uses the clock, and ends at its caller's deadline."""
 
     async def sleep(seconds: float) -> None:
         exchange = _under_way.get()
@@ -145,9 +146,9 @@ def sleeping_on(clock: VirtualClock) -> Callable[[float], Awaitable[None]]:
 
 
 class _Late(httpx.AsyncByteStream):
-    """A body whose pieces came at virtual times, held against the deadline in which each is read.
+    """A body whose pieces came at virtual times; each time is compared with the reader's deadline.
 
-    That deadline is one for the whole exchange, or a new one for each piece, as in a download.
+    The deadline is one for the whole exchange, or, as in a download, a new one for each piece.
     """
 
     def __init__(

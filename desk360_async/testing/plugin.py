@@ -1,7 +1,7 @@
-"""The pytest plugin: the fixture `desk360_sandbox`, and the guard before the vendor's host.
+"""The pytest plugin: the fixture `desk360_sandbox`, and the guard that keeps tests from the vendor's host.
 
-pytest loads this module in each run where the package is installed, so it imports the standard
-library and pytest only; all else is loaded by the fixture.
+pytest loads this module in each run where the package is installed. So the module imports only the standard
+library and pytest; the fixture imports the rest.
 """
 
 import socket
@@ -33,15 +33,15 @@ def desk360_sandbox(desk360_sandbox_options: dict[str, Any]) -> "VirtualSandbox"
 
 
 class VendorReached(socket.gaierror):
-    """A test tried to reach the vendor's host. To the code under test it looks like a failed look-up."""
+    """A test tried to reach the vendor's host. The code under test sees a failed look-up of the name."""
 
 
 class Guard:
-    """Lets no test reach the vendor, unless it is marked.
+    """Lets no test reach the vendor, unless the test is marked.
 
-    Names are watched where they are resolved, and where TLS gets the expected name: so through a proxy, and
-    on event loops that resolve names by themselves. A request that is mocked above that (respx, a transport
-    of one's own) goes unhindered.
+    It checks names where they are resolved, and where TLS gets the expected name. So it sees also requests
+    through a proxy, and on event loops that resolve names by themselves. It doesn't see requests that are
+    mocked above that (by respx, or by the test's own transport).
     """
 
     def __init__(self) -> None:
@@ -50,10 +50,10 @@ class Guard:
         self._patches = pytest.MonkeyPatch()
 
     def install(self) -> None:
-        """Begin to watch."""
+        """Begin to check names."""
         for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
             self._watch(socket, name, lambda args, kwargs: args[0] if args else kwargs.get("host"))
-        # The position is that of `server_hostname`, `self` included.
+        # The number is the position of `server_hostname` among the arguments, `self` included.
         self._watch(ssl.SSLContext, "wrap_bio", _server_hostname(4))
         self._watch(ssl.SSLContext, "wrap_socket", _server_hostname(5))
 
@@ -78,7 +78,7 @@ class Guard:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Let through a marked test's requests, from its set-up to its end."""
+        """Allow a marked test to reach the vendor, from its set-up to its end."""
         self._is_live = item.get_closest_marker(_MARKER) is not None
         try:
             return (yield)
@@ -87,17 +87,17 @@ class Guard:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
-        """Fail a set-up that tried."""
+        """Fail a set-up that tried to reach the vendor."""
         return (yield from self._guarded())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
-        """Fail a test that tried, even if the code under test took it for an ordinary failure."""
+        """Fail a test that tried to reach the vendor, even if the code under test caught the error."""
         return (yield from self._guarded())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
-        """Fail a tear-down that tried."""
+        """Fail a tear-down that tried to reach the vendor."""
         return (yield from self._guarded())
 
     def _guarded(self) -> Generator[None, object, object]:
@@ -119,7 +119,7 @@ class Guard:
             )
 
     def pytest_unconfigure(self) -> None:
-        """Stop watching."""
+        """Stop checking names."""
         self._patches.undo()
 
 
