@@ -170,7 +170,8 @@ class SendInProgress(Desk360Error):
     """
 
     def __init__(self, key: str, *, since: datetime) -> None:
-        message = f"a send under {key!r} has been on its way since {since:%Y-%m-%d %H:%M:%S} UTC; ask again later"
+        begun = f"{since:%Y-%m-%d %H:%M:%S} UTC"
+        message = f"a send under {key!r} has been on its way since {begun}; ask again later"
         super().__init__(message, outcome=Outcome.UNKNOWN)
         self.key = key
         self.since = since
