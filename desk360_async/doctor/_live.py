@@ -1,7 +1,7 @@
-"""The requests of `doctor --live`: ten that can't send a message, and those that a person allows beside them.
+"""The requests of `doctor --live`: ten that can't send a message, and further ones that a person allows.
 
-None is repeated, and all pass the client's limiter. Of an answer only the parts that the readings need are
-kept: status, headers, and the JSON's shape.
+No request is repeated, and each passes the client's limiter. A `Probe` keeps only the parts of an answer that
+the readings need: status, headers, and the JSON's shape.
 """
 
 import uuid
@@ -93,7 +93,7 @@ async def ask(
     integration: int | None = None,
     pause: float = PAUSE,
 ) -> AsyncIterator[Probe]:
-    """Make the ten requests and yield each answer; end after a 401 or 429 that was not asked for.
+    """Make the ten requests and yield each answer; end after an unexpected 401 or 429.
 
     Args:
         client: a client that never repeats a request.
@@ -124,7 +124,7 @@ def _integrations(client: AsyncDesk360) -> Awaitable[Answer]:
 
 
 def own_number(probe: Probe, integration: int | None) -> tuple[int | None, str]:
-    """Return the integration to ask about, and its own number; request 5 is addressed to no other person.
+    """Return the integration to ask about, and its own number, the only recipient of request 5.
 
     Args:
         probe: the list of integrations.
@@ -139,7 +139,7 @@ def own_number(probe: Probe, integration: int | None) -> tuple[int | None, str]:
 
 
 def _others(integration: int, phone: str) -> list[tuple[str, Ask]]:
-    """Return requests 2 to 10 by name; without a number of one's own, request 5 is left out."""
+    """Return requests 2 to 10 by name; request 5 is left out if the integration lists no number."""
     base = f"integrations/{integration}/conversations"
     empty = {"to": phone, "text": ""}
     requests: list[tuple[str, Ask]] = [
@@ -188,7 +188,7 @@ def _parsed(text: str) -> Any:
 
 
 class Unlimited:
-    """A limiter that never waits, for `exhaust`; a `TokenBucket` learns the limit and meets no 429."""
+    """A limiter that never waits, for `exhaust`: a `TokenBucket` would learn the limit and meet no 429."""
 
     def __init__(self) -> None:
         self._status = TokenBucket(10_000).snapshot()
@@ -197,8 +197,8 @@ class Unlimited:
         """Return at once.
 
         Args:
-            lane: of no matter here.
-            max_wait: seconds; of no matter here.
+            lane: ignored.
+            max_wait: seconds; ignored.
         """
         return self
 
@@ -207,7 +207,7 @@ class Unlimited:
         return self._status
 
     def done(self, status: int, headers: object) -> None:
-        """Learn from no answer.
+        """Ignore the answer.
 
         Args:
             status: the answer's HTTP status.
@@ -215,7 +215,7 @@ class Unlimited:
         """
 
     def lost(self) -> None:
-        """Learn from no answer."""
+        """Do nothing after a request without an answer."""
 
     unused = lost
 
@@ -228,8 +228,8 @@ async def exhaust(
     Args:
         client: a client with the limiter `Unlimited`, that never repeats a request.
         wall: returns seconds since the epoch.
-        most: the highest number of requests until a 429 comes.
-        patience: seconds after the first 429 within which the server should accept again.
+        most: maximum number of requests before a 429.
+        patience: maximum seconds to go on asking after the first 429.
     """
     for _ in range(most):
         probe = await _probe("until refused", _integrations, client, wall)
@@ -254,13 +254,15 @@ async def send_to(
     wall: Callable[[], float],
     pause: float = PAUSE,
 ) -> AsyncIterator[Probe]:
-    """Send the allowed messages to one phone: the template alone, twice at once and in bulk, and free ones.
+    """Send the allowed messages to one phone; yield each answer.
 
-    The free ones are a text, and an interactive message with a file; without the file if that is refused.
+    The template goes out alone, as two destinations of one request, and in bulk. Then come messages without a
+    template: a text, and an interactive message with a file. If the message with the file is
+    refused, it is sent without the file.
 
     Args:
         client: a client of the integration to send from, that never repeats a request.
-        template: the template that is sent, with the phone; it costs money four times.
+        template: the template message, with the phone. It is sent four times, and each time costs money.
         wall: returns seconds since the epoch.
         pause: seconds between two requests.
     """
@@ -285,7 +287,7 @@ async def send_to(
 
 
 async def _sent_with_file(client: AsyncDesk360, phone: str) -> Answer:
-    """Send an interactive message whose picture is a file and no link; the client's methods never do."""
+    """Send an interactive message with a file, and no link, as its picture; the client's methods never do."""
     path = f"integrations/{client.integration_id}/conversations/messages/interactive"
     fields = {
         "to": phone,
@@ -302,7 +304,7 @@ async def _sent(client: AsyncDesk360, message: Message) -> Answer:
 
 
 async def _sent_twice(client: AsyncDesk360, message: TemplateMessage) -> Answer:
-    """Send a template to one phone as two destinations of one request; the client's methods never do."""
+    """Send a template to one phone as two destinations of one request; the client's methods never do that."""
     template = await client.templates.get(message.template)
     translation = template.translation(message.language)
     one = {"phone": message.to, "parameters": dict(message.parameters or {})}

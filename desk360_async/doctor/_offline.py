@@ -45,12 +45,12 @@ _EXTRAS = {
     "testing": "your tests with pytest",
     "workers": "campaigns on several hosts",
 }
-_SOON = 30  # days before the end of a certificate that are worth a warning
+_SOON = 30  # days; a certificate that expires sooner is worth a warning
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?\s*([^;]*)(?:;.*extra\s*==\s*['\"]([\w-]+)['\"])?")
 
 
 State: TypeAlias = Literal["ok", "warning", "problem"]
-"""The weight of a finding: fine, worth a look, or to be mended."""
+"""The weight of a finding: fine, worth a look, or in need of a fix."""
 
 
 @frozen
@@ -72,17 +72,17 @@ class Finding:
 
 @frozen(kw_only=True)
 class Subject:
-    """The things that the doctor looks at, beside this machine.
+    """The settings and files that the doctor looks at, in addition to this machine.
 
     Attributes:
         environ: the environment variables.
-        key: the API key of a file, or None for the environment's; it is never shown.
+        key: the API key from a file; None: the environment's key. It is never shown.
         base_url: the server as given, or None.
         ledger: the path of a ledger, or the DSN of a database; None for neither.
         limiter: the path of the shared limiter's file, or None.
         secret: a webhook secret, or None; it is never shown.
-        port: a port that a receiver would use, or None.
-        max_connections: connections that a client opens at most.
+        port: the port for a webhook receiver, or None.
+        max_connections: maximum number of connections that a client opens.
     """
 
     environ: Mapping[str, str]
@@ -316,7 +316,7 @@ def _database(dsn: str) -> Finding:
 
 
 def _no_connection(dsn: str) -> str:
-    """Return why no connection comes about, or ""; a pool would repeat the attempt, and log each one."""
+    """Return why one connection fails, or "". A pool would repeat the attempt, and log each."""
     try:
         import psycopg
     except ImportError:
@@ -331,7 +331,7 @@ def _no_connection(dsn: str) -> str:
 
 
 def _campaigns(path: Path) -> Finding:
-    """Count a ledger's campaigns, without taking it from its owner."""
+    """Count a ledger's campaigns; the ledger stays with the process that owns it."""
     import anyio
 
     from desk360_async.campaigns import LedgerError, campaigns_in

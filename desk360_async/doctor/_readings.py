@@ -1,4 +1,4 @@
-"""Readings: the meaning of answers for the rulings, and facts that a sandbox can follow. Pure functions."""
+"""Pure functions that compare answers with the rulings; they return readings, with facts for a sandbox."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +18,12 @@ _FINE = "your code needs no change"
 _AGAIN = "then run the doctor again"
 _ENDINGS = {401: "the key was refused (401)", 429: "the limit was used up (429)"}
 _REQUESTS = {"wrong method": "a wrong method", "invalid key": "a wrong key"}
-_SKEW = 5.0  # seconds between the server's clock and ours that are worth a line
+_SKEW = 5.0  # seconds; a larger difference between the server's clock and this machine's gets a line
 
 
 @frozen
 class Reading:
-    """The finding of the server's answers on one ruling of the guide.
+    """One ruling of the guide, compared with the server's answers.
 
     Attributes:
         ruling: the ruling's number, such as "24".
@@ -51,7 +51,7 @@ def facts_of(readings: Iterable[Reading]) -> dict[str, Any]:
 
 
 def read_probes(probes: Sequence[Probe]) -> list[Reading]:
-    """Return a reading for each ruling that the ten requests ask for; those not reached are "not asked"."""
+    """Return a reading for each ruling that the ten requests check; without an answer it is "not asked"."""
     found = {probe.name: probe for probe in probes}
     readers = (
         ("3", _key, ()),
@@ -75,7 +75,7 @@ Found = Mapping[str, Probe]
 
 
 def _unasked(found: Found, needed: Sequence[str]) -> str:
-    """Return why a ruling's requests have no answer that can be read, and the fix; "" if they have one."""
+    """Return why a ruling's requests have no readable answer, and the fix; "" if each has one."""
     first = found["integrations"]
     if needed and first.status != 200:
         return f"request 1 ended with {first.status or first.error}: see ruling 3"
@@ -336,13 +336,13 @@ def _rate_headers(found: Found) -> Reading:
 
 
 def _was_counted(found: Found, name: str) -> bool | None:
-    """Return whether a request took one of the limit, by `Remaining` of its neighbours; None if unclear."""
+    """Return whether a request was counted, by `Remaining` before and after it; None if unclear."""
     order = list(found)
     if name not in order or not 0 < order.index(name) < len(order) - 1:
         return None
     before, after = (found[order[order.index(name) + step]].remaining for step in (-1, 1))
     if before is None or after is None or not 1 <= before - after <= 2:
-        return None  # the window began anew, or another program uses this address
+        return None  # a new window began, or another program uses this address
     return before - after == 2
 
 
@@ -425,7 +425,7 @@ _WINDOWS = {
 
 
 def _window(first: Probe, again: Probe) -> Reading:
-    """Distinguish a fixed window, which gives the whole limit back at once, from one that slides."""
+    """Return the kind of the window: only a fixed one gives the whole limit back at once."""
     period = round(again.sent_at - first.sent_at)
     limit = again.headers.get("x-ratelimit-limit", "")
     left = (again.remaining or 0) / int(limit) if limit.isdecimal() and int(limit) else 0.0

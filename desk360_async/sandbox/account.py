@@ -2,13 +2,14 @@
 """The account behind the sandbox: integrations and templates in the vendor's shape, and its seed file.
 
 A seed file is JSON: `{"integrations": [{"id": 11, "display_name": "Shop", "templates": [...]}]}`. A template
-may be copied from the real API's answer as it is, or be as short as
-`{"id": 1, "name": "hi", "translations": [{"language_id": 1, "body": "Hello {{1}}"}]}`: the rest is filled in.
+may be a copy of the real API's answer. It may also be as short as
+`{"id": 1, "name": "hi", "translations": [{"language_id": 1, "body": "Hello {{1}}"}]}`: the other fields are
+filled in.
 
-The demo's account has the document's two integrations, with 25 templates (two pages) and 3. Template 75 of
-integration 11 is the document's own sample, word for word.
+The demo's account has the document's two integrations. Integration 11 has 25 templates (two pages), and
+integration 22 has 3. Template 75 of integration 11 is the document's own sample, word for word.
 
-A file with a template a line is a seed file as well; its templates belong to integration 11. The command
+A file with one template on each line is a seed file too; its templates belong to integration 11. The command
 `desk360 templates list --live --json > templates.json` writes such a file of your own templates.
 """
 
@@ -49,12 +50,12 @@ class Account:
 
 
 def is_active(translation: dict[str, Any]) -> bool:
-    """Whether WhatsApp has approved it: only "active" templates are sent, by the document."""
+    """Whether WhatsApp has approved a translation; by the document, only "active" templates are sent."""
     return bool(translation["status"] == ACTIVE["status"])
 
 
 def header_label(translation: dict[str, Any]) -> str | None:
-    """Name the header's type (TEXT, IMAGE, VIDEO, DOCUMENT), or None where it is missing."""
+    """Name the header's type (TEXT, IMAGE, VIDEO, DOCUMENT), or None if there is no header type."""
     header: dict[str, Any] | None = translation.get("header_type")
     return header.get("label") if header else None
 
@@ -63,8 +64,8 @@ def load_account(path: str | PathLike[str]) -> Account:
     """Read a seed file.
 
     Raises:
-        OSError: it can't be read.
-        ValueError: it is not JSON of that shape; the message names the field.
+        OSError: if the file can't be read.
+        ValueError: if the file isn't JSON of a seed file's shape; the message names the field.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -77,7 +78,7 @@ def load_account(path: str | PathLike[str]) -> Account:
 
 
 def _lines_of_templates(text: str) -> dict[str, Any] | None:
-    """Return the templates of a file with a template a line, or None for any other file."""
+    """Return the templates of a file with one template on each line; None for any other file."""
     try:
         rows = [json.loads(line) for line in text.splitlines() if line.strip()]
     except ValueError:
@@ -94,7 +95,7 @@ def parse_account(document: Any) -> Account:
         document: the decoded JSON.
 
     Raises:
-        ValueError: it isn't of that shape; the message names the defect and its place.
+        ValueError: if the JSON isn't a seed file's; the message names the defect and its place.
     """
     rows = _list(document, "integrations", "the seed file")
     integrations: list[dict[str, Any]] = []
@@ -114,7 +115,7 @@ def parse_account(document: Any) -> Account:
 
 
 def complete_template(given: Any, where: str = "template") -> dict[str, Any]:
-    """Fill in the fields of a template that the API lists beside its id, name and translations."""
+    """Return a template with all fields that the API lists; a field that is not given gets a default."""
     identity = _id(given, "id", where)
     rows = _list(given, "translations", where)
     translations = [
@@ -148,7 +149,7 @@ def complete_template(given: Any, where: str = "template") -> dict[str, Any]:
 
 
 def complete_translation(given: Any, where: str = "translation") -> dict[str, Any]:
-    """Fill in a translation; variables come from the placeholders of its header and body."""
+    """Return a translation with all fields; its variables are the placeholders of its header and body."""
     language_id = _id(given, "language_id", where)
     body, header = given.get("body") or "", given.get("header")
     header_keys, body_keys = placeholders(header or ""), placeholders(body)

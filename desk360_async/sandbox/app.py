@@ -1,9 +1,9 @@
-"""The ASGI application of the API: the order in which a Laravel server decides, one step a method.
+"""The ASGI application of the API: the steps of a Laravel server in their order, one method for each step.
 
 fault on arrival → body (413) → final slash (301) → route (404, 405) → limit (429) → key (401) → Accept (406)
-→ Content-Type (415) → integration (404) → fields (400) → answer → fault on the answer. A request that ends
-before the limit is not counted and carries no rate headers (measured); the rest is counted, invalid requests
-too.
+→ Content-Type (415) → integration (404) → fields (400) → answer → fault on the answer. A request that
+ends before the limit is not counted, and its answer has no rate headers (measured). All other requests are
+counted, invalid ones too.
 """
 
 import hmac
@@ -40,7 +40,7 @@ _ACCEPTED = {"*/*", "application/*", "application/json"}
 
 @define
 class Visit:
-    """The facts so far of one request; they become a line of the log."""
+    """The data of one request, collected step by step; they become an entry of the request log."""
 
     request: Request
     path: str
@@ -60,7 +60,7 @@ class Settings:
     Attributes:
         api_key: the one key that it accepts.
         max_body: bytes of the largest body.
-        sleep: lets seconds of the sandbox's clock pass.
+        sleep: waits for a number of seconds of the sandbox's clock.
         keep_alive: seconds that `Keep-Alive: timeout=` announces; None: not announced.
         facts: facts about the vendor's real server.
     """
@@ -127,13 +127,13 @@ class Api:
         await deliver(line, answer, visit.fault)
 
     async def _read(self, visit: Visit) -> Answer | None:
-        """Read the body; an answer means that it is too large."""
+        """Read the body; return a 413 if the body is too large, else None."""
         headers = visit.request.headers
         try:
             declared = headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > self._settings.max_body:
                 raise TooLarge
-            # Trio complains about a generator that is left unread without being closed.
+            # Trio warns about a generator that is neither read to its end nor closed.
             async with aclosing(visit.request.stream()) as chunks:
                 visit.body = await read_body(chunks, headers.get("content-type", ""), self._settings.max_body)
         except TooLarge:
@@ -159,13 +159,13 @@ class Api:
         return _method_not_allowed(method, path, matches)
 
     def _redirect(self, visit: Visit) -> Answer:
-        """Redirect as Laravel's .htaccess does, which turns a POST that follows into a GET."""
+        """Redirect as Laravel's .htaccess does; a client that follows turns a POST into a GET."""
         query = visit.request.url.query
         location = _origin(visit.request) + visit.path.rstrip("/") + (f"?{query}" if query else "")
         return Answer(301, b"", {"location": location, "content-type": "text/html"})
 
     def _cdn_file(self, visit: Visit) -> Answer | None:
-        """Serve the `url` of an uploaded file: no key, no limit, as on the vendor's CDN."""
+        """Return the uploaded file of a `url`; as on the vendor's CDN, no key and no limit apply."""
         parts = visit.path.split("/")
         if len(parts) != 5 or parts[1] != "integrations" or parts[3] != "attachments":
             return None
@@ -238,7 +238,7 @@ class Api:
             return refusal(visit.problems[0], self._settings.facts)
 
     def _reads(self, visit: Visit) -> bool:
-        """Return whether the server reads this body; one that ignores JSON sees no field of it."""
+        """Return whether the server reads this body; a server that ignores JSON finds no fields in JSON."""
         kind = visit.request.headers.get("content-type", "")
         return self._settings.facts.json_read or not kind.startswith("application/json")
 
@@ -310,7 +310,7 @@ def _origin(request: Request) -> str:
 
 
 def _phones(fields: dict[Any, Any]) -> Iterator[str]:
-    """List the numbers that a body names, wherever the vendor's tables have one."""
+    """Yield the phones of a body, from each field that holds a phone in the vendor's tables."""
     rows = [fields, *(row for _, row in members(fields.get("destinations")) if is_map(row))]
     for row in rows:
         for name in ("to", "phone"):

@@ -1,6 +1,7 @@
-"""`/_sandbox/…` and the page: the record and the settings over HTTP, in JSON. Not Desk360's API, not counted.
+"""`/_sandbox/…` and the page: the record and the settings over HTTP, in JSON.
 
-`access` decides who may ask. The views get a panel of the parts that they show, and not the sandbox.
+These paths are not part of Desk360's API, and their requests are not counted. The module `access` decides who
+may ask. A view gets a `Panel` of the parts that it shows, instead of the sandbox.
 """
 
 import json
@@ -28,8 +29,8 @@ from desk360_async.sandbox.throttle import Throttle
 from desk360_async.sandbox.webhooks import Webhooks
 
 _POLL = 0.1  # seconds between two looks at the feed; a person sees no delay
-_BATCH = 100  # events a look at most: a page lags behind a fast campaign, and the sandbox doesn't
-_IDLE = 150  # looks without news until a comment keeps the connection open
+_BATCH = 100  # most events in a look: a fast campaign makes the page late, and not the sandbox
+_IDLE = 150  # looks without news, before a comment is sent to keep the connection open
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -111,7 +112,7 @@ async def media(panel: Panel, request: Request) -> Response:
 
 
 async def reply(panel: Panel, request: Request) -> Response:
-    """POST /_sandbox/reply: a customer's message: `phone`, `text`, `name`, and the vendor's own fields."""
+    """POST /_sandbox/reply: a customer's message, by `phone`, `text`, `name` and the vendor's fields."""
     fields = {str(name): value for name, value in (await _json_object(request)).items()}
     phone, text, name = (
         str(fields.pop("phone", "")),
@@ -136,7 +137,7 @@ async def change_status(panel: Panel, request: Request) -> Response:
 
 
 async def webhooks(panel: Panel, _request: Request) -> Response:
-    """GET /_sandbox/webhooks: those sent, and how the next ones will be."""
+    """GET /_sandbox/webhooks: the webhooks sent, and the settings for the next ones."""
     return JSONResponse(_webhook_settings(panel) | {"sent": [asdict(one) for one in panel.webhooks.sent]})
 
 
@@ -201,7 +202,7 @@ async def clear_faults(panel: Panel, request: Request) -> Response:
 
 
 async def change_seed(panel: Panel, request: Request) -> Response:
-    """PUT /_sandbox/seed: another `seed` (an integer) of the faults' dice, which begin anew."""
+    """PUT /_sandbox/seed: another `seed` (an integer), from which the faults' random numbers restart."""
     seed = (await _json_object(request)).get("seed")
     if not isinstance(seed, int):
         return _refused("seed: an integer")
@@ -239,14 +240,14 @@ def page_file(name: str) -> Response:
 
 
 async def events(panel: Panel, request: Request) -> Response:
-    """GET /_sandbox/events: the feed, as server-sent events; `Last-Event-ID` goes on where it ended."""
+    """GET /_sandbox/events: the feed, as server-sent events; it goes on after `Last-Event-ID`."""
     given = request.headers.get("last-event-id", "")
     cursor = int(given) if given.isascii() and given.isdigit() else 0
     return event_stream(_looks(panel, cursor), request)
 
 
 def event_stream(looks: AsyncGenerator[str], request: Request) -> Response:
-    """Stream looks at a feed until the reader leaves or the server ends; an empty look is no news."""
+    """Stream the texts of `looks` until the reader leaves or the server ends; an empty text is no news."""
     ending: threading.Event | None = request.scope.get("extensions", {}).get(ENDING)
 
     async def chunks() -> AsyncIterator[str]:

@@ -1,6 +1,6 @@
 """Facts about the vendor's real server, as `desk360 doctor --live --save` writes them; answers follow them.
 
-A fact that is unknown leaves the sandbox as the vendor's document describes the server.
+If a fact is unknown, the sandbox behaves as the vendor's document describes.
 """
 
 import json
@@ -33,7 +33,7 @@ class Facts:
     Attributes:
         json_read: `4.json`, whether JSON bodies are read; otherwise every field counts as missing.
         shape: `22.shape`, "list" for bare lists, "data" for lists under a key `data`.
-        interactive_files: `16.files`, whether a file stands in for the link of an interactive header.
+        interactive_files: `16.files`, whether a file can replace the link of an interactive header.
         names: `23.names`, the key of an integration's name: "display_name" or "name".
         row_status: `23.status`, whether integrations carry a status.
         invalid_status: `24.status`, HTTP status of a failed validation: 400 or 422.
@@ -42,7 +42,7 @@ class Facts:
         media_type: `27.type`, the content type of a 404 for a media id.
         page_size: `28.page_size`, rows a page.
         link: `28.link`, whether pages carry a Link header.
-        beyond: `28.beyond`, the answer for a page behind the last one: "empty", "404" or "rows".
+        beyond: `28.beyond`, the answer for a page after the last one: "empty", "404" or "rows".
         rate_headers: `29.headers`, whether counted answers carry the rate headers.
         limit: `29.limit`, requests a window.
         wrong_method_counts: `29.wrong_method_counts`, whether a 405 counts.
@@ -72,11 +72,11 @@ class Facts:
 
     @classmethod
     def of(cls, source: "str | PathLike[str] | Mapping[str, Any] | None") -> "Facts":
-        """Read facts of a file or a mapping; keys that the sandbox has no use for are skipped.
+        """Read facts from a file or a mapping; keys that the sandbox doesn't use are skipped.
 
         Raises:
             OSError: if the file can't be read.
-            ValueError: if it isn't JSON of that shape, or a fact is unusable.
+            ValueError: if the source isn't JSON of a facts file's shape, or a fact is unusable.
         """
         if source is None:
             return cls()
@@ -119,7 +119,7 @@ KEYS = {
 
 
 def link_files(fields: dict[Any, Any], facts: Facts, path: str) -> dict[Any, Any]:
-    """Return a request's fields; where files stand in for links, an interactive header gets one.
+    """Return a request's fields; if a file can replace a link, an interactive header gets a link.
 
     Args:
         fields: the fields as PHP reads them.
@@ -134,7 +134,7 @@ def link_files(fields: dict[Any, Any], facts: Facts, path: str) -> dict[Any, Any
 
 
 def follow(answer: Answer, facts: Facts, path: str, page: str) -> Answer:
-    """Return an answer as the server that the facts describe would give it.
+    """Return the answer that a server with these facts gives.
 
     Args:
         answer: the answer by the vendor's document.
@@ -159,7 +159,7 @@ def follow(answer: Answer, facts: Facts, path: str, page: str) -> Answer:
 
 
 def _named(row: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
-    """Return an integration's row with the names that the facts give it."""
+    """Return an integration's row with the key of its name, and the status, by the facts."""
     shown = dict(row)
     if facts.names is not None:
         name = shown.pop("display_name", None) or shown.pop("name", None)

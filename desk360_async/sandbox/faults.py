@@ -1,4 +1,6 @@
-"""Faults on purpose: the requests that they hit, and the answers that they give. Pure except for the dice.
+"""Faults on purpose: the requests that they hit, and the answers that they give.
+
+All is pure, except for the random numbers.
 
 Faults that need the connection (resets, stalls, drips, truncation) are carried out in `delivery.py`.
 """
@@ -30,7 +32,7 @@ _STAGES: dict[str, Stage] = {
     **dict.fromkeys(get_args(HeaderKind), "headers"),
 }
 KINDS: tuple[str, ...] = tuple(_STAGES)
-# Kinds that a client must survive at any time; the rest need a setting or an endpoint of their own.
+# Kinds that a client must survive at any time; each other kind needs a setting or a certain endpoint.
 SCATTERED: tuple[FaultKind, ...] = (
     "latency", "slow", "status", "reset_before", "reset_after", "truncate", "bad_json", "html", "empty",
 )  # fmt: skip
@@ -97,25 +99,26 @@ class Fault:
         kind: See the table.
         method: Only requests with this method.
         path: Only paths that fit this pattern (`*` and `?` as in a shell; a `/v1` in front doesn't matter).
-        phone: Only requests that name this number, as sent, in a field (not in a file). Not for `latency` and
-            `reset_before`, which come before the body is read.
-        after: Spare this many fitting requests first.
-        times: Strike this often, then never again; None for always.
+        phone: Only requests with this number in a field, in the same spelling (not in a file). Not for
+            `latency` and `reset_before`, which come before the body is read.
+        after: Number of fitting requests that pass before the first hit.
+        times: Number of requests that it hits; None for no limit.
         probability: Share of fitting requests that it strikes, from 0 to 1.
         status: HTTP status of `status` and `html`.
         body: For `status`: bytes as they are, anything else as JSON; None for the documented error shape.
         headers: Headers to add; None as a value removes one.
-        accepted: For `status` and `partial`: whether the request was carried out all the same. A `status` in
-            the 2xx without a `body` is carried out, and answered as usual but for the status.
-        delay: Seconds; None where a stall has no end.
-        jitter: Up to so many seconds more, drawn by the seed.
-        share: Share of the phones that a partial answer lists, from 0 to 1.
+        accepted: Whether the request is carried out in spite of the fault (kinds with `accepted` above). For
+            `partial`: whether the phones that the answer leaves out are accepted too. A `status` of 2xx
+            without a `body` is always carried out; its answer is the usual one with that status.
+        delay: Seconds; for `stall`, None means for ever.
+        jitter: Maximum of the seconds that are added to `delay`, at random by the seed.
+        share: Share of the phones that a partial answer lists, from 0 to 1; for other kinds see the table.
         link: The text of a bad `Link`.
         code: The documented code of `error`.
         message: The text of `fail` and `error`.
 
     Raises:
-        ValueError: an unknown kind, a share beyond 0 to 1, or a negative number.
+        ValueError: if the kind is unknown, a share is not between 0 and 1, or a number is negative.
     """
 
     kind: FaultKind = field(validator=_known)
@@ -142,7 +145,7 @@ class Fault:
         return _STAGES[self.kind]
 
     def fits(self, stage: Stage, method: str, path: str, phones: frozenset[str]) -> bool:
-        """Whether this request is one that it may hit."""
+        """Whether the fault may hit this request in this stage."""
         return (
             self.stage == stage
             and self.times != 0
@@ -153,10 +156,10 @@ class Fault:
 
 
 class Faults:
-    """The faults of one sandbox; the first added that fits a request hits it.
+    """The faults of one sandbox; if several fit a request, the first one added hits it.
 
     Args:
-        seed: for all that is drawn at random; equal seeds give equal dice.
+        seed: seed of all random numbers; equal seeds give equal numbers.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -166,14 +169,14 @@ class Faults:
         self.struck: int = 0
 
     def add(self, fault: Fault) -> Fault:
-        """Let a fault strike from now on; it comes back so that it can be removed."""
+        """Let a fault strike from now on; return it, for `remove`."""
         self._faults.append(fault)
         return fault
 
     def scatter(self, rate: float, kinds: tuple[FaultKind, ...] = SCATTERED) -> None:
         """Spread faults over all requests at random: each kind hits `rate / len(kinds)` of them.
 
-        Half of the kinds that may hide an accepted request (`status`, `partial`) do.
+        A fault of the kinds `status` and `partial` can hide an accepted request: half of them do.
 
         Args:
             rate: Share of all requests that are hit, from 0 to 1.
@@ -188,12 +191,12 @@ class Faults:
         """Stop one fault.
 
         Raises:
-            ValueError: it isn't there.
+            ValueError: if the fault isn't one of these faults.
         """
         self._faults.remove(fault)
 
     def preset(self, name: str) -> list[Fault]:
-        """Let a named set of faults strike from now on, in the place of all others.
+        """Replace all faults with a named set, which strikes from now on.
 
         Args:
             name: one of `PRESETS`.
@@ -208,27 +211,27 @@ class Faults:
 
     @property
     def seed(self) -> int:
-        """The seed of the dice."""
+        """The seed of the random numbers."""
         return self._seed
 
     def reseed(self, seed: int) -> None:
-        """Begin the dice anew with another seed; the faults stay.
+        """Restart the random numbers with another seed; the faults stay.
 
         Args:
-            seed: for all that is drawn at random.
+            seed: seed of all random numbers.
         """
         self._seed = seed
         self._dice = Random(seed)  # noqa: S311 - repeatable on purpose
 
     def clear(self) -> None:
-        """Stop all faults and begin the dice anew."""
+        """Stop all faults and restart the random numbers."""
         self._faults.clear()
         self._dice = Random(self._seed)  # noqa: S311 - repeatable on purpose
         self.struck = 0
 
     @property
     def name_phones(self) -> bool:
-        """Whether any of them asks for a number, so that the numbers of a request must be known."""
+        """Whether any fault has a `phone`; then the phones of each request must be known."""
         return any(fault.phone for fault in self._faults)
 
     def __iter__(self) -> Iterator[Fault]:
@@ -237,7 +240,7 @@ class Faults:
     def strike(
         self, stage: Stage, method: str, path: str, phones: frozenset[str] = frozenset()
     ) -> Fault | None:
-        """Choose the fault that hits a request in this stage, if any, with its jitter drawn."""
+        """Return the fault that hits a request in this stage, its jitter drawn; None if no fault does."""
         for fault in self._faults:
             if not fault.fits(stage, method, path, phones):
                 continue
@@ -276,7 +279,7 @@ def spoil(answer: Answer, fault: Fault) -> Answer:
 
 
 def replacement(fault: Fault) -> Answer:
-    """Build the answer of a `status` fault whose request is not carried out."""
+    """Build the answer that a fault such as `status` gives in place of the right one."""
     status = fault.status or 500
     if instead := _INSTEAD.get(fault.kind):
         return with_headers(instead(fault), fault.headers)

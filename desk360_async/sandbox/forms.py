@@ -1,6 +1,6 @@
 """Request bodies as PHP reads them: bracketed names, silent limits, strict JSON. Pure, no rules of Desk360.
 
-The limits and their silence were measured on PHP: fields past a limit vanish, and the answer is still 200.
+The limits were measured on PHP. PHP drops fields past a limit without an error: the answer is still 200.
 """
 
 import json
@@ -16,7 +16,7 @@ MAX_FIELDS = 1000
 MAX_FILES = 20
 MAX_PARTS = MAX_FIELDS + MAX_FILES
 MAX_DEPTH = 64
-# PHP 8.2 reads 511 arrays inside each other and refuses 512 (measured).
+# PHP 8.2 reads 511 levels of nested arrays and refuses 512 (measured).
 JSON_DEPTH = 511
 
 PhpArray: TypeAlias = dict[str | int, Any]
@@ -35,12 +35,12 @@ class Upload:
 
 
 def is_map(value: object) -> TypeGuard[PhpArray]:
-    """Whether it is a PHP array with keys of its own."""
+    """Whether a value is a PHP array with explicit keys."""
     return isinstance(value, dict)
 
 
 def is_list(value: object) -> TypeGuard[list[Any]]:
-    """Whether it is a PHP array that JSON spelled as a list."""
+    """Whether a value is a PHP array that JSON spelled as a list."""
     return isinstance(value, list)
 
 
@@ -54,7 +54,10 @@ def _mangled(name: str) -> str:
 
 
 def split_name(name: str) -> list[str | None]:
-    """Split `a[b][]` into `["a", "b", None]`, where None asks for a new element; `[]` when PHP ignores it."""
+    """Split `a[b][]` into `["a", "b", None]`, where None asks for a new element.
+
+    A name that PHP ignores gives an empty list.
+    """
     name = name.lstrip(" ").split("\0", 1)[0]
     head, bracket, rest = name.partition("[")
     if not head:
@@ -76,7 +79,7 @@ def _next_index(array: PhpArray) -> int:
 
 
 def register(array: PhpArray, name: str, value: Any) -> None:
-    """Put a value where PHP's variable registration would: the last of two equal names wins."""
+    """Store a value as PHP's variable registration does: the last of two equal names wins."""
     keys = split_name(name)
     if not keys:
         return
@@ -110,7 +113,7 @@ def _reject_constant(name: str) -> Any:
 
 
 def parse_json(body: bytes) -> PhpArray:
-    """Decode as json_decode of PHP does: an unreadable body leaves no field at all, without an error."""
+    """Decode as PHP's json_decode does: an unreadable body gives no field and no error."""
     try:
         text = body.decode("utf-8")
         value = json.loads(text, parse_constant=_reject_constant)
@@ -225,7 +228,7 @@ _PARAMETER = re.compile(r';\s*([^=;\s]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
 
 
 def disposition_parameters(value: bytes) -> dict[str, str]:
-    r"""Read `name` and `filename` as PHP does: raw UTF-8, `\"` unescaped, and no notion of `filename*`."""
+    r"""Read `name` and `filename` as PHP does: raw UTF-8, `\"` unescaped, `filename*` ignored."""
     found = _PARAMETER.findall(_text(value))
     return {
         key.lower(): (re.sub(r'\\(["\\])', r"\1", quoted) if quoted else plain.strip())
@@ -233,7 +236,7 @@ def disposition_parameters(value: bytes) -> dict[str, str]:
     }
 
 
-# Five files of 20 MB and some room, as an upload of that size is documented.
+# Five files of 20 MB, which the vendor documents as an upload, and some room.
 MAX_BODY = 128 * 1024 * 1024
 
 
@@ -243,7 +246,7 @@ class TooLarge(Exception):
 
 @frozen
 class Body:
-    """Parsed fields, the size on the wire in bytes, and whether the content type is one that is supported."""
+    """Parsed fields, the size on the wire in bytes, and whether the content type is supported."""
 
     fields: PhpArray = field(factory=dict[str | int, object])
     size: int = 0
@@ -254,7 +257,7 @@ async def read_body(chunks: AsyncIterator[bytes], content_type: str, max_body: i
     """Read and parse a whole body.
 
     Raises:
-        TooLarge: it has more than `max_body` bytes.
+        TooLarge: if the body has more than `max_body` bytes.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -283,6 +286,6 @@ def _parse(content: bytes, media_type: str) -> Body:
     if media_type.endswith(("/json", "+json")):
         return Body(parse_json(content), len(content))
     if media_type == "application/x-www-form-urlencoded":
-        # The document's Python samples without a file send this, so the server must take it.
+        # The document's Python samples without a file send this type, so the real server must accept it.
         return Body(parse_urlencoded(content), len(content))
     return Body(size=len(content), supported=False)

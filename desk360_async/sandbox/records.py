@@ -1,13 +1,14 @@
 """The sandbox's values and its memory: answers, message ids, messages, requests, files, and the feed.
 
-Message ids are made as Desk360's, read off the document's samples: they decode to the recipient.
-`gBEGkFBXUQRnAglW0luHY8xsrFk` is URL-safe base64 of `80 11 06 905057510467 02 09 56d25b8763cc6cac59`: a mark,
-the length of the number in bytes, its digits two to a byte, the length of a unique rest, the rest. Ids of
-customers' messages, such as `ABEGkFBXUQRnAgo6xTEQCONO2nW9`, begin with 00 and have a byte more.
+Message ids have the form of Desk360's, read off the document's samples: they decode to the recipient.
+`gBEGkFBXUQRnAglW0luHY8xsrFk` is URL-safe base64 of `80 11 06 905057510467 02 09 56d25b8763cc6cac59`.
+`80 11` is a mark. `06` is the length of the number in bytes. The number follows, two digits to a byte.
+`02 09` gives the length of a unique rest, and the rest follows. Ids of customers' messages, such as
+`ABEGkFBXUQRnAgo6xTEQCONO2nW9`, begin with 00 and are a byte longer.
 
-Everything that happens is in the feed too, numbered, for any number of readers. They hold a cursor and ask
-again: that works across threads and event loops, where an event of one loop does not. Publishing costs an
-append; values are turned into JSON when a reader asks for them.
+Each event is also in the feed, with a number, for any number of readers. A reader keeps a cursor and asks
+again. That works across threads and event loops; an event object of one loop works in that loop only.
+Publishing costs an append; a value is turned into JSON when a reader asks for it.
 """
 
 import base64
@@ -54,7 +55,7 @@ class FeedEvent:
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """Return an attrs value's own fields; values inside stay as they are, unlike in asdict."""
+    """Return an attrs value's own fields; unlike `asdict`, it leaves the values inside unchanged."""
     return {one.name: getattr(value, one.name) for one in attrs_fields(_class_of(value))}
 
 
@@ -92,14 +93,14 @@ class Feed:
             self._events.append(FeedEvent(self._last, kind, value))
 
     def after(self, cursor: int, limit: int) -> list[FeedEvent]:
-        """List events behind a cursor, oldest first.
+        """List the events after a cursor, oldest first.
 
         Args:
             cursor: the number of the last event that the reader has seen; 0 for all.
             limit: how many at most.
         """
         with self._lock:
-            # A cursor ahead of the feed belongs to an earlier run of the server: it reads from the start.
+            # A cursor ahead of the feed belongs to an earlier run of the server: its reader gets all events.
             seen = cursor if cursor <= self._last else 0
             first = self._last - len(self._events)
             start = max(0, seen - first)
@@ -142,9 +143,9 @@ def model_not_found(model: str, identity: object) -> Answer:
 
 
 def page_of(rows: tuple[Any, ...], query: dict[str, str], url: str, size: int = PAGE_SIZE) -> Answer:
-    """List 20 rows, with the document's unquoted `Link` unless it is the last page."""
+    """Return a page of 20 rows; each page except the last has the document's unquoted `Link`."""
     asked = query.get("page", "1")
-    # Laravel reads a page that isn't a positive integer as the first.
+    # If `page` isn't a positive integer, Laravel answers with page 1.
     number = int(asked) if asked.isascii() and asked.isdigit() and int(asked[:9]) >= 1 else 1
     start = (number - 1) * size
     more = start + size < len(rows)
@@ -167,7 +168,7 @@ def message_id(phone: str, seed: int, number: int, *, inbound: bool = False) -> 
 
 
 def phone_of(identity: str) -> str | None:
-    """Read the recipient back out of an id; None where it isn't one of these."""
+    """Return the phone that a message id contains; None if the id has another form."""
     try:
         raw = base64.urlsafe_b64decode(identity + "=" * (-len(identity) % 4))
         packed = raw[3 : 3 + raw[2]]
@@ -213,14 +214,14 @@ class ReceivedMessage:
     Attributes:
         phone: the recipient, as sent.
         kind: which endpoint took it.
-        message_id: the id that the answer gave, or would have given for a bulk send.
+        message_id: the id in the answer. A bulk send's answer has no ids: there, the id of a single send.
         integration_id: the number that it was sent from.
         at: when, in seconds of the sandbox's clock.
         template_id: of a template message.
         language_id: of a template message.
         parameters: of a template message.
-        text: the text, or the body beside buttons.
-        content: the location, the contacts, the fields of buttons beside the body, or the file's media id.
+        text: the text, or the body of an interactive message.
+        content: the location, the contacts, the file's media id, or an interactive message's other fields.
         files: the files that came with it.
         bulk: whether it came in a bulk send.
     """
@@ -332,7 +333,7 @@ class RequestLog:
             self._forget()
         self._entries.append(entry)
         self._size += entry.size
-        # A parsed body takes about ten times its bytes; the newest is kept however large.
+        # A parsed body takes about ten times its bytes. The newest request stays, whatever its size.
         while self._size > self._budget and len(self._entries) > 1:
             self._forget()
 
@@ -349,7 +350,7 @@ class RequestLog:
 
 
 class MediaStore:
-    """Uploaded media by id: at most `max_bytes` in sum, the oldest forgotten first, the newest never."""
+    """Uploaded media by id, at most `max_bytes` in sum. The oldest is forgotten first, the newest never."""
 
     def __init__(self, max_bytes: int = 256 * 1024 * 1024) -> None:
         self.max_bytes = max_bytes
@@ -470,7 +471,7 @@ class Store:
             return list(self._messages)
 
     def sent(self, to: str | None, template: int | str | None) -> list[ReceivedMessage]:
-        """List the messages for a phone (in any spelling), of a template (its id or name), or both."""
+        """List the messages that fit a phone (in any spelling) and a template (id or name); None fits all."""
         digits = None if to is None else _digits(to)
         names = {row["id"]: row["name"] for rows in self.account.templates.values() for row in rows}
         return [
@@ -491,5 +492,5 @@ def _digits(phone: str) -> str:
 
 
 def files_of(*uploads: Upload | None) -> tuple[ReceivedFile, ...]:
-    """Describe the uploads that are there."""
+    """Describe each upload; None is skipped."""
     return tuple(ReceivedFile.of(upload) for upload in uploads if upload is not None)

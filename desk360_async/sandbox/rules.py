@@ -1,7 +1,7 @@
 """A validator in the manner of Laravel's: rules as text, dotted names with wildcards, Laravel's wording.
 
-What may live here: rules that don't depend on Desk360, each with its JSON Schema. `endpoints` has the rules
-of each field.
+This module holds only rules that don't depend on Desk360, each with its JSON Schema. The rules of each field
+are in `endpoints`.
 """
 
 import re
@@ -55,7 +55,7 @@ def at(data: Any, dotted: str) -> Any:
 
 
 def expand(data: Any, parts: tuple[str, ...], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each concrete field that a rule's name stands for, with its value (None where it is missing)."""
+    """Yield the name and value of each field that a rule's name fits; a missing field has the value None."""
     head, rest = parts[0], parts[1:]
     if head == "*":
         found = [(str(key), value) for key, value in members(data)]
@@ -74,12 +74,12 @@ def label(field: str) -> str:
 
 
 def is_blank(value: Any) -> bool:
-    """Whether `required` refuses it: null, blank text, an empty array."""
+    """Whether `required` refuses a value: null, blank text, an empty array."""
     return value is None or (isinstance(value, str) and not value.strip()) or value in ([], {})
 
 
 def check(rules: Mapping[str, str], data: Any) -> list[Problem]:
-    """Try every rule; problems come in the order of the rules, at most one a field and rule."""
+    """Return the problems in the order of `rules`; each entry gives at most one problem for each field."""
     problems: list[Problem] = []
     for parts, compiled in _compiled(tuple(rules.items())):
         fields = list(expand(data, parts))
@@ -230,7 +230,7 @@ _CONTENT = {
     "string": _Content(_string, {"type": "string"}),
     "integer": _Content(_integer, {"type": "integer"}),
     "numeric": _Content(_numeric, {"type": "number"}),
-    # A named wildcard such as destinations.*.parameters.* fits objects too, so no type is claimed.
+    # A named wildcard such as destinations.*.parameters.* fits objects too, so this schema has no type.
     "array": _Content(_array),
     "file": _Content(_file, {"type": "string", "format": "binary"}),
     "phone": _Content(_phone, {"pattern": r"^\+[1-9][0-9]{6,14}$"}),
@@ -249,7 +249,7 @@ _BOUNDS = {
 
 
 def schema_of(text: str) -> dict[str, Any]:
-    """Return the JSON Schema of one field's rules; whether it is required stands in its parent's."""
+    """Return the JSON Schema of one field's rules; `required` stands in the parent's schema."""
     rules = parse_rules(text)
     bounds = next((_BOUNDS[rule.name] for rule in rules if rule.name in _BOUNDS), dict[str, str]())
     schema: dict[str, Any] = {}

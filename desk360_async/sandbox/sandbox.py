@@ -49,15 +49,16 @@ class Sandbox:
         limit: Requests a window, per IP address.
         period: Length of a window in seconds.
         window: How requests are counted: "first_hit" (Laravel's), "aligned", "sliding_log" or "token_bucket".
-        clock: Seconds, never going back. For virtual time pass `anyio.current_time`.
-        sleep: Lets so many seconds of that clock pass; awaited by faults that delay something.
+        clock: Returns seconds that never go back. For virtual time pass `anyio.current_time`.
+        sleep: Waits for a number of seconds of that clock; faults with a delay await it.
         account: Integrations and templates; by default two integrations with 25 and 3 templates.
-        refused_phones: E.164 numbers (or a function of one) that are valid but not on WhatsApp. By default
-            those that end in 0000000. A bulk send's answer leaves them out, another send is refused.
-        strict_bulk: Whether one refused phone refuses a whole bulk request instead.
+        refused_phones: Valid E.164 numbers that are not on WhatsApp, or a function that is True for them. By
+            default: numbers that end in 0000000. A bulk send's answer leaves them out. Any other send to them
+            is refused.
+        strict_bulk: Whether a bulk request with a refused phone is refused as a whole instead.
         other_traffic: Requests a minute that others on the same IP make.
         seed: For everything that is drawn at random; equal seeds behave equally.
-        keep: Messages remembered, the latest; None for all. Requests: a tenth of it.
+        keep: Number of messages to remember, the latest ones; None for all. Of requests, a tenth as many.
         record: False keeps only the counts.
         max_body: Bytes of the largest body; a larger one is 413.
         webhook: Where webhooks go: a URL, an ASGI application with the path, `(app, "/hooks/secret")`, or an
@@ -65,13 +66,13 @@ class Sandbox:
         delivered_after: Seconds after a message was taken until its webhook "delivered"; None for never.
         read_after: Seconds after a message was taken until its webhook "read"; None for never.
         allow_remote_webhook: Whether `webhook` may be another machine's URL.
-        keep_alive: Seconds until an idle connection is closed, announced as `Keep-Alive: timeout=`; None: not
-            announced, and closed after 5 seconds.
+        keep_alive: Seconds until an idle connection is closed; `Keep-Alive: timeout=` announces them.
+            None: closed after 5 seconds, without that header.
         like: Facts about the vendor's real server, as `desk360 doctor --live --save facts.json` saves them:
             a file's path or the mapping in it. The sandbox then behaves as the real server did.
 
     Raises:
-        ValueError: if limit, period, window, traffic, webhook or facts make no sense.
+        ValueError: if limit, period, window, other_traffic, webhook or like is not usable.
         OSError: if the file of `like` can't be read.
 
     Example:
@@ -158,7 +159,7 @@ class Sandbox:
 
     @property
     def received(self) -> list[ReceivedMessage]:
-        """The messages taken, one a recipient, oldest first (the latest `keep`)."""
+        """The messages taken, one for each recipient, oldest first; at most the latest `keep`."""
         return self._store.messages()
 
     @property
@@ -168,12 +169,12 @@ class Sandbox:
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """Every HTTP request, refused ones too, oldest first; 4 MiB of bodies in sum."""
+        """The latest HTTP requests, refused ones too, oldest first; at most 4 MiB of bodies in sum."""
         return list(self._log)
 
     @property
     def media(self) -> MediaStore:
-        """Uploaded files by media id; `put` one to let it be fetched."""
+        """Uploaded files by media id; `put` adds a file that can be fetched."""
         return self._store.media
 
     @property
@@ -192,7 +193,7 @@ class Sandbox:
         return self.throttle.refusals
 
     def sent(self, *, to: str | None = None, template: int | str | None = None) -> list[ReceivedMessage]:
-        """List the messages taken for a phone (in any spelling), of a template (its id or name), or both."""
+        """List the messages that fit a phone (in any spelling) and a template (id or name); None fits all."""
         return self._store.sent(to, template)
 
     def reply(
@@ -204,7 +205,8 @@ class Sandbox:
             phone: The customer's, E.164 with `+`.
             text: The message's text.
             name: The customer's.
-            fields: The vendor's own fields, such as `type="location"` and `location={...}`; they go before.
+            fields: The vendor's own fields, such as `type="location"` and `location={...}`. They
+                replace fields of the same name.
 
         Returns:
             The message's id. Awaiting it sends the webhook at once: `await sandbox.reply(phone, "Hello")`.
@@ -231,7 +233,7 @@ class Sandbox:
         return self.webhooks.status(identity, status)
 
     def spend(self, requests: int) -> int:
-        """Let others on 127.0.0.1 make requests now.
+        """Use up part of the limit, as requests of others on 127.0.0.1 would.
 
         Args:
             requests: how many.

@@ -47,7 +47,7 @@ class RunningServer:
 
 @frozen
 class Listening:
-    """Where a server listens, and to whom.
+    """The address on which a server listens, and the hosts that it allows.
 
     Attributes:
         host: the address to bind.
@@ -70,14 +70,14 @@ def _listen(at: Listening) -> socket.socket:
         raise ValueError(msg)
     family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
     listener = socket.create_server((at.host, at.port), family=family)
-    # create_server makes sockets with proto=0, and asyncio sets TCP_NODELAY only where proto is TCP's own:
-    # without it an answer's body waits 40 ms for a delayed ACK.
+    # create_server makes sockets with proto=0. asyncio sets TCP_NODELAY only if proto is IPPROTO_TCP.
+    # Without TCP_NODELAY, an answer's body waits 40 ms for a delayed ACK.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 class Connections:
-    """The open TCP connections by their client's address, so that a fault can break its own."""
+    """The open TCP connections by client address, so that a fault can break its request's connection."""
 
     def __init__(self, app: ASGIApp, allow_hosts: tuple[str, ...] = ()) -> None:
         self._app = HostCheck(app, allow_hosts)
@@ -85,7 +85,7 @@ class Connections:
         self.ending: threading.Event = threading.Event()
 
     def protocol(self) -> "type[H11Protocol]":
-        """Make uvicorn's HTTP protocol note each connection that opens and closes."""
+        """Return uvicorn's HTTP protocol as a subclass that records each connection while it is open."""
         from uvicorn.protocols.http.h11_impl import H11Protocol
 
         connections = self._open
@@ -110,7 +110,7 @@ class Connections:
         await self._app({**scope, "extensions": extensions}, receive, send)
 
     def abort(self) -> None:
-        """Break everything that is open."""
+        """End the event streams and break all open connections."""
         self.ending.set()
         for transport in list(self._open.values()):
             transport.abort()
@@ -123,7 +123,7 @@ def _server(connections: Connections, at: Listening, *, signals: bool) -> "Serve
     class SandboxServer(Server):
         @contextmanager
         def capture_signals(self) -> Generator[None]:
-            """Leave the process's signals alone where another program owns them."""
+            """Capture the process's signals only if `signals` is True; else another program owns them."""
             with super().capture_signals() if signals else contextlib.nullcontext():
                 yield
 

@@ -19,7 +19,7 @@ WindowRule: TypeAlias = Literal["first_hit", "aligned", "sliding_log", "token_bu
 
 @frozen
 class Ruling:
-    """A window's verdict on one request: how many are left, and when there is room again (None: counted)."""
+    """A window's verdict on one request: the requests left, and when the next one fits (None: counted)."""
 
     remaining: int
     retry_at: float | None = None
@@ -70,12 +70,12 @@ class AlignedWindow:
 
 @define
 class SlidingLog:
-    """No period of that length, wherever it starts, holds more than the limit."""
+    """The times of the counted requests: no interval as long as a period contains more than the limit."""
 
     times: deque[float] = Factory(deque[float])
 
     def hit(self, now: float, limit: int, period: float) -> Ruling:
-        """Count a request, or refuse it until enough of the old ones are a period ago."""
+        """Count a request, or refuse it until enough counted requests are older than a period."""
         while self.times and self.times[0] + period <= now:
             self.times.popleft()
         if len(self.times) >= limit:
@@ -90,13 +90,13 @@ class SlidingLog:
 
 @define
 class TokenBucket:
-    """`limit` tokens that trickle back at `limit / period` a second."""
+    """`limit` tokens, which are refilled at `limit / period` a second."""
 
     tokens: float | None = None
     filled_at: float = 0.0
 
     def hit(self, now: float, limit: int, period: float) -> Ruling:
-        """Take a token, or refuse until one has trickled in."""
+        """Take a token, or refuse the request until a token is refilled."""
         rate = limit / period
         held = limit if self.tokens is None else self.tokens + (now - self.filled_at) * rate
         self.tokens, self.filled_at = min(held, limit), now
@@ -120,7 +120,7 @@ WINDOWS: dict[WindowRule, type[Window]] = {
 }
 
 
-# A made-up clock gets a made-up date that starts a minute: 2026-01-01T00:00:00Z.
+# The zero of any clock but time.monotonic is this date, which starts a minute: 2026-01-01T00:00:00Z.
 MADE_UP_EPOCH = 1_767_225_600.0
 
 
@@ -186,7 +186,7 @@ class Throttle:
         return self.epoch + self.clock()
 
     def count(self, ip: str) -> Verdict:
-        """Count a request, or refuse it; a refused one does not count and does not lengthen the wait."""
+        """Count a request, or refuse it; a refused request does not count and does not lengthen the wait."""
         now = self.clock()
         self._let_others_in(ip, now)
         ruling = self._window(ip).hit(now, self.limit, self.period)
@@ -197,7 +197,7 @@ class Throttle:
         return Verdict(counted=False, headers=self._headers(ruling) | self._wait_headers(ruling.retry_at))
 
     def spend(self, requests: int, ip: str = "127.0.0.1") -> int:
-        """Let others on the same IP make so many requests now; return how many were counted."""
+        """Let others on the same IP make `requests` requests now; return the number that was counted."""
         window, now = self._window(ip), self.clock()
         return sum(window.hit(now, self.limit, self.period).retry_at is None for _ in range(requests))
 
@@ -239,6 +239,7 @@ class Throttle:
         return {"x-ratelimit-limit": str(self.limit), "x-ratelimit-remaining": str(ruling.remaining)}
 
     def _wait_headers(self, retry_at: float) -> dict[str, str]:
-        # Laravel subtracts two clocks cut to whole seconds, so it sends 0 while it still refuses (measured).
+        # Laravel cuts both times to whole seconds and subtracts them.
+        # It can therefore send 0 and still refuse (measured).
         reset, now = floor(self.epoch + retry_at), floor(self.wall_time())
         return {"retry-after": str(max(0, reset - now)), "x-ratelimit-reset": str(reset)}

@@ -1,8 +1,9 @@
 """The sandbox's webhooks to the user's web app: statuses of messages, and customers' messages.
 
-The shapes are those of "WhatsApp Webhooks" in the vendor's document. The vendor documents no order, repeats
-or retries, so all three can be made bad. A webhook without an answer is not sent again, except by `resend`.
-A POST of a few bytes takes the standard library: the client's HTTP stack stays out of the sandbox.
+The shapes are those of "WhatsApp Webhooks" in the vendor's document. The vendor documents no order,
+repeats or retries. The sandbox can therefore disorder, repeat and drop webhooks. A webhook without an answer
+is not sent again, except by `resend`. A POST of a few bytes uses the standard library, so that the client's
+HTTP stack stays out of the sandbox.
 """
 
 import heapq
@@ -30,15 +31,15 @@ from desk360_async.sandbox.rules import E164
 WebhookTarget: TypeAlias = str | tuple[ASGIApp, str] | Callable[[bytes], Awaitable[object]]
 """Where a sandbox's webhooks go: a URL, an ASGI application with the path, or an async function of a body."""
 
-_TIMEOUT = 10.0  # seconds that a receiver is given to answer; the vendor's own limit is not documented
+_TIMEOUT = 10.0  # seconds in which a receiver must answer; the vendor documents no limit
 _USER_AGENT = "desk360-sandbox"
 
 
 def check_target(target: WebhookTarget, *, allow_remote: bool) -> None:
-    """Refuse a URL that can't be posted to, or that leads to another machine unasked.
+    """Refuse a URL that can't be posted to, and another machine's URL without `allow_remote`.
 
     Raises:
-        ValueError: it names the defect.
+        ValueError: if the URL is refused; the message names the defect.
     """
     if not isinstance(target, str):
         return
@@ -52,7 +53,7 @@ def check_target(target: WebhookTarget, *, allow_remote: bool) -> None:
 
 
 def post(url: str, body: bytes) -> int | None:
-    """Post a body, blocking; the status, or None where there was no answer."""
+    """Post a body and wait; return the answer's status, or None if no answer came."""
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT)
@@ -67,9 +68,10 @@ def post(url: str, body: bytes) -> int | None:
 
 
 async def hand_over(target: WebhookTarget, body: bytes) -> int | None:
-    """Bring a body to its target from an event loop; the status, or None where there was no answer.
+    """Pass a body to its target from an event loop; return the status, or None if no answer came.
 
-    A function may return any value: an int is taken for a status, anything else for 200.
+    A function may return any value. An int is the status. Any other value gives its attribute
+    `status`, or else 200.
     """
     if isinstance(target, str):
         return await anyio.to_thread.run_sync(post, target, body)
@@ -115,11 +117,11 @@ def _scope(path: str, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
 
 @frozen
 class SentWebhook:
-    """A webhook that was sent, or dropped on request ("WhatsApp Webhooks").
+    """A webhook that was sent, or that `Webhooks.drops` dropped ("WhatsApp Webhooks").
 
     Attributes:
         body: the JSON object.
-        status: the receiver's answer, an HTTP status; None where there was none, or it was dropped.
+        status: the HTTP status of the receiver's answer; None if no answer came or the webhook was dropped.
         at: when, in seconds of the sandbox's clock.
         dropped: whether it was not sent at all, as `Webhooks.drops` asked for.
         number: 1, 2, 3 … in the order of sending.
@@ -164,7 +166,7 @@ _REFUSED_VARIABLE = re.compile(r"[\n\r\t]| {5,}")  # a line break, a tab, more t
 def is_refused_by_whatsapp(message: ReceivedMessage) -> bool:
     """Whether WhatsApp refuses a template's variable after Desk360 accepted the message.
 
-    Desk360 doesn't document such a check, so the sandbox accepts the message, and its status is `failed`.
+    Desk360 documents no such check. The sandbox accepts the message, and its status becomes `failed`.
     """
     return any(
         _REFUSED_VARIABLE.search(str(value)) or not any(map(_is_visible, str(value)))
@@ -177,13 +179,13 @@ def _is_visible(character: str) -> bool:
 
 
 class ServiceWindows:
-    """The 24 hours after each customer's last message, in which free messages arrive.
+    """The 24 hours after each customer's last message, in which messages without a template arrive.
 
-    A customer who never wrote is let through: the sandbox has no record of messages from before its start.
+    Messages to a customer who never wrote arrive too: the sandbox has no record from before its start.
     """
 
     LENGTH = 24 * 3600.0
-    _MOST = 100_000  # customers that are remembered, the latest
+    _MOST = 100_000  # customers that are remembered; the latest stay
 
     def __init__(self) -> None:
         self._heard: dict[str, float] = {}
@@ -202,7 +204,7 @@ class ServiceWindows:
             del self._heard[next(iter(self._heard))]
 
     def is_closed(self, message: ReceivedMessage) -> bool:
-        """Whether WhatsApp drops a message: it is free, and its customer last wrote 24 hours ago or more."""
+        """Whether WhatsApp drops a message: no template, and the customer last wrote 24 hours ago or more."""
         heard = self._heard.get(message.phone.removeprefix("+"))
         return message.kind != "template" and heard is not None and message.at - heard >= self.LENGTH
 
@@ -214,16 +216,16 @@ class ServiceWindows:
 class Webhooks:
     """The "WhatsApp Webhooks" of one sandbox: scheduled as messages are taken, sent by a thread or `deliver`.
 
-    To a URL, by the real clock, a thread sends each when it is due, on any event loop of the sandbox.
-    Without a target they go to the feed only. In all other cases (an application or a function as the target,
-    another clock) they wait for `deliver`.
+    If the target is a URL and the clock is the real one, a thread sends each webhook when it is due. The
+    thread works with any event loop of the sandbox. Without a target, webhooks go to the feed only. In all
+    other cases (an application or a function as the target, another clock) webhooks wait for `deliver`.
 
     Attributes:
         delivered_after: Seconds after a message was taken until its status "delivered"; None for never.
         read_after: Seconds after a message was taken until its status "read"; None for never.
         duplicates: Share of webhooks that are sent twice, from 0 to 1.
         drops: Share of webhooks that are not sent at all, from 0 to 1.
-        disorder: Share of webhooks that let the next one go first, from 0 to 1.
+        disorder: Share of webhooks that are sent after the next one, from 0 to 1.
     """
 
     delivered_after: float | None
@@ -267,11 +269,11 @@ class Webhooks:
 
     @property
     def pending(self) -> int:
-        """How many wait until they are due."""
+        """The number of scheduled webhooks that are not sent yet."""
         return len(self._due)
 
     def reset(self) -> None:
-        """Forget the sent and the due webhooks, and begin the dice anew."""
+        """Forget the sent and the scheduled webhooks, and restart the random numbers from the seed."""
         with self._changed:
             self._due.clear()
             self._sent.clear()
@@ -330,7 +332,7 @@ class Webhooks:
         return WebhookId.of(identity, self)
 
     def resend(self, number: int) -> bool:
-        """Schedule a sent webhook once more, and return whether it is still known.
+        """Schedule a sent webhook once more; return False if its number is not in `sent`.
 
         Args:
             number: the webhook's number, as `sent` lists it.
@@ -351,7 +353,7 @@ class Webhooks:
                 return
             self._changed.notify_all()
             if self._thread is None:
-                # It ends when no webhook is due, and never holds the process up.
+                # The thread ends when no webhook is scheduled, and never delays the end of the process.
                 self._thread = threading.Thread(target=self._run, name="desk360-webhooks", daemon=True)
                 self._thread.start()
 
@@ -372,7 +374,7 @@ class Webhooks:
         return []
 
     def settle(self) -> None:
-        """Publish the webhooks that are due to the feed, in a sandbox without a target."""
+        """If the sandbox has no target, publish in the feed each webhook that is due."""
         while self.target is None and (wait := self._wait()) is not None and wait <= 0:
             with self._changed:
                 bodies = self._next() if self._due else []
@@ -387,9 +389,9 @@ class Webhooks:
         return number
 
     async def deliver(self) -> int:
-        """Send all scheduled webhooks, waiting by the sandbox's clock until each is due; return their number.
+        """Send all scheduled webhooks, each when it is due by the sandbox's clock; return their number.
 
-        A webhook that a receiver's answer causes (by another message, for example) is sent as well.
+        A receiver can cause further webhooks, for example by sending a message. They are sent too.
 
         Raises:
             Exception: any error of an application or a function as the target.
@@ -416,7 +418,11 @@ class Webhooks:
             return self._due[0].at - self._clock() if self._due else None
 
     def _next(self) -> list[dict[str, Any]]:
-        """Take out the next, once, twice or with the one after it; no webhook if it is dropped."""
+        """Take the next webhook out; return the bodies to send, in order.
+
+        A dropped webhook gives no body, and a duplicate gives its body twice. In disorder, the body of the
+        webhook after it comes first.
+        """
         body = heapq.heappop(self._due).body
         if self._falls(self.drops):
             self._note(body, None, dropped=True)
