@@ -11,7 +11,7 @@ import math
 import re
 import ssl
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from importlib import import_module
@@ -217,10 +217,58 @@ class _Network:
             pool._network_backend = cls(inner)
 
     async def connect_tcp(self, *args: Any, **kwargs: Any) -> "_Stream":
-        return _Stream(await self._inner.connect_tcp(*args, **kwargs))
+        return _Stream(await _Connect(partial(self._inner.connect_tcp, *args, **kwargs)).wait())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+
+class _Connect:
+    """Opens one connection, which no cancellation loses.
+
+    anyio 4.16 drops a stream that is connected in the same moment as its caller is cancelled; the socket then
+    stays open until garbage collection. So the connection opens in a task that the caller's cancellation
+    doesn't reach. The task closes a stream for which no caller waits.
+
+    Args:
+        connect: opens the connection, and limits its own time.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
+        self._connect = connect
+        self._ended = anyio.Event()
+        self._stream: Any = None
+        self._error: BaseException | None = None
+        self._is_left = False
+
+    async def wait(self) -> Any:
+        """Return the stream, or raise the connection's error."""
+        _threads.detach(self._open)
+        try:
+            await self._ended.wait()
+        except BaseException:
+            self._is_left = True
+            if self._stream is not None:
+                await _close(self._stream)
+            raise
+        if self._error is not None:
+            raise self._error
+        return self._stream
+
+    async def _open(self) -> None:
+        try:
+            self._stream = await self._connect()
+        except BaseException as error:  # noqa: BLE001  # raised where the caller waits
+            self._error = error
+        finally:
+            self._ended.set()
+        if self._is_left and self._stream is not None:
+            await _close(self._stream)
+
+
+async def _close(stream: Any) -> None:
+    with anyio.CancelScope(shield=True), suppress(Exception):
+        await stream.aclose()
 
 
 class _Stream:

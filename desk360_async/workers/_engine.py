@@ -87,6 +87,10 @@ class Again(BaseRetryStrategy):
         return RetryDecision(retry_in={"seconds": wait})
 
 
+# procrastinate's text where a job that is to be ended has no row, or has ended.
+_ENDED = 'Job was not found or not in "doing" or "todo" status'
+
+
 class PatientConnector(PsycopgConnector):
     """A connector whose statements are tried again until the database is back.
 
@@ -115,9 +119,16 @@ class PatientConnector(PsycopgConnector):
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     async def execute_query_async(self, query: Any, **arguments: Any) -> None:
-        """As in procrastinate."""
+        """As in procrastinate; a job that is ended twice is no error.
+
+        After an outage a job may have been put back into the queue, and ended by another worker.
+        """
         run = super().execute_query_async
-        await self._patiently(lambda: run(query, **arguments))
+        try:
+            await self._patiently(lambda: run(query, **arguments))
+        except exceptions.ConnectorException as error:
+            if _ENDED not in str(error.__cause__):
+                raise
 
     async def execute_query_one_async(self, query: Any, **arguments: Any) -> dict[str, Any]:
         """As in procrastinate."""

@@ -507,3 +507,26 @@ async def test_encrypted_bytes_behind_an_answer_are_unread(received: bytes, unre
     buffer.write(received)
     tls = SimpleNamespace(_read_bio=buffer, transport_stream=None)
     assert _http._unread(SimpleNamespace(_stream=tls)) is unread
+
+
+@pytest.mark.parametrize("opens", ["with the cancellation", "after it"])
+async def test_a_connection_whose_caller_is_cancelled_is_closed(opens: str) -> None:
+    """Anyio's own `connect_tcp` loses one that is open in the moment of the cancellation."""
+    gate, closed = anyio.Event(), anyio.Event()
+
+    async def aclose() -> None:
+        closed.set()
+
+    async def open_late() -> Any:
+        await gate.wait()
+        return SimpleNamespace(aclose=aclose)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_http._Connect(open_late).wait)
+        await anyio.wait_all_tasks_blocked()
+        if opens == "with the cancellation":
+            gate.set()
+        tasks.cancel_scope.cancel()
+    gate.set()
+    with anyio.fail_after(5):
+        await closed.wait()

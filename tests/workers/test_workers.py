@@ -14,6 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Status
 
 from desk360_async import (
     Attachment,
@@ -32,7 +34,7 @@ from desk360_async.customers import forget
 from desk360_async.once import SendLog
 from desk360_async.sandbox import Fault
 from desk360_async.workers import Workers
-from desk360_async.workers._engine import reap
+from desk360_async.workers._engine import PatientConnector, reap
 from tests.campaigns.harness import people
 from tests.postgres import PASSWORD, Cluster, pgbouncer
 from tests.workers.harness import Shop
@@ -477,6 +479,19 @@ async def test_a_dead_workers_job_that_waits_again_already_fails(shop: Shop) -> 
         ("todo",),
         ("doing",),
     ]
+
+
+async def test_a_job_that_ended_elsewhere_ends_here_without_an_error(shop: Shop) -> None:
+    """After an outage another worker may have had it."""
+    await shop.load()
+    await shop.workers().start("sale", shares=1)
+    app = App(connector=PatientConnector(conninfo=shop.dsn))
+    async with app.open_async():
+        for _ in range(2):
+            await app.job_manager.finish_job_by_id_async(1, Status.SUCCEEDED, delete_job=True)
+        with pytest.raises(ConnectorException):
+            await app.job_manager.retry_job_by_id_async(1, retry_at=datetime.now(UTC))
+    assert shop.rows("SELECT id FROM procrastinate_jobs") == []
 
 
 async def test_a_worker_runs_outside_the_main_thread(shop: Shop) -> None:
