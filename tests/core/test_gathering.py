@@ -147,6 +147,20 @@ async def test_a_commit_that_the_loop_s_end_cuts_fails_its_calls(disk, gathering
     assert isinstance(second.error, RuntimeError)
 
 
+async def stopped_amid(commit):
+    """Post three items, cancel the background task, and return the calls."""
+    import asyncio
+
+    before = asyncio.all_tasks()
+    gathering = Gathering(commit)
+    calls = [gathering.post(item) for item in "abc"]
+    await anyio.wait_all_tasks_blocked()
+    [task] = asyncio.all_tasks() - before
+    task.cancel()
+    await anyio.wait_all_tasks_blocked()
+    return calls
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_items_that_are_committed_one_by_one_fail_too_where_the_loop_s_end_cuts_them(anyio_backend):
     """Also those whose turn doesn't come any more."""
@@ -157,13 +171,7 @@ async def test_items_that_are_committed_one_by_one_fail_too_where_the_loop_s_end
             raise LookupError
         await anyio.sleep_forever()
 
-    before = asyncio.all_tasks()
-    gathering = Gathering(commit)
-    calls = [gathering.post(item) for item in "abc"]
-    await anyio.wait_all_tasks_blocked()
-    [task] = asyncio.all_tasks() - before
-    task.cancel()
-    await anyio.wait_all_tasks_blocked()
+    calls = await stopped_amid(commit)
     assert [type(call.error) for call in calls] == [asyncio.CancelledError] * 3
 
 
@@ -179,13 +187,7 @@ async def test_an_item_that_was_committed_before_the_loop_s_end_keeps_its_result
             await anyio.sleep_forever()
         return [items[0].upper()]
 
-    before = asyncio.all_tasks()
-    gathering = Gathering(commit)
-    calls = [gathering.post(item) for item in "abc"]
-    await anyio.wait_all_tasks_blocked()
-    [task] = asyncio.all_tasks() - before
-    task.cancel()
-    await anyio.wait_all_tasks_blocked()
+    calls = await stopped_amid(commit)
     assert (calls[0].results, calls[0].error) == (["A"], None)
     assert [type(call.error) for call in calls[1:]] == [asyncio.CancelledError] * 2
 
