@@ -35,6 +35,7 @@ __all__ = [
     "SAMPLE",
     "Session",
     "account_in",
+    "answer",
     "confirm",
     "confirm_number",
     "heeding_ctrl_c",
@@ -335,25 +336,41 @@ def confirm_number(common: Common, terminal: Terminal, recipients: int, *, sure:
         )
     question = f"This sends to {recipients:,} people, and costs money. Type {recipients} to go on:"
     for _ in range(_TRIES):
-        answer = _answer(terminal, question).replace(",", "")
-        if answer == str(recipients):
+        typed = answer(terminal, question).replace(",", "")
+        if typed == str(recipients):
             return
-        if not answer:
+        if not typed:
             break
         question = f"That isn't the number. Type {recipients} to go on, or press Enter to leave:"
     raise ConfigurationError("not confirmed; nothing was sent")
 
 
-def _answer(terminal: Terminal, question: str) -> str:
-    # asyncio's own handler would only note a Ctrl-C: the line that is typed after it would still count.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def answer(terminal: Terminal, question: str) -> str:
+    """Ask the user a question, and return the line that is typed; "" at the end of the input.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed before the line was read.
+    """
+    is_interrupted = False
+
+    # asyncio's own handler would only note a Ctrl-C. And `input` drops an exception that a handler raises
+    # while `input` flushes stdout or stderr. In both cases a line that is typed afterwards would still count.
+    def handler(number: int, frame: FrameType | None) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, handler)
     try:
         terminal.note(question)
-        return input().strip()
+        typed = input().strip()
     except EOFError:
-        return ""
+        typed = ""
     finally:
         signal.signal(signal.SIGINT, before)
+    if is_interrupted:
+        raise KeyboardInterrupt
+    return typed
 
 
 @contextmanager

@@ -42,7 +42,7 @@ from desk360_async.doctor import (
 )
 
 from ._options import DEFAULTS, Common, id_or_name
-from ._session import limiter_path, live_limiter, read_key
+from ._session import answer, limiter_path, live_limiter, read_key
 from ._terminal import Terminal
 
 __all__ = ["doctor"]
@@ -321,8 +321,7 @@ def _ask_first(terminal: Terminal, plan: _Plan, server: str) -> None:
         return
     if not sys.stdin.isatty():
         raise ConfigurationError("no terminal can be asked: add --yes to make these requests")
-    terminal.note("Type yes to go on:")
-    if input().strip().lower() not in ("yes", "y"):
+    if answer(terminal, "Type yes to go on:").lower() not in ("yes", "y"):
         raise ConfigurationError("not confirmed; no request was made")
 
 

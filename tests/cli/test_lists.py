@@ -31,7 +31,7 @@ from desk360_async._tables import Defect, Row, Table, neutral, plain
 from desk360_async.cli import _results, _session, bundle
 from desk360_async.cli import serve as sandbox_command
 from desk360_async.cli._results import ResultsFile, RowResult, Tally
-from desk360_async.cli._terminal import duration
+from desk360_async.cli._terminal import Terminal, duration
 from desk360_async.sandbox import Fault, Sandbox
 from desk360_async.sandbox.faults import FaultKind
 
@@ -400,6 +400,25 @@ def test_number_of_recipients_is_typed(
     monkeypatch.setattr("builtins.input", lambda: typed)
     run = desk360("send", "list", people, *BIRTHDAY, "--live", "--json")
     assert (run.code, len(live.sandbox.received)) == (code, sent)
+
+
+def test_ctrl_c_that_input_drops_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`input` clears an exception that comes while it flushes stderr; the line after it is no answer."""
+
+    class Interrupted(io.StringIO):
+        presses = 0
+
+        def flush(self) -> None:
+            if self.presses == 0 and sys._getframe(1).f_code.co_name == "answer":  # called by `input` itself
+                self.presses += 1
+                signal.raise_signal(signal.SIGINT)
+
+    stderr = Interrupted()
+    monkeypatch.setattr("sys.stdin", io.StringIO("3\n"))
+    monkeypatch.setattr("sys.stderr", stderr)
+    with pytest.raises(KeyboardInterrupt):
+        _session.answer(Terminal(), "Type 3 to go on:")
+    assert stderr.presses == 1
 
 
 @pytest.mark.real
