@@ -148,7 +148,7 @@ async def test_who_cuts_a_drain_short_ends_what_is_on_the_wire() -> None:
             tasks.start_soon(ended, patient)
             while not server.cue.is_set():
                 await anyio.sleep(0.01)
-            with anyio.fail_after(2), anyio.move_on_after(0.3):
+            with anyio.fail_after(10), anyio.move_on_after(0.3):
                 await client.aclose()
     assert [end.outcome for end in ends] == ["unknown"]
 
@@ -190,7 +190,7 @@ async def test_task_cancel() -> None:
         task.cancel("enough")
         with pytest.raises(asyncio.CancelledError, match="enough"):
             await task
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 2  # the client's own timeout is 30 s
         await client.aclose()
     assert [end.outcome for end in ends] == ["unknown"]
     assert str(ends[0].error) == "ended by CancelledError"
@@ -205,7 +205,7 @@ async def test_asyncio_timeout() -> None:
     with Server(at_once("hold")) as server:
         client = client_of(f"http://127.0.0.1:{server.port}", on_result=ends.append)
         with pytest.raises(TimeoutError) as caught:
-            async with asyncio.timeout(0.1):
+            async with asyncio.timeout(1.0):
                 await client.send(MESSAGE)
         await client.aclose()
     assert type(caught.value) is TimeoutError
@@ -219,7 +219,7 @@ async def test_move_on_after() -> None:
     ends: list[SendResult] = []
     with Server(at_once("hold")) as server:
         client = client_of(f"http://127.0.0.1:{server.port}", on_result=ends.append)
-        with anyio.move_on_after(0.1) as scope:
+        with anyio.move_on_after(1.0) as scope:
             await client.send(MESSAGE)
         await client.aclose()
     assert scope.cancelled_caught

