@@ -1,7 +1,7 @@
 """The command line, `desk360`: parse, build a value, make one public call, print. Needs the extra `cli`.
 
-This module imports only the standard library: it also runs where the extra is missing, and prints
-the overview of the commands without loading the parser.
+This module imports only the standard library. So it also runs where the extra is missing, and it prints
+the overview of the commands without the parser.
 """
 
 import os
@@ -25,22 +25,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `desk360` and return its exit code.
 
     Args:
-        argv: the words after the command's name; `sys.argv`'s by default.
+        argv: the words after the command's name; None for those of `sys.argv`.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # its descriptor was closed before the start (`>&-`)
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # open until the exit
     for stream in (sys.stdout, sys.stderr):
-        # A pipe of Windows takes cp1254, say: a letter that it lacks must not end the command.
+        # A pipe on Windows has an encoding such as cp1254. A letter that it lacks must not end the command.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         return _refuse(
             f"the command line needs {', '.join(missing)}: python -m pip install 'desk360-async[cli]'"
         )
-    # Before the parser sees it: its error would repeat the key, and shells and `ps` show it to others.
-    # `send --key` with a send log is the name of a send.
+    # This check comes before the parser, whose error would repeat the key. A shell's history and `ps` show
+    # the command line to other users. With a send log, `send --key` is the name of a send, and is allowed.
     flags = {word.split("=")[0] for word in words}
     has_log = "DESK360_SEND_LOG" in os.environ or "--log" in flags
     names_a_send = words[:1] == ["send"] and has_log
@@ -68,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Output:
-    """A stream whose failure drops the text behind it, while the command goes on.
+    """A stream that drops all text after its first write error, so that the command goes on.
 
     Attributes:
-        stream: the stream.
-        error: the first failure, or None.
+        stream: the stream that gets the text.
+        error: the first write error, or None.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -80,7 +80,7 @@ class Output:
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write text, or drop it."""
+        """Write text, or drop it after an error; return the number of characters."""
         return self._attempt(self.stream.write, text) or len(text)
 
     def flush(self) -> None:
@@ -93,7 +93,7 @@ class Output:
                 return work(*args)
             except OSError as error:
                 self.error = error
-                # Python would complain at its exit.
+                # At exit Python flushes the stream again, and would report the same error.
                 with suppress(OSError, ValueError):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
         return None
@@ -105,8 +105,8 @@ class Output:
 def _incomplete(words: list[str], code: int, error: OSError) -> int:
     """Return the exit code of a command whose output could not be written.
 
-    A single send's end is then unknown to its caller. A list's and a campaign's is in their ledger. A pipe
-    whose reader left (`| head`) is no error.
+    The caller of a single send can't see its outcome then, so the code is 4. The outcomes of a list and of a
+    campaign are in the ledger, so their code stays. A pipe that its reader closed (`| head`) is no error.
     """
     if isinstance(error, BrokenPipeError):
         return code

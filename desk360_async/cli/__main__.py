@@ -1,4 +1,4 @@
-"""`python -m desk360_async.cli`, where the script `desk360` isn't on the path."""
+"""Run the command line as `python -m desk360_async.cli`, if the script `desk360` isn't on the path."""
 
 import sys
 

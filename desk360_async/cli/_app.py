@@ -1,4 +1,4 @@
-"""The parser, and the result of an error: a line on stderr and an exit code."""
+"""The parser of the commands. An error becomes a line on stderr and an exit code."""
 
 import re
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from ._terminal import Terminal
 
 __all__ = ["app", "describe", "exit_code", "run"]
 
-# The parser calls all words behind a command ARGS.
+# Usage lines by target; without a line here the parser writes ARGS for these words.
 _USAGE = {"bundle:docs": "Usage: desk360 docs [PAGE]"}
-_REGION = re.compile("; for local numbers name their region: .*")  # a hint for commands with --region
+_REGION = re.compile("; for local numbers name their region: .*")  # only some commands have --region
 
 
 def app() -> App:
-    """Build the parser; a command's module is loaded when it is needed."""
+    """Build the parser. It loads a command's module when the command or its help is asked for."""
     made = App(
         name="desk360",
         help="Desk360's WhatsApp Business API in the terminal.",
@@ -52,7 +52,7 @@ def _add(parent: App, command: Command, words: str) -> None:
 
 
 def _epilogue(words: str, command: Command) -> str:
-    """Return the end of a help page: an example, and the exit codes."""
+    """Return the end of a help page: an example and the exit codes; a group shows its first command."""
     shown = command
     if command.commands:
         shown = command.commands[0]
@@ -69,7 +69,7 @@ def run(words: Sequence[str]) -> int:
     except SystemExit:
         if words[0] != "--install-completion":
             raise
-        terminal.note("Such as: desk360 --install-completion --shell bash")
+        terminal.note("For example: desk360 --install-completion --shell bash")
         return 2
     except CycloptsError as error:
         code = fail(ConfigurationError(_problem(error)), terminal)
@@ -94,10 +94,10 @@ def run(words: Sequence[str]) -> int:
 
 
 def _problem(error: CycloptsError) -> str:
-    """Return the parser's words; its own ones for a text without quotes are a list of Python's."""
+    """Return the parser's message; for surplus words, a message with the fix instead."""
     if isinstance(error, UnusedCliTokensError):
         words = " ".join(error.unused_tokens or ())
-        return f"too many words: {words}; write a text with blanks in quotes, such as 'Your order is ready.'"
+        return f"too many words: {words}; write a text with spaces in quotes, such as 'Your order is ready.'"
     return str(error)
 
 
@@ -122,7 +122,7 @@ def fail(error: Desk360Error, terminal: Terminal) -> int:
 
 
 def describe(error: Desk360Error) -> dict[str, object]:
-    """Return an error as JSON shows it."""
+    """Return an error's fields for `--json`: outcome, error, reason; for an APIError also status and code."""
     shown: dict[str, object] = {"outcome": error.outcome, "error": type(error).__name__, "reason": str(error)}
     if isinstance(error, APIError):
         shown |= {"status": error.status, "code": error.code}
@@ -130,8 +130,8 @@ def describe(error: Desk360Error) -> dict[str, object]:
 
 
 def exit_code(error: Desk360Error) -> int:
-    """Return the exit code that an error stands for."""
-    # By name: the campaigns' own errors would load the campaigns for each command.
+    """Return the exit code for an error: 2 for a mistake of the user, 4 for an unknown outcome, else 3."""
+    # The class is compared by name, since an import of CampaignError would load the campaigns.
     of_a_campaign = any(kind.__name__ == "CampaignError" for kind in type(error).__mro__)
     if isinstance(error, ConfigurationError | InvalidMessage) or of_a_campaign:
         return 2

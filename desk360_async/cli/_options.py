@@ -1,4 +1,4 @@
-"""The options that all commands share, and how their words are read."""
+"""The options that several commands share, and the functions that read their values."""
 
 import os
 import socket
@@ -40,15 +40,15 @@ class Common:
     """The shared options.
 
     Attributes:
-        live: Use Desk360 itself. Without it everything goes to a sandbox on this machine.
+        live: Send to Desk360 itself. Without --live, requests go to a sandbox on this machine.
         integration: The integration's id [env: DESK360_INTEGRATION_ID; on the sandbox: 11].
-        base_url: Another server [env: DESK360_BASE_URL]; without --live, a sandbox on this machine.
-        key_file: A file that holds the API key [else env: DESK360_API_KEY].
-        seed_file: The sandbox's integrations and templates, a JSON file.
-        timeout: Seconds that one attempt may take [else: 30].
-        limiter: The file that shares the limit on this machine, or off [else: see `desk360 limits --path`].
-        customers: Your customers' windows and opt-outs: a file, or a PostgreSQL DSN [env: DESK360_CUSTOMERS].
-        json: Print JSON: one object, or a line for each; words and bars go to stderr.
+        base_url: The server's URL; without --live, of a sandbox on this machine [env: DESK360_BASE_URL].
+        key_file: A file that holds the API key [default: env DESK360_API_KEY].
+        seed_file: A JSON file with the sandbox's integrations and templates.
+        timeout: Seconds that one attempt may take [default: 30].
+        limiter: A file by which programs share the rate limit, or off [default: see `desk360 limits --path`].
+        customers: The file or PostgreSQL DSN of customers' windows and opt-outs [env: DESK360_CUSTOMERS].
+        json: Print JSON: one object, or one line for each result. Other text goes to stderr.
         quiet: Print only the result.
         verbose: Log every request to stderr, without the key and whole phone numbers.
     """
@@ -75,7 +75,7 @@ class Once:
     """The key under which a message is sent once.
 
     Attributes:
-        key: A name of this send, such as order-4711-shipped. The same command again sends no second message.
+        key: A name for this send, such as order-4711-shipped. A repeated command sends no second message.
         log: The send log that stores the keys: a file, or a PostgreSQL DSN [env: DESK360_SEND_LOG].
     """
 
@@ -86,7 +86,7 @@ class Once:
         """Return the send log; None without a key.
 
         Raises:
-            ConfigurationError: if there is a key, and no log.
+            ConfigurationError: if there is a key, and neither `--log` nor DESK360_SEND_LOG is set.
         """
         return None if self.key is None else send_log_at(self.log)
 
@@ -95,36 +95,36 @@ ONCE = Once()
 
 
 def send_log_at(place: str | None, *, may_make: bool = True) -> "SendLog":
-    """Return the send log at a place, or at the environment's.
+    """Return the send log of the option `--log`, else of DESK360_SEND_LOG.
 
     Args:
-        place: a file or a DSN.
-        may_make: whether a file that is missing is made. A mistyped name holds no unknown send.
+        place: the option's file or DSN, or None.
+        may_make: whether a missing file is made. Commands that only read refuse it: it may be a typing error.
 
     Raises:
-        ConfigurationError: if there is neither, or the file is missing.
+        ConfigurationError: if neither is set, or the file is missing and may not be made.
     """
     from desk360_async.once import SendLog
 
     given = place or os.environ.get("DESK360_SEND_LOG", "").strip()
     if not given:
-        raise ConfigurationError("which send log? Add --log PATH, or set DESK360_SEND_LOG")
+        raise ConfigurationError("no send log: add --log PATH, or set DESK360_SEND_LOG")
     if not may_make and not is_dsn(given) and not Path(given).is_file():
         raise ConfigurationError(f"{given}: there is no such file; the first send with --key makes it")
     return SendLog(given)
 
 
 def customers_place(common: Common) -> str | None:
-    """Return the file or DSN of customers: the option, else the environment's; None without both."""
+    """Return the customers' file or DSN: the option, else DESK360_CUSTOMERS; None if neither is set."""
     return common.customers or os.environ.get("DESK360_CUSTOMERS", "").strip() or None
 
 
 def ledger_place(name: str, given: str | None) -> str:
-    """Return the file or DSN of a campaign's ledger: the option, else the environment's, else `NAME.db`.
+    """Return the file or DSN of a campaign's ledger: the option, else DESK360_LEDGER, else `NAME.db`.
 
     Args:
-        name: the campaign's.
-        given: the option.
+        name: the campaign's name.
+        given: the option `--ledger`, or None.
     """
     return given or os.environ.get("DESK360_LEDGER", "").strip() or f"{name}.db"
 
@@ -132,14 +132,14 @@ def ledger_place(name: str, given: str | None) -> str:
 @Parameter(name="*", group="The list")
 @frozen(kw_only=True)
 class Reading:
-    """How a list is read.
+    """The options for reading a list.
 
     Attributes:
         map: VARIABLE=COLUMN, such as body-1=name, or phone=COLUMN; may be repeated.
-        region: Such as TR: numbers without + are read as dialled there.
+        region: The country of phone numbers without +, such as TR.
         encoding: The encoding of a CSV file that is neither UTF-8 nor UTF-16, such as cp1254.
-        sheet: A spreadsheet's sheet, by its name or its number from 1 [else: the first].
-        clean: Fold line breaks, tabs and blanks in variables into single blanks.
+        sheet: The sheet of a spreadsheet, by its name or its number from 1 [default: the first].
+        clean: Replace line breaks, tabs and runs of spaces in variables by one space.
         phone_column: The former name of --map phone=COLUMN.
         default_region: The former name of --region.
     """
@@ -154,7 +154,7 @@ class Reading:
 
     @property
     def former(self) -> tuple[str, ...]:
-        """A sentence for each option that is given under its former name."""
+        """A sentence for each option that the user gave under its former name."""
         said: list[str] = []
         if self.phone_column is not None:
             said.append(f"--phone-column is now --map phone={self.phone_column}")
@@ -164,22 +164,22 @@ class Reading:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Variable, or "phone" → column.
+        """The columns: variable, or "phone" → column.
 
         Raises:
-            ConfigurationError: for a `--map` that is no pair.
+            ConfigurationError: if a `--map` has no `=`, or an empty side.
         """
         former = {} if self.phone_column is None else {"phone": self.phone_column}
         return former | columns_of(self.map)
 
     @property
     def place(self) -> str | None:
-        """The region."""
+        """The region, or None."""
         return self.default_region if self.region is None else self.region
 
     @property
     def page(self) -> str | int | None:
-        """The sheet's name, or its number."""
+        """The sheet's name, or its number from 1; None for the first sheet."""
         return int(self.sheet) if self.sheet is not None and self.sheet.isdecimal() else self.sheet
 
 
@@ -189,12 +189,12 @@ READING = Reading()
 @Parameter(name="*", group="Sending hours")
 @frozen(kw_only=True)
 class Schedule:
-    """When messages go out; without it, at any time.
+    """The hours in which messages are sent; without these options, all hours.
 
     Attributes:
-        hours: Such as 09:00-20:00 or 09:00-12:00,14:00-20:00; at other times the run pauses.
-        days: Such as mon-sat, or mon,wed,fri [else: every day].
-        zone: The hours' time zone, such as Europe/Istanbul.
+        hours: The hours in which to send, such as 09:00-20:00 or 09:00-12:00,14:00-20:00.
+        days: The days on which to send, such as mon-sat or mon,wed,fri [default: every day].
+        zone: The time zone of the hours, such as Europe/Istanbul.
     """
 
     hours: str | None = None
@@ -206,7 +206,7 @@ class Schedule:
         """The hours; None for all hours.
 
         Raises:
-            ConfigurationError: if they can't be read, or one option lacks the others.
+            ConfigurationError: if a value can't be read, or `--zone` is missing.
         """
         if self.hours is None and self.days is None and self.zone is None:
             return None
@@ -221,10 +221,10 @@ SCHEDULE = Schedule()
 
 
 def columns_of(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Return variable → column.
+    """Return the pairs VARIABLE=COLUMN as variable → column.
 
     Raises:
-        ConfigurationError: for a text without `=`, or with an empty side.
+        ConfigurationError: if a pair has no `=`, or an empty side.
     """
     columns: dict[str, str] = {}
     for pair in pairs:
@@ -236,28 +236,28 @@ def columns_of(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def check_port(port: int) -> None:
-    """Refuse a number that isn't a port.
+    """Refuse a number that isn't a TCP port.
 
     Raises:
-        ConfigurationError: if so.
+        ConfigurationError: if it is outside 0 to 65535.
     """
     if not 0 <= port <= 65_535:
         raise ConfigurationError(f"--port {port}: a port is 0 to 65535; 0 takes a free one")
 
 
 def cant_listen(host: str, port: int, error: OSError) -> ConfigurationError:
-    """Return the error for an address that can't be listened on, with the system's words."""
-    # A resolver's numbers are no errnos; and asyncio writes the address into the text of the others.
+    """Return the error for an address on which no server can listen, with the system's reason."""
+    # The numbers of a resolver's errors are no errnos. In other errors asyncio adds the address to the text.
     resolver = isinstance(error, socket.gaierror)
     words = error.strerror if resolver else os.strerror(error.errno or 0)
     return ConfigurationError(f"--host {host} --port {port}: {words}")
 
 
 def id_or_name(word: str) -> int | str:
-    """Return an id for digits, else a name; `name:75` forces a name.
+    """Return an id (int) for digits, else a name (str); `name:75` is the name "75".
 
     Args:
-        word: as it was typed.
+        word: the word as the user typed it.
     """
     if word.startswith("name:"):
         return word.removeprefix("name:")

@@ -1,6 +1,6 @@
-"""The table of commands: a line each; a new command is a new line, and a function in a module.
+"""The table of commands, and the overview. A new command is a line here and a function in a module.
 
-A command's module is loaded when it is run. Here is also the overview, which is printed without any of them.
+A command's module is loaded when the command runs. The overview is printed without loading any command.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Command(NamedTuple):
     """A command, or a group of them.
 
     Attributes:
-        name: the word that is typed.
+        name: the word that the user types.
         summary: its effect, short enough for a line of the overview.
         target: `module:function` of a command; "" of a group.
         commands: a group's commands.
@@ -48,13 +48,13 @@ COMMANDS = (
         "Send a template to a long list: planned, durable, resumable.",
         commands=(
             Command("plan", "Load a list, and show the requests and the time.", "campaign:plan"),
-            Command("run", "Send the rest; Ctrl-C ends it, and it can be resumed.", "campaign:start"),
+            Command("run", "Send to the pending recipients; it can be resumed.", "campaign:start"),
             Command("resume", "Go on after a stop, a crash or a power cut.", "campaign:start"),
-            Command("status", "Show how far it is, also while it runs.", "campaign:status"),
+            Command("status", "Show the counts, also while it runs.", "campaign:status"),
             Command("watch", "Show it in the browser while it runs.", "campaign:watch_page"),
-            Command("pause", "Let all its runs pause (PostgreSQL).", "campaign:pause"),
-            Command("proceed", "Let all its runs go on (PostgreSQL).", "campaign:proceed"),
-            Command("stop", "End all its runs (PostgreSQL).", "campaign:stop"),
+            Command("pause", "Pause all runs of a campaign (PostgreSQL).", "campaign:pause"),
+            Command("proceed", "Let paused runs go on (PostgreSQL).", "campaign:proceed"),
+            Command("stop", "End all runs of a campaign (PostgreSQL).", "campaign:stop"),
             Command("report", "Show the results, and export all recipients.", "campaign:report"),
             Command("resolve", "Decide about unknown recipients.", "campaign:resolve"),
         ),
@@ -72,31 +72,31 @@ COMMANDS = (
     Command(
         "media",
         "Save a file that a customer sent.",
-        commands=(Command("save", "Save a file; it is there whole, or not at all.", "show:save"),),
+        commands=(Command("save", "Save a file: complete, or not at all.", "show:save"),),
     ),
-    Command("doctor", "Look at this machine; with --live, learn how the server behaves.", "doctor:doctor"),
+    Command("doctor", "Check this machine; with --live, test how the server behaves.", "doctor:doctor"),
     Command(
         "customers",
-        "Look up and change who opted out.",
+        "Show and change who opted out.",
         commands=(
             Command("show", "Show a person's 24-hour window and opt-out.", "stores:show"),
-            Command("opt-out", "Send a person no more templates.", "stores:opt_out"),
+            Command("opt-out", "Store an opt-out: no more templates for this person.", "stores:opt_out"),
             Command("opt-in", "Undo a person's opt-out.", "stores:opt_in"),
             Command("export", "Write all people to a CSV file.", "stores:export"),
         ),
     ),
     Command("forget", "Remove a person's number and texts from your stores.", "stores:forget"),
-    Command("limits", "Show the rate limit, as the server and we count it.", "show:limits"),
+    Command("limits", "Show the rate limit, as the server and this machine count it.", "show:limits"),
     Command(
         "db",
         "Make, check or upgrade the tables in PostgreSQL.",
         commands=(
             Command("init", "Make the tables in a new database.", "workers:init"),
-            Command("check", "Check that commits last, and the tables' version.", "workers:check"),
-            Command("migrate", "Bring the tables to this version's shape.", "workers:migrate"),
+            Command("check", "Check that commits are durable, and the tables' version.", "workers:check"),
+            Command("migrate", "Upgrade the tables to this version.", "workers:migrate"),
         ),
     ),
-    Command("worker", "Work on campaigns and deferred sends, beside other machines.", "workers:worker"),
+    Command("worker", "Run campaigns and deferred sends, together with other machines.", "workers:worker"),
     Command("sandbox", "Run a server that behaves like Desk360's, on this machine.", "serve:sandbox"),
     Command("listen", "Receive webhooks, show each as it comes, and record them.", "serve:listen"),
     Command("trigger", "Send one webhook to your web app, as Desk360 would.", "serve:trigger"),
@@ -107,7 +107,7 @@ COMMANDS = (
     ),
     Command(
         "inbox",
-        "List webhook events that were given up, or try them again.",
+        "List webhook events whose handlers failed, or retry them.",
         commands=(
             Command("list", "List the events whose handlers failed for good.", "stores:list_failed"),
             Command("retry", "Let failed events be handled again.", "stores:retry"),
@@ -115,7 +115,7 @@ COMMANDS = (
     ),
     Command(
         "sends",
-        "List unknown sends under a key, or decide about one.",
+        "List sends under keys whose outcome is unknown, or decide.",
         commands=(
             Command("list", "List the sends whose outcome is unknown.", "stores:list_unknown"),
             Command("resolve", "Decide about an unknown send.", "stores:resolve"),
@@ -124,7 +124,7 @@ COMMANDS = (
     Command("docs", "Show a page of the guide.", "bundle:docs"),
 )
 
-# The words behind the command in the example of its help page, by target.
+# The arguments in the example on a command's help page, by target.
 EXAMPLES = {
     "demo:demo": "--count 20 --campaign 500",
     "bundle:new": "fastapi shop",
@@ -171,11 +171,11 @@ EXAMPLES = {
 }
 
 EXIT_CODES = (
-    (0, "all is well; of a send: everything was accepted"),
-    (2, "a wrong word, setting or file, or a missing extra; nothing was sent"),
-    (3, "something was not sent (yet), or could not be had"),
-    (4, "something has an unknown outcome: it may have gone out"),
-    (130, "interrupted with Ctrl-C; 3 and 4 go before it"),
+    (0, "success; for a send: all recipients were accepted"),
+    (2, "a wrong argument, setting or file, or a missing extra; nothing was sent"),
+    (3, "a message was not sent (yet), or another request failed"),
+    (4, "a message has an unknown outcome: it may have been sent"),
+    (130, "interrupted with Ctrl-C, unless 3 or 4 applies"),
 )
 
 # The exit codes of one command alone, by target.
@@ -189,34 +189,34 @@ def overview() -> str:
     return f"""\
 Usage: desk360 COMMAND [--live] [--integration ID] [--json] …    (version {__version__})
 
-Everything goes to a sandbox on this machine, unless --live is given.
+Without --live, all requests go to a sandbox on this machine.
 
 Commands:
 {table(COMMANDS)}
 
 `desk360 COMMAND --help` explains a command and its options.
-`desk360 --install-completion [--shell SHELL]` lets a shell (bash, zsh, fish
-or powershell) complete them.
+`desk360 --install-completion [--shell SHELL]` installs completion for a shell
+(bash, zsh, fish or powershell).
 
 The API key comes from the environment variable DESK360_API_KEY, or from
---key-file PATH. DESK360_INTEGRATION_ID and DESK360_BASE_URL stand for
---integration and --base-url.
+--key-file PATH. DESK360_INTEGRATION_ID and DESK360_BASE_URL are the defaults
+of --integration and --base-url.
 
 Exit codes:
 {exit_codes()}"""
 
 
 def table(commands: tuple[Command, ...]) -> str:
-    """Return commands and their summaries, a line each."""
+    """Return the commands' names and summaries, one command a line."""
     width = max(len(command.name) for command in commands)
     return "\n".join(f"  {command.name:{width}}  {command.summary}" for command in commands)
 
 
 def exit_codes(target: str = "") -> str:
-    """Return the exit codes, a line each.
+    """Return the exit codes and their meanings, one code a line.
 
     Args:
-        target: a command's target, for its own codes beside the common ones.
+        target: a command's target, to add the codes that only this command has.
     """
     own = OWN_EXIT_CODES.get(target, ())
     return "\n".join(f"  {code:<4} {meaning}" for code, meaning in sorted((*EXIT_CODES, *own)))

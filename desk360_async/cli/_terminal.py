@@ -1,4 +1,4 @@
-"""Printing: results on stdout, words and bars on stderr."""
+"""Printing: results go to stdout; notes and progress bars go to stderr."""
 
 import json
 import re
@@ -13,25 +13,25 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-# Half as slow to load as the parser, and no help page needs it.
+# It takes half as long to load as the parser, and no help page needs it.
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 __all__ = ["MARGIN", "Terminal", "bar", "counted", "duration", "harmless", "reading_bar", "spoken"]
 
-MARGIN = len("^C")  # columns at the end of a bar's line
+MARGIN = len("^C")  # columns that a progress bar leaves free at the end of its line
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # Errors name an argument, then the terminal's option: "region='TR', in the terminal --region TR".
 _FOR_PROGRAMS = re.compile(r"\b\w+=\S+ \(?in the terminal (--[\w-]+(?: \w+)?)\)?")
 
 
 def harmless(text: object) -> str:
-    """Return text of strangers without the characters that could steer a terminal."""
+    """Return text from outside; control characters, which a terminal would obey, are replaced."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def spoken(text: object) -> str:
-    """Return an error's text with the terminal's option alone, and harmless."""
+    """Return an error's text for the terminal: harmless, and with options instead of Python's arguments."""
     return _FOR_PROGRAMS.sub(r"\1", harmless(text))
 
 
@@ -41,8 +41,8 @@ def counted(number: int, noun: str) -> str:
 
 
 def _console(*, stderr: bool) -> Console:
-    # Names and texts hold brackets and numbers of their own; they are not ours to colour. In a pipe no line
-    # is cut.
+    # Names and texts may hold brackets and numbers, which rich would format as markup. In a pipe the width
+    # is large, so that no line is cut.
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 1000
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
@@ -50,11 +50,13 @@ def _console(*, stderr: bool) -> Console:
 
 @frozen
 class Terminal:
-    """Two streams and the user's wishes.
+    """The streams stdout and stderr, and the user's options for them.
 
     Attributes:
-        json: print JSON on stdout, and words on stderr.
+        json: print JSON on stdout, and all other text on stderr.
         quiet: print only results.
+        out: the console of stdout.
+        err: the console of stderr.
     """
 
     json: bool = False
@@ -64,7 +66,7 @@ class Terminal:
 
     @property
     def is_cut(self) -> bool:
-        """Whether stdout couldn't be written to."""
+        """Whether a write to stdout has failed."""
         return getattr(self.out.file, "error", None) is not None
 
     def note(self, text: str, style: str = "") -> None:
@@ -81,19 +83,19 @@ class Terminal:
             self.note(text, "dim")
 
     def say(self, text: str, style: str = "") -> None:
-        """Print a line on stdout; on stderr where stdout is for JSON."""
+        """Print a line on stdout; on stderr with `--json`."""
         if self.json:
             self.note(text, style)
         else:
             self.out.print(Text(spoken(text), style=style), soft_wrap=not self.out.is_terminal)
 
     def item(self, lead: str, text: str, *, remark: bool = False) -> None:
-        """Print a text behind a lead, with its folded lines indented; to the stream of `say`.
+        """Print two columns, to the stream of `say`; the text folds within the second column.
 
         Args:
             lead: the first column.
-            text: the second one.
-            remark: whether it goes to stderr, as a remark does.
+            text: the second column.
+            remark: whether to print on stderr, and not with `quiet`.
         """
         if remark and self.quiet:
             return
@@ -106,7 +108,7 @@ class Terminal:
         to.print(row, soft_wrap=not to.is_terminal)
 
     def quote(self, text: str, indent: str = "  ") -> None:
-        """Print a text behind a bar at the left, which its folded lines keep."""
+        """Print a text with a vertical line at the left of each line, folded lines included."""
         to = self.err if self.json else self.out
         width = (to.width if to.is_terminal else 1000) - len(indent) - 2
         for line in text.splitlines():
@@ -115,7 +117,7 @@ class Terminal:
 
     def data(self, value: Any) -> None:
         """Print one value as a line of JSON on stdout."""
-        # ASCII only, so that no terminal and no pipe's encoding can spoil it.
+        # JSON in ASCII is right in the encoding of every terminal and pipe.
         self.out.file.write(json.dumps(value, default=str) + "\n")
         self.out.file.flush()
 
@@ -125,7 +127,7 @@ class Terminal:
         """Print rows under their headings.
 
         Args:
-            columns: the headings.
+            columns: the headings, left to right.
             rows: their cells; None is shown as a dash.
             wide: the headings of the columns that may wrap.
         """
@@ -139,14 +141,21 @@ class Terminal:
         if self.out.is_terminal:
             self.out.print(table)
             return
-        # In a pipe the padding of the last column would fold each line of a narrow terminal.
+        # In a pipe the last column's padding goes: shown in a narrow terminal, it would fold each line.
         with self.out.capture() as text:
             self.out.print(table)
         self.out.file.writelines(f"{line.rstrip()}\n" for line in text.get().splitlines())
 
 
 def bar(terminal: Terminal, *, figures: bool = True) -> "Progress":
-    """Return a bar that gives way to the words behind it; on a terminal only, and not for the quiet."""
+    """Return a progress bar, which is shown only on a terminal, and not with `--quiet`.
+
+    The bar takes the columns that the texts on its line leave free.
+
+    Args:
+        terminal: the terminal.
+        figures: whether to show the completed and the total number.
+    """
     from rich.constrain import Constrain
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -170,7 +179,11 @@ def bar(terminal: Terminal, *, figures: bool = True) -> "Progress":
 
 @contextmanager
 def reading_bar(terminal: Terminal) -> Generator[Callable[[int, float | None], None]]:
-    """Show how far a file is read: a function of the rows so far, and the share of the file."""
+    """Show a progress bar while a file is read.
+
+    Yields:
+        A function to call with the number of rows so far, and the share of the file (0 to 1, or None).
+    """
     with bar(terminal, figures=False) as shown:
         task = shown.add_task("Reading", total=1.0, words="")
 
@@ -181,7 +194,7 @@ def reading_bar(terminal: Terminal) -> Generator[Callable[[int, float | None], N
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people read them: `42 s`, `3:07 min`, `2:15 h`."""
+    """Return a number of seconds for people: `42 s`, `3:07 min`, `2:15 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

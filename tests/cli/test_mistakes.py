@@ -44,7 +44,7 @@ def one_line(desk360: Desk360, *words: object) -> str:
          "like '+905551112233'; for local numbers name their region: --region TR"),
         ("send text 905551112233 Hi", "must start with '+' and the country code"),
         ("send text 05551112233 Hi --region XX", "region is two letters, such as 'TR', got 'XX'"),
-        ("send text +905551112233 Your order", "too many words: order; write a text with blanks in quotes"),
+        ("send text +905551112233 Your order", "too many words: order; write a text with spaces in quotes"),
         ("send text +905551112233", "parameter TEXT requires an argument"),
         ("send text +905551112233 Hi --live",
          "set the environment variable DESK360_API_KEY, or use --key-file"),
