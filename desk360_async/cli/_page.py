@@ -31,7 +31,7 @@ def open_browser(url: str) -> None:
 
 
 def resolving(name: str, ledger: str) -> str:
-    """Return the command that resolves unknown recipients, without the decision, which is the user's.
+    """Return the command that resolves unknown recipients; the user adds the decision, such as `--resend`.
 
     Args:
         name: the campaign's name.
@@ -42,13 +42,13 @@ def resolving(name: str, ledger: str) -> str:
 
 
 def snapshot(report: Report, progress: Progress, resolve: str, now: datetime) -> dict[str, Any]:
-    """Return a campaign's state as the page draws it, without a phone.
+    """Return a campaign's state as the page draws it, without phone numbers.
 
     Args:
         report: the campaign's report.
-        progress: the campaign's progress; its rate is the one since the page began to watch.
+        progress: the campaign's progress; its rate counts from the moment when the page began to watch.
         resolve: the command that resolves unknown recipients.
-        now: the wall clock.
+        now: the current time, an aware datetime.
     """
     counts = report.counts
     finished = counts.pending + counts.on_the_wire == 0
@@ -83,13 +83,13 @@ def _states(counts: Counts) -> dict[str, int]:
 
 
 def _clock(now: datetime, seconds: float) -> str:
-    """Return the local time in so many seconds; with the date if it isn't today."""
+    """Return the local time `seconds` after `now`; with its date if that isn't today."""
     end = (now + timedelta(seconds=seconds)).astimezone()
     return f"{end:%H:%M}" if end.date() == now.astimezone().date() else f"{end:%Y-%m-%d %H:%M}"
 
 
 async def look_at(campaign: Campaign, resolve: str, every: float = _EVERY) -> AsyncGenerator[dict[str, Any]]:
-    """Yield a campaign's state again and again; statuses and resolutions come after its end as well.
+    """Yield a campaign's state without end: statuses and resolutions also come after the last request.
 
     Args:
         campaign: the campaign.
@@ -104,7 +104,11 @@ async def look_at(campaign: Campaign, resolve: str, every: float = _EVERY) -> As
 
 
 def campaign_app(looks: Callable[[], AsyncGenerator[dict[str, Any]]]) -> "ASGIApp":
-    """Make the page's application over a function that returns the campaign's states."""
+    """Return the page's ASGI application.
+
+    Args:
+        looks: a function that yields the campaign's states; each open page calls it once.
+    """
     from starlette.routing import Route, Router
 
     from desk360_async.sandbox.access import refusal, seal
@@ -140,11 +144,11 @@ def serve_campaign(campaign: Campaign, ledger: str, port: int, on_start: Callabl
         on_start: called with the page's URL once the address is bound.
 
     Raises:
-        CampaignError: if the campaign was never loaded.
+        CampaignError: if the ledger holds no campaign of this name.
         OSError: if the address can't be bound.
     """
     from desk360_async.sandbox.server import Listening, serve_in_foreground
 
-    anyio.run(campaign.status)  # a wrong name is an error here, and not an empty page
+    anyio.run(campaign.status)  # a wrong name must be an error here, not an empty page
     app = campaign_app(lambda: look_at(campaign, resolving(campaign.name, ledger)))
     serve_in_foreground(app, Listening("127.0.0.1", port), lambda at: on_start(f"{at.url}/"))

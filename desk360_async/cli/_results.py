@@ -41,7 +41,7 @@ class RowResult:
         line: the row's line in the list.
         phone: the phone in E.164, or as it was written if it is invalid.
         outcome: accepted, not_sent or unknown.
-        message_id: Desk360's, if it was accepted.
+        message_id: Desk360's id of the message, if it was accepted.
         reason: why it was not accepted, in words.
     """
 
@@ -62,7 +62,7 @@ class RowResult:
         }
 
     def as_cells(self) -> tuple[object, ...]:
-        """Return it as cells of the results file."""
+        """Return the result as the cells of a row in the results file."""
         return self.line, self.phone, self.outcome.value, self.message_id, self.reason
 
 
@@ -71,9 +71,9 @@ class Tally:
     """The counts, by outcome and by reason.
 
     Attributes:
-        accepted: rows that Desk360 took.
-        not_sent: rows that certainly did not go out.
-        unknown: rows that may have gone out.
+        accepted: rows whose message Desk360 accepted.
+        not_sent: rows whose message was certainly not sent.
+        unknown: rows whose message may have been sent.
         counts: rows by reason.
         lines: the first lines of each reason.
     """
@@ -96,7 +96,7 @@ class Tally:
         name = result.outcome.value
         setattr(self, name, getattr(self, name) + 1)
         if result.reason:
-            # A masked phone keeps its last digits, so each phone would count as another reason.
+            # A masked phone keeps its last digits. With them, each phone would make another reason.
             key = result.outcome, re.sub("'?…[0-9]{4}'?", "it", result.reason)
             lines = self.lines.setdefault(key, [])
             self.counts[key] += 1
@@ -111,12 +111,12 @@ class Tally:
 
 
 def results_in(report: IO[str], region: str | None, waiting: str) -> Iterator[RowResult]:
-    """Yield the results of a campaign's report in CSV.
+    """Yield a result for each row of a campaign's report in CSV.
 
     Args:
-        report: the file.
-        region: the region with which the list was read.
-        waiting: why a pending row was not sent.
+        report: the CSV file.
+        region: the region by which the list was read, or None.
+        waiting: the reason that a pending row gets.
     """
     firsts: dict[str, int] = {}
     for row in csv.DictReader(report):
@@ -138,15 +138,16 @@ def results_in(report: IO[str], region: str | None, waiting: str) -> Iterator[Ro
 
 
 def is_sheet(path: Path) -> bool:
-    """Return whether the results file is a spreadsheet, with phones as text; otherwise it is CSV."""
+    """Return whether a results file is a spreadsheet (.xlsx); otherwise it is a CSV file."""
     return path.suffix.lower() == ".xlsx"
 
 
 def check_place(path: Path) -> None:
-    """Refuse a results file that could not be written.
+    """Refuse a place where no results file can be written.
 
     Raises:
-        ConfigurationError: if it is another kind of spreadsheet, or its folder is missing or read-only.
+        ConfigurationError: if it is a folder or another kind of spreadsheet, or its folder is missing or
+            read-only.
     """
     if path.suffix.lower() in SPREADSHEETS and not is_sheet(path):
         raise ConfigurationError(
@@ -178,14 +179,14 @@ def check_size(path: Path, rows: int) -> None:
 
 
 class _Rows(Protocol):
-    """A file's rows, which are written one by one."""
+    """A writer of rows into a file, CSV or spreadsheet."""
 
     def writerow(self, cells: Sequence[object]) -> None:
         """Write a row."""
         ...
 
     def close(self) -> None:
-        """Write the end; the file itself stays open."""
+        """Write the end of the content; the file stays open."""
         ...
 
 
@@ -194,13 +195,13 @@ class _Lines:
 
     def __init__(self, file: IO[bytes], columns: Sequence[str]) -> None:
         # A character that UTF-8 can't encode is escaped: its row must not be lost.
-        # Excel needs the mark of UTF-8: without the mark, Excel reads the file in the system's encoding.
+        # Without the byte order mark of UTF-8, Excel would read the file in the system's encoding.
         self._text = TextIOWrapper(file, "utf-8-sig", errors="backslashreplace", newline="")
         self._rows = csv.writer(self._text)
         self._rows.writerow(columns)
 
     def writerow(self, cells: Sequence[object]) -> None:
-        """Write a row; no spreadsheet takes its cells for formulas."""
+        """Write a row; a cell that looks like a formula is escaped."""
         self._rows.writerow([neutral(cell) for cell in cells])
 
     def close(self) -> None:
@@ -209,10 +210,13 @@ class _Lines:
 
 
 class ResultsFile:
-    """A results file, `.xlsx` or CSV, mode 0600. It appears whole or not at all; without a path, never.
+    """A results file, `.xlsx` or CSV, mode 0600. It appears at its path only when it is complete.
 
     Attributes:
-        problem: the first error of writing, or None; rows after it are dropped.
+        problem: the first write error, or None; rows after it are dropped.
+
+    Args:
+        path: the file's path; None writes no file.
     """
 
     def __init__(self, path: Path | None) -> None:

@@ -1,4 +1,7 @@
-"""Where a command's requests go: a sandbox made for it, one that runs on this machine, or Desk360 itself."""
+"""A command's session: its client and its terminal.
+
+Requests go to a sandbox made for the command, to a sandbox that runs on this machine, or to Desk360 itself.
+"""
 
 import logging
 import math
@@ -48,24 +51,28 @@ __all__ = [
 
 Sink = Callable[["SendResult"], None]
 
-# The length of a minute, in seconds, in a sandbox that a command makes: so a list takes seconds.
+# A sandbox made for a command counts its rate limit in periods of this many seconds, not of 60 s. So a list
+# takes seconds.
 MINUTE = 3.0
 # The id of the only file that such a sandbox offers for download.
 SAMPLE = "sample"
 _SANDBOX_KEY = "sandbox-key"
 _FIRST_INTEGRATION = 11
 _TRIES = 3  # answers to a confirmation
-_SHARED_LIVE = "Give it the file that `desk360 limits --path` prints (HostLimiter), and they share the limit."
-_SHARED_SANDBOX = "Give each command the same --limiter PATH, and they share the sandbox's limit."
+_SHARED_LIVE = "With HostLimiter and the file that `desk360 limits --path` prints, both share the limit."
+_SHARED_SANDBOX = "With the same --limiter PATH, all commands share the sandbox's limit."
 _LOGGERS = ("desk360_async", "httpx", "httpcore", "httpx2", "httpcore2")
 
 
 @frozen
 class Session:
-    """A client, a terminal, the shared options, and the sandbox if there is one.
+    """The client, the terminal and the options of a command.
 
     Attributes:
-        sandbox: the sandbox that was made for this command, if one was.
+        client: the client, open.
+        terminal: the terminal.
+        common: the shared options.
+        sandbox: the sandbox that was made for this command; None if the requests go elsewhere.
     """
 
     client: "AsyncDesk360"
@@ -84,16 +91,16 @@ def run(
 
     Args:
         common: the shared options.
-        work: the command's work.
+        work: the command's work; it returns the exit code.
         on_result: called at the end of every send, also if Ctrl-C ends the send.
-        send_log: the store of keys, for a send under one.
+        send_log: the send log, for a send under an idempotency key; else None.
     """
 
     async def all_of_it() -> int:
         with heeding_ctrl_c() as deafen:
             async with open_session(common, on_result, send_log) as session:
                 code = await work(session)
-                deafen()  # a late Ctrl-C must not replace the code, which reports the sends
+                deafen()  # the exit code reports the sends, so a late Ctrl-C must not replace it
             return code
 
     return anyio.run(all_of_it)
@@ -106,7 +113,7 @@ async def open_session(
     """Open the client that the shared options ask for, and print its server.
 
     Raises:
-        ConfigurationError: if the options don't fit together, or a setting is missing.
+        ConfigurationError: if two options contradict each other, or a setting is missing.
     """
     terminal = Terminal(json=common.json, quiet=common.quiet)
     client_for = partial(_client, common, on_result=on_result, send_log=send_log)
@@ -119,7 +126,7 @@ async def open_session(
             client = client_for(key, common.base_url, common.integration, limiter=live_limiter(common))
             terminal.note(f"Live: requests go to {_host(client)}.", "bold")
         elif url := _sandbox_url(common):
-            # This sandbox may have any limit. So commands share it only if the user names the file.
+            # The limit of this sandbox is not known here. So commands share it only if the user names a file.
             limiter = None if common.limiter is None else live_limiter(common)
             client = client_for(_SANDBOX_KEY, url, common.integration or _FIRST_INTEGRATION, limiter=limiter)
             terminal.note(f"Not live: requests go to the sandbox at {url}.", "bold")
@@ -139,10 +146,10 @@ def _host(client: "AsyncDesk360") -> str:
 
 
 def read_key(path: Path | None) -> str | None:
-    """Return the key in a file, or None for the environment's.
+    """Return the API key in a file; None if the client is to read it from DESK360_API_KEY.
 
     Raises:
-        ConfigurationError: if there is neither, or the file can't be read.
+        ConfigurationError: if neither holds a key, or the file can't be read.
     """
     if path is not None:
         try:
@@ -175,7 +182,7 @@ def limiter_path(common: Common) -> Path | None:
 
 
 def state_folder() -> Path:
-    """Return the folder in which this user's programs keep state, by the system's custom."""
+    """Return the folder for state in this user's home: the usual one on Windows, macOS or Linux."""
     if sys.platform == "win32":
         folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -200,7 +207,8 @@ def live_limiter(common: Common) -> "HostLimiter | None":
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         message = (
-            f"the limiter's folder {path.parent} can't be made ({error.strerror}); use --limiter PATH or off"
+            f"the limiter's folder {path.parent} can't be made ({error.strerror}); "
+            "use --limiter PATH, or --limiter off"
         )
         raise ConfigurationError(message) from None
     return HostLimiter(path)
@@ -240,16 +248,16 @@ def _client(
 def standing_client(
     common: Common, terminal: Terminal, *, limiter: "RateLimiter", send_log: "SendLog"
 ) -> "AsyncDesk360":
-    """Return a client of a lasting server: Desk360 with `--live`, else a sandbox on this machine.
+    """Return a client of a server that outlives the command: Desk360 with `--live`, else a running sandbox.
 
     Raises:
-        ConfigurationError: if there is no such sandbox, or a setting is missing.
+        ConfigurationError: if there is no `--live` and no address of a sandbox, or a setting is missing.
     """
     url = None if common.live else _sandbox_url(common)
     if not common.live and url is None:
         raise ConfigurationError(
-            "a worker needs a server that stays: run `desk360 sandbox` in another terminal and give its "
-            "address (--base-url http://127.0.0.1:8360), or add --live"
+            "a worker needs a server that keeps running: run `desk360 sandbox` in another terminal and give "
+            "its address (--base-url http://127.0.0.1:8360), or add --live"
         )
     key = parse_api_key(read_key(common.key_file)) if url is None else _SANDBOX_KEY
     integration = common.integration if url is None else common.integration or _FIRST_INTEGRATION
@@ -268,7 +276,7 @@ def standing_client(
 
 
 def _sandbox_url(common: Common) -> str | None:
-    """Return the address of the sandbox that the options or the environment name; None if they don't."""
+    """Return the URL of a running sandbox: --base-url, else DESK360_BASE_URL, if it is on this machine."""
     given = common.base_url
     url = os.environ.get("DESK360_BASE_URL", "") if given is None else given
     if is_loopback(urlsplit(url).hostname or ""):
@@ -281,7 +289,7 @@ def _sandbox_url(common: Common) -> str | None:
 
 
 def _made(common: Common) -> "tuple[Sandbox, int]":
-    """Make a sandbox, and choose one of its integrations, since the environment's isn't in the sandbox."""
+    """Make a sandbox, and choose one of its integrations; the environment's id is one of Desk360."""
     from desk360_async.sandbox import Sandbox, StoredMedia
 
     sandbox = Sandbox(limit=60, period=MINUTE, account=account_in(common.seed_file))
@@ -293,7 +301,7 @@ def _made(common: Common) -> "tuple[Sandbox, int]":
 
 
 def account_in(path: Path | None) -> "Account | None":
-    """Return the sandbox's account in a file.
+    """Return the sandbox's account from a seed file; None without a file.
 
     Raises:
         ConfigurationError: if the file can't be read, or holds no account.
@@ -309,7 +317,7 @@ def account_in(path: Path | None) -> "Account | None":
 
 
 def confirm(session: Session, recipients: int, *, sure: bool) -> None:
-    """Let the user type the number of recipients, before a live send to more than one.
+    """Ask the user to type the number of recipients before a live send to two or more.
 
     Args:
         session: the session that sends.
@@ -323,7 +331,7 @@ def confirm(session: Session, recipients: int, *, sure: bool) -> None:
 
 
 def confirm_number(common: Common, terminal: Terminal, recipients: int, *, sure: bool) -> None:
-    """Let the user type the number of recipients, as `confirm` does, without a session.
+    """Ask the user to type the number of recipients, as `confirm` does, but without a session.
 
     Raises:
         ConfigurationError: after three wrong answers or an empty one, or if there is no terminal.
@@ -349,12 +357,12 @@ def answer(terminal: Terminal, question: str) -> str:
     """Ask the user a question, and return the line that is typed; "" at the end of the input.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed before the line was read.
+        KeyboardInterrupt: if Ctrl-C was pressed before the line was read.
     """
     is_interrupted = False
 
-    # asyncio's own handler would only note a Ctrl-C. And `input` drops an exception that a handler raises
-    # while `input` flushes stdout or stderr. In both cases a line that is typed afterwards would still count.
+    # asyncio's handler would only record a Ctrl-C. And `input` drops an exception that a handler raises while
+    # `input` flushes stdout or stderr. In both cases a line that is typed afterwards would still count.
     def handler(number: int, frame: FrameType | None) -> None:
         nonlocal is_interrupted
         is_interrupted = True
@@ -375,11 +383,11 @@ def answer(terminal: Terminal, question: str) -> str:
 
 @contextmanager
 def heeding_ctrl_c() -> Generator[Callable[[], None]]:
-    """Heed Ctrl-C until the yielded function is called, and ignore it from then on.
+    """Let Ctrl-C end the command until the yielded function is called; ignore Ctrl-C from then on.
 
-    Call the function once a run has begun: the run handles Ctrl-C itself. Without the call, a second Ctrl-C
-    while the run ends or its results are written would end the command without its results. On Windows a run
-    doesn't handle Ctrl-C, so Ctrl-C always ends the command.
+    Call the function once a run has begun: from then on the run handles Ctrl-C. Without the call, a second
+    Ctrl-C could end the command before its results are written. On Windows a run doesn't handle Ctrl-C, so
+    Ctrl-C always ends the command.
     """
     is_deaf = False
 
@@ -399,11 +407,11 @@ def heeding_ctrl_c() -> Generator[Callable[[], None]]:
 
 
 class _Warnings(logging.Handler):
-    """Prints the package's warnings; warnings about the rate limit get words for the terminal.
+    """Prints the package's warnings. Warnings about the rate limit get a text for the terminal.
 
     Args:
         terminal: the terminal that prints them.
-        sharing: how commands and programs share the limit.
+        sharing: a sentence on how programs share the limit.
     """
 
     def __init__(self, terminal: Terminal, sharing: str) -> None:
@@ -413,7 +421,7 @@ class _Warnings(logging.Handler):
         self._until = -math.inf
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record; of several refusals at the same time, print only the first."""
+        """Print a record. If several requests are refused at the same time, print only the first refusal."""
         event = getattr(record, "event", "")
         if event == "desk360.limit_unshared":
             self._terminal.note(f"Another program sends from this address. {self._sharing}", "yellow")
@@ -426,14 +434,17 @@ class _Warnings(logging.Handler):
             self._until = record.created + (wait or 1.0)
             when = "" if wait is None else f" in {duration(wait)}"
             self._terminal.note(
-                f"The server refused a request by its rate limit (429): it was not sent. Sends go on{when}.",
+                "The server refused a request because of its rate limit (429): it was not sent. "
+                f"Sends go on{when}.",
                 "yellow",
             )
 
     def _retried(self, operation: str, reason: str, wait: float) -> None:
         if reason != "RateLimited":  # the record of the refusal has announced this wait
             words = re.sub("(?<=[a-z])(?=[A-Z])", " ", reason).lower()
-            self._terminal.note(f"{operation.replace('_', ' ')}: {words}; again in {wait:.1f} s.", "yellow")
+            self._terminal.note(
+                f"{operation.replace('_', ' ')}: {words}; next try in {wait:.1f} s.", "yellow"
+            )
 
 
 @contextmanager
@@ -450,11 +461,11 @@ def show_logs(key: str) -> None:
     """Log the package and its HTTP library to stderr.
 
     Args:
-        key: the API key, to be masked wherever it shows.
+        key: the API key, which the logs show masked.
     """
     lines = logging.StreamHandler()
     lines.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s", "%H:%M:%S"))
-    # On the handler: a filter on a logger doesn't see its children's records.
+    # The filter is on the handler, since a logger's filter doesn't see the records of its child loggers.
     lines.addFilter(Redaction(key))
     for name in _LOGGERS:
         logger = logging.getLogger(name)

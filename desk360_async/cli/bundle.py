@@ -1,4 +1,4 @@
-"""Files that the package holds: `desk360 docs`, `desk360 new`, `desk360 otel dashboard`."""
+"""Commands that show or copy files of the package: `desk360 docs`, `new` and `otel dashboard`."""
 
 import os
 from collections.abc import Generator, Sequence
@@ -20,7 +20,7 @@ __all__ = ["dashboard", "docs", "new"]
 
 
 def docs(*page: str) -> int:
-    """Show a page of the guide, in a pager on a terminal; without a page, the README and the list of pages.
+    """Show a page of the guide, in a pager on a terminal; without a page, the README and the pages' names.
 
     Args:
         page: The page's name, such as start, or recipes flask.
@@ -43,7 +43,7 @@ def docs(*page: str) -> int:
 
 @contextmanager
 def _styles_in_less() -> Generator[None]:
-    """Let `less` show styles; without its option -R it shows their codes."""
+    """Give `less` the option -R, without which it shows the codes of styles."""
     before = os.environ.get("LESS")
     os.environ["LESS"] = f"{before or ''} -R".lstrip()
     try:
@@ -84,8 +84,10 @@ def _readme() -> str:
     try:
         described = metadata("desk360-async")
     except PackageNotFoundError:
-        raise ConfigurationError("the package isn't installed, so its guide isn't; read README.md") from None
-    # The message's body, which `json` calls so whichever way it is stored.
+        raise ConfigurationError(
+            "the package isn't installed, so its README isn't either; read README.md in the checkout"
+        ) from None
+    # The README is the body of the metadata, or its field Description. `json` returns both as "description".
     return str(described.json["description"])
 
 
@@ -96,17 +98,17 @@ def new(
     *,
     common: Annotated[Common, Parameter(show=False)] = DEFAULTS,
 ) -> int:
-    """Write a small app with its tests, which pass as they are. The folder must be new or empty.
+    """Write a small app and its tests, which pass without a change. The folder must be new or empty.
 
     Args:
-        kind: fastapi or django, a web app that sends and receives; or campaign, a script on a list.
-        folder: Where the files go.
+        kind: fastapi or django: a web app that sends and receives. campaign: a script that sends to a list.
+        folder: The folder of the new files.
         common: Shared.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(f"{folder} exists and isn't an empty folder; name another one")
     folder.mkdir(parents=True, exist_ok=True)
-    # A run of the tests inside the package leaves folders of compiled files.
+    # Only files: the folder `__pycache__` may stand beside them.
     sources = [
         source for source in files("desk360_async.cli").joinpath("apps", kind).iterdir() if source.is_file()
     ]
@@ -125,7 +127,7 @@ def new(
 
 
 def dashboard() -> int:
-    """Print a Grafana dashboard of eight panels as JSON; import it, and choose a Prometheus data source."""
+    """Print a Grafana dashboard of eight panels as JSON, to import with a Prometheus data source."""
     from desk360_async.otel import dashboard as dashboard_text  # needs the extra `otel`
 
     Terminal().out.file.write(dashboard_text())

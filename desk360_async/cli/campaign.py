@@ -57,13 +57,20 @@ __all__ = [
     "why_ended",
 ]
 
-_EVERY = 10.0  # seconds between two lines, off a terminal
-_ROWS_SHOWN = 20  # rows that are left out
-_BAR = 10  # columns that the bar has at least
+_EVERY = 10.0  # seconds between two progress lines where stderr is no terminal
+_ROWS_SHOWN = 20  # number of left-out rows that a plan lists
+_BAR = 10  # the least width of the bar, in columns
 
 
 def show_plan(terminal: Terminal, name: str, made: Plan, *, rows_follow: bool = False) -> None:
-    """Print a plan, with the rows that are left out by reason, unless they follow by line."""
+    """Print a plan, with its warnings.
+
+    Args:
+        terminal: the terminal.
+        name: the campaign's name.
+        made: the plan.
+        rows_follow: whether the caller lists the left-out rows next; then no warning counts them.
+    """
     if terminal.json:
         fields = ("recipients", "pending", "groups", "bulk_requests", "single_requests", "tokens", "minutes")
         shown = {field: getattr(made, field) for field in fields}
@@ -87,7 +94,7 @@ def show_plan(terminal: Terminal, name: str, made: Plan, *, rows_follow: bool = 
 
 
 def show_request(terminal: Terminal, message: TemplateBatch | TemplateMessage, integration: int) -> None:
-    """Print the request that sends a message, whole, with each recipient and its parameters."""
+    """Print the complete request for a message, with whole phone numbers and all parameters."""
     call = call_for(message, integration)
     body: object = json.loads(call.content or b"null")
     if call.form is not None:
@@ -101,12 +108,12 @@ def show_request(terminal: Terminal, message: TemplateBatch | TemplateMessage, i
 def _shown(value: str | Attachment) -> object:
     if isinstance(value, str):
         return value
-    # The user's file is a path here; only the phones have content, where they are too many for a form.
+    # The user's file has a path and no content. A part with content holds the phones of a long bulk send.
     return {"file": value.name} if value.content is None else {value.name: value.content.decode().split()}
 
 
 async def load(session: Session, campaign: Campaign, file: Path, reading: Reading) -> Plan:
-    """Load a list into a campaign's ledger, with a bar; a ledger that stays empty goes.
+    """Load a list into a campaign's ledger, with a progress bar; an error removes a new, empty ledger.
 
     Raises:
         Desk360Error: as `Campaign.load` does.
@@ -143,16 +150,16 @@ async def _names_in(ledger: Path) -> tuple[str, ...]:
     try:
         return await campaigns_in(ledger)
     except LedgerError:
-        return ()  # it isn't there, or never became a ledger
+        return ()  # the file is missing, or is no ledger
 
 
 async def watch(session: Session, events: Run, pending: int, *, batches: bool = True) -> Done:
     """Show a run's events until it has ended; return the end.
 
     Args:
-        session: where to.
+        session: the session, whose terminal shows the events.
         events: the run.
-        pending: recipients that are to be sent to.
+        pending: the number of pending recipients when the run began.
         batches: whether the end of each request is shown.
     """
     terminal = session.terminal
@@ -166,7 +173,7 @@ async def watch(session: Session, events: Run, pending: int, *, batches: bool = 
                 left = event.counts.pending
                 figures = f"Sending  {pending - left:,}/{pending:,} "
                 room = terminal.err.width - MARGIN - len(figures) - _BAR
-                # Before a whole window has passed, the rate is that of its free tokens: many times the limit.
+                # In its first period a run takes the free tokens at once, at many times the lasting rate.
                 is_steady = anyio.current_time() - began >= session.client.rate_limit.period
                 words = _words(session, event, room, is_steady=is_steady)
                 shown.update(task, completed=pending - left, words=words)
@@ -176,7 +183,7 @@ async def watch(session: Session, events: Run, pending: int, *, batches: bool = 
             elif isinstance(event, Done):
                 done = event
             elif isinstance(event, Paused) and event.reason == "rate_limit":
-                # All requests on the wire are refused, and wait for the same moment.
+                # All requests on the wire are refused and wait for the same moment: one line is enough.
                 if anyio.current_time() >= waits_until:
                     _tell(terminal, event)
                 waits_until = anyio.current_time() + (event.seconds or 0.0)
@@ -187,18 +194,18 @@ async def watch(session: Session, events: Run, pending: int, *, batches: bool = 
 
 
 def _words(session: Session, progress: Progress, room: int, *, is_steady: bool) -> str:
-    """Return the words behind the bar; where `room` columns are too few, the least important are left out.
+    """Return the text at the right of the bar; if it is wider than `room`, its least important parts go.
 
     Args:
-        session: whose limit it is.
-        progress: of the run.
-        room: columns.
-        is_steady: whether the rate is known.
+        session: the session, for its rate limit.
+        progress: the run's progress.
+        room: the most columns that the text may take.
+        is_steady: whether the rate has settled, so that it can be shown.
     """
     counts, window = progress.counts, session.client.rate_limit
-    # A sandbox of the command's own has a short minute, which would look like a faster API.
+    # The minute of a sandbox made for this command is short. A rate in real minutes would look too fast.
     minute, unit = (60.0, "min") if session.sandbox is None else (MINUTE, f"minute of {MINUTE:g} s")
-    # By rank; they stand in the order of the list.
+    # Pairs of rank and text, in the order on the screen. The part with the highest rank goes first.
     words = [(3, f"{progress.rate * minute:,.0f}/{unit}")] if is_steady else []
     words += [
         (1, f"{counts.not_sent:,} not sent"),
@@ -223,7 +230,7 @@ def _tell(terminal: Terminal, event: Event) -> None:
         elif event.unknown or event.error:
             terminal.remark(f"batch {event.batch}: {event.error or f'{event.unknown} not listed'}")
     elif isinstance(event, Paused) and event.reason == "interrupted":
-        terminal.note("Stopping: the requests on the wire end. Ctrl-C again stops at once.")
+        terminal.note("Stopping: the requests on the wire finish. Ctrl-C again stops at once.")
     elif isinstance(event, Paused):
         wait = "" if event.seconds is None else f" for {duration(event.seconds)}"
         reason = "outside the sending hours" if event.reason == "hours" else event.reason.replace("_", " ")
@@ -231,15 +238,15 @@ def _tell(terminal: Terminal, event: Event) -> None:
 
 
 def why_ended(done: Done) -> str:
-    """Return in words why a run ended before its last recipient."""
+    """Return a text for people: why a run ended before its last recipient."""
     if done.end == "interrupted":
         return "interrupted; the requests on the wire have ended"
     return f"{done.end.replace('_', ' ')}: {done.reason}"
 
 
 def code_of(counts: Counts, done: Done | None = None) -> int:
-    """Return the exit code for an end; without one, for a report's counts."""
-    # Requests on the wire after a run's end were left there by a crash.
+    """Return the exit code of a run, or of a report if `done` is None."""
+    # A request that is on the wire after a run's end was left there by a crash.
     if counts.unknown or counts.on_the_wire:
         return 4
     if counts.not_sent or (done is not None and done.end not in ("finished", "interrupted", "stopped")):
@@ -283,11 +290,11 @@ Ledger = Annotated[str | None, Parameter(name="--ledger")]
 
 
 def _standing(session: Session) -> None:
-    """Refuse the sandbox that was made for this command alone: a ledger is of one server."""
+    """Refuse a sandbox that ends with the command, since a ledger belongs to one server."""
     if session.sandbox is not None:
         raise ConfigurationError(
-            "a campaign needs a server that stays: run `desk360 sandbox` in another terminal and give its "
-            "address (--base-url http://127.0.0.1:8360), or add --live"
+            "a campaign needs a server that keeps running: run `desk360 sandbox` in another terminal and "
+            "give its address (--base-url http://127.0.0.1:8360), or add --live"
         )
 
 
@@ -312,18 +319,18 @@ def plan(
     """Load a list into a campaign's ledger, and show the requests and the time, without sending.
 
     Args:
-        name: The campaign's; it comes again in the other commands.
+        name: The campaign's name, for the other commands too.
         file: The list, .csv, .xlsx or .ods, with a header row.
         template: The template's id or name; name:75 for a name of digits.
         language: The language's id or label.
         reading: Shared.
-        strategy: Whether equal parameters share requests ("auto") or each phone gets its own [else: auto].
-        batch_size: Recipients a bulk request; a crash makes that number unknown [else: 500].
-        not_listed: State of a number that a bulk answer doesn't list [else: unknown].
+        strategy: "auto" or "bulk": equal parameters share requests. "single": one phone each [default: auto].
+        batch_size: Most recipients in a bulk request; a crash can make them all unknown [default: 500].
+        not_listed: State of a number that a bulk answer doesn't list [default: unknown].
         attachment: The file for a media header.
-        opt_out: A file with a number a line, who are never written to.
-        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
-        dry_run: Show the very requests too, whole phone numbers included.
+        opt_out: A file with one phone number a line; these people get no message.
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; default: NAME.db].
+        dry_run: Print the requests too, with whole phone numbers.
         schedule: Shared.
         common: Shared.
     """
@@ -376,17 +383,17 @@ def start(
     shares: Shares = SHARES,
     common: Common = DEFAULTS,
 ) -> int:
-    """Send the rest. Ctrl-C finishes the requests on the wire, and can be resumed; twice ends at once.
+    """Send to the pending recipients. Ctrl-C lets the requests on the wire finish; twice ends at once.
 
     Args:
-        name: The campaign's.
-        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
-        attachment: The file for a media header, as it was planned.
-        opt_out: A file with a number a line; read before each batch.
-        concurrency: Requests on the wire at most [else: 4].
+        name: The campaign's name.
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; default: NAME.db].
+        attachment: The file for a media header, the same as in the plan.
+        opt_out: A file with one phone number a line, read before each batch; these people get no message.
+        concurrency: Most requests on the wire at the same time [default: 4].
         max_failures: Stop after more failures than this count (100) or share (5%) of the run.
-        stop_if_failed: Stop if more than this share (20%) of the statuses of this run are failed.
-        yes: Send live without asking for the number of recipients.
+        stop_if_failed: Stop if more than this share (20%) of this run's webhook statuses is "failed".
+        yes: Send live without a confirmation.
         schedule: Shared.
         shares: Shared.
         common: Shared.
@@ -439,13 +446,13 @@ def start(
 
 def _check_for_workers(opt_out: Path | None, stop_if_failed: str | None) -> None:
     if opt_out is not None:
-        raise ConfigurationError("--opt-out goes with the workers: `desk360 worker --opt-out PATH`")
+        raise ConfigurationError("--opt-out is an option of the workers: `desk360 worker --opt-out PATH`")
     if stop_if_failed is not None:
-        raise ConfigurationError("--stop-if-failed is for a run of this process; workers don't take it")
+        raise ConfigurationError("--stop-if-failed works without --shares only: workers have no such option")
 
 
 def _most(text: str) -> float:
-    """Read a count, or a share such as 5%."""
+    """Return a count as an int, or a share such as 5% as a float (0.05)."""
     try:
         return float(text[:-1]) / 100 if text.endswith("%") else int(text)
     except ValueError:
@@ -455,7 +462,7 @@ def _most(text: str) -> float:
 
 
 def _share(text: str) -> float:
-    """Read a share, such as 20% or 0.2."""
+    """Return a share, such as 20% or 0.2, as a float (0.2)."""
     try:
         return float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
@@ -480,7 +487,9 @@ def _ended(terminal: Terminal, done: Done, resuming: str) -> int:
         terminal.note(f"Not finished: {why_ended(done)}", "yellow")
         terminal.command(f"Go on with:  {resuming}")
     if done.counts.unknown:
-        terminal.note("Unknown may have gone out, and is not sent again: see `desk360 campaign resolve`.")
+        terminal.note(
+            "Unknown recipients may have the message, and aren't tried again: see `desk360 campaign resolve`."
+        )
     return code_of(done.counts, done)
 
 
@@ -490,11 +499,11 @@ def _offline(common: Common, work: Callable[[Terminal], Awaitable[int]]) -> int:
 
 
 def status(name: str, /, *, ledger: Ledger = None, common: Common = DEFAULTS) -> int:
-    """Show how far a campaign is, also while it runs.
+    """Show a campaign's counts, also while it runs.
 
     Args:
-        name: The campaign's.
-        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
+        name: The campaign's name.
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; default: NAME.db].
         common: Shared.
     """
 
@@ -518,8 +527,8 @@ def watch_page(
 
     Args:
         name: The campaign's name.
-        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
-        port: The page's port on this machine; 0 takes a free one [else: 0].
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; default: NAME.db].
+        port: The page's port on this machine; 0 takes a free one [default: 0].
         open: Open the page in the browser.
         common: Shared.
     """
@@ -528,7 +537,7 @@ def watch_page(
     terminal = Terminal(json=common.json, quiet=common.quiet)
 
     def started(url: str) -> None:
-        terminal.say(f"Campaign {name} at {url}; Ctrl-C ends the page, and not the campaign.", "bold")
+        terminal.say(f"Campaign {name} at {url}; Ctrl-C ends the page, and the campaign goes on.", "bold")
         terminal.out.file.flush()
         if open:
             open_browser(url)
@@ -550,10 +559,10 @@ def report(
     """Show the result of a campaign: exit code 0 all accepted, 3 some not sent (yet), 4 some unknown.
 
     Args:
-        name: The campaign's.
+        name: The campaign's name.
         out: Write all recipients to this file: .csv, .xlsx or .json.
-        html: Write the report with plots to this file, without a phone.
-        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
+        html: Write the report with plots to this file, without phone numbers.
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; default: NAME.db].
         common: Shared.
     """
 
@@ -563,7 +572,7 @@ def report(
         show_report(terminal, made)
         if out is not None:
             hint = (
-                "; a spreadsheet shows its phones as numbers: take .xlsx there"
+                "; a spreadsheet program shows its phones as numbers: use .xlsx for one"
                 if out.suffix.lower() == ".csv"
                 else ""
             )
@@ -577,11 +586,11 @@ def report(
 
 
 def pause(name: str, /, *, reason: str = "", ledger: Ledger = None, common: Common = DEFAULTS) -> int:
-    """Let all runs of a campaign in PostgreSQL, on all hosts, take no more batches.
+    """Pause all runs of a campaign in PostgreSQL, on all hosts: they take no more batches.
 
     Args:
-        name: The campaign's.
-        reason: A note for the runs' events.
+        name: The campaign's name.
+        reason: A note that the runs' events repeat.
         ledger: The ledger, a PostgreSQL DSN [env: DESK360_LEDGER].
         common: Shared.
     """
@@ -589,10 +598,10 @@ def pause(name: str, /, *, reason: str = "", ledger: Ledger = None, common: Comm
 
 
 def proceed(name: str, /, *, ledger: Ledger = None, common: Common = DEFAULTS) -> int:
-    """Let all runs of a campaign in PostgreSQL go on after a pause, and new ones begin after a stop.
+    """Undo a pause or a stop of a campaign in PostgreSQL: paused runs go on, and new runs may begin.
 
     Args:
-        name: The campaign's.
+        name: The campaign's name.
         ledger: The ledger, a PostgreSQL DSN [env: DESK360_LEDGER].
         common: Shared.
     """
@@ -600,11 +609,11 @@ def proceed(name: str, /, *, ledger: Ledger = None, common: Common = DEFAULTS) -
 
 
 def stop(name: str, /, *, reason: str = "", ledger: Ledger = None, common: Common = DEFAULTS) -> int:
-    """End all runs of a campaign in PostgreSQL, on all hosts; none begins before `campaign proceed`.
+    """End all runs of a campaign in PostgreSQL, on all hosts; new runs may begin after `campaign proceed`.
 
     Args:
-        name: The campaign's.
-        reason: A note for the runs' events.
+        name: The campaign's name.
+        reason: A note that the runs' events repeat.
         ledger: The ledger, a PostgreSQL DSN [env: DESK360_LEDGER].
         common: Shared.
     """
@@ -640,26 +649,27 @@ def resolve(
     ledger: Ledger = None,
     common: Common = DEFAULTS,
 ) -> int:
-    """Decide about unknown recipients, or send again; the decision is stored.
+    """Store a decision about unknown recipients: they have the message, don't have it, or get it again.
 
     Args:
-        name: The campaign's.
-        accepted: They have the message.
-        not_sent: They don't have the message, and don't get it.
+        name: The campaign's name.
+        accepted: The recipients have the message.
+        not_sent: The recipients don't have the message, and don't get it.
         resend: Send again. An unknown recipient who got the first message gets a second one.
         sent: The former name of --accepted.
-        phone: Only this phone; may be repeated.
-        batch: Only those of this batch.
-        all: All of the campaign.
-        state: Only those in this state. With --resend, not_sent is safe; failed is WhatsApp's status.
-        after_failover: The database was promoted: make this number of pending batches unknown, the first
-            ones, and go on with it. Without other options.
-        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; else: NAME.db].
+        phone: Decide about this phone; may be repeated.
+        batch: Decide about the recipients of this batch.
+        all: Decide about all recipients of the campaign.
+        state: Only recipients in this state. "failed" is WhatsApp's status. A resend of "not_sent" is safe.
+        after_failover: After a promotion of the database: make the first N pending batches unknown.
+        ledger: The ledger: a file, or a PostgreSQL DSN [env: DESK360_LEDGER; default: NAME.db].
         common: Shared.
     """
     if after_failover is not None:
         if accepted or sent or not_sent or resend or phone or batch is not None or all or state is not None:
-            raise ConfigurationError("--after-failover N stands alone; resolve the unknown ones afterwards")
+            raise ConfigurationError(
+                "--after-failover N takes no other option; then resolve the unknown ones"
+            )
         return _after_failover(common, name, ledger, after_failover)
     if (accepted or sent) + not_sent + resend != 1:
         raise ConfigurationError("give one of --accepted, --not-sent, --resend, or --after-failover N")
@@ -686,7 +696,7 @@ def _after_failover(common: Common, name: str, ledger: str | None, batches: int)
     async def work(terminal: Terminal) -> int:
         campaign = Campaign(name, ledger=ledger_place(name, ledger))
         number = await campaign.accept_failover(batches)
-        terminal.remark(f"{number:,} are unknown: the promoted database may have lost their requests")
+        terminal.remark(f"{number:,} are unknown now: the promoted database may have lost their requests")
         show_counts(terminal, await campaign.status())
         return 0
 
@@ -697,5 +707,5 @@ def _missed(terminal: Terminal, number: int, named: int) -> int:
     """Return the exit code; print a line if a named recipient wasn't resolved."""
     if number >= named:
         return 0
-    terminal.note("Not all that you named were unknown (or not sent, to be resent).", "yellow")
+    terminal.note("Some of them were not unknown (for a resend: neither unknown nor not sent).", "yellow")
     return 3

@@ -28,9 +28,9 @@ _NAMES = (
     "ნინო", "נועה", "ليلى", "زهرا", "अनन्या", "বৃষ্টি", "தமிழ்", "สุดา", "美咲", "小明", "지우",
     "Nguyễn", "O'Neil, Jr.", "🌷 Lale",
 )  # fmt: skip
-_LOST = 4  # the row whose answer is lost
+_LOST = 4  # the index of the row whose answer is lost
 _NEXT = """
-Next: `desk360 sandbox` keeps such a server running, and prints how your program reaches it.
+Next: `desk360 sandbox` runs such a server until Ctrl-C, and prints the settings for your program.
 `desk360 docs` lists the guide. With your key in DESK360_API_KEY, `desk360 integrations --live` prints the ids
 of your numbers; `desk360 send text +90… Hello --live --integration ID` sends the first real message."""
 _GOODS = ("shoes", "the green coat", "çay")
@@ -48,16 +48,16 @@ def demo(
 ) -> int:
     """Send to a made-up list, then run a campaign, on a sandbox, all on this machine.
 
-    The list: names in many scripts, an invalid number, a number that comes twice, one that isn't on
-    WhatsApp, and one whose answer is lost. The campaign: recipients who share parameters, planned, stopped in
-    the middle, and resumed.
+    The list has names in many scripts, an invalid number, and a number that comes twice. It also has a number
+    that isn't on WhatsApp, and one whose answer is lost. The campaign has recipients with equal parameters.
+    It is planned, stopped in the middle, and resumed.
 
     Args:
-        count: How many rows the list has, 1 or more [else: 300].
-        campaign: How many recipients the campaign has; 0 leaves it out [else: 3000].
+        count: Number of rows in the list, 1 or more [default: 300].
+        campaign: Number of recipients in the campaign; 0 leaves it out [default: 3000].
         out: Write the list's results to this new .xlsx or .csv file.
         open: Show the sandbox in the browser; the page stays until Ctrl-C.
-        json: Print JSON lines; words and bars go to stderr.
+        json: Print JSON lines; other text goes to stderr.
         quiet: Print only the result.
         verbose: Log every request to stderr.
     """
@@ -79,8 +79,8 @@ def demo(
             await anyio.sleep_forever()
         return code
 
-    # Of the shared options only those that make sense: a demo is never live. Nor does it go to the sandbox
-    # that the environment may name, whose minute is a long one.
+    # A demo is never live, so it has only these shared options. The empty base URL overrides a sandbox that
+    # the environment names: there a minute takes 60 s.
     return run(Common(json=json, quiet=quiet, verbose=verbose, base_url=""), work)
 
 
@@ -103,7 +103,7 @@ async def _interrupted_list(session: Session, folder: Path, count: int, out: Pat
 
 async def _run_campaign(session: Session, folder: Path, count: int, spared: int) -> int:
     terminal = session.terminal
-    terminal.remark(f"\nAnd now {count:,} who share their parameters: bulk requests, planned and durable.")
+    terminal.remark(f"\nAnd now a campaign: {count:,} recipients who share parameters, in bulk requests.")
     campaign = Campaign(
         "demo", template="back_in_stock", language="English", ledger=folder / "demo.db", batch_size=50
     )
@@ -122,7 +122,7 @@ async def _run_campaign(session: Session, folder: Path, count: int, spared: int)
             if isinstance(event, Done) and event.end == "interrupted":
                 show_counts(terminal, event.counts)
                 return code_of(event.counts, event)
-    terminal.remark(f"Stopped in the middle, after {taken:,}; a crash would do as well. It goes on:")
+    terminal.remark(f"Stopped in the middle, after {taken:,}, as if it had crashed. It goes on:")
     async with campaign.resume(session.client) as events:
         done = await watch(session, events, (await campaign.status()).pending)
     show_report(terminal, await campaign.report())
@@ -131,7 +131,7 @@ async def _run_campaign(session: Session, folder: Path, count: int, spared: int)
 
 
 def _account(session: Session) -> None:
-    """Print the sandbox's counts."""
+    """Print how many messages and phones the sandbox counted."""
     seen = session.sandbox
     assert seen is not None
     session.terminal.remark(
@@ -142,9 +142,9 @@ def _account(session: Session) -> None:
 
 
 def made_up_phones() -> Iterator[str]:
-    """Yield numbers that a numbering plan has, and that ring no phone.
+    """Yield valid phone numbers that belong to no phone.
 
-    North America reserves 555-0100 to 555-0199 of each area for fiction; that makes 45,000 numbers.
+    The first 45,000 are 555-0100 to 555-0199 of each area of North America, which are reserved for fiction.
     """
     plain = Reader().is_plain
     areas = [area for area in range(201, 990) if plain(f"+1{area}5550100")]
@@ -156,8 +156,8 @@ def write_list(file: Path, count: int) -> None:
     """Write a list of made-up recipients; three of its rows can't be sent to.
 
     Args:
-        file: where.
-        count: how many rows, 1 or more; a short list lacks the rows that can't be sent to.
+        file: the CSV file to write.
+        count: the number of rows, 1 or more; a list of fewer than 4 rows lacks some of the three.
     """
     phones = islice(made_up_phones(), count)
     people = [(_NAMES[n % len(_NAMES)], phone, f"SP{1000 + n}") for n, phone in enumerate(phones)]

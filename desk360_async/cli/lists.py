@@ -1,7 +1,7 @@
 """`desk360 send list`: a template to each row of a list, as a campaign of single sends.
 
-The ledger lies beside the results file, so the same command goes on after a stop. Without a results file the
-ledger is temporary.
+The ledger lies beside the results file, so after a stop the same command sends the rest. Without a results
+file the ledger is temporary.
 """
 
 import shlex
@@ -30,8 +30,8 @@ __all__ = ["Ended", "Mailing", "send_list"]
 
 T = TypeVar("T")
 
-# A list of at most this many recipients goes out at once, in the interactive lane. The bulk lane spreads the
-# recipients, a second each.
+# A list of at most this many recipients is sent at once, in the interactive lane. The bulk lane sends about
+# one message a second.
 _SHORT = 30
 _CONCURRENCY = 8
 _BAD_ROWS_SHOWN = 20
@@ -57,8 +57,8 @@ def send_list(
     """Send a template to each row of a list.
 
     The list is a .csv, .xlsx or .ods file with a header row. Each row gets a result: accepted, not_sent with
-    the reason, or unknown. A repeated phone gets one message. Ctrl-C finishes the requests on the
-    wire; with --out, the same command goes on later.
+    the reason, or unknown. A repeated phone gets one message. Ctrl-C lets the requests on the
+    wire finish; with --out, the same command sends the rest later.
 
     Args:
         file: The list.
@@ -67,9 +67,9 @@ def send_list(
         reading: Shared.
         attachment: The file for a media header.
         out: Write the results to this .xlsx or .csv file. The ledger OUT.db beside it has each row's state.
-        lane: "interactive" sends at once, "bulk" stands back and spreads [else: interactive up to 30].
-        dry_run: Show a sample, the requests, the minutes and the rows that are left out, without sending.
-        yes: Send live without asking for the number of recipients.
+        lane: "interactive": at once. "bulk": spread, after interactive sends [default: bulk from 31 rows].
+        dry_run: Show a sample, the requests, the time and the rows that are left out, and send no message.
+        yes: Send live without a confirmation.
         schedule: Shared.
         common: Shared.
     """
@@ -95,11 +95,11 @@ def send_list(
 
 @frozen
 class Place:
-    """Where a list's ledger lies.
+    """The place of a list's ledger.
 
     Attributes:
-        ledger: its path.
-        lasting: whether the ledger is kept, so that the same command goes on after a stop.
+        ledger: the ledger's path.
+        lasting: whether the ledger is kept, so that the same command sends the rest after a stop.
     """
 
     ledger: Path
@@ -108,11 +108,11 @@ class Place:
 
 @frozen
 class Ended:
-    """The end of a list.
+    """The end of sending a list.
 
     Attributes:
-        tally: the rows.
-        done: the end of the run; None if there was no row to send.
+        tally: the counts of the rows.
+        done: the end of the run; None if no row was pending.
         written: whether the results file was written.
     """
 
@@ -122,12 +122,12 @@ class Ended:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C ended it."""
+        """Whether Ctrl-C ended the run."""
         return self.done is not None and self.done.end == "interrupted"
 
     @property
     def exit_code(self) -> int:
-        """The exit code."""
+        """The exit code: 4, 3 or 0 by the rows, 130 after Ctrl-C, 3 without a results file."""
         code = self.tally.exit_code()
         return code or (130 if self.interrupted else 0 if self.written else 3)
 
@@ -138,14 +138,14 @@ class Mailing:
 
     Attributes:
         file: the list.
-        template: its id or name.
-        language: its id or label.
+        template: the template's id or name.
+        language: the language's id or label.
         reading: how the list is read.
         attachment: the file for a media header.
-        out: where the results go, or None.
+        out: the results file, or None.
         lane: "interactive", "bulk", or None to choose by the list's length.
         dry_run: whether to show a forecast and send nothing.
-        sure: whether to send without asking the user.
+        sure: whether to send without a confirmation.
         hours: the sending hours, or None.
     """
 
@@ -161,7 +161,7 @@ class Mailing:
     hours: Hours | None = None
 
     async def send(self, session: Session) -> int:
-        """Send it, and return the exit code.
+        """Send the list, and return the exit code.
 
         Raises:
             Desk360Error: as `deliver` does.
@@ -170,7 +170,7 @@ class Mailing:
         return 0 if ended is None else ended.exit_code
 
     async def deliver(self, session: Session) -> Ended | None:
-        """Load the list, ask, send, and show the result; None for a dry run.
+        """Load the list, ask for confirmation, send, and show the result; return None for a dry run.
 
         Raises:
             ConfigurationError: if the file or the settings don't fit the template, or `out` belongs to
@@ -257,7 +257,7 @@ class Mailing:
             )
 
     async def _loaded(self, session: Session, campaign: Campaign, place: Place) -> Plan:
-        """Load the list; delete a new ledger if the results don't fit into their file."""
+        """Load the list. If a spreadsheet can't hold the results, remove a new ledger and raise the error."""
         is_new = not place.ledger.exists()
         plan = await load(session, campaign, self.file, self.reading)
         try:
@@ -287,7 +287,7 @@ class Mailing:
             f"lane {lane}"
         )
         if plan.recipients > plan.pending:
-            terminal.remark(f"{plan.recipients - plan.pending:,} have their result already.")
+            terminal.remark(f"{plan.recipients - plan.pending:,} already have their result.")
         shown = await self._show_left_out(terminal, campaign, place) if left_out else frozenset[int]()
         for warning in plan.warnings:
             # The forecast shows the requests, and the lines above show the rows that are left out.
@@ -322,7 +322,7 @@ class Mailing:
             show_plan(terminal, self.file.name, plan)
             return
         if sample:
-            terminal.say("The first of them reads:")
+            terminal.say("The first message:")
             terminal.quote(sample)
         left_out = counted(sum(plan.left_out.values()), "row")
         terminal.say(
@@ -353,7 +353,7 @@ class Mailing:
         plan: Plan,
         shown: frozenset[int],
     ) -> tuple[Tally, str | None]:
-        """Write the results file and the lines of JSON; return the counts, and the file's problem."""
+        """Write the results file and the lines of JSON; return the counts, and the write error or None."""
 
         def write(results: Iterable[RowResult]) -> tuple[Tally, str | None]:
             tally = Tally()
@@ -368,14 +368,14 @@ class Mailing:
         try:
             return await self._read(campaign, place, write)
         except (OSError, Desk360Error) as error:
-            # The messages went out. So the run's own counts replace the counts of the rows.
+            # The messages are sent already. So the run's counts replace the counts of the rows.
             counts = done.counts if done is not None else Counts()
             waiting = counts.pending + counts.skipped + sum(plan.left_out.values())
             tally = Tally(counts.accepted, counts.not_sent + waiting, counts.unknown + counts.on_the_wire)
             return tally, getattr(error, "strerror", None) or str(error)
 
     async def _read(self, campaign: Campaign, place: Place, work: Callable[[Iterator[RowResult]], T]) -> T:
-        """Let `work` read the results in a thread; return what it returns."""
+        """Run `work` on the results in a thread; return its result."""
         waiting = "not sent yet" if place.lasting else "stopped before it was sent"
 
         def read(report: Path) -> T:
@@ -405,12 +405,12 @@ class Mailing:
                 terminal.item(f"  {count:>6,} ", f"{word}: {reason} ({noun} {lines}{more})")
         if tally.unknown:
             terminal.note(
-                "The unknown ones may have gone out: look in Desk360's panel before you send them again."
+                "Unknown rows may have gone out: look in Desk360's panel before you send them again."
             )
         if done is not None and done.end != "finished":
             terminal.note(f"Stopped early: {why_ended(done)}", "red")
             if place.lasting:
-                terminal.note("The same command goes on.")
+                terminal.note("The same command sends the rest.")
         if problem is not None:
             again = f"Each row's state is in {place.ledger}: fix the cause, and give the same command again."
             lead = "the results can't be read" if self.out is None else f"--out {self.out}"
@@ -421,14 +421,12 @@ class Mailing:
         if is_sheet(out) or terminal.quiet:
             pass
         elif place.lasting:
-            lead = (
-                f"A spreadsheet program shows the phones of {out} as numbers. {sheet} has text, written by:"
-            )
+            lead = f"A spreadsheet program shows the phones of {out} as numbers. {sheet} keeps them as text:"
             terminal.remark(lead)
             terminal.command(f"  {_rewriting(name, place.ledger, sheet)}")
         else:
             terminal.remark(
-                f"A spreadsheet program shows the phones of {out} as numbers; take {sheet} there."
+                f"A spreadsheet program shows the phones of {out} as numbers; {sheet} keeps them as text."
             )
         terminal.remark(f"Results: {out}")
 
@@ -439,15 +437,15 @@ def _ledger_of(out: Path) -> Path:
 
 
 def _rewriting(name: str, ledger: Path, out: Path) -> str:
-    """Return the command that writes a campaign's report, and sends nothing."""
+    """Return the command that writes a campaign's report, and sends no message."""
     return shlex.join(["desk360", "campaign", "report", name, "--ledger", str(ledger), "--out", str(out)])
 
 
 def _name_of(file: Path) -> str:
-    """Return a name for a list's campaign: its file's name, and a digest of its content.
+    """Return a name for a list's campaign: the file's name, and a digest of its content.
 
     Raises:
-        ConfigurationError: if it can't be read.
+        ConfigurationError: if the file can't be read.
     """
     digest = blake2b(digest_size=8)
     try:

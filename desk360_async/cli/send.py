@@ -1,4 +1,4 @@
-"""`desk360 send …`: one message, or one template to several phones. A whole list is in `list`."""
+"""`desk360 send …`: one message, or one template to several phones. `desk360 send list` is in `lists`."""
 
 import json
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def text(
     Args:
         to: The phone, such as +905551112233.
         text: 1 to 4,096 characters.
-        region: Such as TR: a number without + is read as dialled there.
+        region: The country of a number without +, such as TR.
         once: Shared.
         common: Shared.
     """
@@ -87,13 +87,13 @@ def template(
     """Send a template to one phone, or the same to several in one request.
 
     Args:
-        to: The phone, such as +905551112233, or several with commas between.
+        to: The phone, such as +905551112233, or several phones separated by commas.
         template: The template's id or name; name:75 for a name of digits.
         language: The language's id or label.
         param: VARIABLE=TEXT, such as body-1=Ada; may be repeated.
         attachment: The file for a media header.
-        yes: Send live to several without asking for their number.
-        region: Such as TR: a number without + is read as dialled there.
+        yes: Send live to several phones without a confirmation.
+        region: The country of a number without +, such as TR.
         once: Shared.
         common: Shared.
     """
@@ -130,8 +130,8 @@ def location(
         latitude: Degrees, -90 to 90.
         longitude: Degrees, -180 to 180.
         name: The place's name.
-        address: Where it is, in words.
-        region: Such as TR: a number without + is read as dialled there.
+        address: The place's address.
+        region: The country of a number without +, such as TR.
         once: Shared.
         common: Shared.
     """
@@ -152,7 +152,7 @@ def media(
     Args:
         to: The phone, such as +905551112233.
         files: The files.
-        region: Such as TR: a number without + is read as dialled there.
+        region: The country of a number without +, such as TR.
         once: Shared.
         common: Shared.
     """
@@ -184,13 +184,13 @@ def interactive(
         to: The phone, such as +905551112233.
         body: 1 to 1,024 characters.
         button: ID=TITLE, such as yes=Yes; repeat it for each button.
-        header_text: A header of 1 to 60 characters.
-        header_image: An image as header: its link.
-        header_video: A video as header: its link.
-        header_document: A document as header: its link.
+        header_text: A text header of 1 to 60 characters.
+        header_image: The link of an image for the header.
+        header_video: The link of a video for the header.
+        header_document: The link of a document for the header.
         filename: The document's name, as the customer sees it.
-        footer: 1 to 60 characters.
-        region: Such as TR: a number without + is read as dialled there.
+        footer: A footer of 1 to 60 characters.
+        region: The country of a number without +, such as TR.
         once: Shared.
         common: Shared.
     """
@@ -221,7 +221,7 @@ def location_request(
     Args:
         to: The phone, such as +905551112233.
         body: 1 to 1,024 characters.
-        region: Such as TR: a number without + is read as dialled there.
+        region: The country of a number without +, such as TR.
         once: Shared.
         common: Shared.
     """
@@ -229,10 +229,10 @@ def location_request(
 
 
 def _phone(text: str, region: str | None) -> str:
-    """Return a phone as the message takes it: in E.164 if there is a region.
+    """Return a phone for a message: with a region in E.164, without one as it was typed.
 
     Raises:
-        InvalidMessage: if it is no number of that region, nor an international one.
+        InvalidMessage: if it is neither a number of that region nor an international number.
         ConfigurationError: if there is no such region, or the extra `phone` is missing.
     """
     return text if region is None else normalize_phone(text, region=region)
@@ -264,14 +264,14 @@ def contact(
 
     Args:
         to: The phone, such as +905551112233.
-        name: The person's name, the family's name last.
+        name: The person's name, with the family name last.
         phone: A number on the card, in any spelling; may be repeated.
         email: An address; may be repeated.
         url: A link; may be repeated.
-        company: Where the person works.
-        birthday: Such as 2012-08-18.
-        file: A JSON list of cards, in the shape of Desk360's document, in place of all that.
-        region: Such as TR: a number without + is read as dialled there.
+        company: The person's company.
+        birthday: The birthday, such as 2012-08-18.
+        file: A JSON file with cards, in the shape of Desk360's document; replaces the other options.
+        region: The country of a number without +, such as TR.
         once: Shared.
         common: Shared.
     """
@@ -297,10 +297,10 @@ def contact(
 
 
 def load_contacts(file: Path) -> tuple[Contact, ...]:
-    """Read cards from a JSON file: a list of objects, or one.
+    """Read cards from a JSON file that holds an object or a list of objects.
 
     Raises:
-        ConfigurationError: if it can't be read, or holds something else.
+        ConfigurationError: if the file can't be read, or isn't JSON.
         InvalidMessage: if a card breaks a limit.
     """
     try:
@@ -310,7 +310,7 @@ def load_contacts(file: Path) -> tuple[Contact, ...]:
     import cattrs  # slow to load, and no other message needs it
     from cattrs.errors import BaseValidationError
 
-    # Strict: an unknown word in a card would be dropped silently.
+    # Strict: otherwise an unknown field of a card would be dropped silently.
     converter = cattrs.Converter(forbid_extra_keys=True)
     try:
         return converter.structure(given if isinstance(given, list) else [given], tuple[Contact, ...])
@@ -325,15 +325,15 @@ def send_one(
 
     Args:
         common: the shared options.
-        once: the key, if it is to be sent once.
-        make: makes the message; it may raise InvalidMessage.
-        recipients: to how many it goes.
-        sure: whether to send without asking, to any number of recipients.
+        once: the idempotency key and its send log.
+        make: a function that returns the message, or raises InvalidMessage.
+        recipients: the number of recipients.
+        sure: whether to send without a confirmation.
 
     Raises:
-        Desk360Error: `.outcome` is whether it went out.
+        Desk360Error: if the message isn't accepted; `.outcome` is "not_sent" or "unknown".
     """
-    message = make()  # before a server is started, or a connection opened: a typo costs no request
+    message = make()  # before a sandbox starts or a connection opens, so a mistake costs no request
 
     async def work(session: Session) -> int:
         confirm(session, recipients, sure=sure)
@@ -357,7 +357,7 @@ def send_one(
         return run(common, work, ended.append, once.open())
     except KeyboardInterrupt:
         if any(result.outcome is Outcome.UNKNOWN for result in ended):
-            # More than an interrupt: after a mere interrupt a user would send it again.
+            # Exit code 4 and not 130: after a plain interrupt the user would send the message again.
             raise Desk360Error("interrupted while it was on the wire", outcome=Outcome.UNKNOWN) from None
         raise
 

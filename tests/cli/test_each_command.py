@@ -229,7 +229,7 @@ def test_what_was_resolved_is_in_the_report(desk360: Desk360, harness: Server) -
     assert "1 not sent" in report.out
     assert "resolved " in report.out
     assert "requests in " in report.out
-    assert "3 lines in all.csv; a spreadsheet shows its phones as numbers: take .xlsx there" in report.err
+    assert "3 lines in all.csv; a spreadsheet program shows its phones as numbers: use .xlsx" in report.err
 
 
 # ── Ctrl-C ─────────────────────────────────────────────────────────────────────────────────────────────

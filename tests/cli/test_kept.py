@@ -56,8 +56,8 @@ def test_an_unknown_send_waits_for_a_decision(
 def test_a_decision_is_one_and_a_log_is_named(desk360: Desk360, tmp_path: Path) -> None:
     """Both are found before a file is made."""
     assert "give one of --resend" in desk360("sends", "resolve", "k", "--resend", "--accepted").err
-    assert "Add --log PATH" in desk360("sends", "list").err
-    assert "Add --log PATH" in desk360("sends", "list", "--unknown").err
+    assert "add --log PATH" in desk360("sends", "list").err
+    assert "add --log PATH" in desk360("sends", "list", "--unknown").err
     assert desk360("sends", "resolve", "k", "--resend", "--log", tmp_path / "s.db", "--json").code == 2
 
 

@@ -51,7 +51,7 @@ def test_a_state_folder_that_cannot_be_made_is_named(
     monkeypatch.setenv("DESK360_API_KEY", "k" * 40)
     done = desk360("limits", "--live")
     assert done.code == 2
-    assert "--limiter PATH or off" in done.err
+    assert "--limiter PATH, or --limiter off" in done.err
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_state_folder_follows_the_systems_custom(
 @pytest.mark.parametrize(
     ("reason", "printed"),
     [
-        ("ServerError", "send text: server error; again in 0.5 s.\n"),
+        ("ServerError", "send text: server error; next try in 0.5 s.\n"),
         ("RateLimited", ""),  # the refusal was printed
     ],
 )

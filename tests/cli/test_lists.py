@@ -478,9 +478,9 @@ def test_ctrl_c_finishes_what_is_on_the_wire_and_accounts_for_the_rest(
         run = desk360("send", "list", file, *WELCOME, "--out", out, "--base-url", server.url)
     rows = results(out)
     assert run.code == 3
-    assert "Stopping: the requests on the wire end" in run.err
+    assert "Stopping: the requests on the wire finish" in run.err
     assert "Stopped early: interrupted" in run.err
-    assert "The same command goes on." in run.err
+    assert "The same command sends the rest." in run.err
     assert len(rows) == 2000
     assert {row["phone"] for row in rows if row["outcome"] == "accepted"} == {m.phone for m in made.received}
     assert not [row for row in rows if row["outcome"] == "unknown"]
@@ -513,7 +513,7 @@ def test_results_under_another_ending_come_from_the_report_and_send_nothing(
     out, sheet = tmp_path / "results.csv", tmp_path / "results.xlsx"
     words = ("send", "list", people, *BIRTHDAY, "--base-url", server.url, "--out")
     run = desk360(*words, out)
-    assert f"A spreadsheet program shows the phones of {out} as numbers. {sheet} has text" in run.err
+    assert f"A spreadsheet program shows the phones of {out} as numbers. {sheet} keeps" in run.err
     refused = desk360(*words, sheet)
     assert (refused.code, f"with --out {out} goes on" in refused.err) == (2, True)
     for text in (run.err, refused.err):

@@ -86,7 +86,7 @@ def test_an_unusable_option_is_named(desk360: Desk360, words: tuple[str, ...], p
 
 def test_a_worker_without_a_server_that_stays_is_refused(desk360: Desk360, dsn: str) -> None:
     run = desk360("worker", "--ledger", dsn)
-    assert (run.code, "a server that stays" in run.err) == (2, True)
+    assert (run.code, "a server that keeps running" in run.err) == (2, True)
 
 
 @pytest.mark.usefixtures("site")
