@@ -1,4 +1,4 @@
-"""`desk360 doctor`: look at this machine, and with `--live` learn how the vendor's server behaves."""
+"""`desk360 doctor`: check this machine, and with `--live` test how the vendor's server behaves."""
 
 import json
 import os
@@ -81,11 +81,11 @@ _NOT_ASKED = {
     "40": "add --send-to and --webhook-port to see the panel's probe of the URL",
     "41": "add --send-to and --webhook-port to see whether a failed webhook is repeated",
 }
-_PATIENCE = 60.0  # seconds in which webhooks should come in
+_PATIENCE = 60.0  # seconds in which webhooks are recorded
 
 
 class _Plan(NamedTuple):
-    """The permissions of a live run."""
+    """The requests that the user allows in a live run."""
 
     exhaust: bool
     template: TemplateMessage | None
@@ -107,24 +107,23 @@ def doctor(
     port: int | None = None,
     common: Common = DEFAULTS,
 ) -> int:
-    """Look at this machine; with --live, learn how the vendor's server behaves.
+    """Check this machine; with --live, test how the vendor's server behaves.
 
-    Without --live no request is made and no key is needed: exit code 0, or 1 if something is to be mended.
-    With --live ten requests are made that can't send a message: exit code 0 at the end, 3 if stopped early.
+    Without --live no request is made and no key is needed. The exit code is 0, or 1 if a check found a
+    problem. With --live the doctor makes ten requests that can't send a message. The exit code is 0 after all
+    ten, and 3 if it stopped early.
 
     Args:
-        exhaust_limit: with --live, also use up one minute of the limit, to see the server's window.
-        send_to_phone: with --live, also send a template four times, a text and a message with a button to
-            this phone of yours. It costs money.
-        template: the template for --send-to, by id or name.
-        language: the template's language, by id or name.
-        webhook_port: after --send-to, record for a minute the webhooks at this port of this machine. A tunnel
-            must lead from the panel's webhook URL to the port.
-        save: with --live, write the facts to this file, for `desk360 sandbox --like FILE`.
-        yes: ask no question before the requests.
-        ledger: also check this ledger and its folder, or this database [env: DESK360_LEDGER].
-        secret_file: also check the webhook secret in this file.
-        port: also check that this port of 127.0.0.1 is free.
+        exhaust_limit: With --live: use up one minute of the rate limit too, to see the server's window.
+        send_to_phone: With --live: send this phone a template four times, a text and a button; costs money.
+        template: The template for --send-to, by id or name.
+        language: The template's language, by id or name.
+        webhook_port: With --send-to: record webhooks at this port for a minute; needs a tunnel to the port.
+        save: With --live: write the facts to this file, for `desk360 sandbox --like FILE`.
+        yes: Ask no question before the requests.
+        ledger: Check this ledger and its folder too, or this database [env: DESK360_LEDGER].
+        secret_file: Check the webhook secret in this file too.
+        port: Check that this port of 127.0.0.1 is free, too.
         common: Shared.
     """
     terminal = Terminal(json=common.json, quiet=common.quiet)
@@ -140,7 +139,7 @@ def doctor(
         return _offline(_subject(common, ledger, secret_file, port), terminal)
     message = _template_for(send_to_phone, template, language)
     if webhook_port is not None and message is None:
-        raise ConfigurationError("--webhook-port needs --send-to: the webhooks are those of its messages")
+        raise ConfigurationError("--webhook-port needs --send-to: the webhooks report its messages")
     if webhook_port is not None:
         _listener(webhook_port).close()
     plan = _Plan(exhaust_limit, message, webhook_port, yes)
@@ -159,7 +158,7 @@ def _subject(common: Common, ledger: str | None, secret_file: Path | None, port:
     try:
         limiter = limiter_path(common)
     except ConfigurationError:
-        limiter = None  # the base URL can't be read, and has a finding
+        limiter = None  # the base URL is unusable, which `examine` reports
     return Subject(
         environ=os.environ,
         key=read_key(common.key_file) if common.key_file is not None else None,
@@ -210,13 +209,13 @@ async def _live(common: Common, terminal: Terminal, plan: _Plan, save: Path | No
         complete = probes[-1].name == "integrations again"
         if complete and plan.template is not None:
             chosen, _ = own_number(probes[0], common.integration or client.integration_id)
-            assert chosen is not None  # the ten requests end without one
+            assert chosen is not None  # without an integration the ten requests stop early
             readings += await _send(
                 client.for_integration(chosen), plan.template, plan.webhook_port, terminal
             )
     if complete and plan.exhaust:
         terminal.remark("  The limit is being used up; this takes up to 3 minutes.")
-        # `--exhaust` asks for 429s; an observer would warn of each.
+        # `--exhaust` provokes answers with 429. An observer would log a warning for each.
         observer = None if common.verbose else ()
         async with _client(common, key, Unlimited(), observer) as client:
             readings += read_exhaustion([p async for p in exhaust(client, wall=time.time)])
@@ -251,7 +250,7 @@ async def _ask_ten(common: Common, terminal: Terminal, client: AsyncDesk360) -> 
 async def _send(
     client: AsyncDesk360, template: TemplateMessage, port: int | None, terminal: Terminal
 ) -> list[Reading]:
-    """Send the messages that the user allowed, and note their webhooks if a port is given."""
+    """Send the messages that the user allowed, and record their webhooks if a port is given."""
     recorder = HookRecorder()
     async with _listening(recorder, port):
         probes: list[Probe] = []
@@ -269,7 +268,7 @@ async def _send(
 
 @asynccontextmanager
 async def _listening(app: HookRecorder, port: int | None) -> AsyncGenerator[None]:
-    """Serve an application on a port of the loopback; without a port, serve none."""
+    """Serve an application on a port of 127.0.0.1; without a port, do not serve."""
     if port is None:
         yield
         return
@@ -320,7 +319,7 @@ def _ask_first(terminal: Terminal, plan: _Plan, server: str) -> None:
     if plan.yes:
         return
     if not sys.stdin.isatty():
-        raise ConfigurationError("no terminal can be asked: add --yes to make these requests")
+        raise ConfigurationError("there is no terminal for the question: add --yes to make these requests")
     if answer(terminal, "Type yes to go on:").lower() not in ("yes", "y"):
         raise ConfigurationError("not confirmed; no request was made")
 

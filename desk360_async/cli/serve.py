@@ -52,25 +52,25 @@ def sandbox(
 ) -> int:
     """Run a server that behaves like Desk360's, until Ctrl-C.
 
-    Its requests are listed at /_sandbox/received, its settings can be changed at /_sandbox.
+    The messages that it took are at /_sandbox/received. Its settings can be changed at /_sandbox.
 
     Args:
-        host: The address to listen on [else: 127.0.0.1].
-        port: The port; 0 takes a free one [else: 8360].
-        limit: Requests that it takes in a period [else: 60].
-        period: Length of a period in seconds [else: 60].
-        window: How it counts [else: first_hit, as Laravel does].
-        other_traffic: Requests a minute that others behind the same address make [else: 0].
-        seed_file: Integrations and templates, a JSON file.
-        webhook: The URL, on this machine, that gets the messages' statuses, and customers' messages.
-        delivered_after: Seconds until a message is reported as delivered [else: 0.5].
-        read_after: Seconds until a message is reported as read [else: 2].
-        allow_remote: Listen on an address that other machines reach.
-        allow_remote_webhook: Let the webhook's URL be another machine's.
-        allow_host: A name that requests may give in Host, besides this machine's; may be repeated.
-        like: Facts about the real server, as `desk360 doctor --live --save` writes them.
+        host: The address to listen on [default: 127.0.0.1].
+        port: The port; 0 takes a free one [default: 8360].
+        limit: Requests that it takes in a period [default: 60].
+        period: Length of a period in seconds [default: 60].
+        window: How it counts requests in a period [default: first_hit, as Laravel does].
+        other_traffic: Requests a minute from other programs behind the same address [default: 0].
+        seed_file: A JSON file with integrations and templates.
+        webhook: A URL on this machine; it gets the messages' statuses and the customers' messages.
+        delivered_after: Seconds until a message is reported as delivered [default: 0.5].
+        read_after: Seconds until a message is reported as read [default: 2].
+        allow_remote: Allow an address that other machines can reach.
+        allow_remote_webhook: Allow a webhook URL on another machine.
+        allow_host: A further host name that requests may use; may be repeated.
+        like: A file of facts about the real server, as `desk360 doctor --live --save` writes it.
         open: Open the page in the browser.
-        json: Print where it listens as JSON; words go to stderr.
+        json: Print the URL, the key and the settings as JSON; other text goes to stderr.
     """
     from desk360_async.sandbox import Sandbox
     from desk360_async.sandbox import run as serve
@@ -120,7 +120,7 @@ def _tell(terminal: Terminal, made: "Sandbox", server: "RunningServer", like: Pa
         limits = {"limit": made.throttle.limit, "period": made.throttle.period}
         terminal.data({"url": server.url, "api_key": made.api_key, "integrations": ids, **limits})
         return
-    # All addresses of this machine, which is no address that a client could use.
+    # 0.0.0.0 and [::] stand for all addresses of this machine; a client needs a single address.
     url = server.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     terminal.say(f"A sandbox for Desk360 listens at {server.url}; Ctrl-C stops it.", "bold")
     terminal.say(f"  API key         {made.api_key}")
@@ -155,16 +155,16 @@ def listen(
     Desk360 needs a public https address that leads here, such as a tunnel's; a sandbox does not.
 
     Args:
-        host: The address to listen on [else: 127.0.0.1].
-        port: The port; 0 takes a free one [else: 8361].
-        secret: The URL's last segment; one is made up, if none is given.
+        host: The address to listen on [default: 127.0.0.1].
+        port: The port; 0 takes a free one [default: 8361].
+        secret: The last segment of the URL [default: a random text].
         record: Append a line of JSON for each event to this file, with whole phone numbers.
-        allow_remote: Listen on an address that other machines reach.
-        json: Print the same lines on stdout; words go to stderr.
+        allow_remote: Allow an address that other machines can reach.
+        json: Print a line of JSON for each event on stdout; other text goes to stderr.
     """
     terminal = Terminal(json=json)
     if not allow_remote and not is_loopback(host):
-        raise ConfigurationError(f"--host {host} can be reached by others; add --allow-remote if you mean it")
+        raise ConfigurationError(f"--host {host}: other machines reach it; add --allow-remote if you mean it")
     check_port(port)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_appending(record)) if record else None
@@ -183,7 +183,7 @@ def listen(
 
 def _appending(path: Path) -> IO[str]:
     def private(name: str, flags: int) -> int:
-        # Only for a new file: an existing one keeps its rights.
+        # The mode is for a new file; an existing file keeps its mode.
         return os.open(name, flags, 0o600)
 
     return open(path, "a", encoding="utf-8", opener=private)
@@ -195,8 +195,8 @@ def _bound(host: str, port: int) -> socket.socket:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise cant_listen(host, port, error) from None
-    # Accepted sockets inherit it; uvicorn sets it on no socket that it is given, and Nagle's algorithm
-    # delays an answer on a kept-open connection by 40 ms.
+    # uvicorn doesn't set TCP_NODELAY on a socket that it is given; accepted sockets inherit it. Without it,
+    # Nagle's algorithm delays an answer on a kept-open connection by 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -229,7 +229,7 @@ def _show(terminal: Terminal, file: IO[str] | None) -> "Callable[[Event], Awaita
 
 def _append(file: IO[str], line: str) -> None:
     file.write(line)
-    file.flush()  # so that `tail -f` sees it, and a kill loses no line
+    file.flush()  # `tail -f` shows the line at once, and a kill loses no line
 
 
 def _words(event: "Event") -> tuple[str, str]:
@@ -240,7 +240,7 @@ def _words(event: "Event") -> tuple[str, str]:
     if isinstance(event, MessageReceived):
         said = f": {event.text}" if event.text else ""
         return "message", f"{event.type} from {_who(event.phone or event.sender)}{said}"
-    # Any of its fields may be a phone; --record keeps them whole.
+    # Any field of an unknown event may be a phone. `--record` writes the whole numbers.
     return "unknown", mask_numbers(json.dumps(event.raw, default=str, ensure_ascii=False))[:200]
 
 
@@ -249,12 +249,12 @@ def _who(sender: str | None) -> str:
 
 
 def _serve(receiver: "WebhookReceiver", listener: socket.socket) -> None:
-    # uvicorn raises the signal again once it has shut down.
+    # After its shutdown, uvicorn raises the signal again.
     with contextlib.suppress(KeyboardInterrupt):
         import uvicorn
 
         options: dict[str, Any] = {"lifespan": "on", "ws": "none", "log_config": None, "server_header": False}
-        # Its access log would show the secret.
+        # uvicorn's access log would show the secret.
         config = uvicorn.Config(receiver, access_log=False, timeout_graceful_shutdown=3, **options)
         uvicorn.Server(config).run(sockets=[listener])
 
@@ -262,7 +262,7 @@ def _serve(receiver: "WebhookReceiver", listener: socket.socket) -> None:
 Kind = Literal["text", "location", "contacts", "image", "referral", "status", "unknown"]
 
 
-# Undocumented: an app's reaction shows whether it is ready for new kinds.
+# An undocumented kind of event, to test whether an app can handle new kinds.
 _UNKNOWN = {"calls": {"id": "", "from": "", "event": "missed"}}
 
 
@@ -278,19 +278,19 @@ def trigger(
     allow_remote: bool = False,
     json: bool = False,
 ) -> int:
-    """Send one webhook to your web app: an example of the document, or one of an undocumented kind.
+    """Send one webhook to your web app: an example of the vendor's document, or an undocumented kind.
 
-    It gets a new id, the phone and the time, so that it is no repeat and can be answered.
+    The webhook gets a new id, the phone and the present time. So the app takes it for new, and can answer it.
 
     Args:
-        kind: Which example.
-        to: The webhook's URL with its secret, on this machine.
-        phone: The customer it is from [else: +905551112233].
-        text: The customer's text, in place of the example's.
-        status: Of kind status [else: delivered].
-        verbatim: Send the document's example as it is.
-        allow_remote: Let the URL be another machine's.
-        json: Print JSON; words go to stderr.
+        kind: The kind of the event.
+        to: The URL of your webhooks on this machine, with its secret.
+        phone: The customer's phone [default: +905551112233].
+        text: The customer's text [default: the example's].
+        status: The status, for the kind status [default: delivered].
+        verbatim: Send the document's example unchanged.
+        allow_remote: Allow a URL on another machine.
+        json: Print JSON; other text goes to stderr.
     """
     from desk360_async.sandbox.webhooks import check_target, post
 

@@ -1,4 +1,4 @@
-"""Commands that look something up or fetch it: templates, integrations, limits, files; and read receipts."""
+"""Commands that get something from the server: templates, integrations, limits and files; and `read`."""
 
 from desk360_async import Template, Translation
 
@@ -17,7 +17,7 @@ def list_(*, common: Common = DEFAULTS) -> int:
     """
 
     async def work(session: Session) -> int:
-        # Page by page: the first rows are there while the last are still waited for.
+        # Page by page: with `--json` the first rows are printed before the last page has come.
         shown: list[Template] = []
         async for template in session.client.templates.iter():
             if session.terminal.json:
@@ -38,7 +38,7 @@ def show(template: str, /, *, language: str | None = None, common: Common = DEFA
 
     Args:
         template: The template's id or name; name:75 for a name of digits.
-        language: One language's id or label [else: all].
+        language: The id or label of one language [default: all].
         common: Shared.
     """
 
@@ -104,11 +104,10 @@ _HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "retry-after", "x-rate
 
 
 def limits(*, path: bool = False, common: Common = DEFAULTS) -> int:
-    """Show the rate limit as the server and as this machine counts it; costs one request.
+    """Show the rate limit as the server and as this machine counts it, by one request.
 
     Args:
-        path: Only print the file in which live commands share the limit. An app on this machine shares it by
-            `HostLimiter(PATH)`. Costs no request.
+        path: Print only the path of the file that shares the limit, for `HostLimiter(PATH)`; no request.
         common: Shared.
     """
     if path:
@@ -139,13 +138,13 @@ def limits(*, path: bool = False, common: Common = DEFAULTS) -> int:
 
 
 def save(media_id: str, path: str = ".", /, *, common: Common = DEFAULTS) -> int:
-    """Save a file; it is there whole, or not at all.
+    """Save a file that a customer sent; it appears only when it is complete.
 
     The sandbox that a command makes for itself has one file; its id is "sample".
 
     Args:
-        media_id: The file's id, as a webhook brought it.
-        path: The file to write, or a folder; downloads/ is made [else: this folder].
+        media_id: The file's id from a webhook.
+        path: A file or folder; a missing folder is made if / ends its name [default: this folder].
         common: Shared.
     """
 
@@ -162,11 +161,11 @@ def save(media_id: str, path: str = ".", /, *, common: Common = DEFAULTS) -> int
 
 
 def read(to: str, /, *message_ids: str, common: Common = DEFAULTS) -> int:
-    """Mark a customer's messages as read; doing it twice does no harm.
+    """Mark a customer's messages as read; a repeat does no harm.
 
     Args:
         to: The customer's phone.
-        message_ids: The messages' ids, as webhooks brought them.
+        message_ids: The messages' ids from webhooks.
         common: Shared.
     """
 

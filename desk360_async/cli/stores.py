@@ -1,4 +1,4 @@
-"""Commands on your stores: `desk360 customers`, `forget`, `inbox` and `sends`; a file or a database each."""
+"""Commands on your stores, each a file or a database: `desk360 customers`, `forget`, `inbox` and `sends`."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -66,7 +66,7 @@ def opt_out(phone: str, /, *, reason: str = "", common: Common = DEFAULTS) -> in
 
     Args:
         phone: The phone, E.164 with +.
-        reason: A note for people.
+        reason: A note, such as 'asked by phone'.
         common: Shared.
     """
 
@@ -96,7 +96,7 @@ def _changed(terminal: Terminal, phone: str, *, opted_out: bool) -> int:
     if terminal.json:
         terminal.data({"phone": mask_phone(phone), "opted_out": opted_out})
     else:
-        terminal.note(f"{mask_phone(phone)}: {'opted out' if opted_out else 'not opted out any more'}")
+        terminal.note(f"{mask_phone(phone)}: {'opted out' if opted_out else 'no longer opted out'}")
     return 0
 
 
@@ -104,7 +104,7 @@ def export(path: Path, /, *, common: Common = DEFAULTS) -> int:
     """Write all people to a CSV file, which holds whole phone numbers.
 
     Args:
-        path: The CSV file; replaced if it exists.
+        path: The CSV file, which is replaced if it exists.
         common: Shared.
     """
 
@@ -126,7 +126,7 @@ def _with_customers(
 
     place = customers_place(common)
     if place is None:
-        raise ConfigurationError("no customers: use --customers PATH or set DESK360_CUSTOMERS")
+        raise ConfigurationError("no store of customers: add --customers PATH, or set DESK360_CUSTOMERS")
     if not may_make and not is_dsn(place) and not Path(place).is_file():
         raise ConfigurationError(f"{place}: there is no such file; `desk360 customers opt-out` makes it")
     terminal = Terminal(json=common.json, quiet=common.quiet)
@@ -151,11 +151,10 @@ def forget(
     """Remove a person's number and texts from your stores; counts, outcomes and a hashed opt-out stay.
 
     Args:
-        phone: The phone, E.164 with +; all spellings are removed. Left out with --older-than.
-        older_than: Days: remove the numbers and texts of all campaigns and events that ended earlier. Such a
-            campaign can't be loaded again.
-        ledger: A ledger of campaigns that don't run, a file or a PostgreSQL DSN; may be repeated.
-        inbox: A store of webhooks' events, a file or a DSN; may be repeated.
+        phone: The phone, E.164 with +; all its spellings are removed. Without it, give --older-than.
+        older_than: Remove all people from campaigns and events that ended more than this many days ago.
+        ledger: A ledger whose campaigns aren't running: a file or a PostgreSQL DSN; may be repeated.
+        inbox: A store of webhook events, a file or a DSN; may be repeated.
         log: A send log, a file or a DSN; may be repeated.
         common: Shared.
     """
@@ -184,11 +183,11 @@ def forget(
 
 
 def list_failed(inbox: str, /, *, limit: int = 1000, common: Common = DEFAULTS) -> int:
-    """List the events that were given up, oldest first: exit code 3 if there is one.
+    """List the events that were given up, oldest first; the exit code is 3 if there is one.
 
     Args:
         inbox: The inbox: its file, or its PostgreSQL DSN.
-        limit: Events at most [else: 1000].
+        limit: Most events to list [default: 1000].
         common: Shared.
     """
 
@@ -212,11 +211,11 @@ def list_failed(inbox: str, /, *, limit: int = 1000, common: Common = DEFAULTS) 
 
 
 def retry(inbox: str, /, *rows: int, common: Common = DEFAULTS) -> int:
-    """Let failed events be handled again by the app that has the inbox open, or opens it next.
+    """Hand failed events to their handlers again, in the app that has the inbox open or opens it next.
 
     Args:
         inbox: The inbox: its file, or its PostgreSQL DSN.
-        rows: The events' rows, as `desk360 inbox list` prints them [else: all that failed].
+        rows: The events' rows, as `desk360 inbox list` prints them [default: all failed events].
         common: Shared.
     """
 
@@ -252,10 +251,10 @@ def _with_inbox(common: Common, place: str, work: Callable[["Inbox", Terminal], 
 
 
 def list_unknown(*, unknown: bool = True, log: str | None = None, common: Common = DEFAULTS) -> int:
-    """List the sends whose outcome is unknown: exit code 4 if there is one.
+    """List the sends whose outcome is unknown; the exit code is 4 if there is one.
 
     Args:
-        unknown: The unknown ones. The log lists no others, so the option may be left out.
+        unknown: List the unknown sends. There is no other list, so the option may be left out.
         log: The send log: a file, or a PostgreSQL DSN [env: DESK360_SEND_LOG].
         common: Shared.
     """
@@ -290,13 +289,13 @@ def resolve(
     log: str | None = None,
     common: Common = DEFAULTS,
 ) -> int:
-    """Decide about a send whose outcome is unknown. It doesn't send; the next send under the key obeys.
+    """Store a decision about an unknown send. No message is sent; the next send under the key follows it.
 
     Args:
         key: The send's key.
-        resend: The next send under the key goes out; a customer who has the message gets a second one.
+        resend: The next send under the key is sent; a customer who has the message gets a second one.
         accepted: The customer has it; the next send under the key gets a stored reply.
-        not_sent: The customer doesn't have it; the next send under the key goes out.
+        not_sent: The customer doesn't have it; the next send under the key is sent.
         message_id: The message's id for the stored reply, if it is known.
         log: The send log: a file, or a PostgreSQL DSN [env: DESK360_SEND_LOG].
         common: Shared.

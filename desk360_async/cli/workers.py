@@ -37,20 +37,20 @@ __all__ = [
     "worker",
 ]
 
-_EVERY = 1.0  # seconds between two looks at the ledger
-_LINE_EVERY = 10.0  # seconds between two lines
+_EVERY = 1.0  # seconds between two reads of the ledger
+_LINE_EVERY = 10.0  # seconds between two progress lines
 
 
 @Parameter(name="*", group="Several machines")
 @frozen(kw_only=True)
 class Shares:
-    """Workers (`desk360 worker`) run the campaign, and not this command.
+    """The options that hand a campaign to workers (`desk360 worker`), so that this command sends no message.
 
     Attributes:
-        shares: Number of runs side by side; needs a ledger in PostgreSQL. The command returns at once.
-        at: A time before which none begins, such as 2026-12-01T09:00+03:00 [else: now].
-        follow: Follow the campaign to its end.
-        queue: The workers' queue [else: desk360].
+        shares: Let workers send, in this many runs side by side; needs a ledger in PostgreSQL.
+        at: The earliest time of the first request, such as 2026-12-01T09:00+03:00 [default: now].
+        follow: Show the counts until the campaign ends [default: return at once].
+        queue: The workers' queue [default: desk360].
     """
 
     shares: int | None = None
@@ -71,10 +71,10 @@ class Shares:
 
     @property
     def begin(self) -> datetime | None:
-        """The time before which no share begins; None: now.
+        """The earliest time at which a share begins, an aware datetime; None for now.
 
         Raises:
-            ConfigurationError: if it can't be read, or has no offset.
+            ConfigurationError: if `--at` is no ISO time, or has no offset.
         """
         if self.at is None:
             return None
@@ -103,16 +103,16 @@ def worker(
     opt_out: Path | None = None,
     common: Common = DEFAULTS,
 ) -> int:
-    """Work until Ctrl-C or SIGTERM: shares of campaigns, and the sends that an app deferred.
+    """Run shares of campaigns, and sends that an app deferred, until Ctrl-C or SIGTERM.
 
     Args:
         ledger: The database, postgresql://user@host/name [env: DESK360_LEDGER].
-        egress: The name of the address that requests leave from: the same on all machines behind it.
-        queue: A queue that it serves; may be repeated [else: desk360].
-        concurrency: Shares and single sends at the same time [else: 4].
-        drain: Seconds that requests on the wire are given at the end [else: 30].
-        lease: Seconds after which a worker that isn't seen is dead; the same for all [else: 30].
-        opt_out: A file with a number a line, who are never written to.
+        egress: A name for the public IP address of this machine: the same on all machines behind it.
+        queue: A queue that the worker serves; may be repeated [default: desk360].
+        concurrency: Most shares and single sends at the same time [default: 4].
+        drain: Seconds in which requests on the wire may finish at the end [default: 30].
+        lease: Seconds until a silent worker counts as dead; the same for all workers [default: 30].
+        opt_out: A file with one phone number a line; these people get no message.
         common: Shared.
     """
     from desk360_async import PostgresLimiter
@@ -144,10 +144,10 @@ def hand_out(
     yes: bool,
     common: Common,
 ) -> int:
-    """Hand a campaign to workers; follow it if that is asked for. Return the exit code.
+    """Hand a campaign to workers, and return the exit code; with `--watch`, show its counts until it ends.
 
     Raises:
-        ConfigurationError: if the ledger is a file, or the options don't fit.
+        ConfigurationError: if the ledger is a file, or `--live` is missing for a server elsewhere.
     """
     from desk360_async.campaigns import Campaign
     from desk360_async.workers import Workers
@@ -204,14 +204,14 @@ def _no_client() -> NoReturn:
 
 
 def _dsn(given: str | None) -> str:
-    """Return the database's DSN: the option, else the environment's.
+    """Return the database's DSN: the option, else DESK360_LEDGER.
 
     Raises:
-        ConfigurationError: if there is none, or it is a file.
+        ConfigurationError: if neither is set, or it is a file.
     """
     place = given or os.environ.get("DESK360_LEDGER", "").strip()
     if not is_dsn(place):
-        raise ConfigurationError("this needs a database: --ledger postgresql://…, or set DESK360_LEDGER")
+        raise ConfigurationError("no database: add --ledger postgresql://…, or set DESK360_LEDGER")
     return place
 
 
@@ -219,7 +219,7 @@ def _dsn(given: str | None) -> str:
 
 
 def init(*, ledger: str | None = None, schema: str = "desk360", common: Common = DEFAULTS) -> int:
-    """Make the tables in an empty schema; in a schema that has them, upgrade them.
+    """Make the tables in an empty schema, or upgrade the tables of an earlier version.
 
     Args:
         ledger: The database, postgresql://user@host/name [env: DESK360_LEDGER].
@@ -230,7 +230,7 @@ def init(*, ledger: str | None = None, schema: str = "desk360", common: Common =
 
 
 def migrate(*, ledger: str | None = None, schema: str = "desk360", common: Common = DEFAULTS) -> int:
-    """Bring the tables to this version's shape, all steps or none.
+    """Upgrade the tables to this version: all steps, or no step.
 
     Args:
         ledger: The database, postgresql://user@host/name [env: DESK360_LEDGER].
@@ -263,8 +263,8 @@ def _make_engine_tables(database: Database, connection: "Connection[Any]") -> No
 def check(*, ledger: str | None = None, schema: str = "desk360", common: Common = DEFAULTS) -> int:
     """Check that the database keeps its commits and has the tables, without writing.
 
-    A lone server and an asynchronous replica are warnings. A standby, a read-only database, fsync = off and a
-    synchronous_commit that stays off are refused, with exit code 2.
+    A server without a replica and an asynchronous replica are warnings. A standby, a read-only database,
+    fsync = off and a synchronous_commit that stays off are refused, with exit code 2.
 
     Args:
         ledger: The database, postgresql://user@host/name [env: DESK360_LEDGER].
@@ -278,15 +278,15 @@ def check(*, ledger: str | None = None, schema: str = "desk360", common: Common 
         version = database.version(connection)
     warnings: list[str] = []
     if facts.async_replicas:
-        warnings.append("a replica is asynchronous: its promotion may lose the last intents")
+        warnings.append("a replica is asynchronous: its promotion may lose the last requests of the ledger")
     elif not facts.sync_replicas:
-        warnings.append("this server is alone: the loss of its disk loses the ledger")
+        warnings.append("the server has no replica: if its disk is lost, the ledger is lost")
     if version < len(MIGRATIONS):
         warnings.append(f"the schema has version {version} of {len(MIGRATIONS)}: run `desk360 db migrate`")
     if terminal.json:
         terminal.data({"database": database.name, "schema": schema, "version": version, "warnings": warnings})
         return 0
-    terminal.note(f"{database.name}, schema {schema}: version {version}; its commits last.")
+    terminal.note(f"{database.name}, schema {schema}: version {version}; its commits are durable.")
     for warning in warnings:
         terminal.note(f"Warning: {warning}.")
     return 0

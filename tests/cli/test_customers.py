@@ -45,7 +45,7 @@ def test_people_are_exported(desk360: Desk360, book: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ((), "use --customers PATH or set DESK360_CUSTOMERS"),
+        ((), "add --customers PATH, or set DESK360_CUSTOMERS"),
         (("--customers", "gone.db"), "gone.db: there is no such file"),
         (("--customers", "postgresql://u:secret@127.0.0.1:1/x"), "[password]@127.0.0.1:1/x can't be"),
     ],

@@ -23,7 +23,7 @@ def test_a_database_is_made_checked_and_upgraded(
     assert (again.code, "0 steps made" in again.err + again.out) == (0, True)
     after = desk360("db", "check")
     assert (after.code, PASSWORD in after.out + after.err) == (0, False)
-    assert "is alone" in after.out + after.err
+    assert "has no replica" in after.out + after.err
 
 
 def test_the_doctor_looks_at_a_database(desk360: Desk360, postgres: Cluster) -> None:

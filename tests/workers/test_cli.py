@@ -68,13 +68,13 @@ def test_a_worker_runs_the_shares_while_watch_follows(desk360: Desk360, site: Ru
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("campaign", "run", "spring", "--shares", "2", "--ledger", "spring.db"), "needs a database"),
+        (("campaign", "run", "spring", "--shares", "2", "--ledger", "spring.db"), "no database"),
         (("campaign", "run", "spring", "--shares", "2", "--at", "9:00"), "with its offset"),
         (("campaign", "run", "spring", "--shares", "2", "--at", "2026-12-01T09:00"), "with its offset"),
         (("campaign", "run", "spring", "--at", LATER), "go with --shares"),
         (("campaign", "run", "spring", "--watch"), "go with --shares"),
-        (("worker", "--ledger", "spring.db"), "needs a database"),
-        (("db", "migrate", "--ledger", "spring.db"), "needs a database"),
+        (("worker", "--ledger", "spring.db"), "no database"),
+        (("db", "migrate", "--ledger", "spring.db"), "no database"),
         (("worker", "--base-url", "https://api.example"), "is not on this machine"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else None,
