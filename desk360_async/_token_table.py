@@ -16,7 +16,7 @@ from attrs import evolve
 from desk360_async import _threads
 from desk360_async._bucket import GRACE, Bucket, Lane, StoreBusy, StoreLost, Waits
 from desk360_async._errors import ConfigurationError
-from desk360_async._postgres import LOCK_TIMEOUT, Database, is_busy, is_lost
+from desk360_async._postgres import LOCK_TIMEOUT, Database, is_busy, is_lost, run_prepared
 from desk360_async._token_file import FIELDS, TIMES
 
 __all__ = ["TokenTable"]
@@ -108,18 +108,19 @@ class TokenTable:
     ) -> tuple[bool, T]:
         # This clock is read before the database's clock. So a request's end never seems older than it is.
         local = _threads.monotonic()
-        row = self.database.execute(connection, _READ, (self._egress,)).fetchone()
+        read, write = (text.replace("{schema}", self.database.schema) for text in (_READ, _WRITE))
+        row = run_prepared(connection, read, (self._egress,)).fetchone()
         if row is None:
             self.database.execute(connection, _NEW, (self._egress,))
-            row = self.database.execute(connection, _READ, (self._egress,)).fetchone()
+            row = run_prepared(connection, read, (self._egress,)).fetchone()
         state, version, now = row
         bucket, waits = _load(state, model, now)
         result = transition(bucket, waits, now, local)
         text = _dump(bucket, waits, learned=bucket.limit != model.limit)
         if text == state:
             return True, result
-        written = self.database.execute(
-            connection, _WRITE, (str(LOCK_TIMEOUT), self._synchronous, text, self._egress, version)
+        written = run_prepared(
+            connection, write, (str(LOCK_TIMEOUT), self._synchronous, text, self._egress, version)
         )
         return written.rowcount == 1, result
 

@@ -11,6 +11,7 @@ import socket
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 from typing import IO, Any, TypeVar
 
@@ -47,7 +48,7 @@ _CLAIM = """
 WITH {bounds}, free AS (
     SELECT b.id FROM {schema}.batch b, bounds WHERE b.campaign = ? AND b.state = 'pending'
     AND b.worker IS NULL AND EXISTS (SELECT 1 FROM {schema}.worker WHERE run = ?)
-    ORDER BY b.id LIMIT ? FOR UPDATE OF b SKIP LOCKED
+    ORDER BY b.id LIMIT {most} FOR UPDATE OF b SKIP LOCKED
 ), awake AS (
     UPDATE {schema}.worker SET waiting = false WHERE run = ? AND waiting AND EXISTS (SELECT 1 FROM free)
 )
@@ -220,6 +221,8 @@ class TableLedger(Ledger):
         for table in ("staged", "staged_set", "left_out"):
             db.execute(f"ANALYZE {table}")
         _batches.take_in(db, self.id, load, cut, _prepare)
+        # The runs' plans are made anew. A plan for 100 batches took 85 ms for each claim among 300,000.
+        db.execute("ANALYZE (SKIP_LOCKED) batch")
 
     async def aclose(self) -> None:
         """Remove the staged rows, and this run if it has joined; close the tables."""
@@ -352,7 +355,9 @@ class TableLedger(Ledger):
     async def _claim(self, number: int, most: int) -> list[Any]:
         run = self._run
         # Not synced: if a crash of the database loses the claim, the batches are free. An intent is synced.
-        return await self._tables.at_once(_CLAIM, self.id, run, most, run, run, number, synced=False)
+        text = _CLAIM.replace("{most}", str(most))  # a run always gives the same number
+        values = (self.id, run, run, run, number)
+        return await self._tables.at_once(text, *values, synced=False, prepared=True)
 
     async def _claim_left(self, number: int, most: int) -> list[Any]:
         """Free the batches of dead runs, and of this claim if its answer was lost; then claim again."""
@@ -471,7 +476,7 @@ class TableLedger(Ledger):
         number = secrets.randbits(63)
         values = (number, self._timeout + GRACE, batch.id, self._run, self._run, self._timeline)
         try:
-            if await self._tables.at_once(_INTEND, *values, self.id, _ledger.now(), number):
+            if await self._tables.at_once(_INTEND, *values, self.id, _ledger.now(), number, prepared=True):
                 return number
             await self._give_back(batch)
         except LedgerError as error:
@@ -513,7 +518,8 @@ class TableLedger(Ledger):
         if request is not None and result.state != "pending" and not result.unlisted:
             values = (result.state, result.reason, result.message_id, batch.id, len(batch.members), request)
             ended = (_ledger.now(), result.state, request)
-            done = await self._outlast(self._tables.at_once, _CONCLUDE, *values, *ended)
+            store = partial(self._tables.at_once, prepared=True)
+            done = await self._outlast(store, _CONCLUDE, *values, *ended)
         left: list[Batch] = (
             [] if done else await self._outlast(self.file.write, self._conclude, batch, request, result)
         )

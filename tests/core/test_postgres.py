@@ -10,6 +10,7 @@ import pytest
 
 from desk360_async import ConfigurationError, KeyConflict, PostgresLimiter, _postgres
 from desk360_async._postgres import MIGRATIONS, Database, Facts, Tables, is_busy, is_failure, is_lost
+from tests.postgres import Cluster, pgbouncer
 
 psycopg = pytest.importorskip("psycopg")
 pytest.importorskip("psycopg_pool")
@@ -256,4 +257,33 @@ def test_a_statement_gets_a_connection_in_place_of_one_that_the_server_ended(dsn
     with psycopg.connect(dsn, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", (number,))
     assert database.at_once("SELECT pg_backend_pid() <> ?", (number,)) == [(True,)]
+    database.close()
+
+
+def test_only_a_connection_without_a_pooler_prepares_statements(postgres: Cluster, dsn: str) -> None:
+    query = "SELECT count(*) FROM pg_prepared_statements"
+    with pgbouncer(postgres) as pooled:
+        for place, expected in ((dsn, 1), (pooled, 0)):
+            database = Database(place)
+            assert database.at_once(query, (), prepared=True) == [(expected,)]
+            database.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE desk360.egress ALTER version TYPE numeric",  # as a migration may
+        "DEALLOCATE ALL",  # as if another server process answered
+        "DEALLOCATE ALL; PREPARE _pg3_1 AS SELECT 1",
+    ],
+)
+def test_a_prepared_statement_that_the_server_refuses_runs_without_its_plan(dsn: str, change: str) -> None:
+    database = Database(dsn)
+    query = "SELECT version FROM {schema}.egress"
+    assert database.at_once(query, (), prepared=True) == []
+    with database.connection() as connection:
+        database.execute(connection, change)
+    for text in (query, f"{query} LIMIT 1"):
+        assert database.at_once(text, (), prepared=True) == []
+    assert connection not in _postgres._direct
     database.close()
