@@ -159,7 +159,9 @@ def several(kind: type[T], value: object, where: str) -> tuple[T, ...]:
 
 
 def _unlike(kind: type, value: object) -> str:
-    """Return the problem of a value of a wrong class, with the call that makes a `kind`."""
+    """Return the problem of a value of a wrong class, with the call that makes a `kind` of ours."""
+    if not has(kind):
+        return f"must be {kind.__name__}, not {type(value).__name__}"
     parameters = signature(kind).parameters.values()
     due = [each for each in parameters if each.default is each.empty] or list(parameters)[:1]
     call = ", ".join(f"{each.name}=…" if each.kind is each.KEYWORD_ONLY else each.name for each in due)

@@ -361,3 +361,17 @@ def test_a_list_of_texts_has_two_bounds_and_unique_items(
     with pytest.raises(InvalidMessage) as caught:
         Choices(options)
     assert (caught.value.field, caught.value.problem) == (field, problem)
+
+
+@attrs.frozen
+class Flag:
+    """A message's part with a flag."""
+
+    on: bool = attrs.field(validator=_validators.instance_of(bool))
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None])
+def test_a_flag_takes_only_a_bool(value: Any) -> None:
+    assert Flag(True).on
+    with pytest.raises(InvalidMessage, match=f"on: must be bool, not {type(value).__name__}"):
+        Flag(value)
