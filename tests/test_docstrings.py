@@ -64,6 +64,11 @@ FUNCTIONS = [parameter for parameter in OURS if inspect.isfunction(parameter.val
 CLASSES = [parameter for parameter in OURS if inspect.isclass(parameter.values[0])]
 
 
+def place(value: Any) -> str:
+    """Return the words of a failure: the name and the file to mend."""
+    return f"mend the docstring of {value.__qualname__} in {value.__module__.replace('.', '/')}.py"
+
+
 def doc(value: Any) -> str:
     """Return a docstring on one line; a class's with its constructor's."""
     texts = (value.__doc__, value.__init__.__doc__ if inspect.isclass(value) else None)
@@ -104,7 +109,7 @@ def parameters(value: Any) -> dict[str, str]:
 def test_a_public_name_has_a_sentence(value: Any) -> None:
     """The first line is one sentence that ends with a full stop."""
     first = inspect.cleandoc(value.__doc__ or "").partition("\n")[0]
-    assert re.fullmatch(r"[A-Z0-9`].*\.", first)
+    assert re.fullmatch(r"[A-Z0-9`].*\.", first), place(value)
 
 
 def sources(module: ModuleType) -> Iterator[list[ast.stmt]]:
@@ -135,7 +140,7 @@ def test_an_alias_or_a_constant_has_a_text_beneath(name: str) -> None:
 def test_a_section_lists_every_parameter(value: Any) -> None:
     """A list of parameters or fields that is there is complete."""
     if re.search(r"^ *(Args|Attributes):$", value.__doc__ or "", re.MULTILINE):
-        assert set(parameters(value)) - set(described(value)) - EXPLAINED_ONCE == set()
+        assert set(parameters(value)) - set(described(value)) - EXPLAINED_ONCE == set(), place(value)
 
 
 @pytest.mark.parametrize("value", OURS)
@@ -179,8 +184,11 @@ SENDS = [
 @pytest.mark.parametrize("name", SENDS)
 def test_a_send_documents_its_arguments_its_reply_and_its_errors(name: str) -> None:
     """`help(AsyncDesk360.send_text)` needs no look at the code."""
-    text = inspect.getdoc(getattr(AsyncDesk360, name)) or ""
-    assert [section for section in ("Args:", "Returns:", "Raises:") if section not in text] == []
+    method = getattr(AsyncDesk360, name)
+    text = inspect.getdoc(method) or ""
+    assert [section for section in ("Args:", "Returns:", "Raises:") if section not in text] == [], place(
+        method
+    )
 
 
 # The names that the guide's first pages use.

@@ -5,6 +5,8 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 from unittest import mock
@@ -14,12 +16,23 @@ import httpx
 import pytest
 
 import desk360_async
-from desk360_async import AsyncDesk360, InvalidMessage, Message, ReadMessage, _validators, _wire
-from desk360_async._endpoints import ENDPOINT_OF, ENDPOINTS, Endpoint
-from desk360_async.cli._table import COMMANDS, Command
+from desk360_async import (
+    AsyncDesk360,
+    Attachment,
+    InvalidMessage,
+    Message,
+    ReadMessage,
+    TemplateBatch,
+    TemplateMessage,
+    _validators,
+    _wire,
+    testing,
+)
+from desk360_async._endpoints import ENDPOINT_NAMED, ENDPOINT_OF, ENDPOINTS, Endpoint
+from desk360_async.cli._table import COMMANDS, EXAMPLES, Command
 from desk360_async.sandbox import records
 from tests.core.fakes import TO, Wire, connect
-from tests.core.vendor import CALLS, PHONE, answer_sample, message_of, nested, request_sample
+from tests.core.vendor import CALLS, PHONE, SENDS, answer_sample, message_of, nested, request_sample
 
 PACKAGE = Path(desk360_async.__file__).parent
 ROOT = PACKAGE.parent
@@ -57,6 +70,29 @@ def targets(commands: tuple[Command, ...]) -> set[str]:
     return {command.target for command in commands}.union(*(targets(c.commands) for c in commands))
 
 
+def tree_of(function: Callable[..., Any]) -> ast.Module:
+    """Return a function's syntax tree."""
+    return ast.parse(textwrap.dedent(inspect.getsource(function)))
+
+
+def names_read(function: Callable[..., Any]) -> set[str]:
+    """Return the names that a function reads."""
+    nodes = ast.walk(tree_of(function))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def dropped(function: Callable[..., Any]) -> set[str]:
+    """Return the parameters that a function doesn't read."""
+    return set(inspect.signature(function).parameters) - names_read(function) - {"self"}
+
+
+def arguments_given(function: Callable[..., Any], kind: type) -> set[int]:
+    """Return the number of arguments in each call of a class in a function."""
+    calls = [node for node in ast.walk(tree_of(function)) if isinstance(node, ast.Call)]
+    made = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == kind.__name__]
+    return {len(call.args) + len(call.keywords) for call in made}
+
+
 def leaves(value: Any, path: str = "") -> Iterator[str]:
     """Yield the dotted name of each scalar and each file in a body."""
     if isinstance(value, list):
@@ -66,6 +102,14 @@ def leaves(value: Any, path: str = "") -> Iterator[str]:
         return
     for key, item in value.items():
         yield from leaves(item, f"{path}.{key}")
+
+
+def rules_of(name: str) -> dict[str, str]:
+    """Return the sandbox's rules of an endpoint's body."""
+    routes = pytest.importorskip("desk360_async.sandbox.endpoints", reason="needs the extra sandbox").ROUTES
+    found: dict[str, str] = {route.endpoint.__name__: route.rules for route in routes}.get(name, {})
+    assert found, f"mend ROUTES in desk360_async/sandbox/endpoints.py: no {name} with rules"
+    return found
 
 
 def ruled(name: str, rules: Mapping[str, str]) -> bool:
@@ -103,32 +147,65 @@ def test_an_endpoint_has_a_method_with_its_heading(endpoint: Endpoint) -> None:
 
 
 @each_message
-def test_a_method_hands_each_parameter_on_and_masks_the_phone(endpoint: Endpoint) -> None:
-    """A parameter that the method drops is sent as its default; a traceback would show a plain phone."""
-    _, method = method_of(endpoint)
-    tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
-    read = {
-        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
-    dropped = set(inspect.signature(method).parameters) - read - {"self"}
-    assert not dropped, f"mend {endpoint.name} in _client.py: it drops {dropped}"
-    assert {"to_private", "to_private_list"} & read, f"mend {endpoint.name} in _client.py: mask the phone"
+def test_a_method_takes_each_field_of_its_message(endpoint: Endpoint) -> None:
+    assert endpoint.message is not None
+    due = {field.name for field in attrs.fields(endpoint.message)}
+    if endpoint.name in SENDS:
+        # A template needs no fallback: it may be sent at any time.
+        due |= {"idempotency_key"} if "template" in due else {"idempotency_key", "fallback"}
+    taken = set(inspect.signature(method_of(endpoint)[1]).parameters) - {"self"}
+    assert taken == due, f"mend the parameters of {endpoint.name} in desk360_async/_client.py"
 
 
 @each_message
-def test_a_message_names_its_heading(endpoint: Endpoint) -> None:
+def test_a_method_hands_each_parameter_on_and_masks_the_phone(endpoint: Endpoint) -> None:
+    """A parameter that the method drops is sent as its default; a traceback would show a plain phone."""
+    _, method = method_of(endpoint)
+    where = f"mend {endpoint.name} in desk360_async/_client.py"
+    assert not dropped(method), f"{where}: it drops {dropped(method)}"
+    assert {"to_private", "to_private_list"} & names_read(method), f"{where}: mask the phone"
+
+
+@each_message
+def test_a_message_names_its_heading_and_its_error(endpoint: Endpoint) -> None:
     assert endpoint.message is not None
     said = " ".join((inspect.getdoc(endpoint.message) or "").split())
-    assert f'Implements "{endpoint.heading}"' in said, "mend the docstring in _messages.py"
+    where = f"mend the docstring of {endpoint.message.__name__} in _messages.py"
+    assert f'Implements "{endpoint.heading}"' in said, where
+    assert "Raises: InvalidMessage: " in said, where
 
 
 @each_message
 def test_a_message_masks_its_phones_by_their_type(endpoint: Endpoint) -> None:
     assert endpoint.message is not None
+    assert attrs.has(endpoint.message), f"mend {endpoint.message.__name__} in _messages.py: it isn't @frozen"
     fields = attrs.fields_dict(endpoint.message)
     converters = {field.converter for field in (fields.get("to"), fields.get("phones")) if field is not None}
     assert converters, "mend _messages.py"
     assert converters <= {_validators.to_phone, _validators.to_phones}, "mend the phone in _messages.py"
+
+
+@pytest.mark.anyio
+@each_message
+async def test_a_message_refuses_a_wrong_type_in_each_field(endpoint: Endpoint) -> None:
+    message = await message_of(endpoint.name)
+    for field in attrs.fields(type(message)):
+        where = f"mend {field.name} of {type(message).__name__} in _messages.py"
+        assert refused_here(message, field.name, object()), f"{where}: it takes any value"
+
+
+@pytest.mark.anyio
+@each_message
+async def test_a_message_is_a_value_that_does_not_change(endpoint: Endpoint) -> None:
+    """The calls give lists, which their owner may change."""
+    message = await message_of(endpoint.name)
+    where = f"{type(message).__name__} in _messages.py"
+    for field in attrs.fields(type(message)):
+        kept = getattr(message, field.name)
+        assert not isinstance(kept, list), f"mend {field.name} of {where}: it isn't kept as a tuple"
+    with suppress(attrs.exceptions.FrozenInstanceError):
+        message.template = message.to = None  # type: ignore[misc, union-attr]  # the mistake
+        pytest.fail(f"mend {where}: it isn't @frozen")
 
 
 @each_endpoint
@@ -176,8 +253,7 @@ def test_the_sandbox_has_a_kind_for_each_message() -> None:
 @each_message
 def test_the_sandbox_checks_each_field_of_the_documents_request(endpoint: Endpoint) -> None:
     """The rules of a body are its OpenAPI too."""
-    routes = pytest.importorskip("desk360_async.sandbox.endpoints", reason="needs the extra sandbox").ROUTES
-    rules = {route.endpoint.__name__: route.rules for route in routes}.get(endpoint.name, {})
+    rules = rules_of(endpoint.name)
     sample = request_sample(endpoint.name)
     form = nested(sample.fields | dict.fromkeys(sample.files, ""))
     fields = leaves(sample.json if sample.json is not None else form)
@@ -259,8 +335,9 @@ def compare(message: Any, name: str, rules: Mapping[str, str]) -> None:
     for size in sizes(rule):
         new = resized(sample, size, distinct)
         assert refused_here(message, name, new) == refused_there(name, rule, new), f"{where}: size {size}"
-    if "required" in rule.split("|"):
-        assert refused_here(message, name, type(sample)()), f"{where}: it must not be empty"
+    required = "required" in rule.split("|")
+    if required or hasattr(message, name.removesuffix(".*")):  # a part's field may be stricter here
+        assert refused_here(message, name, type(sample)()) == required, f"{where}: required"
     if isinstance(sample, tuple):
         repeated = sample[:1] * max(2, len(sample))
         assert refused_here(message, name, repeated) == bool(distinct), f"{where}: distinct"
@@ -270,15 +347,58 @@ def compare(message: Any, name: str, rules: Mapping[str, str]) -> None:
 @each_message
 async def test_the_sandbox_has_the_messages_limits(endpoint: Endpoint) -> None:
     """They share no code, so each limit is tried on both."""
-    routes = pytest.importorskip("desk360_async.sandbox.endpoints", reason="needs the extra sandbox").ROUTES
-    rules = {route.endpoint.__name__: route.rules for route in routes}.get(endpoint.name)
-    assert rules is not None, f"mend ROUTES in desk360_async/sandbox/endpoints.py: no {endpoint.name}"
+    rules = rules_of(endpoint.name)
     message = await message_of(endpoint.name)
     for name, rule in rules.items():
         sample = at(message, name.split("."))
         kind = "string" if isinstance(sample, str) else "array" if isinstance(sample, tuple) else None
         if kind in rule.split("|"):  # the wire nests or names other fields differently
             compare(message, name, rules)
+
+
+def scalars(value: Any) -> Iterator[str]:
+    """Yield each scalar in a value as text, and of a file its name."""
+    if isinstance(value, Attachment):
+        yield value.name
+    elif attrs.has(type(value)):
+        yield from scalars([getattr(value, field.name) for field in attrs.fields(type(value))])
+    elif isinstance(value, Mapping):
+        yield from scalars(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from scalars(item)
+    elif value is not None:
+        yield str(value)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", SENDS)
+async def test_the_sandbox_keeps_each_field_of_a_message(name: str) -> None:
+    """A user's test asserts on what the sandbox kept, and the page shows it."""
+    pytest.importorskip("desk360_async.sandbox.endpoints", reason="needs the extra sandbox")
+    message = await message_of(name)
+    if isinstance(message, TemplateMessage | TemplateBatch):
+        message = attrs.evolve(message, template=75, language=2)
+    async with testing.sandbox_client() as (client, sandbox):
+        await client.send(message)
+    (taken,) = sandbox.received
+    shown = [taken.phone, taken.text, taken.content, taken.parameters, taken.template_id, taken.language_id]
+    lost = {*scalars(message)} - {*scalars(shown), *(file.name for file in taken.files)}
+    assert not lost, f"mend {name} in desk360_async/sandbox/endpoints.py: it doesn't keep {lost}"
+
+
+@each_message
+def test_the_sandbox_knows_each_rule_of_a_field(endpoint: Endpoint) -> None:
+    rules = pytest.importorskip("desk360_async.sandbox.rules", reason="needs the extra sandbox")
+    known = {*rules._PRESENCE, *rules._CONTENT, "distinct"}
+    kinds = {name for name, rule in rules._CONTENT.items() if "type" in rule.schema} | {"array"}
+    for field, text in rules_of(endpoint.name).items():
+        names = {rule.name for rule in rules.parse_rules(text)}
+        assert names <= known, f"mend desk360_async/sandbox/rules.py: it has no {names - known} ({field})"
+        assert names & kinds, (
+            f"mend {field} of {endpoint.name} in desk360_async/sandbox/endpoints.py: it has no type, such as "
+            "string; or the schema of its type in desk360_async/sandbox/rules.py"
+        )
 
 
 def test_the_sandboxs_openapi_has_the_vendors_headings() -> None:
@@ -298,6 +418,28 @@ def test_an_endpoint_has_a_command(endpoint: Endpoint) -> None:
     assert target in targets(COMMANDS), f"mend desk360_async/cli/_table.py: add a command with {target!r}"
 
 
+@pytest.mark.parametrize("name", SENDS)
+def test_a_command_hands_each_option_on_and_each_field_over(name: str) -> None:
+    pytest.importorskip("cyclopts", reason="needs the extra cli")
+    send = import_module("desk360_async.cli.send")
+    target = COMMANDS_OF.get(name, f"send:{name.removeprefix('send_')}")
+    command = target.removeprefix("send:")
+    where = f"mend {command} in desk360_async/cli/send.py"
+    assert command in send.__all__, f"{where}: add it, and its name to __all__"
+    function = getattr(send, command)
+    assert not dropped(function), f"{where}: it drops {dropped(function)}"
+    taken = set(inspect.signature(function).parameters)
+    assert {"region", "once", "common"} <= taken, f"{where}: it takes region, once and common"
+    described = {said.partition(":")[0].strip() for said in (inspect.getdoc(function) or "").splitlines()}
+    assert taken <= described, f"{where}: its help lacks {taken - described}"
+    assert target in EXAMPLES, f"mend EXAMPLES in desk360_async/cli/_table.py: add {target!r}"
+    message = ENDPOINT_NAMED[name].message
+    assert message is not None
+    if message is not TemplateBatch:  # a command takes no file of phones
+        due = {len(attrs.fields(message))}
+        assert arguments_given(function, message) == due, f"{where}: it doesn't fill each field"
+
+
 @each_endpoint
 def test_an_endpoint_is_documented_and_typed(endpoint: Endpoint) -> None:
     where = METHODS.get(endpoint.name, endpoint.name)
@@ -307,3 +449,5 @@ def test_an_endpoint_is_documented_and_typed(endpoint: Endpoint) -> None:
     assert re.search(rf"\b{where}\b", guide), f"mend desk360_async/guide/messages.md: call {where}"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"`{where}`" in readme, f"mend README.md: name {where}"
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"`{where}`" in changes, f"mend CHANGELOG.md: name {where}"

@@ -19,7 +19,8 @@ HEAVY = {
 def test_all_is_sorted_and_complete() -> None:
     """Every name has its home, and every home's public name stands in it."""
     assert sorted(desk360_async.__all__) == desk360_async.__all__
-    assert set(desk360_async.__all__) == set(desk360_async._HOME_OF)
+    differing = set(desk360_async.__all__) ^ set(desk360_async._HOME_OF)
+    assert not differing, f"mend __all__ or _HOMES in desk360_async/__init__.py: {differing}"
     assert set(desk360_async.__all__) <= set(dir(desk360_async))
 
 
@@ -36,7 +37,8 @@ def test_type_checkers_are_told_the_same_names() -> None:
     source = Path(str(desk360_async.__file__)).read_text(encoding="utf-8")
     told = source.partition("if TYPE_CHECKING:")[2].partition("__all__")[0]
     words = set(told.replace("(", " ").replace(")", " ").replace(",", " ").split())
-    assert set(desk360_async.__all__) - words == set()
+    missing = set(desk360_async.__all__) - words
+    assert not missing, f"mend the imports of desk360_async/__init__.py under TYPE_CHECKING: {missing}"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
