@@ -1,8 +1,8 @@
 """The asyncio-native Python SDK for the Desk360 WhatsApp Business API.
 
-Start with `AsyncDesk360`. Every send ends as accepted, not sent or unknown, and an unknown one is never sent
-again unasked; an error holds it in `.outcome`. Webhooks, campaigns, the sandbox and the testing kit are
-packages of their own: `desk360_async.webhooks`, `.campaigns`, `.sandbox`, `.testing`.
+Start with `AsyncDesk360`. Every send ends with an outcome: accepted, not sent or unknown. An error has it as
+`.outcome`. The client never repeats an unknown send unless you ask for it. Webhooks, campaigns, the sandbox
+and the testing kit are separate packages: `desk360_async.webhooks`, `.campaigns`, `.sandbox`, `.testing`.
 """
 
 from importlib import import_module
@@ -195,8 +195,8 @@ __all__ = [
     "redact_logs",
 ]
 
-# A name is loaded when it is first asked for: a webhook handler needs no HTTP client, and unused parts cost
-# no time.
+# A module is loaded when one of its names is first used. So a webhook handler loads no HTTP client, and an
+# unused part costs no time.
 _HOMES = {
     "_attachments": "Attachment",
     "_client": "AsyncDesk360",
@@ -229,7 +229,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
-# Type checkers would take any name for one of ours.
+# Type checkers would accept every name if they saw this function.
 if not TYPE_CHECKING:  # pragma: no branch  # at run time it never is
 
     def __getattr__(name: str) -> object:

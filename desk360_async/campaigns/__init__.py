@@ -1,7 +1,7 @@
-"""Campaigns: a template to many, planned, coalesced, durable and resumable.
+"""Campaigns: a template to many recipients, planned, durable and resumable.
 
 Start with `Campaign`. Recipients with equal parameters share bulk requests. Each request is in a SQLite
-ledger before it is on the wire. After a crash the campaign goes on: no recipient is lost or sent to twice.
+ledger before it is on the wire. After a crash the campaign goes on: no recipient is lost or gets it twice.
 A recipient whose request may have arrived is `unknown`, until you resolve it.
 """
 

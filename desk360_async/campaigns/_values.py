@@ -101,7 +101,7 @@ def pack(members: tuple[int, ...] | list[int]) -> bytes:
 
 
 def unpack(packed: bytes) -> tuple[int, ...]:
-    """Return the numbers that `pack` took."""
+    """Return the phones in bytes that `pack` returned, as numbers."""
     return struct.unpack(f"<{len(packed) // 8}Q", packed)
 
 
@@ -126,11 +126,11 @@ class Result:
         message_id: the vendor's id of the message; only a single send has one.
         unlisted: numbers that the answer to a bulk send didn't list.
         unlisted_state: their state: "unknown" or "not_sent".
-        halve: whether the batch is to be tried again as two halves.
-        suspicious: whether many such results in a row show that the fault isn't the recipients'.
+        halve: whether to try the batch again as two halves.
+        suspicious: whether several such results in a row show a cause other than the recipients.
         stop: why the campaign must stop, if it must.
         pause: whether the server asked to wait (429).
-        silent: whether no usable answer came at all.
+        silent: whether no usable answer came.
     """
 
     state: State
@@ -151,8 +151,8 @@ class Counts:
 
     Attributes:
         pending: not tried yet, or to be tried again.
-        on_the_wire: their request is under way, or was when the process ended.
-        accepted: Desk360 took them; whether WhatsApp delivered comes by webhook.
+        on_the_wire: their request is under way, or was under way when the process ended.
+        accepted: Desk360 accepted them. Webhooks report whether WhatsApp delivered the message.
         not_sent: certainly not sent, and not tried again.
         unknown: may have been sent; not tried again unless you ask for it (`resolve`).
         skipped: left out while the campaign ran, since they opted out.
@@ -468,9 +468,9 @@ class Done:
     Attributes:
         end: "finished": all recipients are in a final state. A run with another end can be resumed: "stopped"
             (`stop`, or the block was left), "interrupted" (a signal), "failures" (more than `max_failures`),
-            "refused" (the cause is not a single recipient, but the key, the template or a missing file; or
-            the server refuses all recipients without a reason), "unreachable" (no usable answer, five times
-            in a row), "ledger" (the ledger can't be written), "opt_out" (the opt-out list can't be read).
+            "refused" (the key, the template or a missing file is the cause, or the server refuses all
+            recipients without a reason), "unreachable" (no usable answer, five times in a row), "ledger" (the
+            ledger can't be written), "opt_out" (the opt-out list can't be read).
         counts: recipients by state.
         reason: why, in a sentence; empty when finished.
     """

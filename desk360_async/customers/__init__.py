@@ -1,7 +1,7 @@
-"""Customers: who may be written to by WhatsApp's rules, decided before a token is spent.
+"""Customers: their 24-hour windows and opt-outs, which decide whether a message may be sent.
 
 Free messages arrive only within 24 hours of the customer's last message. People who opted out get no
-template. `Customers` stores both facts; clients and campaigns follow them.
+template. `Customers` stores both facts. Clients and campaigns check them before they use a token.
 """
 
 from desk360_async._redaction import show_half_made

@@ -1,4 +1,4 @@
-"""Examine this installation, and learn how the vendor's real server behaves.
+"""Examine this installation, and test how the vendor's real server behaves.
 
 `examine` looks at this machine and makes no request. `ask` makes ten requests that can't send a message, and
 returns a reading for each ruling of the guide. The command `desk360 doctor` prints both.

@@ -67,7 +67,7 @@ class SendLog(SharedStore):
         keep_phones: store phones in the clear, which `feed` needs for sends whose message id is not known.
         settle: whether a status for the phone of an unknown send makes the send accepted. Only for accounts
             from which no other program sends.
-        lease: seconds after which a stopped process's claim is free, and its request's outcome unknown.
+        lease: seconds after which a stopped process loses its claim, and its request becomes unknown.
         schema: the schema of the tables in PostgreSQL.
         clock: returns the current time as an aware datetime; None for the system's.
         observer: gets the log's notices; None for log lines, () for none.

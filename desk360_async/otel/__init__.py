@@ -34,6 +34,6 @@ if not TYPE_CHECKING:  # pragma: no branch  # at run time it never is
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from desk360_async.otel._telemetry import make_instrumentor
 
-        # One class for good: the base keeps its one instance on it.
+        # The class is made once, since its base class stores the only instance on it.
         globals()[name] = made = make_instrumentor()
         return made

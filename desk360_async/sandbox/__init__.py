@@ -1,7 +1,7 @@
 """A server that behaves like Desk360's: for tests, demos and a first try without an account.
 
-It doesn't import the client and parses forms and JSON by itself, so that each checks the other. Needs the
-extra `sandbox`. In process, in virtual time, or over TCP:
+It doesn't import the client, and has its own parsers for forms and JSON. So a mistake on one side shows on
+the other. Needs the extra `sandbox`. It runs in process, in virtual time, or over TCP:
 
     sandbox = Sandbox(limit=60, period=60.0)
     httpx.AsyncClient(transport=httpx.ASGITransport(app=sandbox.app), base_url="http://sandbox")
@@ -17,7 +17,7 @@ extra `sandbox`. In process, in virtual time, or over TCP:
 
 The default account has the integrations 11 (25 templates, two pages) and 22 (3 templates). Templates 75 (in
 English), 90 and 91 are in review, 92 is not sendable; 79, 80 and 81 need a file. Numbers that end in 0000000
-pass for valid and are refused as "not on WhatsApp". `/_sandbox/…` shows record and settings over HTTP.
+are valid, and are refused as "not on WhatsApp". `/_sandbox/…` shows the record and the settings over HTTP.
 """
 
 from desk360_async._redaction import show_half_made

@@ -1,4 +1,4 @@
-"""Who may talk to a sandbox: this machine, under a name of this machine, and no foreign web page.
+"""The rules of access to a sandbox: programs of this machine may use it, foreign web pages may not.
 
 A sandbox on loopback is still reachable by every web page in a browser of this machine. A page may send
 simple requests to it (cross-site requests), or give its own name the address 127.0.0.1 (DNS rebinding).
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine's own and no other machine reaches it."""
+    """Return whether a host name or address is a loopback one, which no other machine can reach."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -24,7 +24,7 @@ def is_loopback(host: str) -> bool:
 
 
 def host_name(header: str) -> str:
-    """Cut the port off a `Host` header; the name in lower case, an IPv6 address without brackets."""
+    """Return the name in a `Host` header: without port, in lower case, an IPv6 address without brackets."""
     name = header.strip().lower()
     if name.startswith("["):
         return name[1:].partition("]")[0]
@@ -50,29 +50,29 @@ class HostCheck:
         if is_loopback(name) or name in self._allow or (name == reached and _is_address(name)):
             await self._app(scope, receive, send)
             return
-        text = "The sandbox isn't called that. Pass allow_hosts=, or --allow-host NAME, if it should be.\n"
+        text = "This host name isn't allowed. To allow it, pass allow_hosts=, or --allow-host NAME.\n"
         await PlainTextResponse(text, 421, {"connection": "close"})(scope, receive, send)
 
 
 def refusal(request: Request, api_key: str) -> Response | None:
-    """Refuse a `/_sandbox` request of another machine or a foreign page; None lets it through.
+    """Return the refusal of a `/_sandbox` request from another machine or a foreign page, else None.
 
     Args:
         request: the request.
-        api_key: the key that other machines have to send.
+        api_key: the key that a request from another machine must hold.
     """
     given = request.headers.get("authorization", "").encode()
     if not _is_local(request) and not hmac.compare_digest(given, f"Bearer {api_key}".encode()):
         return _error(401, "from another machine the API key is needed")
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        return _error(403, "the Origin is a foreign page's")
-    # A link in another page may lead here; scripts, images and forms of that page may not.
+        return _error(403, "the Origin header names a foreign page")
+    # A link in a foreign page may lead here. Its scripts, images and forms may not make requests.
     if (
         request.headers.get("sec-fetch-site") == "cross-site"
         and request.headers.get("sec-fetch-mode") != "navigate"
     ):
-        return _error(403, "a foreign page asks")
+        return _error(403, "the request comes from a foreign page")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method not in ("GET", "HEAD") and media_type != "application/json":
         return _error(403, "Content-Type: application/json is needed to change anything")
@@ -80,7 +80,7 @@ def refusal(request: Request, api_key: str) -> Response | None:
 
 
 def seal(response: Response) -> Response:
-    """Forbid foreign pages to embed a response, and browsers to guess its type or store it."""
+    """Add headers: no foreign page may embed the response, and no browser may guess its type or store it."""
     response.headers["x-content-type-options"] = "nosniff"
     response.headers["cross-origin-resource-policy"] = "same-origin"
     response.headers["referrer-policy"] = "no-referrer"
@@ -104,5 +104,5 @@ def _is_local(request: Request) -> bool:
     try:
         return request.client is None or ipaddress.ip_address(request.client.host).is_loopback
     except ValueError:
-        # Test transports call themselves "testclient" or the like; a TCP peer always has an address.
+        # A test transport has a name such as "testclient" here; a TCP peer always has an address.
         return True

@@ -1,4 +1,4 @@
-"""How an answer leaves: whole, drop by drop, half, or not at all."""
+"""Sends an answer as its fault demands: whole, byte by byte, half, or not at all."""
 
 import math
 import struct
@@ -15,7 +15,7 @@ from desk360_async.sandbox.faults import Fault
 from desk360_async.sandbox.records import Answer
 
 EXTENSION = "desk360.sandbox.transport"
-ENDING = "desk360.sandbox.ending"  # a threading.Event: the server ends, and event streams have to
+ENDING = "desk360.sandbox.ending"  # a threading.Event: the server ends, so event streams must end too
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 _DROP = 1
 _OTHER_ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{"message_id":"gBEGkFBXUQ"}'
@@ -23,7 +23,7 @@ _LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 async def sleep(seconds: float) -> None:
-    """Let time pass, by the real clock: a sandbox's default; infinity has no end."""
+    """Wait for real seconds, as a sandbox does by default; infinity waits for ever."""
     if math.isinf(seconds):
         await anyio.sleep_forever()
     await anyio.sleep(seconds)
@@ -31,7 +31,14 @@ async def sleep(seconds: float) -> None:
 
 @frozen
 class Line:
-    """The way back to one client: ASGI's `receive` and `send`, and the TCP connection where there is one."""
+    """The connection to one client.
+
+    Attributes:
+        receive: ASGI's function of this request.
+        send: ASGI's function of this request.
+        sleep: waits for seconds, of real or virtual time.
+        transport: the TCP connection; None in process.
+    """
 
     receive: Receive
     send: Send
@@ -40,7 +47,7 @@ class Line:
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send, sleep: Sleep) -> "Line":
-        """Take the line out of an ASGI call."""
+        """Return the line of an ASGI call."""
         return cls(receive, send, sleep, scope.get("extensions", {}).get(EXTENSION))
 
     async def reset(self) -> None:
@@ -48,7 +55,7 @@ class Line:
         if self.transport is None:
             raise ConnectionResetError("the sandbox reset the connection, as a fault says")
         if not self.transport.is_closing():
-            # Lingering for no time makes the kernel answer with RST, where a close alone would send FIN.
+            # With a linger time of 0 the kernel sends RST; a plain close would send FIN.
             self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
             self.transport.abort()
         await self._hung_up()
@@ -70,7 +77,7 @@ class Line:
             pass
 
     async def whole(self, answer: Answer) -> None:
-        """Send the answer."""
+        """Send the complete answer."""
         await self._start(answer)
         await self._body(answer.body)
 
@@ -92,7 +99,7 @@ class Line:
         await self._hung_up()
 
     async def surplus(self, answer: Answer, more: bytes) -> None:
-        """Send the answer, and bytes behind it that belong to no request; in process they are left out."""
+        """Send the answer, and after it bytes that belong to no request; in process, only the answer."""
         if self.transport is not None and not self.transport.is_closing():
             head = [f"HTTP/1.1 {answer.status} OK", f"content-length: {len(answer.body)}"]
             head += [f"{name}: {value}" for name, value in answer.headers.items()]
@@ -112,7 +119,7 @@ class Line:
 
 
 async def deliver(line: Line, answer: Answer, fault: Fault | None) -> None:
-    """Send an answer as the fault of this request wants it."""
+    """Send an answer as the fault of this request demands; without a fault, send it whole."""
     kind, delay = (fault.kind, fault.delay) if fault else (None, None)
     if kind == "reset_after":
         await line.reset()

@@ -1,4 +1,4 @@
-"""For testing your own code: a sandbox and a client in process and in virtual time, samples, a pytest plugin.
+"""Tests of your own code: a sandbox and a client in process and in virtual time, samples, a pytest plugin.
 
     async with sandbox_client() as (client, sandbox):
         await client.send_text("+905551112233", "Hello!")
@@ -7,9 +7,9 @@
 With pytest there is the fixture `desk360_sandbox`, and a guard that fails tests which try to reach Desk360
 itself, unless they are marked `desk360_live`. Needs the extra `testing`.
 
-No port is opened, and no test waits: the rate limit, backoff and the sandbox's faults take seconds of a clock
-that jumps. Only public names live here; each is loaded when it is first asked for, since pytest loads this
-package in each run where it is installed.
+No port is opened, and no test waits: the rate limit, backoff and the sandbox's faults use a virtual clock,
+which jumps. Only public names are here. Each is loaded when it is first used, since pytest loads this package
+in each run where it is installed.
 """
 
 from importlib import import_module
@@ -43,7 +43,7 @@ _HOME_OF = {
     "webhook_sample": "_samples",
 }
 
-# Type checkers would take any name for one of ours.
+# Type checkers would accept every name if they saw this function.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:

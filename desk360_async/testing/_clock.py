@@ -1,4 +1,4 @@
-"""Time that passes only when all tasks wait for it. Rate limits and HTTP live elsewhere."""
+"""A virtual clock: its time moves forward only when all tasks wait for it."""
 
 import heapq
 import threading
@@ -27,8 +27,8 @@ async def give_way(rounds: int) -> None:
 class VirtualClock:
     """A clock in seconds that jumps: call it for the time, `advance` it, or `sleep` on it.
 
-    Sleepers wake up in the order of their times, in no real time, however many they are. Several threads and
-    event loops may share one clock.
+    Sleepers wake up in the order of their times, and no real time passes. Several threads and event loops may
+    share one clock.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class VirtualClock:
         return f"<VirtualClock {self._now:g} s>"
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, for tests of later events.
+        """Move the clock forward, for tests of later events.
 
         Args:
             seconds: how many seconds.

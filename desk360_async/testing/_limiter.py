@@ -1,4 +1,4 @@
-"""The rate limiter of a virtual sandbox's clients: the rules of the real bucket, and another way to wait."""
+"""The rate limiter of a virtual sandbox's clients: the real bucket's rules, and waits on a virtual clock."""
 
 import math
 import threading
@@ -20,7 +20,7 @@ from ._clock import VirtualClock, give_way
 __all__ = ["VirtualBucket"]
 
 _LANES: tuple[Lane, ...] = get_args(Lane)
-_ATTEMPT = 120.0  # seconds that one request may take at most, as `TokenBucket` has it
+_ATTEMPT = 120.0  # the most seconds that one request may take, the same as in `TokenBucket`
 
 
 @define(eq=False)
@@ -33,11 +33,11 @@ class _Waiter:
 class VirtualBucket:
     """`TokenBucket` on a virtual clock: the same tokens, lanes and refusals, without real waiting.
 
-    A waiter makes the clock jump to the time of its token, once no request is under way any more. Unlike
-    `TokenBucket` it serves any number of event loops: an app under test runs in another thread than the test.
+    When no request is under way, the first waiter makes the clock jump to the time of its token. Unlike
+    `TokenBucket` it serves several event loops, since an app under test runs in another thread than the test.
 
     Args:
-        clock: the clock of the sandbox whose limit this is.
+        clock: the sandbox's clock.
         limit: requests per period.
         period: seconds.
     """
@@ -55,11 +55,11 @@ class VirtualBucket:
 
         Args:
             lane: `"interactive"` or `"bulk"`.
-            max_wait: seconds of the virtual clock; None waits as long as it takes.
+            max_wait: the longest wait in seconds of the virtual clock; None for no maximum.
 
         Raises:
-            RateLimitWaitTooLong: no token can be had within `max_wait`.
-            ConfigurationError: there is no such lane, or `max_wait` is negative.
+            RateLimitWaitTooLong: if no token is free within `max_wait`.
+            ConfigurationError: if there is no such lane, or `max_wait` is negative.
         """
         one_of("lane", lane, _LANES)
         if max_wait is not None:
@@ -81,7 +81,11 @@ class VirtualBucket:
         return permit
 
     def _serve(self, waiter: _Waiter) -> TokenPermit | None:
-        """Take a token if it is this waiter's turn; raise if it can't be in time."""
+        """Return a permit if it is this waiter's turn, else None.
+
+        Raises:
+            RateLimitWaitTooLong: if its turn comes after its deadline.
+        """
         with self._lock:
             now, line = self._clock(), self._lines[waiter.lane]
             self._bucket.sweep(now)
@@ -112,8 +116,8 @@ class VirtualBucket:
     async def _wait(self, waiter: _Waiter, rounds: int) -> None:
         with self._lock:
             now = self._clock()
-            # A request under way may bring news, and its token comes back sooner than its pessimistic time;
-            # and only the first in line moves the clock.
+            # The end of a request under way may free its token sooner than the bucket assumes. So the clock
+            # jumps only when no request is under way. Only the first waiter of a lane moves it.
             idle = not self._bucket.in_flight and next(iter(self._lines[waiter.lane])) is waiter
             at = self._next_turn() if idle and self._turn(now) is None else now
         if at > now:
@@ -131,7 +135,7 @@ class VirtualBucket:
             work()
 
     def snapshot(self) -> RateLimitStatus:
-        """Return the state; times are the virtual clock's."""
+        """Return the limiter's state, with times of the virtual clock."""
         with self._lock:
             now = self._clock()
             self._bucket.sweep(now)

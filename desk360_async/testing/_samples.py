@@ -12,9 +12,9 @@ def _names(folder: str) -> tuple[str, ...]:
 
 
 ANSWERS = _names("answers")
-"""What `answer_sample` takes."""
+"""The names that `answer_sample` takes."""
 WEBHOOKS = _names("webhooks")
-"""What `webhook_sample` takes."""
+"""The names that `webhook_sample` takes."""
 
 
 def answer_sample(name: str) -> bytes:

@@ -14,17 +14,17 @@ HERE = Path(__file__).parent
 
 
 def make_campaign(folder: Path = HERE) -> Campaign:
-    """Return the campaign; its ledger stands in the folder."""
+    """Return the campaign, whose ledger is in the folder."""
     return Campaign("spring", template="birthday", language="English", ledger=folder / "spring.db")
 
 
 async def plan(client: AsyncDesk360, campaign: Campaign, people: Path) -> Plan:
-    """Load the list into the ledger, and send nothing."""
+    """Load the list into the ledger, and send no message."""
     return await campaign.load(client, people, mapping={"body-1": "name"}, region="TR")
 
 
 async def run(client: AsyncDesk360, campaign: Campaign, people: Path) -> Report:
-    """Send to everybody who is pending, and return the report."""
+    """Send to all who are pending, and return the report."""
     await plan(client, campaign, people)
     async with campaign.run(client) as events:
         async for event in events:

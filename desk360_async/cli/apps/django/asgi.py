@@ -1,7 +1,7 @@
-"""The app that uvicorn runs: Django, and beside it the webhooks and the client's life.
+"""The app that uvicorn runs: Django, the receiver of webhooks, and the client.
 
-Django has no lifespan, so the receiver takes it. Requests under /hooks/ go past Django, which reads a whole
-body before a view: give Desk360 https://your.host/hooks/SECRET.
+Django has no lifespan, so the receiver handles it. Requests under /hooks/ go to the receiver and not to Django,
+which reads a whole body before a view. Give Desk360 the URL https://your.host/hooks/SECRET.
 """
 
 import os
@@ -11,7 +11,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 django_app = get_asgi_application()
 
-import shop  # noqa: E402 - its settings must be there
+import shop  # noqa: E402 - it needs the settings
 
 
 async def application(scope, receive, send):

@@ -19,7 +19,7 @@ receiver = WebhookReceiver(settings.WEBHOOK_SECRET)
 desk360: AsyncDesk360  # asgi.py opens and closes it
 
 
-@csrf_exempt  # it is called by programs, not by a page of yours
+@csrf_exempt  # programs call it, and no page with a form
 @require_POST
 async def shipped(request: HttpRequest, number: str) -> JsonResponse:
     """Send the customer the template. 409: it may have gone out, so look before you send it again."""
