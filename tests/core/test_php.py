@@ -23,7 +23,7 @@ from desk360_async import (
 )
 from desk360_async._uploads import BLOCK, Upload, measure
 from tests.core.fakes import TO
-from tests.core.vendor import CONTACT, LOCATION, TEMPLATE, request_sample
+from tests.core.vendor import CALLS, CONTACT, LOCATION, TEMPLATE, message_of, request_sample
 from tests.php import Php, needs_php, serving
 
 pytestmark = [
@@ -90,13 +90,13 @@ def test_php_reads_the_same_from_a_form_as_from_json(php: Php, message: Any) -> 
     assert understood(php, message, "form")["post"] == spelled(understood(php, message)["json"])
 
 
-@pytest.mark.parametrize(
-    "name", ["send_location", "send_contacts", "send_interactive", "send_location_request"]
-)
-def test_php_reads_the_documents_json(php: Php, name: str) -> None:
-    """The samples themselves, as a yardstick."""
+@pytest.mark.parametrize("name", [name for name in CALLS if request_sample(name).json is not None])
+def test_php_reads_the_documents_json_and_ours_alike(php: Php, name: str) -> None:
+    """The samples themselves, as a yardstick, and each endpoint's call."""
     body = json.dumps(request_sample(name).json).encode()
     assert php(body, "application/json")["json"] == request_sample(name).json
+    message = anyio.run(message_of, name)
+    assert understood(php, message)["json"] == request_sample(name).json
 
 
 def test_php_reads_our_json(php: Php) -> None:
