@@ -88,6 +88,14 @@ PARTS = {
             ("if self.wary_until > NEVER", "True for self.wary_until > NEVER"): "min() takes the -inf",
             ("if (away and away[0]", f"True for {_ANY_DUE}"): "a sweep takes back only what is due",
             ('if lane == "interactive" and', f"False for {_NOT_WARY}"): "the other branch is the long way",
+            (
+                'if lane == "interactive" and',
+                "another text than 'interactive'",
+            ): "the other branch is the long way",
+            (
+                'if bulk_since is not None and self.ready_at("bulk")',
+                "another text than 'bulk'",
+            ): "any lane but the interactive one is paced as bulk",
             ('if lane == "interactive" and', _LATER): "at that moment both ways are open",
             ("newest_answer: int = -1", "1 -1"): "numbers begin at 0",
             ("newest_answer: int = -1", "1 +1"): "numbers begin at 0",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from desk360_async._bucket import Bucket, End, Lane, Token, Waits
+from desk360_async._bucket import SPREAD, Bucket, End, Lane, Token, Waits
 from tests.limiter.tokens import NOTHING, bucket, taken, told
 
 
@@ -182,6 +182,9 @@ def test_a_limit_that_is_not_to_be_learned_stays() -> None:
         (200, {"retry-after": "nan"}, float("-inf")),
         (200, {"x-ratelimit-reset": "1445412510", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, float("-inf")),
         (503, {"retry-after": "30"}, float("-inf")),
+        (299, {"retry-after": "30"}, 41.0),
+        (199, {"retry-after": "30"}, float("-inf")),
+        (300, {"retry-after": "30"}, float("-inf")),
         (301, {"retry-after": "30"}, float("-inf")),
     ],
 )
@@ -389,3 +392,48 @@ def test_a_greater_limit_that_is_not_believed_yet_makes_no_others() -> None:
     state = bucket()
     state.done(0.0, *taken(state, 1), 200, told(12, 9))
     assert state.free == 9
+
+
+def test_bulk_is_paced_by_the_first_of_those_away() -> None:
+    """Two of ten are free, and the first of eight is back after 60 s; the last one's 67 s don't count."""
+    state = bucket()
+    for end, token in enumerate(taken(state, 8)):
+        state.done(float(end), token, 200, NOTHING)
+    assert state.ready_at("bulk") == pytest.approx(60 / (2 / SPREAD + 1))
+
+
+def test_an_end_at_the_very_moment_finds_the_first_token_back() -> None:
+    """Later ones are still away; the one that is due counts as come back before the answer is read."""
+    state = bucket()
+    first, second, third = taken(state, 3)
+    state.done(0.0, first, 200, NOTHING)
+    state.done(5.0, second, 200, NOTHING)
+    state.done(60.0, third, 200, NOTHING)
+    assert (state.away, state.returned) == ([65.0, 120.0], 1)
+
+
+def test_a_hold_that_ends_at_the_very_moment_is_over() -> None:
+    """So the token of the request that ends just then is away once, not twice."""
+    state = bucket()
+    first, _ = taken(state, 2)
+    state.done(100.0, first, 200, NOTHING)
+    assert (state.away, len(state.in_flight), state.returned) == ([160.0], 0, 2)
+
+
+@pytest.mark.parametrize(("lost", "free"), [(0, 10), (1, 9), (12, 0)])
+def test_status_counts_the_free_tokens(lost: int, free: int) -> None:
+    """Others may take more than there are; fewer than 0 aren't free."""
+    state = bucket()
+    state.borrow(0.0, [60.0] * lost)
+    assert state.status(0.0, {"interactive": 0, "bulk": 0}).free == free
+
+
+def test_status_shows_a_pause_on_the_callers_clock() -> None:
+    """The loop's clock is 1,000 s ahead; the wait for a token is the interactive lane's, in seconds."""
+    state = bucket(reserve=9)
+    state.done(10.0, *taken(state, 1, now=10.0), 429, {"retry-after": "30"})
+    status = state.status(20.0, {"interactive": 2, "bulk": 1}, clock=1000.0)
+    assert (status.paused_until, status.next_token, status.as_of) == (1041.0, 21.0, 1020.0)
+    assert (status.in_flight, status.waiting) == (0, {"interactive": 2, "bulk": 1})
+    assert state.status(41.0, {"interactive": 0, "bulk": 0}).paused_until is None
+    assert state.status(200.0, {"interactive": 0, "bulk": 0}).next_token == 0.0
