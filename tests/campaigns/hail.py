@@ -54,10 +54,10 @@ class Counted:
     seconds: float
 
 
-def begin(dsn: str, url: str, way: Way) -> Process:
+def begin(dsn: str, url: str, way: Way, *, period: float = PERIOD, lease: float = LEASE) -> Process:
     """Start a process that runs the campaign, or a worker that gets shares of it."""
     module = "tests.campaigns.shared_worker" if way == "bare" else "tests.workers.worker"
-    command = [sys.executable, "-m", module, dsn, url, str(PERIOD), str(LEASE)]
+    command = [sys.executable, "-m", module, dsn, url, str(period), str(lease)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
