@@ -437,3 +437,11 @@ def test_status_shows_a_pause_on_the_callers_clock() -> None:
     assert (status.in_flight, status.waiting) == (0, {"interactive": 2, "bulk": 1})
     assert state.status(41.0, {"interactive": 0, "bulk": 0}).paused_until is None
     assert state.status(200.0, {"interactive": 0, "bulk": 0}).next_token == 0.0
+
+
+def test_the_quick_way_counts_those_away_and_in_flight() -> None:
+    """One of two tokens is away, and one is in flight."""
+    state = bucket(2)
+    first, _ = taken(state, 2)
+    state.done(0.0, first, 200, NOTHING)
+    assert state.draw_if_ready(1.0, "interactive") is None
