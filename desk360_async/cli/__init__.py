@@ -5,6 +5,7 @@ the overview of the commands without the parser.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,19 +16,36 @@ from typing import Any, TextIO, cast
 
 from ._table import overview
 
-__all__ = ["main"]
+__all__ = ["main", "script"]
 
 _NEEDED = ("cyclopts", "rich", "starlette", "python_multipart", "uvicorn")
 _KEY_FLAGS = ("--key", "--api-key", "--apikey", "--api_key", "--token", "--password")
 
 
+def script() -> int:
+    """Run `desk360` as the program of this process, and return its exit code.
+
+    A command that has done its work leaves Ctrl-C ignored, so that the code stays the command's own.
+    """
+    return _run_main(sys.argv[1:])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `desk360` and return its exit code.
+    """Run `desk360` in this process, and return its exit code; the handler of Ctrl-C is restored.
 
     Args:
         argv: the words after the command's name; None for those of `sys.argv`.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return _run_main(sys.argv[1:] if argv is None else argv)
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
+
+
+def _run_main(argv: Sequence[str]) -> int:
+    words = list(argv)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # its descriptor was closed before the start (`>&-`)
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # open until the exit

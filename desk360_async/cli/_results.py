@@ -231,10 +231,10 @@ class ResultsFile:
             self._attempt(self._open, self._part)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._file is not None:
             self._attempt(self._close, self._file)
-        if self._part is not None and self.problem is not None:
+        if self._part is not None and (kind is not None or self.problem is not None):
             self._part.unlink(missing_ok=True)
         elif self._part is not None and self._path is not None:
             self._attempt(self._part.replace, self._path)

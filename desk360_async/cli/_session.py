@@ -386,8 +386,9 @@ def heeding_ctrl_c() -> Generator[Callable[[], None]]:
     """Let Ctrl-C end the command until the yielded function is called; ignore Ctrl-C from then on.
 
     Call the function once a run has begun: from then on the run handles Ctrl-C. Without the call, a second
-    Ctrl-C could end the command before its results are written. On Windows a run doesn't handle Ctrl-C, so
-    Ctrl-C always ends the command.
+    Ctrl-C could end the command before its results are written. Ctrl-C is then ignored until the process
+    ends, or until `main` restores the handler: a late Ctrl-C must not replace the exit code. On Windows a run
+    doesn't handle Ctrl-C, so Ctrl-C always ends the command.
     """
     is_deaf = False
 
@@ -403,7 +404,7 @@ def heeding_ctrl_c() -> Generator[Callable[[], None]]:
     try:
         yield deafen
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.SIG_IGN if is_deaf else before)
 
 
 class _Warnings(logging.Handler):

@@ -1,6 +1,7 @@
 """`desk360 send …`: one message, or one template to several phones. `desk360 send list` is in `lists`."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,7 @@ from desk360_async import (
     Message,
     Outcome,
     SendResult,
+    Sent,
     SentMedia,
     TemplateBatch,
     TemplateMessage,
@@ -338,28 +340,37 @@ def send_one(
     async def work(session: Session) -> int:
         confirm(session, recipients, sure=sure)
         reply = await session.client.send(message, idempotency_key=once.key)
-        terminal = session.terminal
-        if terminal.json:
-            terminal.data(
-                {"outcome": "accepted", **({"replayed": True} if reply.replayed else {}), **reply.raw}
-            )
-        elif isinstance(reply, BulkSent):
-            return _tell_bulk(terminal, reply)
-        elif isinstance(reply, SentMedia):
-            _tell_files(terminal, reply)
-        else:
-            before = " before, under this key" if reply.replayed else ""
-            terminal.say(f"Accepted{before}: {reply.message_id}", "green")
-        return 4 if isinstance(reply, BulkSent) and reply.unlisted else 0
+        codes.append(_tell(session.terminal, reply))
+        return codes[0]
 
     ended: list[SendResult] = []
+    codes: list[int] = []
     try:
         return run(common, work, ended.append, once.open())
     except KeyboardInterrupt:
-        if any(result.outcome is Outcome.UNKNOWN for result in ended):
-            # Exit code 4 and not 130: after a plain interrupt the user would send the message again.
+        # 130 reads as not sent, and a user would send it again. A second Ctrl-C would make it 130 too.
+        if not codes and (not ended or ended[-1].outcome is Outcome.NOT_SENT):
+            raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if codes:
+            return codes[0]
+        if ended[-1].reply is None:
             raise Desk360Error("interrupted while it was on the wire", outcome=Outcome.UNKNOWN) from None
-        raise
+        return _tell(Terminal(json=common.json, quiet=common.quiet), ended[-1].reply)
+
+
+def _tell(terminal: Terminal, reply: Sent | BulkSent | SentMedia) -> int:
+    """Print a reply, and return the exit code."""
+    if terminal.json:
+        terminal.data({"outcome": "accepted", **({"replayed": True} if reply.replayed else {}), **reply.raw})
+    elif isinstance(reply, BulkSent):
+        return _tell_bulk(terminal, reply)
+    elif isinstance(reply, SentMedia):
+        _tell_files(terminal, reply)
+    else:
+        before = " before, under this key" if reply.replayed else ""
+        terminal.say(f"Accepted{before}: {reply.message_id}", "green")
+    return 4 if isinstance(reply, BulkSent) and reply.unlisted else 0
 
 
 def _tell_files(terminal: Terminal, reply: SentMedia) -> None:

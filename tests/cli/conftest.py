@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Protocol
@@ -131,6 +133,24 @@ def hook() -> Iterator[tuple[str, type[Hook]]]:
         yield f"http://127.0.0.1:{server.server_port}/hooks/{SECRET}", kind
         server.shutdown()
         thread.join()
+
+
+@contextmanager
+def interrupting(ready: Callable[[], bool], *pauses: float) -> Iterator[None]:
+    """Press Ctrl-C in this process after each pause, once `ready` says so."""
+
+    def press() -> None:
+        deadline = time.monotonic() + 20
+        while not ready() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for pause in pauses or (0.0,):
+            time.sleep(pause)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    yield
+    presser.join()
 
 
 class Command:

@@ -1,7 +1,10 @@
 """Each command against the sandbox over TCP: for people, and as JSON with nothing else on stdout."""
 
 import json
+import os
+import signal
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
+from desk360_async import AsyncDesk360
 from desk360_async.campaigns import LedgerError
 from desk360_async.campaigns._storage import LedgerFile
+from desk360_async.cli import script, send
 from desk360_async.sandbox import Fault, StoredMedia
 
-from .conftest import LEAVES, SECRET, Desk360, Server, Start
+from .conftest import LEAVES, SECRET, Desk360, Server, Start, interrupting
 
 pytestmark = pytest.mark.real
 
@@ -253,6 +258,62 @@ def test_ctrl_c_on_the_wire_tells_a_send_from_a_read(
         time.sleep(0.01)
     ended, err = command.stop()
     assert (ended, said in err, "Traceback" in err) == (code, True, False)
+
+
+def pressed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with a press of Ctrl-C before it."""
+
+    def press(*given: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return function(*given)
+
+    return press
+
+
+@pytest.mark.parametrize("place", [(send, "_tell"), (AsyncDesk360, "_report")])
+def test_ctrl_c_after_a_message_was_accepted_leaves_its_id_and_the_code_0(
+    desk360: Desk360, server: Server, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str]
+) -> None:
+    """With 130 a user would send it again."""
+    monkeypatch.setattr(*place, pressed(getattr(*place)))
+    run = desk360("send", "text", TO, "hi", "--base-url", server.url)
+    assert (run.code, run.out.count("Accepted: "), len(server.sandbox.received)) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("words", [("templates", "list"), ("send", "text", TO, "hi")])
+def test_ctrl_c_after_the_work_is_ignored_until_the_process_ends(
+    server: Server, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """The interpreter takes some time to end; a shell would read "interrupted" then."""
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "argv", ["desk360", *words, "--base-url", server.url])
+    try:
+        assert script() == 0
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_second_ctrl_c_leaves_the_code_of_an_unknown_send(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first comes while the request is on the wire, the second after the command's end."""
+    before = signal.getsignal(signal.SIGINT)
+    server.sandbox.faults.add(Fault("stall"))
+    monkeypatch.setattr(sys, "argv", ["desk360", "send", "text", TO, "hi", "--base-url", server.url])
+    try:
+        with interrupting(lambda: server.sandbox.counted > 0):
+            assert script() == 4
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_command_restores_the_handler_of_ctrl_c(desk360: Desk360, server: Server) -> None:
+    """Programs may call `main`."""
+    before = signal.getsignal(signal.SIGINT)
+    desk360("templates", "list", "--base-url", server.url)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # ── errors as JSON ─────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError
@@ -35,7 +35,7 @@ from desk360_async.cli._terminal import Terminal, duration
 from desk360_async.sandbox import Fault, Sandbox
 from desk360_async.sandbox.faults import FaultKind
 
-from .conftest import Desk360, Server, Start
+from .conftest import Desk360, Server, Start, interrupting
 
 WELCOME = ("--template", "welcome", "--language", "English")
 BIRTHDAY = ("--template", "birthday", "--language", "English", "--map", "body-1=name")
@@ -447,24 +447,6 @@ def test_leaving_the_question_sends_nothing(
 # ── in the terminal ────────────────────────────────────────────────────────────────────────────────────
 
 
-@contextmanager
-def interrupting(ready: Callable[[], bool], *pauses: float) -> Iterator[None]:
-    """Press Ctrl-C in this process after each pause, once `ready` says so."""
-
-    def press() -> None:
-        deadline = time.monotonic() + 20
-        while not ready() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for pause in pauses or (0.0,):
-            time.sleep(pause)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    presser = threading.Thread(target=press)
-    presser.start()
-    yield
-    presser.join()
-
-
 @BOTH
 @pytest.mark.real
 def test_ctrl_c_finishes_what_is_on_the_wire_and_accounts_for_the_rest(
@@ -655,6 +637,16 @@ def test_a_results_file_that_the_system_cuts_short_is_not_there(tmp_path: Path, 
         for line in range(10_000):
             file.write(RowResult(line, "+905551110001", Outcome.ACCEPTED, os.urandom(20).hex()))
     assert (file.problem and file.problem.strerror, [*tmp_path.iterdir()]) == ("File too large", [])
+
+
+@BOTH
+def test_results_that_can_not_be_read_to_their_end_leave_the_file_before(tmp_path: Path, name: str) -> None:
+    """Half of the results under the file's name would pass for all of them."""
+    (tmp_path / name).write_text("before")
+    with pytest.raises(OSError, match="torn"), ResultsFile(tmp_path / name) as file:
+        file.write(RowResult(2, "+905551110001", Outcome.ACCEPTED))
+        raise OSError("torn")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "before")]
 
 
 @BOTH
