@@ -261,6 +261,16 @@ def test_the_sandbox_checks_each_field_of_the_documents_request(endpoint: Endpoi
     assert not unruled, f"mend desk360_async/sandbox/endpoints.py: {endpoint.name} has no rule for {unruled}"
 
 
+@each_message
+def test_the_sandbox_checks_a_request_by_the_rules_of_its_route(endpoint: Endpoint) -> None:
+    endpoints = pytest.importorskip("desk360_async.sandbox.endpoints", reason="needs the extra sandbox")
+    rules = rules_of(endpoint.name)
+    tables = {name for name, value in vars(endpoints).items() if value is rules}
+    assert tables & names_read(getattr(endpoints, endpoint.name)), (
+        f"mend {endpoint.name} in desk360_async/sandbox/endpoints.py: it doesn't check by {tables}"
+    )
+
+
 def replaced(value: Any, parts: list[str], new: Any) -> Any:
     """Return a message with the value at a rule's dotted name replaced; `*` stands for the first item.
 
