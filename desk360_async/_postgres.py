@@ -401,22 +401,21 @@ def run_prepared(connection: "Connection[Any]", statement: Any, parameters: Sequ
     A connection without a pooler prepares the statement. The server then plans it a few times instead of each
     time: to plan a batch's three statements takes 1.0 ms, and to run them 0.5 ms.
     """
-    errors = _psycopg().errors
     if connection in _direct:
         connection.prepare_threshold = 0  # only here: psycopg's `executemany` would prepare any statement
         try:
             return connection.execute(statement, parameters, prepare=True)
-        except (
-            errors.FeatureNotSupported,
-            errors.InvalidSqlStatementName,
-            errors.DuplicatePreparedStatement,
-        ):
-            # A migration changed a type of the result, or a pooler was not recognised. The server refuses
-            # before it runs the statement.
+        except _refusals_of_plans():  # before the statement runs
             _direct.discard(connection)
         finally:
             connection.prepare_threshold = None
     return connection.execute(statement, parameters)
+
+
+def _refusals_of_plans() -> tuple[type[Exception], ...]:
+    """Return the errors of a plan that a migration spoiled, and of a pooler that wasn't recognised."""
+    errors = _psycopg().errors
+    return errors.FeatureNotSupported, errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement
 
 
 def _is_quiet(connection: "Connection[Any]") -> bool:
@@ -546,11 +545,11 @@ class Database:
             pool.connections.putconn(connection)
 
     def _open(self) -> _Pool:
-        psycopg = _psycopg()
         key = os.getpid(), self._dsn
         with _mutex:
             pool = _pools.get(key)
             if pool is None:
+                psycopg = _psycopg()
                 try:
                     psycopg.conninfo.conninfo_to_dict(self._dsn)
                 except psycopg.Error:

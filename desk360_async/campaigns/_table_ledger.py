@@ -44,11 +44,13 @@ T = TypeVar("T")
 BUSY = 30.0  # seconds that an operation waits for another one's lock
 GRACE = 30.0  # seconds from an attempt's timeout until its intent becomes unknown, in any run
 _PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries to write a result
+# The index of free batches has the claim's order. With `campaign = ?` the primary key has it too, and a claim
+# read all batches that had ended: 110 ms after 38,000 of 400,000, instead of 1.3 ms.
 _CLAIM = """
 WITH {bounds}, free AS (
-    SELECT b.id FROM {schema}.batch b, bounds WHERE b.campaign = ? AND b.state = 'pending'
+    SELECT b.id FROM {schema}.batch b, bounds WHERE b.campaign BETWEEN ? AND ? AND b.state = 'pending'
     AND b.worker IS NULL AND EXISTS (SELECT 1 FROM {schema}.worker WHERE run = ?)
-    ORDER BY b.id LIMIT {most} FOR UPDATE OF b SKIP LOCKED
+    ORDER BY b.campaign, b.id LIMIT {most} FOR UPDATE OF b SKIP LOCKED
 ), awake AS (
     UPDATE {schema}.worker SET waiting = false WHERE run = ? AND waiting AND EXISTS (SELECT 1 FROM free)
 )
@@ -356,7 +358,7 @@ class TableLedger(Ledger):
         run = self._run
         # Not synced: if a crash of the database loses the claim, the batches are free. An intent is synced.
         text = _CLAIM.replace("{most}", str(most))  # a run always gives the same number
-        values = (self.id, run, run, run, number)
+        values = (self.id, self.id, run, run, run, number)
         return await self._tables.at_once(text, *values, synced=False, prepared=True)
 
     async def _claim_left(self, number: int, most: int) -> list[Any]:

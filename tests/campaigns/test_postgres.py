@@ -2,13 +2,14 @@
 
 from collections import Counter
 from typing import Any
+from uuid import UUID
 
 import anyio
 import psycopg
 import pytest
 
 from desk360_async import AsyncDesk360
-from desk360_async._postgres import Tables
+from desk360_async._postgres import Tables, _bounded
 from desk360_async.campaigns import (
     Campaign,
     CampaignError,
@@ -19,7 +20,7 @@ from desk360_async.campaigns import (
     expire,
     forget,
 )
-from desk360_async.campaigns._table_ledger import TableLedger
+from desk360_async.campaigns._table_ledger import _CLAIM, TableLedger
 from desk360_async.campaigns._values import Batch, Result
 from tests.campaigns.harness import Harness, done, finish, people
 from tests.postgres import PASSWORD
@@ -74,6 +75,20 @@ def test_a_run_waits_for_the_batches_of_another(harness: Harness, sale: Any) -> 
 
     harness.play(main)
     assert sorted(harness.received()) == sorted(r.phone for r in people(300))
+
+
+def test_a_claim_reads_no_batches_that_have_ended(harness: Harness, sale: Any, dsn: str) -> None:
+    """The primary key has them all."""
+
+    async def main(client: AsyncDesk360) -> None:
+        await sale(batch_size=1).load(client, people(2000))
+
+    harness.play(main)
+    claim: Any = _bounded("EXPLAIN" + _CLAIM.replace("{most}", "4"), "desk360", synced=False)
+    with psycopg.connect(dsn) as connection:
+        plan = connection.execute(claim, (1, 1, *[str(UUID(int=1))] * 3, 1)).fetchall()
+    (read,) = [line for (line,) in plan if " on batch b_1 " in line]
+    assert "batch_free" in read or "batch_open" in read, plan
 
 
 @pytest.mark.parametrize("state", ["paused", "stopped"])
@@ -238,8 +253,8 @@ def test_a_status_that_comes_beside_its_answer_is_stored(
         answer("after the look-ups")
         return found
 
-    async def last(tables: Tables, text: str, *values: object, synced: bool = True) -> list[Any]:
-        rows = await at_once(tables, text, *values, synced=synced)
+    async def last(tables: Tables, text: str, *values: object, **options: bool) -> list[Any]:
+        rows = await at_once(tables, text, *values, **options)
         if moment == "with the answer" and "'worker_lost'" in text and "ended" in text and rows:
             with psycopg.connect(dsn, autocommit=True) as db:
                 db.execute("INSERT INTO desk360.early SELECT id, 'm-1', 'read' FROM desk360.campaign")
