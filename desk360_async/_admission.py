@@ -188,8 +188,8 @@ class Admission:
         self._warned.add(person)
         why = f"the window closed at {ended:%Y-%m-%d %H:%M} UTC" if ended else "no message is stored"
         text = (
-            f"a free message to {mask_phone(phone)} may not arrive: {why}; WhatsApp takes templates only, "
-            "until they write"
+            f"a free message to {mask_phone(phone)} may not arrive: {why}; WhatsApp takes only templates "
+            "until the customer writes"
         )
         facts = {"window": "closed" if ended else "unknown"}
         self._observer.notice(Notice("desk360.client.window_closed", "warning", text, facts))

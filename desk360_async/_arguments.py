@@ -229,7 +229,7 @@ def parse_api_key(value: str | None, environ: Mapping[str, str] | None = None) -
             "no API key: pass AsyncDesk360(api_key=...) or set the environment variable DESK360_API_KEY"
         )
     if bad := re.search(r"[^\x21-\x7e]", key):
-        kind = "a line break" if bad[0] in "\r\n" else "a blank, a control or a non-ASCII character"
+        kind = "a line break" if bad[0] in "\r\n" else "a space, a control character or a non-ASCII character"
         at = bad.start()
         del bad  # it holds the key
         raise ConfigurationError(f"the API key holds {kind} at position {at}; copy it again, in one piece")

@@ -520,7 +520,7 @@ class Bucket:
 LARGEST_LIMIT = 10_000
 LONGEST_WAIT = 3600.0
 
-# `str.isdigit` and `\d` take other scripts' digits, and `int` takes "1_0", "+1" and blanks inside.
+# `str.isdigit` and `\d` take other scripts' digits, and `int` takes "1_0", "+1" and spaces inside.
 _DIGITS = re.compile(r"[0-9]+")
 _EPOCH = re.compile(r"[0-9]{1,15}")
 _OF_THE_LIMIT = ("x-ratelimit-limit", "x-ratelimit-remaining")

@@ -588,7 +588,7 @@ class AsyncDesk360:
                 self._warned.add((message.template, variable, problem))
                 text = (
                     f"template {message.template}: {variable} holds {problem}, which WhatsApp refuses: the "
-                    "message may be accepted, and fail later. Fold the white space before sending"
+                    "message may be accepted, and fail later. Replace such white space by single spaces"
                 )
                 facts = {"problem": problem}
                 self.observer.notice(Notice("desk360.client.parameter_refused", "warning", text, facts))

@@ -140,7 +140,7 @@ def problem(phone: str) -> str | None:
         return f"no number has this length in the numbering plan of +{code} ({region})"
     if phonenumbers.format_number(parsed, _E164) != phone:
         trunk = phone[len(f"+{code}")]
-        return f"a {trunk} stands behind +{code}, which is dialled only inside the country ({region})"
+        return f"leave out the {trunk} after +{code}: it is dialled only inside the country ({region})"
     return None
 
 

@@ -396,13 +396,13 @@ class LogObserver:
     def retry(self, op: Operation, reason: str, wait: float) -> None:
         """Log `desk360.retry`."""
         extra = {"event": "desk360.retry", "operation": op.name, "reason": reason, "wait": wait}
-        log.warning("%s: again after %s, in %.1f s", op.name, reason, wait, extra=extra)
+        log.warning("%s: next try after %s, in %.1f s", op.name, reason, wait, extra=extra)
 
     def refused(self, retry_after: float | None, egress: str) -> None:
         """Log `desk360.rate_limited`."""
         extra = {"event": "desk360.rate_limited", "retry_after": retry_after, "egress": egress}
-        wait = "no time named" if retry_after is None else f"again in {retry_after:g} s"
-        log.warning("the server refused a request by its rate limit (429): %s", wait, extra=extra)
+        wait = "no time named" if retry_after is None else f"next try in {retry_after:g} s"
+        log.warning("the server refused a request because of its rate limit (429): %s", wait, extra=extra)
         if egress not in self._refused:
             # Once per address: the limiter gave a token, so it doesn't count all requests from the address.
             self._refused.add(egress)

@@ -20,7 +20,7 @@ class Reach(enum.Enum):
     REFUSED = "refused by the HTTP library before a byte left"
     UNTRUSTED = "the server's certificate was refused"
     UNSTARTED = "its headers were never started"
-    STARTED = "its headers were started, or nobody can say"
+    STARTED = "its headers were started, or it is unknown whether they were"
 
 
 class Again(enum.Enum):
@@ -28,7 +28,7 @@ class Again(enum.Enum):
 
     NEVER = "no"
     WHEN_ALLOWED = "through the limiter, after the wait that the server asks for"
-    BACKOFF = "after a while, within the attempts and the quota"
+    BACKOFF = "after a backoff, within the attempts and the retry quota"
 
 
 class Verdict(NamedTuple):

@@ -17,7 +17,7 @@ from ._errors import InvalidMessage, mask_phone
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _E164_LINES = re.compile(r"(?:\+[1-9][0-9]{6,14}\n)*")
 _DASHES = "\\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d"
-# NBSP, similar blanks and bidi marks come with text that is copied from a web page.
+# NBSP, similar spaces and bidi marks come with text that is copied from a web page.
 _BLANK = re.compile("[ \\t\u00a0\u1680\u2000-\u200f\u202a-\u202f\u205f\u2060\u2066-\u2069\u3000\ufeff]")
 _FORGIVEN = re.compile(f"[{_DASHES}.()\\[\\]]")
 _TRUNK_ZERO = re.compile(r"[(\[][^0-9)\]]*0[^0-9)\]]*[)\]]")
@@ -34,7 +34,7 @@ _ONE_NUMBER = "write '+' and the digits 0 to 9 of one number, and nothing else"
 
 # Slug → words: why a text is no phone number.
 PROBLEMS = {
-    "character": "a character in it that phone numbers don't have",
+    "character": "it has a character that phone numbers don't have",
     "country_code": "a country code doesn't start with 0",
     "decimal": "it looks like a decimal number",
     "empty": "it is empty",
@@ -46,7 +46,7 @@ PROBLEMS = {
     "not_text": "it isn't text",
     "not_valid": "without its dashes, dots and brackets it is no valid number",
     "region": "it is no valid number of the region",
-    "tail": "the tail behind its last dash makes it too long",
+    "tail": "the digits after its last dash make it too long",
     "trunk_zero": "it holds '(0)'",
 }
 
@@ -232,7 +232,7 @@ def _spelling_problem(text: str) -> Problem | None:
     if any(c.isalpha() for c in text):
         return Problem.of("letters", _ONE_NUMBER)
     if _TRUNK_ZERO.search(text):
-        return Problem.of("trunk_zero", "leave that zero out, as one does from abroad")
+        return Problem.of("trunk_zero", "leave that zero out, as in a call from abroad")
     if _DECIMAL.fullmatch(text):
         return Problem.of("decimal", _TEXT)
     bare = _FORGIVEN.sub("", text)
@@ -256,7 +256,7 @@ def _explain(bare: str) -> Problem:
         )
         return Problem("no_country_code", text)
     if bare[1:2] == "0":
-        return Problem.of("country_code", "write the number as dialled from abroad")
+        return Problem.of("country_code", "write the number as it is dialled from abroad")
     return Problem("length", f"7 to 15 digits may follow the '+', found {len(bare) - 1}; {_ONE_NUMBER}")
 
 

@@ -597,7 +597,7 @@ class Database:
         if facts.standby:
             problem = "it is a standby; give the primary's address"
         elif facts.read_only:
-            problem = "it is read only; give a user and a database that may be written"
+            problem = "it is read-only; give a user and a database that accept writes"
         elif self._durable and not facts.fsync:
             problem = "its fsync is off, so a crash loses commits; set fsync = on"
         elif self._durable and facts.synchronous_commit in ("off", "local"):

@@ -397,7 +397,7 @@ class SharedLimiter:
         if share is not None:
             period = self._model.period
             text = (
-                f"The limiter goes on with {share} requests per {period:g} s of its own until its store is "
+                f"The limiter allows this process {share} requests per {period:g} s until its store is "
                 f"back: {lost}"
             )
             facts = {"requests": share, "period": period}

@@ -103,7 +103,9 @@ class Table:
             ConfigurationError: if the file or its header can't be read, or an option doesn't fit the file.
         """
         if not path.is_file():
-            problem = "is no ordinary file; it is read twice" if path.exists() else "there is no such file"
+            problem = (
+                "is no regular file, and a list is read twice" if path.exists() else "there is no such file"
+            )
             raise ConfigurationError(f"{path}: {problem}")
         records = _records_of(path, encoding, sheet)
         for cells in chain.from_iterable(block for _, block in records.blocks()):
@@ -398,7 +400,7 @@ def _undecodable(path: Path, encoding: str, given: str | None) -> str:
     lines: list[int] = []
     count = 0
     if encoding.startswith("utf-16"):
-        return f"{path}: isn't whole {encoding.upper()}; save it as CSV UTF-8"
+        return f"{path}: isn't complete {encoding.upper()}; save it as CSV UTF-8"
     with path.open("rb") as raw:
         for number, line in enumerate(raw, 1):
             try:

@@ -224,7 +224,7 @@ def _fill(text: str | None, part: str, parameters: Mapping[str, str]) -> str | N
 
 
 def fold(name: str) -> str:
-    """Return a name's form for comparison: Unicode-normalised, without blanks around it, case kept."""
+    """Return a name's form for comparison: Unicode-normalised, without spaces around it, case kept."""
     return unicodedata.normalize("NFC", name).strip()
 
 

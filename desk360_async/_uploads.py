@@ -178,7 +178,9 @@ def _open(file: Attachment, path: Path) -> FileIO:
     except OSError as error:
         raise _unusable(file, error) from error
     except ValueError as error:
-        raise InvalidMessage("attachment", f"{file.name!r}: its path holds what no path can") from error
+        raise InvalidMessage(
+            "attachment", f"{file.name!r}: its path holds a character that no path may have"
+        ) from error
 
 
 def _opener(path: str, flags: int) -> int:
@@ -238,7 +240,7 @@ def _iterator_of(given: Any, name: str) -> AsyncIterator[Any]:
 
 
 def _wrong_length(file: Attachment) -> InvalidMessage:
-    return InvalidMessage("attachment", f"{file.name!r} is not as long as it was said to be")
+    return InvalidMessage("attachment", f"{file.name!r} has another length than its size")
 
 
 async def _next_block(blocks: AsyncIterator[Any]) -> bytes | None:
@@ -320,7 +322,7 @@ class Upload:
         with anyio.move_on_after(within):
             await self._started.wait()
         if not self._started.is_set():
-            raise InvalidMessage("attachment", f"its stream gave nothing within {within:g} s")
+            raise InvalidMessage("attachment", f"its stream gave no bytes within {within:g} s")
         if self.failure is not None:
             raise self.failure
 

@@ -101,7 +101,7 @@ def unique(*names: str) -> Check:
                 value = getattr(item, name) if name else item
                 if value in seen:
                     where = f"{attribute.name}[{index}]"
-                    problem = f"{value!r} stands on an earlier item too; each must be unique"
+                    problem = f"{value!r} is used by an earlier item; each must be unique"
                     raise InvalidMessage(f"{where}.{name}" if name else where, problem)
                 seen.add(value)
 
@@ -130,7 +130,7 @@ def link(_: object, attribute: "Attribute[Any]", value: object) -> None:
             attribute.name, "must be a link that starts with https:// or http:// and a host's name"
         )
     if bad := re.search(r"[\s\x00-\x1f\x7f-\x9f]", str(value)):
-        problem = f"holds a blank or a control at position {bad.start()}; write %20 for a blank"
+        problem = f"holds a space or a control character at position {bad.start()}; write %20 for a space"
         raise InvalidMessage(attribute.name, problem)
 
 
@@ -266,7 +266,7 @@ def _parameter(key: str, value: object) -> str:
         raise InvalidMessage(where, problem)
     if not value.strip():
         # The document has "Required parameters for the template". Laravel turns an empty text into null.
-        raise InvalidMessage(where, f"is {_void(value)}; a template's variable must be filled, if with '-'")
+        raise InvalidMessage(where, f"is {_void(value)}; a template's variable must be filled, as with '-'")
     if "\0" in value:
         raise InvalidMessage(where, f"holds NUL at position {value.index(chr(0))}; remove it")
     return check_unicode(value, where)
@@ -282,8 +282,8 @@ def refused_by_whatsapp(text: str) -> str | None:
     if "\t" in text:
         return "a tab"
     if "     " in text:
-        return "more than four blanks in a row"
-    # Cf: zero-width blanks and bidi marks; Zs: blanks; Cc: controls.
+        return "more than four spaces in a row"
+    # Cf: zero-width spaces and bidi marks; Zs: spaces; Cc: control characters.
     if not any(unicodedata.category(c)[0] not in "CZ" for c in text):
         return "invisible characters only"
     return None

@@ -191,7 +191,7 @@ def free_call(
         or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|//", path)
     ):
         raise InvalidMessage(
-            "path", "must be relative to /v1, like '/integrations', without a host or blanks"
+            "path", "must be relative to /v1, like '/integrations', without a host or spaces"
         )
     place, _, given = path.partition("?")
     # Some servers decode %2F and %5C, and then resolve the dots between them.

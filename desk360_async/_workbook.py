@@ -282,7 +282,7 @@ class _Reader:
         elif kind == "row":
             before, self._number = self._number, int(attributes.get("r", self._number + 1))
             if not before < self._number <= _MOST_ROWS:
-                raise ValueError(f"row {self._number} stands behind row {before}")
+                raise ValueError(f"row {self._number} comes after row {before}")
             self._cells, self._column, self.is_inside = [], 0, True
             self._digits = str(self._number)
         elif kind == "is" or kind == "si":

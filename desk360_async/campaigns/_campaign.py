@@ -171,8 +171,8 @@ class Campaign:
             region: such as "TR": numbers without `+` are read as dialled there (extra `phone`).
             encoding: of a CSV file that is neither UTF-8 nor UTF-16, such as "cp1254".
             sheet: the spreadsheet's sheet, by name or number (from 1); None: the first.
-            clean: whether white space in variables is folded into single blanks, since WhatsApp refuses line
-                breaks, tabs and more than four blanks in a row. Without it, the plan warns of them.
+            clean: whether white space in variables becomes single spaces, since WhatsApp refuses line
+                breaks, tabs and more than four spaces in a row. Without it, the plan warns of them.
             default_region: the former name of `region`.
             progress: called with the number of rows read, and the share of the file (None: unknown).
 
@@ -754,7 +754,7 @@ async def table_of(recipients: Source, encoding: str | None, sheet: str | int | 
         return await _threads.run(partial(Table.open, path, encoding=encoding, sheet=sheet))
     for name, given in (("encoding", encoding), ("sheet", sheet)):
         if given is not None:
-            raise ConfigurationError(f"{name} is for files; Recipients come as they are")
+            raise ConfigurationError(f"{name} is for files; leave it out for an iterable of Recipient")
     return None
 
 
@@ -816,7 +816,7 @@ async def label_of(attachment: Attachment | None) -> str | None:
         try:
             size = (await _threads.run(Path.stat, attachment.path)).st_size
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "its path holds what no path can"
+            why = getattr(error, "strerror", None) or "its path holds a character that no path may have"
             problem = f"{attachment.name!r}: {why}; give the path of a file that can be read"
             raise InvalidMessage("attachment", problem) from error
     return f"{attachment.name} ({size:,} bytes)"

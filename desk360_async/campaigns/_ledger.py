@@ -134,8 +134,8 @@ class Ledger:
         ).fetchone()
         if found:
             raise CampaignError(
-                f"the campaign {self._name!r} is expired: its numbers were removed, so the people who were "
-                "sent to aren't recognised. Load the list under another name"
+                f"the campaign {self._name!r} is expired: its numbers were removed, so people who already "
+                "have the message aren't recognised. Load the list under another name"
             )
 
     @writes
@@ -601,7 +601,7 @@ def batches_of(rows: Iterable[Any]) -> list[Batch]:
 
 
 def spell(parameters: Mapping[str, str]) -> str:
-    """Return parameters as json.dumps writes them without blanks, in a third of the time."""
+    """Return parameters as json.dumps writes them without spaces, in a third of the time."""
     return (
         "{" + ",".join([f"{_quoted_name(name)}:{_quoted(value)}" for name, value in parameters.items()]) + "}"
     )

@@ -38,7 +38,7 @@ class Recipient:
     """A person to whom the campaign sends.
 
     Attributes:
-        phone: E.164 with `+`; blanks, dashes, dots and brackets are forgiven.
+        phone: E.164 with `+`; spaces, dashes, dots and brackets are dropped.
         parameters: variable → text, such as {"body-1": "Ada"}; recipients with equal ones share requests.
     """
 
@@ -108,7 +108,7 @@ SetFor = Callable[[dict[str, str]], int]
 REMEMBERED = 20_000
 _BLOCK = 100  # rows that are judged together; if one is odd, they are judged one by one
 _FIRST = 5  # lines that a warning names
-_GAP = " " * 5  # a run of blanks that WhatsApp refuses
+_GAP = " " * 5  # a run of spaces that WhatsApp refuses
 _CUT = 60  # characters of a text that stands in place of a phone
 
 
@@ -144,7 +144,7 @@ class Intake:
         variables: the template's, in its order.
         opted_out: numbers that are never written to.
         phones: reads the phones.
-        clean: whether white space in variables is folded into single blanks.
+        clean: whether white space in variables becomes single spaces.
     """
 
     def __init__(
@@ -222,8 +222,7 @@ class Intake:
         ]
         if self._doubtful.count:
             found.append(
-                f"Not valid in its country's numbering plan, and sent to all the same: the phone in "
-                f"{self._doubtful}."
+                f"Not valid in its country's numbering plan, but not left out: the phone in {self._doubtful}."
             )
         if table is not None and table.numbers:
             found.append(

@@ -275,9 +275,9 @@ def _warnings(
     requests = bulk + single
     if requests > 100 and requests > counts.pending / 2:
         said.append(
-            f"{requests:,} requests for {counts.pending:,} recipients: nearly all have parameters of their "
-            f"own, so bulk requests can't help, and it takes {spell(seconds)}. Recipients with equal "
-            "parameters share requests: a template without a name, for instance."
+            f"{requests:,} requests for {counts.pending:,} recipients: nearly all have different "
+            f"parameters, so bulk requests don't help. It takes {spell(seconds)}. Recipients with equal "
+            "parameters share requests, such as those of a template without a name."
         )
     elif seconds > 86_400:
         said.append(f"At the present limit this takes {spell(seconds)}.")

@@ -576,7 +576,7 @@ class Run:
         elif unknown:
             self._reason += f"; {unknown:,} recipients on the wire are unknown"
         elif self._end == "interrupted":
-            self._reason += "; what was on the wire has finished"
+            self._reason += "; the requests on the wire have finished"
         self._done = Done(self._end or "stopped", self.counts, self._reason)
         self._put(self._done)
 

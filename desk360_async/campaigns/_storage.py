@@ -346,7 +346,7 @@ class LedgerFile(SQLiteFile):
 
     def explain(self, error: Exception) -> str:
         """Return a message that names the file, the cause and the fix."""
-        ending = "nothing more is sent. Mend that, then resume" if self._is_ready else "nothing was sent"
+        ending = "nothing more is sent. Fix the cause, then resume" if self._is_ready else "nothing was sent"
         return f"{super().explain(error)}; {ending}"
 
     def require_place(self) -> None:

@@ -604,7 +604,7 @@ class TableLedger(Ledger):
             except LedgerError as error:
                 if not _passes(error) or anyio.current_time() >= deadline:
                     raise
-                text = f"the ledger is away; the run tries it again, and sends no more until then: {error}"
+                text = f"the ledger can't be reached; the run waits, and sends no message meanwhile: {error}"
                 self._observer.notice(Notice("desk360.campaign.ledger_away", "warning", text))
             with anyio.move_on_after(pause):
                 await self._hurried.wait()

@@ -35,7 +35,7 @@ _LONGEST = 200  # characters; a longer message is never compared with the words
 
 
 def fold(text: str) -> str:
-    """Return a text for the comparison of words: no case, and no punctuation, emoji or blanks at the ends.
+    """Return a text for the comparison of words: no case, and no punctuation, emoji or spaces at the ends.
 
     Args:
         text: a customer's message, or a word of a list.

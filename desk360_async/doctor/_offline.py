@@ -221,7 +221,7 @@ def _key(subject: Subject) -> Finding:
     if raw.strip().lower().startswith("bearer"):
         notes.append("a pasted 'Bearer ' is dropped")
     if raw != raw.strip():
-        notes.append("blanks around it are dropped")
+        notes.append("spaces around it are dropped")
     if len(key) < 20:
         text = f"the key has {len(key)} characters; the vendor's example has 64"
         return Finding("API key", "warning", text, "copy the whole key from the panel's Public API page")

@@ -66,7 +66,7 @@ class Listening:
 
 def _listen(at: Listening) -> socket.socket:
     if not at.allow_remote and not is_loopback(at.host):
-        msg = f"{at.host} can be reached by other machines; pass allow_remote=True if that is meant"
+        msg = f"{at.host} can be reached by other machines; pass allow_remote=True if you mean it"
         raise ValueError(msg)
     family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
     listener = socket.create_server((at.host, at.port), family=family)

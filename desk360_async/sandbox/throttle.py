@@ -160,9 +160,7 @@ class Throttle:
         seed: int,
     ) -> None:
         if limit < 1 or period <= 0 or others < 0:
-            msg = (
-                f"limit {limit}, period {period}, other traffic {others}: 1, more than 0 and 0 are the least"
-            )
+            msg = f"limit {limit}, period {period}, other traffic {others}: they must be ≥ 1, > 0 and ≥ 0"
             raise ValueError(msg)
         if rule not in WINDOWS:
             msg = f"window: {rule!r} is none of {', '.join(WINDOWS)}"

@@ -48,7 +48,7 @@ def check_target(target: WebhookTarget, *, allow_remote: bool) -> None:
         msg = "webhook: a URL like http://127.0.0.1:8000/hooks/secret is needed"
         raise ValueError(msg)
     if not allow_remote and not is_loopback(parts.hostname):
-        msg = f"webhook: {parts.hostname} is another machine; pass allow_remote_webhook=True if that is meant"
+        msg = f"webhook: {parts.hostname} is another machine; pass allow_remote_webhook=True if you mean it"
         raise ValueError(msg)
 
 
@@ -160,7 +160,7 @@ class _Due:
     body: dict[str, Any] = field(order=False)
 
 
-_REFUSED_VARIABLE = re.compile(r"[\n\r\t]| {5,}")  # a line break, a tab, more than four blanks in a row
+_REFUSED_VARIABLE = re.compile(r"[\n\r\t]| {5,}")  # a line break, a tab, more than four spaces in a row
 
 
 def is_refused_by_whatsapp(message: ReceivedMessage) -> bool:

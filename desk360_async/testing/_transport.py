@@ -167,7 +167,7 @@ class _Late(httpx.AsyncByteStream):
                 deadline = self._deadline
             since = self._began if deadline == self._deadline else before
             if at - since > deadline - anyio.current_time():
-                raise httpx.ReadTimeout("the sandbox didn't go on in time")
+                raise httpx.ReadTimeout("the sandbox sent no further byte in time")
             before = at
             yield piece
         if self._is_reset:

@@ -74,7 +74,7 @@ class Guard:
         name = host.lower().rstrip(".")
         if name == _VENDOR or name.endswith(f".{_VENDOR}"):
             self._reached.append(name)
-            raise VendorReached(socket.EAI_NONAME, f"{name} is out of bounds for tests")
+            raise VendorReached(socket.EAI_NONAME, f"tests may not reach {name}")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:

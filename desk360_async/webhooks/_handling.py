@@ -349,7 +349,7 @@ class Handling:
             except Exception as error:  # noqa: BLE001 - a stop must not fail because of the disk
                 events = len(self._unmarked)
                 text = (
-                    f"{self._inbox!r} can't be written to; {events} events that were handled will be again "
+                    f"{self._inbox!r} can't be written to; {events} handled events will be handled again "
                     "at the next start"
                 )
                 self._report("desk360.webhook.marks_not_written", text, {"events": events}, error)
@@ -406,7 +406,7 @@ class _Feeder:
             try:
                 await self._store.feed(*events)
             except Exception as error:  # noqa: BLE001 - after any error of the store, the events may not be lost
-                text = f"{self._store!r} did not take {len(events)} events; again in {pause:g} s"
+                text = f"{self._store!r} did not take {len(events)} events; next try in {pause:g} s"
                 facts = {"events": len(events), "wait": pause}
                 self._observer.notice(Notice("desk360.webhook.store_failed", "error", text, facts, error))
                 await anyio.sleep(pause)

@@ -499,7 +499,7 @@ class WebhookReceiver:
 # RFC 3986's `pchar` without escapes. A server decodes the path before the receiver sees it, so a secret with
 # `%` would never match. Other characters than ASCII would need escapes.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
-# RFC 9110: a field's name is a token; its value loses the blanks around it on the way.
+# RFC 9110: a field's name is a token; its value loses the spaces around it on the way.
 _FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _FIELD_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 _SEVERAL: Any = (tuple, list)  # as Any: type checkers would give the parts unknown types
@@ -530,7 +530,7 @@ def _segment(secret: object) -> bytes:
     if not _SEGMENT.fullmatch(secret) or not secret.strip("."):
         raise ConfigurationError(
             "secret must be one segment of a path, only of letters a to z, digits and -._~!$&'()*+,;=:@ (no"
-            " slash, blank, `%`, `?` or `#`); make one with `secrets.token_urlsafe(32)`"
+            " slash, space, `%`, `?` or `#`); make one with `secrets.token_urlsafe(32)`"
         )
     return secret.encode()
 
@@ -553,7 +553,7 @@ def checked_token(header_token: tuple[str, str] | None) -> tuple[str, bytes] | N
         raise ConfigurationError("header_token[0], the header's name, must be a word such as 'X-Token'")
     if not _FIELD_VALUE.fullmatch(value):
         raise ConfigurationError(
-            "header_token[1], the header's value, must be printable ASCII, not empty and with no blanks"
+            "header_token[1], the header's value, must be printable ASCII, not empty and with no spaces"
             " around it; leave header_token out if no header is to be checked"
         )
     return name.lower(), value.encode()

@@ -189,7 +189,7 @@ def test_nothing_is_sent_after_a_failed_write(
         disk.setattr(LedgerFile, "_once", failing(number, error, after=after, failed=failed, harness=harness))
         events = harness.play(lambda client: finish(harness.campaign(), client, concurrency=1))
     assert done(events).end == "ledger"
-    assert "Mend that" in done(events).reason
+    assert "Fix the cause" in done(events).reason
     assert [len(harness.received())] == failed
 
     def mended(client: AsyncDesk360) -> Any:
@@ -223,5 +223,5 @@ def test_a_ledger_that_could_not_be_made_has_nothing_to_resume(tmp_path: Path) -
     file = LedgerFile(tmp_path / "ledger.db")
     assert file.explain(OSError("no room")).endswith("; nothing was sent")
     file.open()
-    assert file.explain(OSError("no room")).endswith("; nothing more is sent. Mend that, then resume")
+    assert file.explain(OSError("no room")).endswith("; nothing more is sent. Fix the cause, then resume")
     file.close()

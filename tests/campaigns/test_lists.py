@@ -87,7 +87,7 @@ def test_a_file_in_another_encoding_is_refused_as_a_whole(harness: Harness) -> N
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        (f"{HEAD}{TO},x\n".encode("utf-16")[:-1], {}, "isn't whole UTF-16"),
+        (f"{HEAD}{TO},x\n".encode("utf-16")[:-1], {}, "isn't complete UTF-16"),
         (HEAD, {"encoding": "klingon"}, "there is no encoding 'klingon'"),
         (HEAD, {"sheet": 1}, "a CSV file has none"),
         (f'{HEAD}{TO},"Ada\n', {}, "line 2: unexpected end of data; is a quote missing"),
@@ -355,7 +355,7 @@ def test_a_plan_warns_of_what_whatsapp_refuses(harness: Harness) -> None:
     assert [warning.partition(",")[0] for warning in plan.warnings] == [
         "body-1 holds a line break in line 1",
         "body-1 holds a tab in line 2",
-        "body-1 holds more than four blanks in a row in line 3",
+        "body-1 holds more than four spaces in a row in line 3",
         "body-1 holds invisible characters only in line 4",
     ]
 
@@ -379,7 +379,7 @@ def test_a_number_that_is_possible_but_not_valid_is_sent_with_a_warning(harness:
     plan = load(harness, [Recipient("+905991112233", {"body-1": "x"}), Recipient(TO, {"body-1": "x"})])
     assert plan.recipients == 2
     assert (
-        "Not valid in its country's numbering plan, and sent to all the same: the phone in line 1."
+        "Not valid in its country's numbering plan, but not left out: the phone in line 1."
         in plan.warnings[0]
     )
 

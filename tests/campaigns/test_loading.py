@@ -246,7 +246,7 @@ def test_different_parameters_are_warned_of(harness: Harness) -> None:
     """Bulk can't help then, and the plan says how long it takes."""
     plan = load(harness, people(300, sets=300))
     assert plan.single_requests == 300
-    assert "bulk requests can't help, and it takes 5.0 minutes" in plan.warnings[0]
+    assert "bulk requests don't help. It takes 5.0 minutes" in plan.warnings[0]
 
 
 def test_a_dry_run_shows_the_very_messages(harness: Harness) -> None:

@@ -43,7 +43,7 @@ CUT_OFF = Counts(unknown=3, pending=3)
 @pytest.mark.parametrize(
     ("steps", "end", "counts", "reason"),
     [
-        ([ctrl_c], "interrupted", WENT_OUT, "SIGINT; what was on the wire has finished"),
+        ([ctrl_c], "interrupted", WENT_OUT, "SIGINT; the requests on the wire have finished"),
         ([ctrl_c, ctrl_c], "interrupted", CUT_OFF, "SIGINT; 3 recipients on the wire are unknown"),
         ([ctrl_c, ctrl_c, ctrl_c], "interrupted", CUT_OFF, "SIGINT; 3 recipients on the wire are unknown"),
         ([Run.stop], "stopped", WENT_OUT, "stop() was called"),

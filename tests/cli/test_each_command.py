@@ -217,7 +217,7 @@ def test_a_result_that_the_ledger_cant_store_is_unknown(
         run = desk360("campaign", "run", "spring", "--concurrency", "1")
     assert len(harness.sandbox.received) == accepted + 1
     assert run.out.startswith(f"{accepted} accepted · 0 not sent · 1 unknown")
-    assert (run.code, "Mend that" in run.err) == (4, True)
+    assert (run.code, "Fix the cause" in run.err) == (4, True)
     assert desk360("campaign", "resume", "spring").out.startswith("2 accepted · 0 not sent · 1 unknown")
     assert len(harness.sandbox.received) == 3
 

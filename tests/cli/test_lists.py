@@ -97,7 +97,7 @@ def test_reads_what_spreadsheets_write(tmp_path: Path, content: str) -> None:
     [
         (b"", "must name the columns"),
         (b"\n+905551110001\n", "must name the columns"),
-        (b"\xff\xfen\x00a", "isn't whole UTF-16"),
+        (b"\xff\xfen\x00a", "isn't complete UTF-16"),
         (b"na\xfeme,phone\n", "isn't UTF-8: 1 line can't be read, the first is line 1"),
         (b"phone,phone\n", "names 'phone' more than once"),
         (
@@ -117,7 +117,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     """What is no file says so."""
     with pytest.raises(ConfigurationError, match="there is no such file"):
         rows_of(tmp_path / "no.csv")
-    with pytest.raises(ConfigurationError, match="no ordinary file"):
+    with pytest.raises(ConfigurationError, match="no regular file"):
         rows_of(tmp_path)
 
 

@@ -79,10 +79,10 @@ def test_nobody_there_is_said(desk360: Desk360) -> None:
     ("words", "problem"),
     [
         (("trigger", "text", "--to", "127.0.0.1:8000"), "--to: a URL like http://127.0.0.1:8000"),
-        (("trigger", "text", "--to", "https://example.test/"), "pass --allow-remote if that is meant"),
+        (("trigger", "text", "--to", "https://example.test/"), "pass --allow-remote if you mean it"),
         (("listen", "--host", "0.0.0.0"), "add --allow-remote if you mean it"),
         (("listen", "--port", "0", "--secret", "a/b"), "secret"),
-        (("sandbox", "--webhook", "https://example.test/"), "pass --allow-remote-webhook if that is meant"),
+        (("sandbox", "--webhook", "https://example.test/"), "pass --allow-remote-webhook if you mean it"),
     ],
 )
 def test_what_can_not_be_is_refused(desk360: Desk360, words: tuple[str, ...], problem: str) -> None:

@@ -717,7 +717,7 @@ async def test_a_401_ends_the_call_if_no_other_key_helps(keys: list[Any], reques
         (5, r"api_key\(\) must return the key as text, and returned int"),
         (None, "returned NoneType"),
         (" ", "returned an empty text"),
-        ("two words", "the API key holds a blank"),
+        ("two words", "the API key holds a space"),
     ],
 )
 async def test_a_key_of_a_function_is_checked_like_any_other(given: Any, problem: str, wire: Wire) -> None:

@@ -23,7 +23,7 @@ FINE = Facts(150000, True, False, False, "on", 0, 0)
     ("facts", "problem"),
     [
         (FINE._replace(standby=True), "it is a standby; give the primary's address"),
-        (FINE._replace(read_only=True), "it is read only; give a user and a database that may be written"),
+        (FINE._replace(read_only=True), "it is read-only; give a user and a database that accept writes"),
         (FINE._replace(fsync=False), "its fsync is off, so a crash loses commits"),
         (FINE._replace(synchronous_commit="local"), "its synchronous_commit stays local"),
     ],

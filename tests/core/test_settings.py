@@ -65,7 +65,7 @@ def test_a_bad_integration_in_the_environment_is_named(text: str) -> None:
 
 @pytest.mark.parametrize("given", ["abc", " abc\n", "Bearer abc", "bearer  abc", "BEARER\tabc\r\n"])
 def test_a_key_is_stripped_of_what_was_pasted_with_it(given: str) -> None:
-    """Ruling 3: blanks, a key file's newline, the word Bearer."""
+    """Ruling 3: spaces, a key file's newline, the word Bearer."""
     assert parse_api_key(given, {}) == "abc"
 
 

@@ -178,9 +178,9 @@ UNOPENED: list[tuple[Any, str, str]] = [
     (_refuse, "attachment", "stream failed: PermissionError"),
     (_fails, "attachment", "stream failed: OSError"),
     (_numbers, "attachment", "stream failed: TypeError"),
-    (_Plain, "attachment", "not as long"),
-    (_huge, "attachment", "not as long"),
-    (_hangs, "attachment", "gave nothing within 120 s"),
+    (_Plain, "attachment", "another length"),
+    (_huge, "attachment", "another length"),
+    (_hangs, "attachment", "gave no bytes within 120 s"),
     (lambda: None, "attachment.open", "gave NoneType; open must give .* `async def` with `yield`"),
     (lambda: _coroutine(), "attachment.open", "gave coroutine; open must give"),
     (lambda: b"123", "attachment.open", r"gave bytes; .*from_bytes\(name, content\)"),
@@ -238,7 +238,7 @@ async def test_what_a_stream_says_to_its_end_changes_nothing() -> None:
     wire = Wire()
     files = [Attachment.from_stream("a", 1, sulking), Attachment.from_stream("b", 1, full)]
     async with connect(wire) as client:
-        with pytest.raises(InvalidMessage, match="'b' is not as long"):
+        with pytest.raises(InvalidMessage, match="'b' has another length"):
             await client.send_media(TO, files)
 
 
@@ -261,8 +261,8 @@ async def test_the_wait_for_a_stream_counts() -> None:
 
 
 STREAMS: list[tuple[Any, str]] = [
-    (_short, "not as long"),
-    (_long, "not as long"),
+    (_short, "another length"),
+    (_long, "another length"),
     (_broken, "stream failed: OSError"),
 ]
 

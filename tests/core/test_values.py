@@ -62,7 +62,7 @@ SPELLINGS = [
 
 @pytest.mark.parametrize("written", SPELLINGS)
 def test_a_phone_is_read_as_people_write_it(written: str) -> None:
-    """Ruling 19: blanks, dashes, dots, brackets, NBSP and bidi marks."""
+    """Ruling 19: spaces, dashes, dots, brackets, NBSP and bidi marks."""
     assert parse_phone(written) == TO
 
 
@@ -281,10 +281,10 @@ def test_an_api_error_reads_well() -> None:
         ("a\nb", "a line break"),
         ("a\rb", "a line break"),
         ("a\tb", "a tab"),
-        ("a     b", "more than four blanks in a row"),
+        ("a     b", "more than four spaces in a row"),
         ("\u200b\u200f", "invisible characters only"),
         ("a    b", None),
     ],
 )
-def test_whatsapp_refuses_a_parameter_for_its_blanks(text: str, reason: str | None) -> None:
+def test_whatsapp_refuses_a_parameter_for_its_spaces(text: str, reason: str | None) -> None:
     assert refused_by_whatsapp(text) == reason

@@ -280,8 +280,8 @@ PHONE = '<row><c t="inlineStr"><is><t>phone</t></is></c></row>'
     ("rows", "problem"),
     [
         ('<row><c t="s"><v>7</v></c></row>', "refers to the text 7 of 0"),
-        ('<row r="7"><c><v>1</v></c></row><row r="7"><c><v>1</v></c></row>', "row 7 stands behind row 7"),
-        ('<row r="1048577"><c><v>1</v></c></row>', "row 1048577 stands behind"),
+        ('<row r="7"><c><v>1</v></c></row><row r="7"><c><v>1</v></c></row>', "row 7 comes after row 7"),
+        ('<row r="1048577"><c><v>1</v></c></row>', "row 1048577 comes after"),
         ('<row r="2"><c r="XFE2"><v>1</v></c></row>', "row 2 has a cell in column 16,385"),
         ('<row r="2"><c r="7"><v>1</v></c></row>', "row 2 has a cell 7"),
         ('<row r="2"><c r="A5"><v>1</v></c></row>', "row 2 has a cell A5"),

@@ -207,7 +207,7 @@ def test_on_a_full_disk_a_process_goes_on_with_its_share(
 
     run(backend, main)
     said = [record.message for record in caplog.records]
-    assert sum("goes on with 18 requests per 60 s" in message for message in said) == 1
+    assert sum("allows this process 18 requests per 60 s" in message for message in said) == 1
     assert sum("is back at" in message for message in said) == 1
 
 

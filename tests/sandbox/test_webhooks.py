@@ -408,7 +408,7 @@ async def test_nobody_there_is_no_answer(clock: str) -> None:
 async def test_a_variable_that_whatsapp_refuses_fails_after_acceptance(
     sandbox: VirtualSandbox, inbox: Inbox, value: str
 ) -> None:
-    """Line breaks, tabs, more than four blanks in a row, nothing visible."""
+    """Line breaks, tabs, more than four spaces in a row, nothing visible."""
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(sandbox.app), base_url="http://sandbox", headers=KEY
     ) as client:

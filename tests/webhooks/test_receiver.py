@@ -819,7 +819,7 @@ async def test_a_store_that_fails_gets_the_events_again(caplog):
         assert len(seen) == 1
         await anyio.sleep(3)
     assert (failing.calls, other.calls) == ([["a"]], [["a"]])
-    assert "did not take 1 events; again in 0.5 s" in caplog.text
+    assert "did not take 1 events; next try in 0.5 s" in caplog.text
 
 
 @VIRTUAL
