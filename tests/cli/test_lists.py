@@ -545,7 +545,7 @@ def test_a_429_of_another_program_is_waited_out_and_explained_in_words_of_the_te
     assert (tmp_path / "limit.db").exists()
     assert run.err.count("rate limit (429): it was not sent. Sends go on in 1 s.") == 1
     assert run.err.count("Paused for ") == 1
-    assert "Another program sends from this address. Give each command the same --limiter PATH" in run.err
+    assert "Another program sends from this address. With the same --limiter PATH" in run.err
     assert "HostLimiter" not in run.err
 
 
