@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_overloads
 from unittest import mock
 
 import attrs
@@ -167,6 +167,19 @@ def test_a_method_hands_each_parameter_on_and_masks_the_phone(endpoint: Endpoint
     where = f"mend {endpoint.name} in desk360_async/_client.py"
     assert not dropped(method), f"{where}: it drops {dropped(method)}"
     assert {"to_private", "to_private_list"} & names_read(method), f"{where}: mask the phone"
+
+
+@pytest.mark.parametrize("name", SENDS)
+def test_send_has_an_overload_for_each_message(name: str) -> None:
+    endpoint = ENDPOINT_NAMED[name]
+    overloads = [inspect.get_annotations(each) for each in get_overloads(AsyncDesk360.send)]
+    fitting = [
+        each for each in overloads if endpoint.message in (each["message"], *get_args(each["message"]))
+    ]
+    replies = {getattr(each["return"], "__name__", "") for each in fitting}
+    assert endpoint.reply in replies, (
+        f"mend the overloads of send in desk360_async/_client.py: none returns {endpoint.reply} for {name}"
+    )
 
 
 @each_message
