@@ -153,6 +153,7 @@ def forget(
     Args:
         phone: The phone, E.164 with +; all its spellings are removed. Without it, give --older-than.
         older_than: Remove all people from campaigns and events that ended more than this many days ago.
+            Such a campaign can't be loaded again.
         ledger: A ledger whose campaigns aren't running: a file or a PostgreSQL DSN; may be repeated.
         inbox: A store of webhook events, a file or a DSN; may be repeated.
         log: A send log, a file or a DSN; may be repeated.
