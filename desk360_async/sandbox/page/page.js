@@ -15,7 +15,7 @@ const WORDS = {
     refused: '{0} istek 429 ile geri çevrildi', documented: 'belgede', measured: 'ölçüldü', inferred: 'çıkarım', ruling: 'kural {0}',
     bulk: 'toplu', not_shown: '{0} olay gösterilmedi', dropped: 'atıldı', no_answer: 'yanıt yok', share_location: 'Konumu gönder',
     states: 'Durumlar', rate: 'Dakikada alıcı', funnel: 'Teslimat', eta: 'tahminî bitiş: {0}', pending: 'bekliyor', intent: 'gönderiliyor',
-    not_sent: 'gönderilmedi', unknown: 'bilinmiyor', skipped: 'atlandı', watch_title: 'Desk360 kampanyası', resolve: 'Bilinmeyenler mesajı almış olabilir. Bakın, sonra --sent, --not-sent veya --resend ekleyin:',
+    not_sent: 'gönderilmedi', unknown: 'bilinmiyor', skipped: 'atlandı', watch_title: 'Desk360 kampanyası', resolve: 'Bilinmeyenler mesajı almış olabilir. Bakın, sonra --accepted, --not-sent veya --resend ekleyin:',
     cap: 'sınır: dakikada {0} istek, yaklaşık {1} alıcı', most: 'en çok {0}', pace: 'şu an dakikada {0} alıcı', left: '{0} istek kaldı',
     count: 'Sayı', state: 'Durum', finished: 'bitti', running: 'sürüyor', show_all: 'Tüm mesajlar', only: 'Yalnız bu alıcı', file: 'dosya',
   },
@@ -28,7 +28,7 @@ const ENGLISH = {
   inferred: 'inferred', ruling: 'ruling {0}', bulk: 'bulk', not_shown: '{0} events are not shown', dropped: 'dropped', no_answer: 'no answer',
   share_location: 'Send location', states: 'States', rate: 'Recipients a minute', funnel: 'Deliveries', eta: 'ends at about {0}',
   pending: 'pending', intent: 'sending', not_sent: 'not sent', unknown: 'unknown', skipped: 'skipped', campaign: 'Campaign', watch_title: 'Desk360 campaign', count: 'Count', state: 'State',
-  resolve: 'Unknown ones may have the message. Look, then add --sent, --not-sent or --resend:',
+  resolve: 'Unknown ones may have the message. Look, then add --accepted, --not-sent or --resend:',
   cap: 'limit: {0} requests a minute, about {1} recipients', most: 'at most {0}', pace: '{0} recipients a minute now', left: '{0} requests left', finished: 'finished', running: 'running',
   show_all: 'All messages', only: 'This recipient only', file: 'file',
 };
