@@ -101,7 +101,7 @@ async def test_the_request_byte_for_byte(
     assert route.call_count == 1
     assert str(request.url).removesuffix("?page=1") == url
     assert name in {**_JSON, **_FORMS} or request.method == "GET", (
-        "add the bytes to this file's _JSON or _FORMS"
+        "add the bytes to _JSON or _FORMS in tests/core/test_respx.py"
     )
     assert dict(request.headers) == expected_headers(name)
     assert request.content == (_JSON.get(name) or _FORMS.get(name) or b"")
