@@ -451,16 +451,19 @@ def test_a_command_hands_each_option_on_and_each_field_over(name: str) -> None:
     target = COMMANDS_OF.get(name, f"send:{name.removeprefix('send_')}")
     command = target.removeprefix("send:")
     where = f"mend {command} in desk360_async/cli/send.py"
-    assert command in send.__all__, f"{where}: add it, and its name to __all__"
+    assert command in {*send.__all__} & {*vars(send)}, f"{where}: add it, and its name to __all__"
     function = getattr(send, command)
     assert not dropped(function), f"{where}: it drops {dropped(function)}"
     taken = set(inspect.signature(function).parameters)
     assert {"region", "once", "common"} <= taken, f"{where}: it takes region, once and common"
-    described = {said.partition(":")[0].strip() for said in (inspect.getdoc(function) or "").splitlines()}
+    lines = (inspect.getdoc(function) or "Without help").splitlines()
+    assert lines[0].endswith("."), f"{where}: its help begins with a sentence"
+    described = {line.partition(":")[0].strip() for line in lines}
     assert taken <= described, f"{where}: its help lacks {taken - described}"
     assert target in EXAMPLES, f"mend EXAMPLES in desk360_async/cli/_table.py: add {target!r}"
     message = ENDPOINT_NAMED[name].message
     assert message is not None
+    assert hasattr(send, message.__name__), f"{where}: import {message.__name__}"
     if message is not TemplateBatch:  # a command takes no file of phones
         due = {len(attrs.fields(message))}
         assert arguments_given(function, message) == due, f"{where}: it doesn't fill each field"
