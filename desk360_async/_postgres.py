@@ -333,10 +333,13 @@ class _Pool:
 
     def __init__(self, dsn: str) -> None:
         pools = import_module("psycopg_pool")
+        self._dsn = dsn
+        self._failures: list[str] = []  # the last failed connection's reason, until a connection is made
         self.users: weakref.WeakSet[Database] = weakref.WeakSet()
         self.prepared: set[tuple[str, bool]] = set()
         self.connections: ConnectionPool[Connection[Any]] = pools.ConnectionPool(
             dsn,
+            connection_class=_recording(self._failures),
             min_size=0,
             max_size=_POOL,
             max_idle=60.0,
@@ -369,7 +372,7 @@ class _Pool:
                 runs only if the idle connection has received data or its end.
         """
         for _ in range(_POOL):  # all connections may have died with the server
-            connection = self.connections.getconn(timeout)
+            connection = self._get(timeout)
             if first is None and _is_quiet(connection):
                 return connection
             statement: Any = first or ""  # a text of ours; psycopg's type asks for a literal
@@ -382,7 +385,40 @@ class _Pool:
                 raise
             else:
                 return connection
-        return self.connections.getconn(timeout)
+        return self._get(timeout)
+
+    def _get(self, timeout: float) -> "Connection[Any]":
+        try:
+            return self.connections.getconn(timeout)
+        except _psycopg().OperationalError as error:
+            if not self._failures:
+                raise
+            raise type(error)(f"{error}: {_speakable(self._failures[0], self._dsn)}") from error
+
+
+def _recording(failures: list[str]) -> Any:
+    """Return a class of connections that keeps the reason of a failed connection; the pool only logs it."""
+    psycopg = _psycopg()
+    plain: Any = psycopg.Connection
+
+    def connect(kind: Any, *given: Any, **options: Any) -> Any:
+        try:
+            made = plain.connect.__func__(kind, *given, **options)
+        except psycopg.Error as error:
+            failures[:] = [" ".join(str(error).split())]
+            raise
+        failures.clear()
+        return made
+
+    return type("_Recorded", (plain,), {"connect": classmethod(connect)})
+
+
+def _speakable(reason: str, dsn: str) -> str:
+    """Return the reason of a failed connection, unless it may quote a part of the password as the host."""
+    userinfo = dsn.partition("://")[2].rpartition("@")[0]
+    if "@" in userinfo or "/" in userinfo:
+        return "in its user and password, write @ as %40 and / as %2F"
+    return mask_dsn(reason)
 
 
 def _allow_preparing(connection: "Connection[Any]") -> None:

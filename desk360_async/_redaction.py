@@ -29,6 +29,10 @@ _MESSAGE_ID = re.compile(r"\b(?:gBEG|ABEG|wamid\.)[A-Za-z0-9_+/=-]{4,}")
 _BEARER = re.compile(r"\b(bearer|basic)(\s+|%20)[^\s'\",;)\]}]+", re.IGNORECASE)
 # A URL's user and password, up to the last "@" before the host's end.
 _USERINFO = re.compile(r"(//[^\s/:@?#]*):[^\s/?#]*@")
+# The user and password of a DSN. libpq allows "?" and "#" in a password, and users forget to escape "/" and
+# "@". So the password ends at the last "@" before a blank. In a text that is a DSN, it may hold blanks too.
+_DSN = re.compile(r"(postgres(?:ql)?://[^\s/:@]*):\S*@")
+_WHOLE_DSN = re.compile(r"(\Apostgres(?:ql)?://[^/:@]*):.*@", re.DOTALL)
 # A password as libpq writes it.
 _PASSWORD = re.compile(r"\b(password|passfile)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
 
@@ -135,7 +139,9 @@ def _mask_if_long(found: re.Match[str]) -> str:
 
 def mask_dsn(text: str) -> str:
     """Return the text with the passwords of URLs (`//user:…@`) and of `password=…` masked."""
-    return _PASSWORD.sub(r"\1\2[password]", _USERINFO.sub(r"\1:[password]@", text))
+    for pattern in (_WHOLE_DSN, _DSN, _USERINFO):
+        text = pattern.sub(r"\1:[password]@", text)
+    return _PASSWORD.sub(r"\1\2[password]", text)
 
 
 class Redaction(logging.Filter):

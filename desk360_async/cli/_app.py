@@ -1,5 +1,6 @@
 """The parser of the commands. An error becomes a line on stderr and an exit code."""
 
+import logging
 import re
 from collections.abc import Sequence
 
@@ -64,6 +65,11 @@ def _epilogue(words: str, command: Command) -> str:
 def run(words: Sequence[str]) -> int:
     """Parse the words, run the command, and return its exit code."""
     terminal = Terminal(json="--json" in words)
+    # The pool logs each try to connect, and Python prints the lines of a logger without a handler. The
+    # reason is in our own errors.
+    pool = logging.getLogger("psycopg.pool")
+    if not pool.handlers:
+        pool.addHandler(logging.NullHandler())
     try:
         code = app()(words, exit_on_error=False, print_error=False, result_action="return_value")
     except SystemExit:

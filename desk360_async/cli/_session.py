@@ -61,6 +61,7 @@ _FIRST_INTEGRATION = 11
 _TRIES = 3  # answers to a confirmation
 _SHARED_LIVE = "With HostLimiter and the file that `desk360 limits --path` prints, both share the limit."
 _SHARED_SANDBOX = "With the same --limiter PATH, all commands share the sandbox's limit."
+_AGAIN = 60.0  # seconds until an equal warning is printed again
 _LOGGERS = ("desk360_async", "httpx", "httpcore", "httpx2", "httpcore2")
 
 
@@ -420,16 +421,17 @@ class _Warnings(logging.Handler):
         self._terminal = terminal
         self._sharing = sharing
         self._until = -math.inf
+        self._last, self._last_until = "", -math.inf
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record. If several requests are refused at the same time, print only the first refusal."""
+        """Print a record. Of several equal ones at the same time, such as refusals, print only the first."""
         event = getattr(record, "event", "")
         if event == "desk360.limit_unshared":
             self._terminal.note(f"Another program sends from this address. {self._sharing}", "yellow")
         elif event == "desk360.retry":
             self._retried(**{name: record.__dict__[name] for name in ("operation", "reason", "wait")})
         elif event != "desk360.rate_limited":
-            self._terminal.note(record.getMessage(), "yellow")
+            self._printed_once(record.getMessage(), record.created)
         elif record.created >= self._until:
             wait: float | None = record.__dict__.get("retry_after")
             self._until = record.created + (wait or 1.0)
@@ -439,6 +441,12 @@ class _Warnings(logging.Handler):
                 f"Sends go on{when}.",
                 "yellow",
             )
+
+    def _printed_once(self, text: str, at: float) -> None:
+        # While a database is away, each worker of a run reports each of its tries.
+        if text != self._last or at >= self._last_until:
+            self._terminal.note(text, "yellow")
+            self._last, self._last_until = text, at + _AGAIN
 
     def _retried(self, operation: str, reason: str, wait: float) -> None:
         if reason != "RateLimited":  # the record of the refusal has announced this wait

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from desk360_async.cli import _session
+from desk360_async.cli._app import run
 from desk360_async.cli._options import Common
 from desk360_async.cli._terminal import Terminal
 from desk360_async.sandbox import Sandbox
@@ -78,3 +79,19 @@ def test_a_retry_is_announced_in_words(capsys: pytest.CaptureFixture[str], reaso
     facts = {"event": "desk360.retry", "operation": "send_text", "reason": reason, "wait": 0.5}
     _session._Warnings(Terminal(json=False, quiet=False), "").emit(logging.makeLogRecord(facts))
     assert capsys.readouterr().err == printed
+
+
+def test_an_equal_warning_is_printed_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each worker of a run reports each try while the database is away."""
+    warnings = _session._Warnings(Terminal(json=False, quiet=False), "")
+    for created in (0.0, 1.0, 59.0, 60.0):
+        warnings.emit(logging.makeLogRecord({"msg": "the ledger is away", "created": created}))
+    assert capsys.readouterr().err == "the ledger is away\n" * 2
+
+
+def test_the_lines_of_the_pool_are_not_printed() -> None:
+    """Python prints the warnings of a logger without a handler; the command's error has the reason."""
+    logger = logging.getLogger("psycopg.pool")
+    logger.handlers[:] = []
+    run(["--version"])
+    assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]

@@ -74,6 +74,7 @@ def test_one_module_knows_httpx(path: Path) -> None:
 LOGGING = {
     "_observer.py": "writes the records of all events",
     "_redaction.py": "a filter for the records of the HTTP stack",
+    "cli/_app.py": "keeps the lines of psycopg's pool off the terminal",
     "cli/_session.py": "the handler of --verbose",
     "cli/apps/django/shop.py": "an app of the user's own",
     "cli/apps/fastapi/shop.py": "an app of the user's own",

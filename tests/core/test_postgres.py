@@ -186,6 +186,25 @@ def test_a_database_that_cannot_be_reached_is_named_without_its_password(
     database.close()
 
 
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("password", "said"),
+    [
+        ("secret", "connection to server"),
+        ("p@secret", "write @ as %40 and / as %2F"),  # libpq takes "secret@…" for the host
+    ],
+)
+def test_a_failed_connection_names_its_reason(
+    monkeypatch: pytest.MonkeyPatch, password: str, said: str
+) -> None:
+    monkeypatch.setattr(_postgres, "FIRST_CONNECT", 2.0)
+    database = Database(f"postgresql://ada:{password}@127.0.0.1:1/shop?connect_timeout=1")
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        database.bare_connection().__enter__()
+    assert "secret" not in str(caught.value)
+    database.close()
+
+
 @pytest.mark.anyio
 async def test_an_error_in_a_stores_own_work_is_raised_as_it_is(dsn: str) -> None:
     def work(_: Any) -> None:

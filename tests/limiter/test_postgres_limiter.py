@@ -104,6 +104,10 @@ def test_the_password_shows_nowhere(server: Cluster) -> None:
     ("text", "masked"),
     [
         ("postgresql://a:b@c/d", "postgresql://a:[password]@c/d"),
+        ("postgresql://a:b#c?d@h/d", "postgresql://a:[password]@h/d"),
+        ("see postgres://a:b/c@d@h/d, please", "see postgres://a:[password]@h/d, please"),
+        ("postgresql://a:my word@h/d", "postgresql://a:[password]@h/d"),
+        ("postgresql://a@h:5432/d", "postgresql://a@h:5432/d"),
         ("see //a:p@ss:w@host:5432/d?x=1.", "see //a:[password]@host:5432/d?x=1."),
         ("host=h password='a b' user=u", "host=h password=[password] user=u"),
         ("postgresql://h/d?password=abc&x=1", "postgresql://h/d?password=[password]&x=1"),
