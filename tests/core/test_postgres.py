@@ -205,6 +205,19 @@ def test_a_failed_connection_names_its_reason(
     database.close()
 
 
+@pytest.mark.real
+def test_connections_that_are_all_in_use_are_no_failed_connection(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_postgres, "_POOL", 1)
+    monkeypatch.setattr(_postgres, "FIRST_CONNECT", 0.2)
+    database = Database(f"{dsn}?application_name=one")
+    with database._open().connection(10.0, check=False), pytest.raises(ConfigurationError) as caught:
+        database.bare_connection().__enter__()
+    assert str(caught.value).endswith("(couldn't get a connection after 0.20 sec)")
+    database.close()
+
+
 @pytest.mark.anyio
 async def test_an_error_in_a_stores_own_work_is_raised_as_it_is(dsn: str) -> None:
     def work(_: Any) -> None:
