@@ -57,6 +57,8 @@ _SYNCED = (
 )
 _UNSYNCED = "set_config('synchronous_commit', 'off', true)"
 _PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two tries of one transaction
+# Two letters at least: C:/ is a drive of Windows.
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]+:/")
 _PARAMETER = re.compile(r"\?|%")
 
 MIGRATIONS = (
@@ -290,8 +292,16 @@ class Facts(NamedTuple):
 
 
 def is_dsn(text: object) -> bool:
-    """Return whether text names a PostgreSQL database rather than a file."""
-    return isinstance(text, str) and text.startswith(("postgresql://", "postgres://"))
+    """Return whether text names a PostgreSQL database rather than a file.
+
+    Raises:
+        ConfigurationError: the text is another kind of URL. As a file's name it would show its password.
+    """
+    if not isinstance(text, str) or text.startswith(("postgresql://", "postgres://")):
+        return isinstance(text, str)
+    if scheme := _SCHEME.match(text):
+        raise ConfigurationError(f"{scheme[0]}… can't be opened: give a file's path, or postgresql://…")
+    return False
 
 
 def _psycopg() -> Any:

@@ -1,7 +1,7 @@
 """PostgreSQL's room: which server is refused and why, with and without a server."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +10,9 @@ import pytest
 
 from desk360_async import ConfigurationError, KeyConflict, PostgresLimiter, _postgres
 from desk360_async._postgres import MIGRATIONS, Database, Facts, Tables, is_busy, is_failure, is_lost
+from desk360_async.campaigns import Campaign
+from desk360_async.customers import Customers
+from desk360_async.once import SendLog
 from tests.postgres import Cluster, pgbouncer
 
 psycopg = pytest.importorskip("psycopg")
@@ -59,6 +62,23 @@ def test_a_dsn_that_cannot_be_read_is_refused_without_its_text() -> None:
         database.connection().__enter__()
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://ada:secret@db/shop", "mysql://ada:secret@db", "postgres:/db"]
+)
+@pytest.mark.parametrize("store", [SendLog, Customers, lambda url: Campaign("spring", ledger=url)])
+def test_another_kind_of_url_is_no_file(store: Callable[[str], object], url: str) -> None:
+    """As the name of a file its password would stand in errors."""
+    with pytest.raises(
+        ConfigurationError, match="can't be opened: give a file's path, or postgresql:"
+    ) as caught:
+        store(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_drive_of_windows_is_a_file() -> None:
+    assert not _postgres.is_dsn("C:/shop/sends.db")
 
 
 def test_a_database_that_was_never_used_is_not_ready_and_can_be_closed() -> None:
