@@ -13,7 +13,7 @@ import select
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
+from functools import partial
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -768,7 +768,6 @@ def _translate(text: str) -> Any:
     return _PARAMETER.sub(lambda found: "%s" if found[0] == "?" else "%%", text)
 
 
-@lru_cache(maxsize=64)
 def _bounded(text: str, schema: str, *, synced: bool) -> Any:
     # The settings of `bounds` end with the statement. They are set before the statement locks a row.
     bounds = f"bounds AS MATERIALIZED (SELECT {_LOCKS}, {_SYNCED if synced else _UNSYNCED})"

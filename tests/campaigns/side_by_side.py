@@ -99,13 +99,19 @@ def simulate(seed: int, dsn: str) -> list[str]:
 
 @contextmanager
 def connected(dsn: str) -> Generator[None]:
-    """Keep the connections, and the tables, from story to story."""
+    """Keep the connections, and the tables, from story to story.
+
+    No statement is prepared: its text has the virtual time, so its plan would never be used again.
+    """
+    allow = _postgres._allow_preparing
+    _postgres._allow_preparing = lambda connection: None
     database = _postgres.Database(dsn)
     with database.transaction():
         pass
     try:
         yield
     finally:
+        _postgres._allow_preparing = allow
         while _postgres._pools:  # those of crashed runs too
             _postgres._pools.popitem()[1].connections.close()
 
