@@ -121,8 +121,8 @@ class KeyConflict(InvalidMessage):
     """
 
     def __init__(self, key: str, fields: Sequence[str]) -> None:
-        names = ", ".join(fields)
-        problem = f"{key!r} was used for another message ({names} differ); use a new key for a new message"
+        differing = f"{', '.join(fields)} {'differs' if len(fields) == 1 else 'differ'}"
+        problem = f"{key!r} was used for another message ({differing}); use a new key for a new message"
         super().__init__("idempotency_key", problem)
         self.key = key
         self.fields: tuple[str, ...] = tuple(fields)

@@ -392,9 +392,10 @@ def _compare(key: str, message: str, waiting: str | None, sent: str | None, secr
     Raises:
         KeyConflict: if one differs.
     """
-    if waiting is not None and waiting != message:
+    if waiting is not None:
         before, given = json.loads(waiting), json.loads(message)
-        raise KeyConflict(key, sorted(n for n in {*before, *given} if before.get(n) != given.get(n)))
+        if differing := sorted(n for n in {*before, *given} if before.get(n) != given.get(n)):
+            raise KeyConflict(key, differing)
     if sent is not None and secret is not None:
         # The worker's client compares its integration and its server, which are not known here.
         SendLog.compare(key, unpack(message), json.loads(sent), bytes(secret))

@@ -124,6 +124,7 @@ async def test_another_message_under_a_used_key_is_a_conflict(
     with pytest.raises(KeyConflict) as found:
         await ask(log, server, **changes)
     assert (found.value.fields, found.value.outcome) == (fields, Outcome.NOT_SENT)
+    assert f"({', '.join(fields)} {'differ' if len(fields) > 1 else 'differs'})" in str(found.value)
     assert server.posts == 1
 
 

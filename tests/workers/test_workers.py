@@ -27,6 +27,7 @@ from desk360_async import (
     Message,
     SendUnknown,
     TemplateBatch,
+    TemplateMessage,
     TextMessage,
 )
 from desk360_async.campaigns import Campaign, CampaignError, Counts, Hours, Recipient
@@ -208,6 +209,15 @@ async def test_another_message_under_a_waiting_key_is_a_conflict(shop: Shop, own
             )
     assert caught.value.fields == ("text",)
     assert shop.rows("SELECT count(*) FROM desk360.outbox") == [(1,)]
+
+
+async def test_the_same_parameters_in_another_order_are_the_same_deferred_message(shop: Shop) -> None:
+    workers, parameters = shop.workers(), {"body-1": "Ada", "body-2": "4711"}
+    for given in (parameters, dict(reversed(parameters.items()))):
+        message = TemplateMessage(TO, "order_shipped", language=1, parameters=given)
+        await workers.defer(message, idempotency_key="order-1")
+    await shop.work()
+    assert shop.received() == [TO]
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own connection", "the caller's connection"])
