@@ -33,6 +33,7 @@ __all__ = [
     "Facts",
     "Session",
     "Tables",
+    "fix_for",
     "is_busy",
     "is_dsn",
     "is_failure",
@@ -331,6 +332,12 @@ def is_lost(error: BaseException) -> bool:
 def is_failure(error: BaseException) -> bool:
     """Return whether PostgreSQL or its pool raised the error."""
     return isinstance(error, _psycopg().Error)
+
+
+def fix_for(error: BaseException) -> str:
+    """Return a clause for an error's message if the user lacks a right, such as for a new table; else ""."""
+    may_not = isinstance(error, _psycopg().errors.InsufficientPrivilege)
+    return "; grant this right to the DSN's user" if may_not else ""
 
 
 class _Pool:
@@ -872,9 +879,10 @@ class Tables:
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     def explain(self, error: Exception) -> str:
-        """Return a message that names the database and the cause, without the password."""
+        """Return a message that names the database, the cause and the fix, without the password."""
         cause = str(error).strip().splitlines()
-        return f"{self.name} in {self.database.name} can't be used ({cause[0] if cause else 'no reason'})"
+        why = f"({cause[0] if cause else 'no reason'}){fix_for(error)}"
+        return f"{self.name} in {self.database.name} can't be used {why}"
 
     def close(self) -> None:
         """Close the connections; the next use opens them again."""

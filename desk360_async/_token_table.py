@@ -16,7 +16,7 @@ from attrs import evolve
 from desk360_async import _threads
 from desk360_async._bucket import GRACE, Bucket, Lane, StoreBusy, StoreLost, Waits
 from desk360_async._errors import ConfigurationError
-from desk360_async._postgres import LOCK_TIMEOUT, Database, is_busy, is_lost, run_prepared
+from desk360_async._postgres import LOCK_TIMEOUT, Database, fix_for, is_busy, is_lost, run_prepared
 from desk360_async._token_file import FIELDS, TIMES
 
 __all__ = ["TokenTable"]
@@ -100,7 +100,8 @@ class TokenTable:
                 raise StoreBusy(f"another process holds {self.name}") from error
             if is_lost(error) and self.database.ready:
                 raise StoreLost(f"{self.name} is lost ({str(error).strip()})") from error
-            raise ConfigurationError(f"{self.name} can't be used ({str(error).strip()})") from error
+            why = f"({str(error).strip()}){fix_for(error)}"
+            raise ConfigurationError(f"{self.name} can't be used {why}") from error
         raise StoreBusy(f"other processes keep {self.name} busy")
 
     def _try(

@@ -23,7 +23,7 @@ from psycopg.rows import tuple_row
 
 import desk360_async
 from desk360_async import Attachment, ConfigurationError, KeyConflict, Message, _threads
-from desk360_async._postgres import Database, is_failure
+from desk360_async._postgres import Database, fix_for, is_failure
 from desk360_async.once import SendLog
 
 T = TypeVar("T")
@@ -376,7 +376,8 @@ def explain(database: Database, error: BaseException) -> str:
     if type(cause).__name__ in ("UndefinedTable", "UndefinedFunction", "UndefinedObject"):
         return f"the tables of workers are missing in {database.name}; run `desk360 db init`"
     text = str(cause).strip().splitlines()
-    return f"the work in {database.name} can't be used ({text[0] if text else 'no reason'})"
+    why = f"({text[0] if text else 'no reason'}){fix_for(cause)}"
+    return f"the work in {database.name} can't be used {why}"
 
 
 def _compare(key: str, message: str, waiting: str | None, sent: str | None, secret: bytes | None) -> None:

@@ -136,6 +136,13 @@ def pool_on(server: Server) -> Any:
     return pool
 
 
+def test_a_missing_right_is_reported_with_the_fix() -> None:
+    tables = Tables(Database(DSN), name="the ledger")
+    refusal = psycopg.errors.InsufficientPrivilege("permission denied for table request")
+    reason = "(permission denied for table request); grant this right to the DSN's user"
+    assert tables.explain(refusal).endswith(reason)
+
+
 @pytest.mark.parametrize("dead", [0, 3, 8])
 def test_dead_connections_are_replaced_until_one_answers(dead: int) -> None:
     server = Server([psycopg.OperationalError()] * dead)
@@ -294,6 +301,17 @@ async def test_a_limiter_whose_user_may_make_no_tables_is_refused(reader: str) -
     with pytest.raises(ConfigurationError, match="may not make the tables"):
         await limiter.acquire("interactive", 5.0)
     limiter.close()
+
+
+@pytest.mark.anyio
+async def test_a_limiter_whose_user_lacks_a_right_names_it_with_the_fix(dsn: str, reader: str) -> None:
+    owner, limiter = Database(dsn), PostgresLimiter(reader, limit=5)
+    with owner.connection():
+        pass  # it makes the tables
+    with pytest.raises(ConfigurationError, match=r"permission denied .*; grant this right"):
+        await limiter.acquire("interactive", 5.0)
+    limiter.close()
+    owner.close()
 
 
 def test_a_closed_connection_is_not_quiet(dsn: str) -> None:

@@ -19,8 +19,10 @@ from desk360_async import (
     SendUnknown,
     ServerError,
 )
+from desk360_async._postgres import Database
 from desk360_async.campaigns import CampaignError, LedgerError
 from desk360_async.workers._engine import Again, PatientConnector, Unfinished, passes
+from desk360_async.workers._work import explain
 from tests.workers.failing import caused_by
 
 LOST = psycopg.OperationalError("the connection is lost")
@@ -113,3 +115,9 @@ def test_a_connector_that_is_given_up_raises(connector: PatientConnector) -> Non
     connector.give_up_after(0.0)
     with pytest.raises(exceptions.ConnectorException):
         play(connector, Flaky(20))
+
+
+def test_a_missing_right_is_reported_with_the_fix() -> None:
+    denied = psycopg.errors.InsufficientPrivilege("permission denied for table share")
+    message = explain(Database("postgresql://app@db/app"), caused_by(exceptions.ConnectorException(), denied))
+    assert message.endswith("(permission denied for table share); grant this right to the DSN's user")
