@@ -35,6 +35,16 @@ def test_a_new_app_is_the_package_s_files_and_two_commands(
     ]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_app_requires_the_command_line_that_its_readme_uses(
+    desk360: Desk360, tmp_path: Path, kind: str
+) -> None:
+    """The extra `cli` also has the numbering plans by which the campaign's test reads its list."""
+    desk360("new", kind, tmp_path)
+    assert "\ndesk360 sandbox" in (tmp_path / "README.md").read_text("utf-8")
+    assert "desk360-async[cli,testing]" in (tmp_path / "requirements.txt").read_text("utf-8")
+
+
 def test_a_new_app_as_json_is_its_folder_and_files(desk360: Desk360, tmp_path: Path) -> None:
     """One object."""
     [shown] = desk360("new", "campaign", tmp_path, "--json").json
