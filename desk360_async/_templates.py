@@ -251,7 +251,14 @@ class Template:
         return [t for t in self.translations if t.language and _case_folded(fold(t.language)) in labels]
 
     def matches(self, template: int | str) -> bool:
-        """Return whether this template has that id, or that name (Unicode-normalised and case-folded)."""
+        """Return whether this template has that id, or that name (Unicode-normalised and case-folded).
+
+        Raises:
+            InvalidMessage: if it is neither an id (int) nor a name (str).
+        """
+        if isinstance(template, bool) or not isinstance(template, int | str):
+            kind = type(template).__name__
+            raise InvalidMessage("template", f"must be its id (int) or its name (str), not {kind}")
         if isinstance(template, int):
             return template == self.id
         return bool(matching((self,), template, lambda named: named.name))

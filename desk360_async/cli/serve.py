@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -181,12 +181,22 @@ def listen(
     return 0
 
 
-def _appending(path: Path) -> IO[str]:
+@contextlib.contextmanager
+def _appending(path: Path) -> Generator[IO[str]]:
+    """Yield a file to which lines are appended; an error of its last write names the file."""
+
     def private(name: str, flags: int) -> int:
         # The mode is for a new file; an existing file keeps its mode.
         return os.open(name, flags, 0o600)
 
-    return open(path, "a", encoding="utf-8", opener=private)
+    file = open(path, "a", encoding="utf-8", opener=private)  # noqa: SIM115  # closed below
+    try:
+        yield file
+    finally:
+        try:
+            file.close()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _bound(host: str, port: int) -> socket.socket:

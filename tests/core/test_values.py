@@ -164,6 +164,13 @@ def test_a_language_is_an_id_or_a_label(language: Any) -> None:
         template.translation(language)
 
 
+@pytest.mark.parametrize("wanted", [None, True, 1.5, b"welcome"])
+def test_a_template_is_matched_by_an_id_or_a_name(wanted: Any) -> None:
+    """True is no id, though it equals 1."""
+    with pytest.raises(InvalidMessage, match=f"must be its id.*not {type(wanted).__name__}"):
+        Template(1, name="welcome").matches(wanted)
+
+
 @pytest.mark.parametrize("language", [7, 10**5000], ids=["small", "5,000 digits"])
 def test_an_unknown_language_lists_what_there_is(language: int) -> None:
     """However it is written."""

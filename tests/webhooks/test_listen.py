@@ -2,11 +2,12 @@
 
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
 from desk360_async import ConfigurationError
-from desk360_async.cli.serve import listen
+from desk360_async.cli.serve import _appending, listen
 
 
 @pytest.mark.parametrize("port", [-1, 65_536, 99_999])
@@ -36,3 +37,12 @@ def test_a_record_that_was_there_keeps_its_rights(tmp_path):
     path.touch()
     path.chmod(0o640)
     assert mode_of_record(path) == 0o640
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_record_that_cannot_be_written_is_named():
+    with (
+        pytest.raises(OSError, match="No space left on device: '/dev/full'"),
+        _appending(Path("/dev/full")) as file,
+    ):
+        file.write("an event")
