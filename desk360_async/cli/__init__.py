@@ -19,6 +19,7 @@ from ._table import overview
 __all__ = ["main", "script"]
 
 _NEEDED = ("cyclopts", "rich", "starlette", "python_multipart", "uvicorn")
+_INTERRUPTED = 130  # the exit code after Ctrl-C
 _KEY_FLAGS = ("--key", "--api-key", "--apikey", "--api_key", "--token", "--password")
 
 
@@ -27,7 +28,10 @@ def script() -> int:
 
     A command that has done its work leaves Ctrl-C ignored, so that the code stays the command's own.
     """
-    return _run_main(sys.argv[1:])
+    code = _run_main(sys.argv[1:])
+    if code != _INTERRUPTED:  # after Ctrl-C a thread may still be busy, and a second Ctrl-C ends it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +83,7 @@ def _run_main(argv: Sequence[str]) -> int:
         output.flush()
     except KeyboardInterrupt:
         print("\ndesk360: interrupted", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
     finally:
         sys.stdout = output.stream
     return code if output.error is None else _incomplete(words, code, output.error)

@@ -294,6 +294,16 @@ def test_ctrl_c_after_the_work_is_ignored_until_the_process_ends(
         signal.signal(signal.SIGINT, before)
 
 
+def test_ctrl_c_after_a_command_without_requests_is_ignored_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "argv", ["desk360", "--version"])
+    try:
+        assert script() == 0
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_second_ctrl_c_leaves_the_code_of_an_unknown_send(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
