@@ -1,6 +1,7 @@
 """The options that several commands share, and the functions that read their values."""
 
 import os
+import shlex
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -157,7 +158,7 @@ class Reading:
         """A sentence for each option that the user gave under its former name."""
         said: list[str] = []
         if self.phone_column is not None:
-            said.append(f"--phone-column is now --map phone={self.phone_column}")
+            said.append(f"--phone-column is now --map {shlex.quote(f'phone={self.phone_column}')}")
         if self.default_region is not None:
             said.append(f"--default-region is now --region {self.default_region}")
         return tuple(said)

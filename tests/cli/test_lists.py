@@ -149,15 +149,15 @@ def test_a_row_with_more_cells_than_the_header_is_left_out(tmp_path: Path) -> No
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("words", [("--map", "phone=gsm2"), ("--phone-column", "gsm2")])
+@pytest.mark.parametrize("words", [("--map", "phone=gsm no"), ("--phone-column", "gsm no")])
 def test_a_phone_column_of_ones_choice(
     desk360: Desk360, server: Server, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     """By the option of all commands, and by its former name, with a warning."""
-    file = written(tmp_path, "who,gsm2\na,+905551110001\n")
+    file = written(tmp_path, "who,gsm no\na,+905551110001\n")
     run = desk360("send", "list", file, *WELCOME, *words, "--base-url", server.url)
     assert (run.code, server.sandbox.received[0].phone) == (0, "+905551110001")
-    assert ("--phone-column is now --map phone=gsm2" in run.err) is (words[0] == "--phone-column")
+    assert ("--phone-column is now --map 'phone=gsm no'" in run.err) is (words[0] == "--phone-column")
 
 
 def test_a_lone_column_needs_no_name(tmp_path: Path) -> None:
