@@ -17,7 +17,7 @@ import anyio
 import httpx
 from attrs import frozen
 
-from desk360_async import AsyncDesk360, PostgresLimiter, _postgres
+from desk360_async import AsyncDesk360, PostgresLimiter, _postgres, _token_table
 from desk360_async.campaigns import Campaign, Recipient, _ledger
 from desk360_async.sandbox import Sandbox
 from tests.campaigns import hail
@@ -72,18 +72,22 @@ class Server(httpx.AsyncBaseTransport):
 def virtual_clock() -> Generator[None]:
     """Let the database's clock, and the ledger's, show the virtual time."""
     translate, execute, now = _postgres._translate, _postgres.Database.execute, _ledger.now
+    run_prepared = _token_table.run_prepared
 
     def timed(self: _postgres.Database, connection: Any, text: str, parameters: Any = None) -> Any:
-        text = text.replace("clock_timestamp()", f"to_timestamp({EPOCH + anyio.current_time()!r})")
-        return execute(self, connection, text, parameters)
+        return execute(self, connection, in_virtual_time(str)(text), parameters)
+
+    def run_timed(connection: Any, text: str, parameters: Any) -> Any:
+        return run_prepared(connection, in_virtual_time(str)(text), parameters)
 
     _postgres._translate = in_virtual_time(translate)
     _postgres.Database.execute = timed  # type: ignore[method-assign]  # for this program
+    _token_table.run_prepared = run_timed
     _ledger.now = lambda: EPOCH + anyio.current_time()
     try:
         yield
     finally:
-        _postgres._translate, _ledger.now = translate, now
+        _postgres._translate, _token_table.run_prepared, _ledger.now = translate, run_prepared, now
         _postgres.Database.execute = execute  # type: ignore[method-assign]  # as it was
 
 
