@@ -16,8 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._clock import VirtualClock
-    from ._limiter import VirtualBucket
+    from ._clock import VirtualBucket, VirtualClock
     from ._samples import ANSWERS, WEBHOOKS, answer_sample, webhook_sample
     from ._sandbox import VirtualSandbox, sandbox_client
 
@@ -34,7 +33,7 @@ __all__ = [
 
 _HOME_OF = {
     "ANSWERS": "_samples",
-    "VirtualBucket": "_limiter",
+    "VirtualBucket": "_clock",
     "VirtualClock": "_clock",
     "VirtualSandbox": "_sandbox",
     "WEBHOOKS": "_samples",

@@ -12,8 +12,7 @@ from desk360_async import AsyncDesk360, RetryPolicy
 from desk360_async._errors import mask_phone
 from desk360_async.sandbox import ReceivedMessage, Sandbox
 
-from ._clock import VirtualClock
-from ._limiter import VirtualBucket
+from ._clock import VirtualBucket, VirtualClock
 from ._transport import InProcess, sleeping_on
 
 __all__ = ["VirtualSandbox", "sandbox_client"]

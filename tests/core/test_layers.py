@@ -102,8 +102,8 @@ def test_packages_on_top_import_public_names_and_the_shared_rooms() -> None:
     """`tests.house` lists the shared rooms; each exception has its reason."""
     assert {f"{module.name} <- {name}" for module in modules() for name in module.foreign} == {
         # The kit's limiter is the real bucket on another clock, and hands out the real permits.
-        "desk360_async.testing._limiter <- _bucket.Bucket",
-        "desk360_async.testing._limiter <- _limiter.TokenPermit",
+        "desk360_async.testing._clock <- _bucket.Bucket",
+        "desk360_async.testing._clock <- _limiter.TokenPermit",
         # A row of a list is refused for the reasons for which the client warns.
         "desk360_async.campaigns._recipients <- _validators.refused_by_whatsapp",
         # A stored reply names people by their place among the phones that the wire lists.
