@@ -125,6 +125,9 @@ async def kill_three_times(hosts, port, folder, keys, acknowledged):
         between |= unmarked(folder)
     with hosts.killable(port, folder):
         await sending
+        async with asyncio.timeout(30):  # a new server looks for a dead one's events twice a second
+            while set((folder / "handled").read_text().split()) < set(keys):
+                await asyncio.sleep(0.05)
     return between
 
 
