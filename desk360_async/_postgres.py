@@ -298,11 +298,12 @@ def is_dsn(text: object) -> bool:
     Raises:
         ConfigurationError: the text is another kind of URL. As a file's name it would show its password.
     """
-    if not isinstance(text, str) or text.startswith(("postgresql://", "postgres://")):
-        return isinstance(text, str)
-    if scheme := _SCHEME.match(text):
+    if not isinstance(text, str):
+        return False
+    is_ours = text.startswith(("postgresql://", "postgres://"))
+    if not is_ours and (scheme := _SCHEME.match(text)):
         raise ConfigurationError(f"{scheme[0]}… can't be opened: give a file's path, or postgresql://…")
-    return False
+    return is_ours
 
 
 def _psycopg() -> Any:
