@@ -9,20 +9,20 @@ are three processes, the sandbox answers them over TCP, and the minutes are real
 import json
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
 import httpx
 from attrs import frozen
 
-from desk360_async import AsyncDesk360, PostgresLimiter, _postgres, _token_table
-from desk360_async.campaigns import Campaign, Recipient, _ledger
+from desk360_async import AsyncDesk360, PostgresLimiter
+from desk360_async.campaigns import Campaign, Recipient
 from desk360_async.sandbox import Sandbox
 from tests.campaigns import hail
 from tests.campaigns.harness import phone
-from tests.campaigns.side_by_side import EPOCH, in_virtual_time
+from tests.campaigns.side_by_side import virtual_clock
 from tests.limiter import virtual
 from tests.limiter.servers import WindowFromFirstHit, answer
 from tests.postgres import cluster
@@ -66,29 +66,6 @@ class Server(httpx.AsyncBaseTransport):
         if request.method == "POST":
             body = {"phones": [row["phone"] for row in json.loads(await request.aread())["destinations"]]}
         return httpx.Response(counted.status, headers=counted.headers, json=body)
-
-
-@contextmanager
-def virtual_clock() -> Generator[None]:
-    """Let the database's clock, and the ledger's, show the virtual time."""
-    translate, execute, now = _postgres._translate, _postgres.Database.execute, _ledger.now
-    run_prepared = _token_table.run_prepared
-
-    def timed(self: _postgres.Database, connection: Any, text: str, parameters: Any = None) -> Any:
-        return execute(self, connection, in_virtual_time(str)(text), parameters)
-
-    def run_timed(connection: Any, text: str, parameters: Any) -> Any:
-        return run_prepared(connection, in_virtual_time(str)(text), parameters)
-
-    _postgres._translate = in_virtual_time(translate)
-    _postgres.Database.execute = timed  # type: ignore[method-assign]  # for this program
-    _token_table.run_prepared = run_timed
-    _ledger.now = lambda: EPOCH + anyio.current_time()
-    try:
-        yield
-    finally:
-        _postgres._translate, _token_table.run_prepared, _ledger.now = translate, run_prepared, now
-        _postgres.Database.execute = execute  # type: ignore[method-assign]  # as it was
 
 
 def measure(dsn: str, minutes: int) -> Used:

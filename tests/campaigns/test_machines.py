@@ -8,17 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psycopg
 import pytest
 
 import desk360_async
 from desk360_async import AsyncDesk360, ConfigurationError, PostgresLimiter
+from desk360_async._postgres import Database, Tables
 from desk360_async.campaigns import Campaign, CampaignError, LedgerError
 from desk360_async.customers import Customers
 from desk360_async.once import SendLog
 from desk360_async.webhooks import PostgresInbox
 from tests.campaigns import side_by_side, steady
 from tests.campaigns.harness import Harness, done, finish, people
+from tests.limiter import virtual
 from tests.postgres import PASSWORD, Cluster, Proxy, cluster, pgbouncer, standby
 
 pytestmark = pytest.mark.postgres
@@ -254,6 +257,22 @@ def test_a_story_of_runs_side_by_side_breaks_no_invariant(dsn: str, anyio_backen
     """Each may crash, lose the database and stop; `nox -s simulate -- --postgres` plays many more."""
     with side_by_side.connected(dsn):
         assert side_by_side.simulate(seed, dsn)
+
+
+@ONE_LOOP
+def test_a_planned_statement_has_the_present_virtual_time(dsn: str, anyio_backend: str) -> None:
+    async def look_twice() -> list[float]:
+        tables = Tables(Database(dsn), name="a store")
+        query = "SELECT ? + extract(epoch FROM clock_timestamp())::float8"
+        looks: list[float] = []
+        for _ in range(2):
+            ((found,),) = await tables.at_once(query, 1, prepared=True)
+            looks.append(found - 1 - side_by_side.EPOCH - anyio.current_time())
+            await anyio.sleep(90)
+        return looks
+
+    with side_by_side.connected(dsn), side_by_side.virtual_clock():
+        assert virtual.run("asyncio", look_twice) == pytest.approx([0, 0], abs=1e-3)
 
 
 @ONE_LOOP
