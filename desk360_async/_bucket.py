@@ -346,11 +346,16 @@ class Bucket:
         away, in_flight = self.away, self.in_flight
         if (away and away[0] <= now) or (in_flight and next(iter(in_flight.values())) <= now):
             self.sweep(now)
-        if lane == "interactive" and self.wary_until <= now:
-            ready = self.gate <= now and self.limit > len(away) + len(in_flight)
-        else:
-            ready = self.ready_at(lane) <= now
-        return self.draw(now, lane) if ready else None
+        if lane != "interactive" or self.wary_until > now:
+            return self.draw(now, lane) if self.ready_at(lane) <= now else None
+        if self.gate > now or self.limit <= len(away) + len(in_flight):
+            return None
+        number = self.taken
+        in_flight[number] = now + self.hold
+        self.taken = number + 1
+        self.grant_before, self.last_grant = self.last_grant, now
+        self.since_bulk += 1
+        return number
 
     def draw(self, now: float, lane: Lane) -> int:
         """Take a token, and return only its number; this is faster than `take`."""
@@ -413,7 +418,9 @@ class Bucket:
             limit = _limit(headers["x-ratelimit-limit"])
         if "x-ratelimit-remaining" in headers:
             remaining = _remaining(headers["x-ratelimit-remaining"])
-        worse = limit is not None and self.learn and self._learn_limit(limit)
+        worse = False
+        if limit is not None and self.learn and not (limit == self.limit == self.rumoured_limit):
+            worse = self._learn_limit(limit)
         if remaining is not None and token.number >= self.newest_answer:
             worse = self._learn_others(now, token, remaining, limit) or worse
         if status == 429 or "retry-after" in headers:
@@ -437,12 +444,14 @@ class Bucket:
         """
         self.newest_answer = token.number
         # Until a smaller limit is believed, its shortfall doesn't count as taken by others.
-        lacking = max(0, self.limit - (limit or self.limit))
-        free = self.limit - len(self.away) - len(self.in_flight)
-        others = free - lacking - (self.returned - token.returned) - remaining
+        whole = self.limit if limit is None or limit > self.limit else limit
+        free = whole - len(self.away) - len(self.in_flight)
+        others = free - (self.returned - token.returned) - remaining
+        if others <= 0:
+            return False
         for _ in range(others):
             heappush(self.away, now + self.period + self.margin)
-        return others > 0
+        return True
 
     def _close(self, now: float, status: int, headers: Mapping[str, str]) -> bool:
         """Close the gate after a refusal, or after a success that asks the next requests to wait."""
