@@ -12,11 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from io import TextIOWrapper
-from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
-from attrs import asdict, evolve
+from attrs import asdict, evolve, frozen
 
 from desk360_async import RateLimitStatus
 from desk360_async._sqlite import create
@@ -310,8 +309,51 @@ _RANKS = ("deleted", "failed", "read", "delivered", "sent")
 
 def lines(connection: sqlite3.Connection, campaign: int) -> Iterator[Line]:
     """Yield a line for each recipient, batch by batch, and then the rows that were left out when loading."""
-    batches = connection.execute(
-        "SELECT b.id, b.kind, b.state, b.reason, b.message_id, s.parameters, b.members "
+    for group in _groups(connection, campaign):
+        for number, kind, state, reason, message_id, parameters, members in group.batches:
+            own, usual, message = group.excepted.get(number, {}), (state, reason or ""), message_id or ""
+            for phone in members:
+                ended, why = own.get(phone, usual) if own else usual
+                status = group.statuses.get(phone, "")
+                yield group.lines[phone], f"+{phone}", ended, why, number, kind, message, status, parameters
+    yield from _left_out_lines(connection, campaign)
+
+
+def _left_out_lines(connection: sqlite3.Connection, campaign: int) -> Iterator[Line]:
+    for line, phone, reason in connection.execute(
+        "SELECT line, phone, reason FROM skipped WHERE campaign = ? ORDER BY line", (campaign,)
+    ):
+        yield line, phone, "skipped", reason, None, "", "", "", ""
+
+
+_BatchFacts = tuple[int, str, str, str | None, str | None, str, tuple[int, ...]]
+_TOGETHER = 1000  # recipients that are looked up at once, in whole batches
+
+
+@frozen
+class _Group:
+    """Batches that are reported together, and the facts about their members.
+
+    Attributes:
+        batches: number, kind, state, reason, message id, parameters, and members of each batch.
+        lines: phone → line of the input.
+        statuses: phone → the status that WhatsApp reported.
+        excepted: batch → phone → (state, reason), for members whose state differs from their batch's.
+    """
+
+    batches: list[_BatchFacts]
+    lines: dict[int, int]
+    statuses: dict[int, str]
+    excepted: dict[int, dict[int, tuple[str, str]]]
+
+
+def _groups(connection: sqlite3.Connection, campaign: int) -> Iterator[_Group]:
+    """Yield the batches, by their number, in groups of a thousand recipients or more."""
+    # Where a batch has one phone, its line comes with it: that is twice as fast as a look-up of many.
+    rows = connection.execute(
+        "SELECT b.id, b.kind, b.state, b.reason, b.message_id, s.parameters, b.members, b.first, "
+        "CASE WHEN b.first = b.last THEN (SELECT line FROM recipient r "
+        "WHERE r.campaign = b.campaign AND r.phone = b.first) END "
         "FROM batch b JOIN parameter_set s ON s.id = b.parameter_set WHERE b.campaign = ? ORDER BY b.id",
         (campaign,),
     )
@@ -320,39 +362,56 @@ def lines(connection: sqlite3.Connection, campaign: int) -> Iterator[Line]:
         "EXISTS (SELECT 1 FROM exception WHERE campaign = ?)",
         (campaign, campaign),
     ).fetchone()
-    for some in _together(batches):
-        everybody = [*chain.from_iterable(members for *_, members in some)]
-        numbers = dict(_among(connection, "SELECT phone, line FROM recipient", campaign, everybody))
-        statuses = _statuses_of(connection, campaign, everybody) if any_status else {}
-        excepted = _exceptions_of(connection, [number for number, *_ in some]) if any_exception else {}
-        for number, kind, state, reason, message_id, parameters, members in some:
-            own, usual, message = excepted.get(number, {}), (state, reason or ""), message_id or ""
-            for phone in members:
-                ended, why = own.get(phone, usual) if own else usual
-                status = statuses.get(phone, "") if statuses else ""
-                yield numbers[phone], f"+{phone}", ended, why, number, kind, message, status, parameters
-    for line, phone, reason in connection.execute(
-        "SELECT line, phone, reason FROM skipped WHERE campaign = ? ORDER BY line", (campaign,)
-    ):
-        yield line, phone, "skipped", reason, None, "", "", "", ""
+    is_dense = True
+    for batches, lines_of, several in _together(rows):
+        if several:
+            between = _lines_between(connection, campaign, several) if is_dense else None
+            is_dense = between is not None
+            lines_of |= _lines_of(connection, campaign, several) if between is None else between
+        yield _Group(
+            batches,
+            lines_of,
+            _statuses_of(connection, campaign, [*lines_of]) if any_status else {},
+            _exceptions_of(connection, [number for number, *_ in batches]) if any_exception else {},
+        )
 
 
-_Some = tuple[int, str, str, str | None, str | None, str, tuple[int, ...]]
-_TOGETHER = 1000  # recipients that are looked up at once, in whole batches
+def _together(
+    rows: Iterable[tuple[Any, ...]],
+) -> Iterator[tuple[list[_BatchFacts], dict[int, int], list[int]]]:
+    """Yield batches of a thousand recipients or more, the known lines, and the sorted phones without one."""
+    batches, lines_of, several = list[_BatchFacts](), dict[int, int](), list[int]()
+    for number, kind, state, reason, message_id, parameters, packed, first, line in rows:
+        if line is None or not packed:
+            members = unpack(packed)
+            several += members
+        else:
+            members = (first,)
+            lines_of[first] = line
+        batches.append((number, kind, state, reason, message_id, parameters, members))
+        if len(several) + len(lines_of) >= _TOGETHER:
+            yield batches, lines_of, sorted(several)
+            batches, lines_of, several = [], {}, []
+    if batches:
+        yield batches, lines_of, sorted(several)
 
 
-def _together(batches: Iterable[tuple[Any, ...]]) -> Iterator[list[_Some]]:
-    """Yield lists of batches with their members as numbers; a list ends at a thousand recipients or more."""
-    some: list[_Some] = []
-    size = 0
-    for *facts, packed in batches:
-        members = unpack(packed)
-        some.append((*facts, members))
-        size += len(members)
-        if size >= _TOGETHER:
-            yield some
-            some, size = [], 0
-    yield some
+def _lines_between(connection: Any, campaign: int, phones: list[int]) -> dict[int, int] | None:
+    """Return phone → line of all recipients between the first and the last of sorted phones.
+
+    It is three times as fast as `_lines_of`. The result is None if there are many others between.
+    """
+    most = 2 * len(phones)
+    rows = connection.execute(
+        "SELECT phone, line FROM recipient WHERE campaign = ? AND phone BETWEEN ? AND ? LIMIT ?",
+        (campaign, phones[0], phones[-1], most + 1),
+    ).fetchall()
+    return None if len(rows) > most else dict(rows)
+
+
+def _lines_of(connection: sqlite3.Connection, campaign: int, phones: list[int]) -> dict[int, int]:
+    """Return phone → line of recipients."""
+    return dict(_among(connection, "SELECT phone, line FROM recipient", campaign, phones))
 
 
 # One query for many phones is several times as fast as a query for each. With a JOIN on json_each, SQLite
@@ -407,20 +466,21 @@ def write(connection: sqlite3.Connection, campaign: int, path: Path, name: str) 
     """
     part = path.with_name(path.name + ".part")
     create(part)
-    rows = lines(connection, campaign)
     try:
         with part.open("wb") as file:
             match path.suffix.lower():
                 case ".xlsx":
-                    number = write_sheet(file, COLUMNS_IN_WORDS, ((*row, words_for(row[3])) for row in rows))
+                    rows = ((*row, words_for(row[3])) for row in lines(connection, campaign))
+                    number = write_sheet(file, COLUMNS_IN_WORDS, rows)
                 case ".csv":
                     # Without the byte order mark, Excel reads a file in the encoding of the user's country.
                     text = TextIOWrapper(file, "utf-8-sig", newline="")
-                    number = _write_csv(text, rows)
+                    number = _write_csv(text, connection, campaign)
                     text.detach()
                 case _:
                     text = TextIOWrapper(file, "utf-8", newline="")
-                    number = _write_json(text, rows, summarise(report(connection, campaign, name)))
+                    summary = summarise(report(connection, campaign, name))
+                    number = _write_json(text, lines(connection, campaign), summary)
                     text.detach()
             file.flush()
             os.fsync(file.fileno())
@@ -431,29 +491,56 @@ def write(connection: sqlite3.Connection, campaign: int, path: Path, name: str) 
     return number
 
 
-def _write_csv(file: IO[str], rows: Iterator[Line]) -> int:
+def _write_csv(file: IO[str], connection: sqlite3.Connection, campaign: int) -> int:
     writer = csv.writer(file)
     writer.writerow(COLUMNS_IN_WORDS)
-    number, cells = 0, _cells(rows)
-    while some := [*islice(cells, _TOGETHER)]:
-        writer.writerows(some)
-        number += len(some)
+    number = 0
+    for group in _groups(connection, campaign):
+        records = _records(group)
+        file.write("".join(records))
+        number += len(records)
+    for line, phone, state, reason, *empty in _left_out_lines(connection, campaign):
+        words = neutral(words_for(reason))
+        writer.writerow((line, neutral(phone), state, neutral(reason), *empty, words))
+        number += 1
     return number
 
 
-def _cells(rows: Iterator[Line]) -> Iterator[tuple[object, ...]]:
-    """Yield the cells of each row. A spreadsheet reads no cell as a formula."""
-    explain = lru_cache(1000)(_explain)
-    for line, phone, state, reason, batch, kind, message_id, status, parameters in rows:
-        why, words = explain(reason)
-        # A recipient's phone is `+` and digits, and parameters are a JSON object: neither is a formula.
-        shown = phone if batch is not None else neutral(phone)
-        message = neutral(message_id) if message_id else ""
-        yield line, shown, state, why, batch, kind, message, status, parameters, words
+def _records(group: _Group) -> list[str]:
+    """Return the CSV records of a group's recipients; a spreadsheet reads no cell of them as a formula.
+
+    Only the line and the phone differ in most records of a batch. Joining texts takes a third of the time
+    that csv.writer takes for ten cells. A phone in E.164 and parameters, a JSON object, are no formulas.
+    """
+    records: list[str] = []
+    lines_of, statuses = group.lines, group.statuses
+    for number, kind, state, reason, message_id, parameters, members in group.batches:
+        own, usual = group.excepted.get(number, {}), (state, reason or "")
+        sent = f"{number},{kind},{_cell(neutral(message_id)) if message_id else ''}"
+        given = _cell(parameters)
+        if own or statuses:
+            for phone in members:
+                ended, words = _ending(*own.get(phone, usual))
+                status = statuses.get(phone, "")
+                records.append(f"{lines_of[phone]},+{phone},{ended},{sent},{status},{given},{words}\r\n")
+        else:
+            ended, words = _ending(*usual)
+            rest = f"{ended},{sent},,{given},{words}\r\n"
+            records += [f"{lines_of[phone]},+{phone},{rest}" for phone in members]
+    return records
 
 
-def _explain(reason: str) -> tuple[str, str]:
-    return neutral(reason), neutral(words_for(reason))
+@lru_cache(1000)
+def _ending(state: str, reason: str) -> tuple[str, str]:
+    """Return the cells of a state and its reason, and the cell of the reason in words."""
+    return f"{state},{_cell(neutral(reason))}", _cell(neutral(words_for(reason)))
+
+
+def _cell(text: str) -> str:
+    """Return a text as csv.writer writes it into a cell."""
+    if '"' in text or "," in text or "\n" in text or "\r" in text:
+        return '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def _write_json(file: IO[str], rows: Iterator[Line], summary: dict[str, object]) -> int:

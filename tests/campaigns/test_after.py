@@ -3,13 +3,16 @@
 import csv
 import json
 import sqlite3
+from io import StringIO
 from typing import IO, Any
 
 import httpx
 import pytest
+from hypothesis import given, strategies
 
 from desk360_async import AsyncDesk360, ConfigurationError
 from desk360_async.campaigns import Counts, Recipient, Report, _report, campaigns_in
+from desk360_async.campaigns._values import words_for
 from desk360_async.sandbox import Fault
 from desk360_async.webhooks import StatusUpdate
 from tests.campaigns.harness import Harness, done, finish, people, phone
@@ -172,6 +175,44 @@ def test_the_csv_report_neutralises_formulas(harness: Harness) -> None:
     rows = list(csv.DictReader(exported(harness, "report.csv").removeprefix("\ufeff").splitlines()))
     assert [row["phone"] for row in rows] == [phone(1), "'=cmd|' /C calc'!A0"]
     assert [row["state"] for row in rows] == ["accepted", "skipped"]
+
+
+@pytest.mark.parametrize("together", [1, 1000])
+@pytest.mark.parametrize("status", ["", "read"])
+def test_the_csv_report_has_each_recipient_with_line_state_and_status(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, together: int, status: str
+) -> None:
+    """The phones of a batch lie beside each other in the ledger, or apart."""
+    monkeypatch.setattr(_report, "_TOGETHER", together)
+    quoted = 'Say "hi", Ada'
+    given = [*people(30, sets=3), Recipient(phone(31), {"body-1": quoted})]
+    update = StatusUpdate(id="unheard-of", sender=phone(2)[1:], status=status or "sent")
+
+    async def main(client: AsyncDesk360) -> None:
+        await harness.campaign().load(client, given)
+        harness.sandbox.faults.add(Fault("status", status=502, times=1))
+        await finish(harness.campaign(), client, concurrency=1)
+        await harness.campaign().resolve("not_sent", phones=[phone(4)])
+        assert await harness.campaign().feed(*[update] * bool(status)) == bool(status)
+        await harness.campaign().export(harness.folder / "report.csv")
+
+    harness.play(main)
+    text = (harness.folder / "report.csv").read_text("utf-8-sig")
+    rows = {int(row["line"]): row for row in csv.DictReader(text.splitlines())}
+    assert [rows[n]["phone"] for n in range(1, 32)] == [phone(n) for n in range(1, 32)]
+    states = [rows[n]["state"] for n in range(1, 5)]
+    assert states == ["unknown", "accepted", "accepted", "not_sent"]
+    assert rows[4]["explanation"] == words_for("resolved")
+    assert [rows[n]["whatsapp"] for n in (1, 2)] == ["", status]
+    assert json.loads(rows[31]["parameters"]) == {"body-1": quoted}
+
+
+@given(text=strategies.text())
+def test_a_cell_of_the_report_is_written_as_the_csv_module_writes_it(text: str) -> None:
+    """Between two others: an empty record's only cell is quoted."""
+    file = StringIO()
+    csv.writer(file).writerow(["a", text, "b"])
+    assert file.getvalue() == f"a,{_report._cell(text)},b\r\n"
 
 
 def test_the_json_report_has_a_summary_and_everybody(harness: Harness) -> None:

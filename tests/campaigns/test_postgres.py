@@ -44,6 +44,7 @@ def test_a_campaign_is_loaded_run_and_reported(harness: Harness, sale: Any) -> N
         report = await sale().report()
         assert report.counts == Counts(accepted=100)
         assert (await sale().status()).accepted == 100
+        assert await sale().export(harness.folder / "report.csv") == 100
 
     harness.play(main)
     assert sorted(harness.received()) == sorted(r.phone for r in people(100))
