@@ -13,7 +13,7 @@ import select
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -365,7 +365,6 @@ class _Pool:
             # The pool doubles its pause after each failed try. It soon gives up; the next use starts again.
             reconnect_timeout=CONNECT / 2,
             kwargs={"autocommit": True, "prepare_threshold": None},
-            configure=_allow_preparing,
         )
 
     @contextmanager
@@ -415,7 +414,10 @@ class _Pool:
 
 
 def _recording(failures: list[str]) -> Any:
-    """Return a class of connections that keeps the reason of a failed connection; the pool only logs it."""
+    """Return a class of connections that keeps the reason of a failed connection; the pool only logs it.
+
+    A connection's `direct` is whether it may prepare statements; None, as long as this isn't known.
+    """
     psycopg = _psycopg()
     plain: Any = psycopg.Connection
 
@@ -428,7 +430,7 @@ def _recording(failures: list[str]) -> Any:
         failures.clear()
         return made
 
-    return type("_Recorded", (plain,), {"connect": classmethod(connect)})
+    return type("_Recorded", (plain,), {"connect": classmethod(connect), "direct": None})
 
 
 def _speakable(reason: str, dsn: str) -> str:
@@ -439,28 +441,32 @@ def _speakable(reason: str, dsn: str) -> str:
     return mask_dsn(reason)
 
 
-def _allow_preparing(connection: "Connection[Any]") -> None:
-    """Let a new connection prepare statements unless a pooler stands between it and the server.
+def _is_direct(connection: Any, process: int) -> bool:
+    """Return whether a connection may prepare statements: no pooler stands between it and the server.
 
     A pooler may give each transaction to another server process, which lacks the statement or has another one
-    under its name. It greets its clients with a process id of its own, so the ids differ.
+    under its name. It greets its clients with a process id of its own, so that id differs from `process`, the
+    server's answer.
     """
-    if connection.execute("SELECT pg_backend_pid()").fetchone() == (connection.info.backend_pid,):
-        _direct.add(connection)
+    connection.direct = process == connection.info.backend_pid
+    return bool(connection.direct)
 
 
-def run_prepared(connection: "Connection[Any]", statement: Any, parameters: Sequence[object]) -> Any:
+def run_prepared(connection: Any, statement: Any, parameters: Sequence[object]) -> Any:
     """Run a frequent statement outside a transaction, and return its cursor.
 
     A connection without a pooler prepares the statement. The server then plans it a few times instead of each
     time: to plan a batch's three statements takes 1.0 ms, and to run them 0.5 ms.
     """
-    if connection in _direct:
+    direct = connection.direct
+    if direct is None:
+        direct = _is_direct(connection, *connection.execute("SELECT pg_backend_pid()").fetchone())
+    if direct:
         connection.prepare_threshold = 0  # only here: psycopg's `executemany` would prepare any statement
         try:
             return connection.execute(statement, parameters, prepare=True)
         except _refusals_of_plans():  # before the statement runs
-            _direct.discard(connection)
+            connection.direct = False
         finally:
             connection.prepare_threshold = None
     return connection.execute(statement, parameters)
@@ -485,8 +491,6 @@ def _is_quiet(connection: "Connection[Any]") -> bool:
 # The pools of this process, by process and DSN: a forked child leaves its parent's alone.
 _pools: dict[tuple[int, str], _Pool] = {}
 _mutex = _threads.Mutex()
-# The connections without a pooler; they may prepare statements.
-_direct: "weakref.WeakSet[Connection[Any]]" = weakref.WeakSet()
 
 
 class Database:
@@ -547,11 +551,15 @@ class Database:
             ConfigurationError: the server refuses us, or its commits wouldn't last.
             psycopg.Error: the statement failed, or the connection is lost.
         """
-        statement = _bounded(text, self.schema, synced=synced)
-        with self.connection() as connection:
+        statement, values = _bounded(text, self.schema, synced=synced), _storable(parameters)
+        pool = self._prepared()
+        connection = pool.take(CONNECT, first=None)
+        try:
             if prepared:
-                return list(run_prepared(connection, statement, _storable(parameters)).fetchall())
-            return connection.execute(statement, _storable(parameters)).fetchall()
+                return list(run_prepared(connection, statement, values).fetchall())
+            return connection.execute(statement, values).fetchall()
+        finally:
+            pool.connections.putconn(connection)
 
     @contextmanager
     def bare_connection(self) -> "Generator[Connection[Any]]":
@@ -617,7 +625,9 @@ class Database:
 
     def _prepared(self) -> _Pool:
         """Return the pool, once the server was checked and the tables were made."""
-        pool = self._open()
+        pool = _pools.get((os.getpid(), self._dsn))
+        if pool is None or self not in pool.users:
+            pool = self._open()
         if (self.schema, self._durable) not in pool.prepared:
             with pool.connection(FIRST_CONNECT, check=True) as connection:
                 self.refuse(self.facts(connection))
@@ -635,10 +645,12 @@ class Database:
                 " pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',"
                 " current_setting('synchronous_commit'),"
                 " (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))::int,"
-                " (SELECT count(*) FROM pg_stat_replication WHERE sync_state NOT IN ('sync', 'quorum'))::int"
+                " (SELECT count(*) FROM pg_stat_replication WHERE sync_state NOT IN ('sync', 'quorum'))::int,"
+                " pg_backend_pid()"
             ).fetchone()
         assert row is not None
-        return Facts(*row)
+        _is_direct(connection, row[-1])  # no further question for this connection
+        return Facts(*row[:-1])
 
     def refuse(self, facts: Facts) -> None:
         """Refuse a server that can't be written, or whose commits don't last.
@@ -767,8 +779,10 @@ class Session:
 def _storable(parameters: Sequence[object]) -> tuple[object, ...]:
     """Replace each NUL by U+FFFD: a webhook may hold a NUL, and PostgreSQL can't store it."""
     return tuple(
-        value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
-        for value in parameters
+        [
+            value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
+            for value in parameters
+        ]
     )
 
 
@@ -776,6 +790,7 @@ def _translate(text: str) -> Any:
     return _PARAMETER.sub(lambda found: "%s" if found[0] == "?" else "%%", text)
 
 
+@lru_cache(maxsize=256)
 def _bounded(text: str, schema: str, *, synced: bool) -> Any:
     # The settings of `bounds` end with the statement. They are set before the statement locks a row.
     bounds = f"bounds AS MATERIALIZED (SELECT {_LOCKS}, {_SYNCED if synced else _UNSYNCED})"

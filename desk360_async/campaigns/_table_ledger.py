@@ -51,17 +51,19 @@ WITH {bounds}, free AS (
     SELECT b.id FROM {schema}.batch b, bounds WHERE b.campaign BETWEEN ? AND ? AND b.state = 'pending'
     AND b.worker IS NULL AND EXISTS (SELECT 1 FROM {schema}.worker WHERE run = ?)
     ORDER BY b.campaign, b.id LIMIT {most} FOR UPDATE OF b SKIP LOCKED
-), awake AS (
-    UPDATE {schema}.worker SET waiting = false WHERE run = ? AND waiting AND EXISTS (SELECT 1 FROM free)
-)
+){awake}
 UPDATE {schema}.batch b SET worker = ?, request = ? FROM free, {schema}.parameter_set s
 WHERE b.id = free.id AND s.id = b.parameter_set
 RETURNING b.id, b.kind, b.members, s.parameters, s.id, b.size, b.first, b.last
 """
-# Frees the batches of a claim whose answer was lost. Its number separates them from this run's others.
+# Only a run that waits needs it.
+_AWAKE = """, awake AS (
+    UPDATE {schema}.worker SET waiting = false FROM bounds WHERE run = ? AND EXISTS (SELECT 1 FROM free)
+)"""
+# Frees the batches of claims whose answers were lost. Their numbers separate them from this run's others.
 _UNCLAIM = """
 WITH {bounds} UPDATE {schema}.batch b SET worker = NULL, request = NULL FROM bounds
-WHERE b.worker = ? AND b.request = ? AND b.state = 'pending' RETURNING b.id
+WHERE b.worker = ? AND b.request = ANY(?) AND b.state = 'pending' RETURNING b.id
 """
 # Frees the claims of dead runs. Their intents, and any run's intents that are too old, become unknown.
 _SWEEP = """
@@ -161,6 +163,7 @@ class TableLedger(Ledger):
         self._run: str | None = None
         self._run_name = ""
         self._is_waiting = False
+        self._unanswered: set[int] = set()  # the numbers of claims
         self._latest: float | None = None  # the time after which no result is tried again
         self._hurried = anyio.Event()
         self._beating = anyio.Lock()
@@ -342,30 +345,36 @@ class TableLedger(Ledger):
         Raises:
             LedgerError: if it stays away.
         """
-        number = secrets.randbits(63)
         try:
-            rows = [] if self._is_waiting else await self._claim(number, most)
+            rows = [] if self._is_waiting else await self._claim(most)
         except LedgerError as error:
             if not _passes(error):
                 raise
             rows = []
         if not rows:
-            rows = await self._outlast(self._claim_left, number, most)
+            rows = await self._outlast(self._claim_left, most)
         self._is_waiting = self._is_waiting and not rows
         return _ledger.batches_of(sorted(rows))
 
-    async def _claim(self, number: int, most: int) -> list[Any]:
-        run = self._run
+    async def _claim(self, most: int) -> list[Any]:
+        run, number = self._run, secrets.randbits(63)
+        self._unanswered.add(number)
         # Not synced: if a crash of the database loses the claim, the batches are free. An intent is synced.
         text = _CLAIM.replace("{most}", str(most))  # a run always gives the same number
-        values = (self.id, self.id, run, run, run, number)
-        return await self._tables.at_once(text, *values, synced=False, prepared=True)
+        text = text.replace("{awake}", _AWAKE if self._is_waiting else "")
+        waiting = (run,) if self._is_waiting else ()
+        values = (self.id, self.id, run, *waiting, run, number)
+        rows = await self._tables.at_once(text, *values, synced=False, prepared=True)
+        self._unanswered.remove(number)
+        return rows
 
-    async def _claim_left(self, number: int, most: int) -> list[Any]:
-        """Free the batches of dead runs, and of this claim if its answer was lost; then claim again."""
-        await self._tables.at_once(_UNCLAIM, self._run, number)
+    async def _claim_left(self, most: int) -> list[Any]:
+        """Free the batches of dead runs, and of claims whose answers were lost; then claim again."""
+        if self._unanswered:
+            await self._tables.at_once(_UNCLAIM, self._run, list(self._unanswered))
+            self._unanswered.clear()
         await self._tables.at_once(_SWEEP, *(self.id,) * 3)
-        return await self._claim(number, most)
+        return await self._claim(most)
 
     async def is_over(self, *, busy: bool) -> bool:
         """Return whether no batch is left for this run: no batch is free, and no other run can free one.
@@ -461,7 +470,6 @@ class TableLedger(Ledger):
 
     @writes
     def _leave(self, db: Any, run: str) -> None:
-        self._sweep(db)
         db.execute("DELETE FROM worker WHERE run = ?", (run,))
         self._sweep(db)  # its claims are free, and its last intents unknown
 

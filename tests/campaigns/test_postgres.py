@@ -85,9 +85,10 @@ def test_a_claim_reads_no_batches_that_have_ended(harness: Harness, sale: Any, d
         await sale(batch_size=1).load(client, people(2000))
 
     harness.play(main)
-    claim: Any = _bounded("EXPLAIN" + _CLAIM.replace("{most}", "4"), "desk360", synced=False)
+    text = _CLAIM.replace("{most}", "4").replace("{awake}", "")
+    claim: Any = _bounded(f"EXPLAIN{text}", "desk360", synced=False)
     with psycopg.connect(dsn) as connection:
-        plan = connection.execute(claim, (1, 1, *[str(UUID(int=1))] * 3, 1)).fetchall()
+        plan = connection.execute(claim, (1, 1, *[str(UUID(int=1))] * 2, 1)).fetchall()
     (read,) = [line for (line,) in plan if " on batch b_1 " in line]
     assert "batch_free" in read or "batch_open" in read, plan
 

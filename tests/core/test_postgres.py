@@ -355,5 +355,5 @@ def test_a_prepared_statement_that_the_server_refuses_runs_without_its_plan(dsn:
         database.execute(connection, change)
     for text in (query, f"{query} LIMIT 1"):
         assert database.at_once(text, (), prepared=True) == []
-    assert connection not in _postgres._direct
+    assert connection.direct is False
     database.close()
