@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -28,7 +27,7 @@ from desk360_async import AsyncDesk360, Sent, TemplateMessage, TokenBucket
 from desk360_async._phones import Reader
 from desk360_async._tables import Table
 from desk360_async.campaigns import Campaign
-from desk360_async.campaigns._recipients import Intake
+from desk360_async.campaigns._recipients import Intake, some_of
 
 BATCH = 1000
 ROUNDS = 3  # of what takes less than a second; medians are printed
@@ -105,12 +104,10 @@ def judge_all(path: Path) -> None:
     """Read and judge a list: phones checked, equal parameters known; no ledger."""
     numbers: dict[str, int] = {}
     table = Table.open(path)
-    rows = table.rows(table.mapping(["body-1"], None), ["body-1"])
+    blocks = table.blocks(table.mapping(["body-1"], None), ["body-1"])
     intake = Intake(["body-1"], frozenset(), Reader())
-    while any(
-        intake.judge(islice(rows, 5000), lambda given: numbers.setdefault(given["body-1"], len(numbers)))
-    ):
-        pass
+    while some := some_of(blocks):
+        intake.judge(some, lambda given: numbers.setdefault(given["body-1"], len(numbers)))
 
 
 def write_plainly(path: Path, folder: Path) -> None:

@@ -29,6 +29,7 @@ from ._workbook import FAULTS, NoRoom, Workbook
 __all__ = [
     "MOST_ROWS",
     "SPREADSHEETS",
+    "Columns",
     "Defect",
     "Row",
     "SheetWriter",
@@ -71,6 +72,30 @@ class Defect:
 
 Values = tuple[object, ...]
 Row = tuple[int, object, Values | Defect]  # line, phone, the variables' values in the template's order
+
+
+@frozen
+class Columns:
+    """Rows without a defect, column by column; that takes half the time of a tuple for each row.
+
+    Attributes:
+        lines: ascending.
+        phones: as given.
+        values: of each row.
+    """
+
+    lines: Sequence[int]
+    phones: Sequence[str]
+    values: Sequence[Values]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __iter__(self) -> Iterator[Row]:
+        return zip(self.lines, self.phones, self.values, strict=True)
+
+
+Block = Columns | list[Row]
 
 
 @define
@@ -175,13 +200,20 @@ class Table:
         Raises:
             ConfigurationError: if a quote isn't closed.
         """
+        return chain.from_iterable(self.blocks(mapping, variables))
+
+    def blocks(self, mapping: Mapping[str, str], variables: Sequence[str]) -> Iterator[Block]:
+        """Yield the rows that `rows` yields, about a hundred at a time.
+
+        Raises:
+            ConfigurationError: if a quote isn't closed.
+        """
         self.numbers.clear()
         place = self.columns.index(mapping["phone"])
-        pick = _picker([self.columns.index(mapping[variable]) for variable in variables])
-        return chain.from_iterable(self._parts(place, pick))
+        return self._blocks(place, _picker([self.columns.index(mapping[variable]) for variable in variables]))
 
-    def _parts(self, place: int, pick: "_Pick") -> Iterator[Iterable[Row]]:
-        """Yield the rows of each block of the file, without the header."""
+    def _blocks(self, place: int, pick: "_Pick") -> Iterator[Block]:
+        """Yield the blocks of the file, without the header."""
         is_plain = isinstance(self._records, _Csv)
         phone_of, width, header = itemgetter(place), {len(self.columns)}, True
         for first, block in self._records.blocks():
@@ -195,9 +227,9 @@ class Table:
                 # The fast path saves half a microsecond a row.
                 phones = [*map(phone_of, block)]
                 if all(phones) and not any(map(str.isspace, phones)):
-                    yield zip(range(first, first + len(block)), phones, map(pick, block), strict=True)
+                    yield Columns(range(first, first + len(block)), phones, pick(block))
                     continue
-            yield self._judged(first, block, place, pick)
+            yield [*self._judged(first, block, place, pick)]
 
     def _judged(self, first: int, block: list[list[Any]], place: int, pick: "_Pick") -> Iterator[Row]:
         """Yield the rows of a block, one by one."""
@@ -216,7 +248,7 @@ class Table:
             phone = cells[place]
             if (not phone or phone.isspace()) and not any(map(str.strip, cells)):
                 continue
-            yield line, phone, pick(cells)
+            yield line, phone, pick([cells])[0]
 
 
 def _records_of(path: Path, encoding: str | None, sheet: str | int | None) -> "_Csv | _Sheet":
@@ -248,16 +280,17 @@ def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
         raise ConfigurationError(f"{path}: its header names {', '.join(map(repr, twice))} more than once")
 
 
-_Pick = Callable[[list[str]], tuple[str, ...]]
+_Pick = Callable[[Sequence[list[str]]], list[Values]]
 
 
 def _picker(columns: Sequence[int]) -> _Pick:
+    """Return a function that takes rows of cells, and returns the values in these columns of each row."""
     if not columns:
-        return lambda row: ()
+        return lambda rows: [()] * len(rows)
+    of_row = itemgetter(*columns)
     if len(columns) == 1:
-        (only,) = columns
-        return lambda row: (row[only],)
-    return itemgetter(*columns)
+        return lambda rows: [*zip(map(of_row, rows), strict=True)]
+    return lambda rows: [*map(of_row, rows)]
 
 
 # ── CSV ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -306,20 +339,22 @@ class _Csv:
         failure: csv.Error | None = None
         try:
             with self.path.open("rb") as raw, TextIOWrapper(raw, self._encoding, newline="") as file:
-                size = max(1, os.fstat(raw.fileno()).st_size)
+                length = max(1, os.fstat(raw.fileno()).st_size)
                 for _ in range(self._skip):
                     file.readline()
                 reader = csv.reader(file, delimiter=self._delimiter, strict=True)
+                size = _BLOCK + 1  # with the header
                 while failure is None:
                     block: list[list[str]] = []
                     before = reader.line_num
                     try:
-                        block.extend(islice(reader, _BLOCK))
+                        block.extend(islice(reader, size))
                     except csv.Error as error:
                         failure = error  # raised after the records that came before it
                     if not block:
                         break
-                    self.done = min(1.0, raw.tell() / size)
+                    size = _BLOCK
+                    self.done = min(1.0, raw.tell() / length)
                     if failure is None and reader.line_num - before == len(block):
                         yield line, block
                         line += len(block)

@@ -23,6 +23,7 @@ from desk360_async.campaigns._values import Batch, Kind, pack, unpack
 MANY_SETS = 5000
 
 _pack_one = struct.Struct("<Q").pack
+_ROOM = 10_000  # recipients that join the open batches before the full ones are stored
 _AT_ONCE = 100  # batches in memory while recipients are read on the same connection
 
 StagedSet = tuple[int, bytes, str]  # its number, the digest of its text, its text
@@ -143,9 +144,9 @@ def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut, 
     staged, lines = connection.execute("SELECT count(*), max(line) FROM staged").fetchone()
     sets = prepare(connection, campaign)
     added = connection.execute(
-        f"{_verb(connection)} INTO recipient SELECT ?, phone, parameter_set, line, ? FROM staged "  # noqa: S608  # constants
-        "WHERE true ORDER BY phone, line ON CONFLICT DO NOTHING",
-        (campaign, load),
+        f"{_verb(connection)} INTO recipient SELECT {campaign:d}, phone, parameter_set, line, {load:d} "  # noqa: S608  # numbers
+        # Parameters of the statement would be sorted with each row.
+        "FROM staged WHERE true ORDER BY phone, line ON CONFLICT DO NOTHING"
     ).rowcount
     seen = bytearray(lines + 1) if staged else bytearray()
     _insert_rows(
@@ -198,17 +199,23 @@ def _batch_rows(
         return
     # With few sets, one open batch per set is filled by ascending phone; that is cheaper than sorting by set.
     open_: defaultdict[int, array[int]] = defaultdict(lambda: array("Q"))
+    room = _ROOM
     for some in _chunks(_stream(connection)(rows, load)):
         numbers, phones, lines = zip(*some, strict=True)
         for line in lines:
             seen[line] = 1
-        for number, phone in zip(numbers, phones, strict=True):
-            open_[number].append(phone)
-        for number in set(numbers):
-            whole = len(open_[number]) // cut.longest * cut.longest
-            if whole:
-                yield from cut.rows(load[0], number, open_[number][:whole])
-                del open_[number][:whole]
+        if numbers.count(numbers[0]) == len(numbers):
+            open_[numbers[0]].extend(phones)
+        else:
+            for number, phone in zip(numbers, phones, strict=True):
+                open_[number].append(phone)
+        room -= len(some)
+        if room <= 0:
+            room = _ROOM
+            for number, members in open_.items():
+                whole = len(members) // cut.longest * cut.longest
+                yield from cut.rows(load[0], number, members[:whole])
+                del members[:whole]
     for number in sorted(open_):
         yield from cut.rows(load[0], number, open_[number])
 

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -35,7 +34,15 @@ from desk360_async._threads import Gathering
 from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._ledger import STATUSES, Ledger, Status
-from desk360_async.campaigns._recipients import CHUNK, Intake, OptOut, OptOutList, Recipient, Source, chunked
+from desk360_async.campaigns._recipients import (
+    Intake,
+    OptOut,
+    OptOutList,
+    Recipient,
+    Source,
+    chunked,
+    some_of,
+)
 from desk360_async.campaigns._run import Dispatch, Opening, Run, message_for
 from desk360_async.campaigns._storage import open_ledger
 from desk360_async.campaigns._table_ledger import TableLedger, open_tables
@@ -789,16 +796,16 @@ async def _stage(
     """
     rows = 0
     if table is not None:
-        source = table.rows(mapping, intake.variables)
+        source = table.blocks(mapping, intake.variables)
         # Read outside the ledger's transaction: an error of this file is no error of the ledger.
-        while chunk := await _threads.run(list, islice(source, CHUNK)):
-            rows += await ledger.stage(chunk, intake)
+        while blocks := await _threads.run(some_of, source):
+            rows += await ledger.stage(blocks, intake)
             if progress is not None:
                 progress(rows, table.done)
         return
     async with aclosing(chunked(given, intake.variables)) as chunks:
         async for given_rows in chunks:
-            rows += await ledger.stage(given_rows, intake)
+            rows += await ledger.stage([given_rows], intake)
             if progress is not None:
                 progress(rows, None)
 

@@ -18,7 +18,7 @@ from attrs import asdict, fields
 from desk360_async import RateLimitStatus
 from desk360_async._phones import spellings_of
 from desk360_async._sqlite import Transactions, reads, transaction, writes
-from desk360_async._tables import Row
+from desk360_async._tables import Block
 from desk360_async.campaigns import _batches, _report
 from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._hours import Hours
@@ -156,7 +156,7 @@ class Ledger:
         (self._last_set,) = db.execute("SELECT coalesce(max(id), 0) FROM parameter_set").fetchone()
 
     @writes
-    def stage(self, db: sqlite3.Connection, rows: Iterable[Row], intake: Intake) -> int:
+    def stage(self, db: sqlite3.Connection, blocks: Iterable[Block], intake: Intake) -> int:
         """Judge and stage rows; return their number."""
         first, texts = self._last_set + 1, list[str]()
 
@@ -164,7 +164,7 @@ class Ledger:
             texts.append(spell(parameters))
             return self._last_set + len(texts)
 
-        staged, skipped = intake.judge(rows, number)
+        staged, skipped = intake.judge(blocks, number)
         self._last_set += len(texts)
         sets = (
             (n, blake2b(text.encode(), digest_size=16).digest(), text) for n, text in enumerate(texts, first)

@@ -11,6 +11,7 @@ from collections.abc import (
     Callable,
     Container,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -26,7 +27,7 @@ from attrs import define, field, frozen
 from desk360_async import ConfigurationError, InvalidMessage, _threads
 from desk360_async._errors import mask_phone
 from desk360_async._phones import Reader, parse_phone, spellings_of
-from desk360_async._tables import Defect, Row, Table, Values
+from desk360_async._tables import Block, Columns, Defect, Row, Table, Values
 from desk360_async._validators import refused_by_whatsapp
 from desk360_async.campaigns._values import CampaignError
 
@@ -97,9 +98,19 @@ async def chunked(source: Any, variables: Sequence[str]) -> AsyncGenerator[list[
         yield chunk
 
 
+def some_of(blocks: Iterator[Block]) -> list[Block]:
+    """Return the next blocks, with a chunk of rows in sum or more; none at the end."""
+    some, rows = list[Block](), 0
+    for block in blocks:
+        some.append(block)
+        rows += len(block)
+        if rows >= CHUNK:
+            break
+    return some
+
+
 # ── judging ────────────────────────────────────────────────────────────────────────────────────────────
 
-Staged = tuple[int, int, int]  # line, phone, parameter set
 Skipped = tuple[int, str, str]  # line, reason, phone as given
 Refused = tuple[str, str]  # variable, and why WhatsApp refuses it
 SetFor = Callable[[dict[str, str]], int]
@@ -110,6 +121,27 @@ _BLOCK = 100  # rows that are judged together; if one is odd, they are judged on
 _FIRST = 5  # lines that a warning names
 _GAP = " " * 5  # a run of spaces that WhatsApp refuses
 _CUT = 60  # characters of a text that stands in place of a phone
+
+
+@define
+class Staged:
+    """Recipients of one load, column by column, by ascending line.
+
+    Attributes:
+        lines: of the input.
+        phones: as numbers.
+        sets: the numbers of their sets of parameters.
+    """
+
+    lines: list[int] = field(factory=list[int])
+    phones: list[int] = field(factory=list[int])
+    sets: list[int] = field(factory=list[int])
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        return zip(self.lines, self.phones, self.sets, strict=True)
 
 
 @define
@@ -161,38 +193,36 @@ class Intake:
         self._doubtful = Lines()
         self._refused: dict[Refused, Lines] = {}
 
-    def judge(self, rows: Iterable[Row], set_for: SetFor) -> tuple[list[Staged], list[Skipped]]:
+    def judge(self, blocks: Iterable[Block], set_for: SetFor) -> tuple[Staged, list[Skipped]]:
         """Return the staged recipients, and the skipped rows."""
-        staged: list[Staged] = []
-        skipped: list[Skipped] = []
-        left = iter(rows)
-        while block := list(islice(left, _BLOCK)):
-            plain = self._judge_plain(block, set_for)
-            if plain is None:
-                self._judge_each(block, set_for, staged, skipped)
-            else:
-                staged.extend(plain)
+        staged, skipped = Staged(), list[Skipped]()
+        for block in blocks:
+            for part in (block,) if isinstance(block, Columns) else _cut(block):
+                if not (isinstance(part, Columns) and self._stage_plain(part, set_for, staged)):
+                    self._judge_each(part, set_for, staged, skipped)
         return staged, skipped
 
-    def _judge_plain(self, block: list[Row], set_for: SetFor) -> Iterable[Staged] | None:
-        """Return a block's staged recipients, in half the time of `_judge_each`; None if a row is odd."""
-        lines, phones, values = zip(*block, strict=True)
-        if not (set(map(type, phones)) == {str} and self._phones.are_plain(phones)):
-            return None
-        numbers = [*map(int, phones)]  # int() reads "+905…" as it stands
+    def _stage_plain(self, block: Columns, set_for: SetFor, staged: Staged) -> bool:
+        """Stage a block in half the time of `_judge_each`, and return True; False if it has an odd row."""
+        if not self._phones.are_plain(block.phones):
+            return False
+        numbers = [*map(int, block.phones)]  # int() reads "+905…" as it stands
         if self._opted_out != frozenset() and any(map(self._opted_out.__contains__, numbers)):
-            return None
-        sets: list[int | str | None] = [*map(self._plain.get, values)]
+            return False
+        sets: list[int | str | None] = [*map(self._plain.get, block.values)]
         if None in sets:
             for place, number in enumerate(sets):
                 if number is None:
-                    sets[place], refused = self._look_up(values[place], set_for)
+                    sets[place], refused = self._look_up(block.values[place], set_for)
                     if refused or isinstance(sets[place], str):
-                        return None
-        return zip(lines, numbers, cast("list[int]", sets), strict=True)
+                        return False
+        staged.lines += block.lines
+        staged.phones += numbers
+        staged.sets += cast("list[int]", sets)
+        return True
 
     def _judge_each(
-        self, rows: Iterable[Row], set_for: SetFor, staged: list[Staged], skipped: list[Skipped]
+        self, rows: Iterable[Row], set_for: SetFor, staged: Staged, skipped: list[Skipped]
     ) -> None:
         slug = ""
         opted_out, is_plain = self._opted_out, self._phones.is_plain
@@ -209,7 +239,9 @@ class Intake:
             elif isinstance(number, str):
                 skipped.append((line, number, f"+{phone}"))
             else:
-                staged.append((line, phone, number))
+                staged.lines.append(line)
+                staged.phones.append(phone)
+                staged.sets.append(number)
                 for problem in refused:
                     self._refused.setdefault(problem, Lines()).add(line)
 
@@ -292,6 +324,15 @@ class Intake:
                 refused.append((variable, problem))
             texts[variable] = value
         return set_for(texts), tuple(refused)
+
+
+def _cut(rows: Iterable[Row]) -> Iterator[Block]:
+    """Yield rows by the block, as columns where each phone is text and no row has a defect."""
+    left = iter(rows)
+    while block := list(islice(left, _BLOCK)):
+        lines, phones, values = zip(*block, strict=True)
+        is_plain = set(map(type, phones)) == {str} and Defect not in map(type, values)
+        yield Columns(lines, phones, values) if is_plain else block
 
 
 def _unsendable(text: str) -> bool:

@@ -22,7 +22,7 @@ from desk360_async._observer import Notice, Observer, parse_observers
 from desk360_async._phones import person_of
 from desk360_async._postgres import Database, Session, Tables, is_busy, is_lost
 from desk360_async._sqlite import reads, writes
-from desk360_async._tables import Row
+from desk360_async._tables import Block
 from desk360_async.campaigns import _batches, _ledger, _report
 from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._ledger import Ledger, Status
@@ -186,12 +186,12 @@ class TableLedger(Ledger):
         while self._spools:
             self._spools.popitem()[1].close()
 
-    async def stage(self, rows: Iterable[Row], intake: Intake) -> int:
+    async def stage(self, blocks: Iterable[Block], intake: Intake) -> int:
         """Judge and stage rows; return their number."""
-        return await _threads.run(self._stage, rows, intake)
+        return await _threads.run(self._stage, blocks, intake)
 
-    def _stage(self, rows: Iterable[Row], intake: Intake) -> int:
-        staged, skipped = intake.judge(rows, self._number)
+    def _stage(self, blocks: Iterable[Block], intake: Intake) -> int:
+        staged, skipped = intake.judge(blocks, self._number)
         self._spools["staged"].writelines(b"%d\t%d\t%d\n" % row for row in staged)
         self._spools["left_out"].writelines(
             b"%d\t%b\t%b\n" % (line, _escape(reason), _escape(phone)) for line, reason, phone in skipped

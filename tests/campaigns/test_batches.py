@@ -1,11 +1,13 @@
 """Recipients in the order of their sets become batches: the quick way and the plain one cut alike."""
 
 import random
+import sqlite3
 from itertools import groupby
 
 import pytest
 
-from desk360_async.campaigns._batches import BatchRow, Cut, _sorted_rows
+from desk360_async.campaigns import _batches
+from desk360_async.campaigns._batches import BatchRow, Cut, _batch_rows, _sorted_rows
 
 Row = tuple[int, int, int]  # set, phone, line
 
@@ -34,3 +36,20 @@ def test_sets_of_one_and_of_many_are_cut_alike(seed: int, largest: int, cut: Cut
     seen = bytearray(len(rows))
     assert list(_sorted_rows(iter(rows), cut, 7, seen)) == cut_plainly(rows, cut)
     assert all(seen)
+
+
+@pytest.mark.parametrize("sets", [1, 3])
+@pytest.mark.parametrize("room", [1, 10_000])
+def test_few_sets_are_cut_alike_however_often_full_batches_are_stored(
+    monkeypatch: pytest.MonkeyPatch, room: int, sets: int
+) -> None:
+    monkeypatch.setattr(_batches, "_ROOM", room)
+    rows = [(n % sets, 905550000000 + n, n) for n in range(1000)]
+    db = sqlite3.connect(":memory:")
+    db.execute("CREATE TABLE recipient (parameter_set, phone, line, campaign, load)")
+    db.executemany("INSERT INTO recipient VALUES (?, ?, ?, 7, 1)", rows)
+    seen, cut = bytearray(len(rows)), Cut("auto", 70)
+    found = [*_batch_rows(db, (7, 1), sets, cut, seen)]
+    assert sorted(found) == sorted(cut_plainly(sorted(rows), cut))
+    assert all(seen)
+    db.close()
