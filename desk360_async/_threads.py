@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
@@ -29,7 +30,7 @@ from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor
 
 __all__ = [
     "Gathering",
@@ -99,45 +100,59 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     if _inline.get():
         await checkpoint()
         return func(*args, **kwargs)
-    from concurrent.futures import CancelledError, Future  # pulls in much: not for an import of this package
-
-    life: Future[None] = Future()
+    begun, end = threading.Lock(), _End()  # the thread takes the lock, or a caller that gives up
 
     def work() -> T:
-        if not life.set_running_or_notify_cancel():
+        if not begun.acquire(blocking=False):
+            from concurrent.futures import CancelledError  # pulls in much: not for an import of this package
+
             raise CancelledError  # the caller is gone
         try:
             return func(*args, **kwargs)
         finally:
-            life.set_result(None)
+            end.set()
 
     try:
         return await anyio.to_thread.run_sync(work)
     except anyio.get_cancelled_exc_class():
-        if not life.cancel() and not life.done():
-            await _ended(life)
+        if not begun.acquire(blocking=False) and not end.is_set:
+            await end.wait()
         raise
 
 
-async def _ended(life: "Future[None]") -> None:
-    """Wait for the thread's end, however often the task is cancelled meanwhile.
+class _End:
+    """The end of a function in a thread. A `Future` costs a tenth of the whole call.
 
-    Only asyncio's own `Task.cancel` leads here (also by `asyncio.timeout`): anyio's shields don't stop it.
+    Attributes:
+        is_set: whether the function has ended.
     """
-    import asyncio
 
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    def __init__(self) -> None:
+        self.is_set = False
+        self._wake: Callable[[], object] | None = None
 
-    def tell(_: "Future[None]") -> None:
-        loop.call_soon_threadsafe(done.set)
+    def set(self) -> None:
+        """Wake the caller if it waits; called in the thread."""
+        self.is_set = True
+        if self._wake is not None:
+            self._wake()
 
-    life.add_done_callback(tell)
-    while not done.is_set():
-        with anyio.CancelScope(shield=True):
-            try:
-                await done.wait()
-            except asyncio.CancelledError:
-                continue
+    async def wait(self) -> None:
+        """Wait for the end, however often the task is cancelled meanwhile.
+
+        Only asyncio's own `Task.cancel` makes it wait (also by `asyncio.timeout`): anyio's shields don't stop
+        it.
+        """
+        import asyncio
+
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = partial(loop.call_soon_threadsafe, done.set)
+        while not self.is_set:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await done.wait()
+                except asyncio.CancelledError:
+                    continue
 
 
 class Mutex:

@@ -339,6 +339,14 @@ def test_only_a_connection_without_a_pooler_prepares_statements(postgres: Cluste
             database.close()
 
 
+def test_each_connection_without_a_pooler_prepares_statements(dsn: str) -> None:
+    database = Database(dsn)
+    query = "SELECT count(*) FROM pg_prepared_statements"
+    with database.connection():  # so that the statement takes another connection than the checks
+        assert database.at_once(query, (), prepared=True) == [(1,)]
+    database.close()
+
+
 @pytest.mark.parametrize(
     "change",
     [
