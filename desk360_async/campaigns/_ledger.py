@@ -68,6 +68,7 @@ class Ledger:
         self._file = file
         self._name = name
         self._last_set = 0
+        self._has_exceptions = True  # unless `pending` has found none
         self.id = 0
 
     @property
@@ -267,11 +268,22 @@ class Ledger:
             "WHERE b.campaign = ? AND b.state = 'pending' AND b.id > ? AND b.id <= ? ORDER BY b.id LIMIT ?",
             (self.id, after, upto, limit),
         )
-        return batches_of(rows)
+        found = batches_of(rows)
+        if isinstance(self.file, LedgerFile) and self.file.owner is not None:
+            query = "SELECT EXISTS (SELECT 1 FROM exception WHERE campaign = ?)"
+            self._has_exceptions = bool(db.execute(query, (self.id,)).fetchone()[0])
+        return found
+
+    async def excepted(self, batch: Batch) -> frozenset[int]:
+        """Return the members that have a state of their own already.
+
+        A file has one owner, and an owner's ledger makes all exceptions. While it has made none, a single
+        send has a third less of the ledger's cost: this query.
+        """
+        return await self._excepted(batch) if self._has_exceptions else frozenset()
 
     @reads
-    def excepted(self, db: sqlite3.Connection, batch: Batch) -> frozenset[int]:
-        """Return the members that have a state of their own already."""
+    def _excepted(self, db: sqlite3.Connection, batch: Batch) -> frozenset[int]:
         rows = db.execute("SELECT phone FROM exception WHERE batch = ?", (batch.id,))
         return frozenset(phone for (phone,) in rows)
 
@@ -284,6 +296,7 @@ class Ledger:
     def _except(
         self, db: sqlite3.Connection, batch: int, phones: Iterable[int], state: State, reason: str
     ) -> None:
+        self._has_exceptions = True
         rows = ((self.id, phone, batch, state, reason) for phone in phones)
         db.executemany("INSERT INTO exception VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
 
