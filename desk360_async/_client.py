@@ -480,9 +480,22 @@ class AsyncDesk360:
         """
         if fallback is not None:
             check_fallback(message, fallback)
+        had_turn, self._pipeline.begun = message is self._pipeline.begun, None
+        if not had_turn and (turn := self._pipeline.turnstile.enter()) is not None:
+            await self._wait_for(turn, lambda: message)
         return await self._transmit(
             0, message, message, None, None, key=idempotency_key, fallback=fallback, on_attempt=on_attempt
         )
+
+    async def _wait_for(self, turn: Awaitable[None], build: Callable[[], Message]) -> None:
+        """Wait until a send may begin; report it if it is cancelled before."""
+        try:
+            await turn
+        except BaseException as error:
+            with suppress(InvalidMessage):
+                message = build()
+                await self._transmit(0, message, message, None, None, ended=error)
+            raise
 
     async def _transmit(
         self,
@@ -495,12 +508,19 @@ class AsyncDesk360:
         key: str | Callable[[], str] | None = None,
         fallback: TemplateMessage | None = None,
         on_attempt: OnAttempt | None = None,
+        ended: BaseException | None = None,
     ) -> Reply:
-        """Send a message, and report its result exactly once, to the sink and to `on_result`."""
+        """Send a message, and report its result exactly once, to the sink and to `on_result`.
+
+        `ended` is the exception of a send that ended before it began.
+        """
         state = CallState(self._options, stop, on_attempt)
+        state.had_turn = sink is None
         with self._pipeline.observed(state, self._operation(message)) as end:
             state.recipients = state.operation.recipients if state.operation else 0
             try:
+                if ended is not None:
+                    raise ended
                 if key is None:
                     reply = await self._deliver(message, state, fallback)
                 else:
@@ -760,7 +780,12 @@ class AsyncDesk360:
             ```
         """
         to = to_private(to)
-        return await self.send(TextMessage(to, text), idempotency_key=idempotency_key, fallback=fallback)
+        if (
+            turn := self._pipeline.turnstile.enter()
+        ) is not None:  # in `send`, a thousand callers would build messages
+            await self._wait_for(turn, lambda: TextMessage(to, text))
+        message = self._pipeline.begun = TextMessage(to, text)
+        return await self.send(message, idempotency_key=idempotency_key, fallback=fallback)
 
     async def send_location(
         self,

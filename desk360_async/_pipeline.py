@@ -7,6 +7,7 @@ decides about retries.
 
 import os
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -130,6 +131,7 @@ class CallState:
         operation: the operation of the call; a look-up on a send's state has its own operation.
         end: the operation's end, filled as the call goes on.
         recipients: number of people that a send addresses.
+        had_turn: whether the send passed the turnstile; a fan-out limits its sends by itself.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class CallState:
         self.end: OperationEnd = OperationEnd()
         self.recipients: int = 0
         self.recheck: OnAttempt | None = None
+        self.had_turn: bool = False
 
     def waited(self, seconds: float) -> None:
         """Subtract a wait from `max_wait`."""
@@ -204,6 +207,79 @@ class RetryQuota:
 
 
 # ── the pipeline ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Turnstile:
+    """Lets a few sends begin in each turn of asyncio's loop; the others begin in later turns, in order.
+
+    Else a thousand callers at once would block the loop until each of them had built its request. While many
+    sends wait for a connection, no further one begins: the garbage collector needs longer for a thousand
+    built requests than asyncio for a thousand futures.
+
+    Args:
+        running_loop: returns asyncio's running loop.
+        connections: how many sends don't wait for a connection.
+
+    Attributes:
+        loop: the client's loop, once it is bound to one of asyncio's; no other loop has turns.
+        sending: how many sends need a connection, or have one.
+    """
+
+    SENDS_A_TURN = 8
+    # More than the vendor's limit: with it, every send that has a token may wait for a connection.
+    MOST_WAITING = 64
+
+    def __init__(self, running_loop: Callable[[], Any], connections: int) -> None:
+        self._running_loop = running_loop
+        self._most: float = connections + self.MOST_WAITING
+        self._begun = 0
+        self._line: deque[Any] = deque()
+        self.loop: Any = None
+        self.sending: int = 0
+
+    def enter(self) -> Awaitable[None] | None:
+        """Return None if the send may begin now, else a future that ends in the turn in which it may.
+
+        A send on another loop begins at once, and the pipeline refuses it.
+        """
+        loop = self.loop
+        if loop is None or sniffio.thread_local.name == "trio" or self._running_loop() is not loop:
+            return None
+        if self._line or self._begun >= self.SENDS_A_TURN or self.sending >= self._most:
+            turn: Awaitable[None] = loop.create_future()
+            self._line.append(turn)
+            return turn
+        self._begun += 1
+        if self._begun == 1:
+            loop.call_soon(self._turn)
+        return None
+
+    def leave(self) -> None:
+        """Count a send less that needs a connection, so that another may begin."""
+        self.sending -= 1
+        if self._line:
+            self._resume()
+
+    def open(self) -> None:
+        """Let all sends begin, though many wait for a connection: the client closes, and refuses them."""
+        self._most = float("inf")
+        if self._line:
+            self._resume()
+
+    def _resume(self) -> None:
+        if not self._begun:
+            self._begun = self.SENDS_A_TURN
+            self.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._begun = 0
+        while self._line and self._begun < self.SENDS_A_TURN and self.sending < self._most:
+            turn = self._line.popleft()
+            if not turn.done():  # else its caller was cancelled
+                turn.set_result(None)
+                self._begun += 1
+        if self._begun:
+            self.loop.call_soon(self._turn)
 
 
 class Store(Protocol):
@@ -274,11 +350,13 @@ class Pipeline:
         load_backend()
         self._running_loop = get_running_loop
         self._loop: object | None = None
+        self.turnstile: Turnstile = Turnstile(get_running_loop, max_connections)
         self._now: Callable[[], float] = anyio.current_time
         self._pid = 0
         self._http: Http | None = None
         self._starting: anyio.Lock | None = None
         self._under_way = 0
+        self.begun: object | None = None  # the message whose send has had its turn
         self._until = float("-inf")
         self._longest = 0.0
         self._report_at = float("-inf" if observer else "inf")
@@ -303,6 +381,7 @@ class Pipeline:
         loop: Any = current_token().native_token if on_trio else self._running_loop()
         if self._loop is None:
             self._loop, self._now = loop, anyio.current_time if on_trio else loop.time
+            self.turnstile.loop = None if on_trio else loop
             self._pid = os.getpid()
         elif self._pid != os.getpid():
             raise ClientStateError(
@@ -390,6 +469,7 @@ class Pipeline:
             self.check()
         self.closed = True
         self.stop.request()
+        self.turnstile.open()
         try:
             if self._under_way:
                 self._idle = self._idle or anyio.Event()  # two tasks may close at once
@@ -537,6 +617,7 @@ class Pipeline:
         with self.observer.attempt(state.end.attempts, waited) as end:
             end.elsewhere = not counted
             self._under_way += 1
+            self.turnstile.sending += state.had_turn
             try:
                 async with self._slots:
                     if call.has_outcome:
@@ -549,6 +630,8 @@ class Pipeline:
                 _note_loss(end, error, evidence, settle(permit, error, evidence))
                 raise
             finally:
+                if state.had_turn:
+                    self.turnstile.leave()
                 self.leave()
                 ended = self._now()
                 end.seconds = ended - began

@@ -1,7 +1,9 @@
 """What a call waits for, and for how long: slots, templates, the limiter, the end of a fan-out."""
 
 import inspect
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from desk360_async import (
     Timeouts,
     TokenBucket,
 )
+from desk360_async._pipeline import Turnstile
 from desk360_async._resources import RETRIED
 from tests.core.fakes import ID, TO, Seen, Tokens, Wire, connect, sent
 from tests.core.test_resources import ENGLISH, listing, template, translation
@@ -108,6 +111,138 @@ async def test_closing_gives_each_send_its_own_time(kind: str) -> None:
         await client.aclose()
         assert anyio.current_time() >= 15
     assert accepted == [ID]
+
+
+# ── turns ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Turns:
+    """A loop whose turns the test runs, with futures of the standard library."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+        self.call_soon = self.soon.append
+        self.create_future = Future[None]
+
+    def turn(self) -> None:
+        """Run what was to run in this turn."""
+        calls, self.soon[:] = list(self.soon), []
+        for call in calls:
+            call()
+
+
+def begun(waits: list[Any]) -> list[int]:
+    """Return which sends have begun, of those that entered a turnstile."""
+    return [place for place, wait in enumerate(waits) if wait is None or wait.done()]
+
+
+def turnstile_on(loop: Turns) -> Turnstile:
+    """Return the turnstile of a client with one connection, bound to a loop."""
+    made = Turnstile(lambda: loop, 1)
+    made.loop = loop
+    return made
+
+
+def test_eight_sends_begin_in_a_turn_of_the_loop_and_the_others_in_order() -> None:
+    loop = Turns()
+    turnstile = turnstile_on(loop)
+    waits: list[Any] = [turnstile.enter() for _ in range(20)]
+    turns = [begun(waits)]
+    while loop.soon:
+        loop.turn()
+        turns.append(begun(waits))
+    assert turns == [[*range(8)], [*range(16)], [*range(20)], [*range(20)]]
+
+
+def test_a_send_that_was_cancelled_before_its_turn_takes_no_place() -> None:
+    loop = Turns()
+    turnstile = turnstile_on(loop)
+    waits: list[Any] = [turnstile.enter() for _ in range(17)]
+    waits[8].cancel()
+    loop.turn()
+    assert begun(waits) == [*range(17)]
+
+
+def test_a_send_that_comes_later_begins_later() -> None:
+    """Where there is room for it as well."""
+    turnstile = turnstile_on(Turns())
+    turnstile.sending = 65
+    waits: list[Any] = [turnstile.enter()]
+    turnstile.sending = 0
+    assert begun([*waits, turnstile.enter()]) == []
+
+
+def test_no_send_begins_while_64_wait_for_a_connection() -> None:
+    loop = Turns()
+    turnstile = turnstile_on(loop)
+    turnstile.sending = 66
+    waits: list[Any] = [turnstile.enter() for _ in range(9)]
+    turnstile.leave()
+    loop.turn()
+    assert begun(waits) == []
+    for _ in range(3):  # three connections that come back in one turn let eight begin, not 24
+        turnstile.leave()
+    loop.turn()
+    assert begun(waits) == [*range(8)]
+
+
+async def crowd(client: AsyncDesk360, text: str = "x", sends: int = 100) -> list[type | None]:
+    """Send texts and messages at once, one more before them; return the errors, None for none."""
+    errors: list[type | None] = []
+    await client.send_text(TO, "x")
+
+    async def send(number: int) -> None:
+        call = client.send(TextMessage(TO, "x")) if number % 2 else client.send_text(TO, text)
+        errors.append((await ended(call))[0])
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(sends):
+            tasks.start_soon(send, number)
+    return errors
+
+
+def slow(seconds: float) -> Wire:
+    """Return a wire that answers the first request at once, and each other one late."""
+    return Wire(lambda _: sent(), answering(seconds, lambda _: sent()))
+
+
+async def test_each_send_of_a_crowd_goes_out() -> None:
+    wire = slow(1)
+    with anyio.fail_after(END):
+        assert await crowd(connect(wire, max_connections=3)) == [None] * 100
+    assert len(wire.seen) == 101
+
+
+async def test_each_cancelled_send_of_a_crowd_has_a_result() -> None:
+    """The sends that wait for their turn as well."""
+    heard: list[SendResult] = []
+    client = connect(slow(END), max_connections=1, on_result=heard.append)
+    with anyio.move_on_after(1):
+        await crowd(client)
+    outcomes = Counter(result.outcome for result in heard)
+    assert outcomes == {Outcome.ACCEPTED: 1, Outcome.UNKNOWN: 1, Outcome.NOT_SENT: 99}
+
+
+async def test_a_cancelled_text_that_is_no_message_has_no_result() -> None:
+    heard: list[SendResult] = []
+    client = connect(slow(END), max_connections=1, on_result=heard.append)
+    with anyio.move_on_after(1):
+        await crowd(client, text="", sends=200)
+    assert len(heard) == 101
+
+
+async def test_closing_ends_each_send_of_a_crowd_that_waits() -> None:
+    client = connect(slow(9), max_connections=1)
+    errors: list[type | None] = []
+
+    async def send() -> None:
+        errors.extend(await crowd(client))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        await anyio.sleep(1)
+        await client.aclose()
+    assert Counter(errors) == {ClientStateError: 99, None: 1}
 
 
 # ── templates ──────────────────────────────────────────────────────────────────────────────────────────
