@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from anyio.lowlevel import checkpoint
 from attrs import asdict, fields
 
 from desk360_async import RateLimitStatus
@@ -280,7 +281,12 @@ class Ledger:
         A file has one owner, and an owner's ledger makes all exceptions. While it has made none, a single
         send has a third less of the ledger's cost: this query.
         """
-        return await self._excepted(batch) if self._has_exceptions else frozenset()
+        if self._has_exceptions:
+            return await self._excepted(batch)
+        await (
+            checkpoint()
+        )  # a reader of the events, which may stop the run, acts before the next batch begins
+        return frozenset()
 
     @reads
     def _excepted(self, db: sqlite3.Connection, batch: Batch) -> frozenset[int]:
