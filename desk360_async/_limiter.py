@@ -241,9 +241,12 @@ class TokenBucket:
     ) -> None:
         check_arguments(limit, period, reserve, margin, attempt_timeout)
         # Not at the top: importing this package must not load asyncio.
-        from asyncio import get_running_loop
+        from asyncio import BaseEventLoop, get_running_loop
 
         self._running_loop = get_running_loop
+        self._clock_of_asyncio = BaseEventLoop.time
+        # Whether the loop's clock is `time.monotonic`, as that of asyncio's own loops: one reading fewer.
+        self._is_monotonic = False
         self._end = self._ended
         hold = Bucket.hold_of(attempt_timeout, period, margin)
         self._bucket = Bucket(limit, period, reserve, margin, hold, learn)
@@ -460,7 +463,7 @@ class TokenBucket:
         if self._home is None or self._home() is not loop:
             self._move(loop, now)
         # Both clocks, for use after the loop has ended; they differ if one is virtual.
-        self._seen, self._seen_at = now, time.monotonic()
+        self._seen, self._seen_at = now, now if self._is_monotonic else time.monotonic()
         return now
 
     def _present(self) -> float:
@@ -489,6 +492,8 @@ class TokenBucket:
             self._born += shift
             self._clear_lines(old)
         self._home = weakref.ref(loop)
+        clock = getattr(loop, "time", None)  # trio's token has none
+        self._is_monotonic = getattr(clock, "__func__", None) is self._clock_of_asyncio
 
     def _clear_lines(self, old: Any) -> None:
         """Remove the waiters of a loop that has ended, or that was stopped and not closed."""
