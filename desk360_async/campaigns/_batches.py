@@ -16,6 +16,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from desk360_async._phones import person_of
+from desk360_async.campaigns._recipients import Staged
 from desk360_async.campaigns._values import Batch, Kind, pack, unpack
 
 # With this number of parameter sets or more, recipients are sorted by set: that bounds the memory. With
@@ -23,6 +24,8 @@ from desk360_async.campaigns._values import Batch, Kind, pack, unpack
 MANY_SETS = 5000
 
 _pack_one = struct.Struct("<Q").pack
+_AT_ONE_GO = 250  # rows in one statement; a chunk of 5,000 is twenty of them
+_STAGE_IN_SEQUENCE = "INSERT OR FAIL INTO staged VALUES (?, ?, ?)" + ", (NULL, ?, ?)" * (_AT_ONE_GO - 1)
 _ROOM = 10_000  # recipients that join the open batches before the full ones are stored
 _AT_ONCE = 100  # batches in memory while recipients are read on the same connection
 
@@ -64,15 +67,24 @@ class Cut:
             yield campaign, number, self.kind(size), size, members[0], members[-1], pack(members)
 
 
-def stage(
-    connection: sqlite3.Connection, rows: Iterable[tuple[int, int, int]], sets: Iterable[StagedSet]
-) -> None:
-    """Add rows (line, phone, number of the set) and sets to the staging tables."""
+def stage(connection: sqlite3.Connection, staged: Staged, sets: Iterable[StagedSet]) -> None:
+    """Add recipients and sets to the staging tables."""
     _insert_rows(connection, "INSERT INTO staged_set", sets)
-    _insert_rows(connection, "INSERT INTO staged", rows)
+    for at in range(0, len(staged), _AT_ONE_GO):
+        lines, phones, numbers = (
+            column[at : at + _AT_ONE_GO] for column in (staged.lines, staged.phones, staged.sets)
+        )
+        if len(lines) == _AT_ONE_GO == lines[-1] - lines[0] + 1:
+            # SQLite numbers the further lines itself, one by one: that saves a fifth of the time.
+            pairs = chain.from_iterable(zip(phones, numbers, strict=True))
+            connection.execute(_STAGE_IN_SEQUENCE, (lines[0], *pairs))
+        else:
+            _insert_rows(connection, "INSERT INTO staged", zip(lines, phones, numbers, strict=True))
 
 
-def _insert_rows(connection: Any, into: str, rows: Iterable[Sequence[object]], at_once: int = 300) -> None:
+def _insert_rows(
+    connection: Any, into: str, rows: Iterable[Sequence[object]], at_once: int = _AT_ONE_GO
+) -> None:
     """Insert rows, many with one statement: that takes a third less time than one by one.
 
     Args:
@@ -141,7 +153,10 @@ def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut, 
     """Add the staged recipients whose phones are new, cut into batches; store the rows that were left out."""
     connection.execute("DELETE FROM skipped WHERE campaign = ?", (campaign,))  # an earlier input's
     connection.execute("INSERT INTO skipped SELECT ?, line, reason, phone FROM left_out", (campaign,))
-    staged, lines = connection.execute("SELECT count(*), max(line) FROM staged").fetchone()
+    # Two queries: SQLite then needs no scan.
+    staged, lines = connection.execute(
+        "SELECT (SELECT count(*) FROM staged), (SELECT max(line) FROM staged)"
+    ).fetchone()
     sets = prepare(connection, campaign)
     added = connection.execute(
         f"{_verb(connection)} INTO recipient SELECT {campaign:d}, phone, parameter_set, line, {load:d} "  # noqa: S608  # numbers

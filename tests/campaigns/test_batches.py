@@ -8,6 +8,8 @@ import pytest
 
 from desk360_async.campaigns import _batches
 from desk360_async.campaigns._batches import BatchRow, Cut, _batch_rows, _sorted_rows
+from desk360_async.campaigns._recipients import Staged
+from desk360_async.campaigns._storage import STAGING
 
 Row = tuple[int, int, int]  # set, phone, line
 
@@ -52,4 +54,15 @@ def test_few_sets_are_cut_alike_however_often_full_batches_are_stored(
     found = [*_batch_rows(db, (7, 1), sets, cut, seen)]
     assert sorted(found) == sorted(cut_plainly(sorted(rows), cut))
     assert all(seen)
+    db.close()
+
+
+@pytest.mark.parametrize("lines", [[*range(2, 600)], [*range(2, 602, 2)], [*range(1, 250), 300], [9], []])
+def test_staged_rows_keep_their_lines(lines: list[int]) -> None:
+    """A skipped row leaves a gap between two lines."""
+    db = sqlite3.connect(":memory:")
+    db.executescript(STAGING)
+    _batches.stage(db, Staged(lines, [n + 905550000000 for n in lines], [n % 7 for n in lines]), [])
+    found = db.execute("SELECT line, phone, parameter_set FROM staged").fetchall()
+    assert found == [(n, n + 905550000000, n % 7) for n in lines]
     db.close()
