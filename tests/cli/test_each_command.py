@@ -310,7 +310,8 @@ def test_second_ctrl_c_leaves_the_code_of_an_unknown_send(
     """The first comes while the request is on the wire, the second after the command's end."""
     before = signal.getsignal(signal.SIGINT)
     server.sandbox.faults.add(Fault("stall"))
-    monkeypatch.setattr(sys, "argv", ["desk360", "send", "text", TO, "hi", "--base-url", server.url])
+    words = ("send", "text", TO, "hi", "--base-url", server.url, "--timeout", "2")
+    monkeypatch.setattr(sys, "argv", ["desk360", *words])
     try:
         with interrupting(lambda: server.sandbox.counted > 0):
             assert script() == 4
