@@ -1,8 +1,9 @@
 """What PostgreSQL costs, on a cluster of its own: `python -m benchmarks.postgres [--recipients N]`.
 
 P19: a token, taken and given back, without and with a wait for the disk; and a batch's claim, intent and
-result. Loading a list, over the same list into a file: wall time, and the peak of memory. The sizes of rows,
-from which a campaign of ten million is computed.
+result, where each claim takes one batch and where it takes four, as a run does. Loading a list, over the same
+list into a file: wall time, and the peak of memory. The sizes of rows, from which a campaign of ten million
+is computed.
 """
 
 import argparse
@@ -45,36 +46,46 @@ def token(dsn: str, *, durable: bool, rounds: int = 300) -> list[float]:
     return sorted(found[20:])
 
 
-def campaign_in(ledger: str | Path, *, batch_size: int = BATCH) -> Campaign:
+def campaign_in(ledger: str | Path, *, batch_size: int = BATCH, name: str = "bench") -> Campaign:
     """Return the campaign that is measured."""
-    return Campaign("bench", template="offer", language=1, ledger=ledger, batch_size=batch_size)
+    return Campaign(name, template="offer", language=1, ledger=ledger, batch_size=batch_size)
 
 
-async def batches(dsn: str, folder: Path, *, rounds: int = 200) -> dict[str, list[float]]:
-    """Return the milliseconds of each batch's claim, intent and result, and of a bare commit beside them."""
-    path = folder / "batches.csv"
+async def batches(dsn: str, folder: Path, *, together: int = 1, rounds: int = 200) -> dict[str, list[float]]:
+    """Return the milliseconds of each batch's claim, intent and result, and of a bare commit beside them.
+
+    Args:
+        dsn: the ledger's.
+        folder: a place for the list.
+        together: batches in one claim, whose time they share; a run claims as many as it sends at once.
+        rounds: number of batches.
+    """
+    path = folder / f"batches-{together}.csv"
     write_csv(path, rounds * 10, 1)
     found: dict[str, list[float]] = {name: [] for name in (*STEPS, COMMIT)}
     async with client_of(Taker()) as client:
-        campaign = campaign_in(dsn, batch_size=10)
+        campaign = campaign_in(dsn, batch_size=10, name=f"bench-{together}")
         await campaign.load(client, path)
         with psycopg.connect(dsn, autocommit=True) as bare:
             bare.execute("CREATE TABLE IF NOT EXISTS bare (number bigint)")
             async with campaign._opened(owner=True) as ledger:
                 await ledger.settings()
                 await ledger.join("bench", lease=30.0, timeout=30.0, patience=1.0, observer=Observers())  # type: ignore[attr-defined]  # of PostgreSQL's ledger
-                for number in range(rounds):
-                    times = [time.perf_counter()]
-                    (batch,) = await ledger.claim(0, 2**60, 1)
-                    times.append(time.perf_counter())
-                    request = await ledger.intend(batch)
-                    times.append(time.perf_counter())
-                    await ledger.conclude(batch, request, Result("accepted"))
-                    times.append(time.perf_counter())
-                    bare.execute("INSERT INTO bare VALUES (%s)", (number,))
-                    times.append(time.perf_counter())
-                    for name, start, end in zip(found, times, times[1:], strict=False):
-                        found[name].append((end - start) * 1e3)
+                for _ in range(rounds // together):
+                    start = time.perf_counter()
+                    some = await ledger.claim(0, 2**60, together)
+                    claim = (time.perf_counter() - start) * 1e3 / len(some)
+                    for batch in some:
+                        times = [time.perf_counter()]
+                        request = await ledger.intend(batch)
+                        times.append(time.perf_counter())
+                        await ledger.conclude(batch, request, Result("accepted"))
+                        times.append(time.perf_counter())
+                        bare.execute("INSERT INTO bare VALUES (1)")
+                        times.append(time.perf_counter())
+                        found["claim"].append(claim)
+                        for name, begin, end in zip(list(found)[1:], times, times[1:], strict=False):
+                            found[name].append((end - begin) * 1e3)
     return {name: some[20:] for name, some in found.items()}
 
 
@@ -144,11 +155,12 @@ def main() -> None:
             times(
                 f"a token, durable={durable}", token(server.dsn, durable=durable), None if durable else TOKEN
             )
-        found = asyncio.run(batches(server.dsn, Path(folder)))
-        for name, some in found.items():
-            times(name, sorted(some), None)
-        whole = sorted(map(math.fsum, zip(*(found[name] for name in STEPS), strict=True)))
-        times("a batch's claim, intent and result", whole, RESULT)
+        for together, words in ((1, ""), (4, ", four claimed at once as in a run")):
+            found = asyncio.run(batches(server.dsn, Path(folder), together=together))
+            for name, some in found.items():
+                times(f"{name}{words}", sorted(some), None)
+            whole = sorted(map(math.fsum, zip(*(found[name] for name in STEPS), strict=True)))
+            times(f"a batch's claim, intent and result{words}", whole, RESULT)
         loads(server, Path(folder), given.recipients)
 
 
