@@ -225,7 +225,7 @@ class Turnstile:
         sending: how many sends need a connection, or have one.
     """
 
-    SENDS_A_TURN = 8
+    SENDS_A_TURN = 20
     # More than the vendor's limit: with it, every send that has a token may wait for a connection.
     MOST_WAITING = 64
 

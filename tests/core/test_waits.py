@@ -143,24 +143,24 @@ def turnstile_on(loop: Turns) -> Turnstile:
     return made
 
 
-def test_eight_sends_begin_in_a_turn_of_the_loop_and_the_others_in_order() -> None:
+def test_twenty_sends_begin_in_a_turn_of_the_loop_and_the_others_in_order() -> None:
     loop = Turns()
     turnstile = turnstile_on(loop)
-    waits: list[Any] = [turnstile.enter() for _ in range(20)]
+    waits: list[Any] = [turnstile.enter() for _ in range(50)]
     turns = [begun(waits)]
     while loop.soon:
         loop.turn()
         turns.append(begun(waits))
-    assert turns == [[*range(8)], [*range(16)], [*range(20)], [*range(20)]]
+    assert turns == [[*range(20)], [*range(40)], [*range(50)], [*range(50)]]
 
 
 def test_a_send_that_was_cancelled_before_its_turn_takes_no_place() -> None:
     loop = Turns()
     turnstile = turnstile_on(loop)
-    waits: list[Any] = [turnstile.enter() for _ in range(17)]
-    waits[8].cancel()
+    waits: list[Any] = [turnstile.enter() for _ in range(41)]
+    waits[20].cancel()
     loop.turn()
-    assert begun(waits) == [*range(17)]
+    assert begun(waits) == [*range(41)]
 
 
 def test_a_send_that_comes_later_begins_later() -> None:
@@ -176,14 +176,14 @@ def test_no_send_begins_while_64_wait_for_a_connection() -> None:
     loop = Turns()
     turnstile = turnstile_on(loop)
     turnstile.sending = 66
-    waits: list[Any] = [turnstile.enter() for _ in range(9)]
+    waits: list[Any] = [turnstile.enter() for _ in range(21)]
     turnstile.leave()
     loop.turn()
     assert begun(waits) == []
-    for _ in range(3):  # three connections that come back in one turn let eight begin, not 24
+    for _ in range(3):  # three connections that come back in one turn let 20 begin, not 60
         turnstile.leave()
     loop.turn()
-    assert begun(waits) == [*range(8)]
+    assert begun(waits) == [*range(20)]
 
 
 async def crowd(client: AsyncDesk360, text: str = "x", sends: int = 100) -> list[type | None]:
