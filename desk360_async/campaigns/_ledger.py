@@ -13,7 +13,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from anyio.lowlevel import checkpoint
 from attrs import asdict, fields
 
 from desk360_async import RateLimitStatus
@@ -69,7 +68,6 @@ class Ledger:
         self._file = file
         self._name = name
         self._last_set = 0
-        self._has_exceptions = True  # unless `pending` has found none
         self.id = 0
 
     @property
@@ -269,27 +267,11 @@ class Ledger:
             "WHERE b.campaign = ? AND b.state = 'pending' AND b.id > ? AND b.id <= ? ORDER BY b.id LIMIT ?",
             (self.id, after, upto, limit),
         )
-        found = batches_of(rows)
-        if isinstance(self.file, LedgerFile) and self.file.owner is not None:
-            query = "SELECT EXISTS (SELECT 1 FROM exception WHERE campaign = ?)"
-            self._has_exceptions = bool(db.execute(query, (self.id,)).fetchone()[0])
-        return found
-
-    async def excepted(self, batch: Batch) -> frozenset[int]:
-        """Return the members that have a state of their own already.
-
-        A file has one owner, and an owner's ledger makes all exceptions. While it has made none, a single
-        send has a third less of the ledger's cost: this query.
-        """
-        if self._has_exceptions:
-            return await self._excepted(batch)
-        await (
-            checkpoint()
-        )  # a reader of the events, which may stop the run, acts before the next batch begins
-        return frozenset()
+        return batches_of(rows)
 
     @reads
-    def _excepted(self, db: sqlite3.Connection, batch: Batch) -> frozenset[int]:
+    def excepted(self, db: sqlite3.Connection, batch: Batch) -> frozenset[int]:
+        """Return the members that have a state of their own already."""
         rows = db.execute("SELECT phone FROM exception WHERE batch = ?", (batch.id,))
         return frozenset(phone for (phone,) in rows)
 
@@ -302,7 +284,6 @@ class Ledger:
     def _except(
         self, db: sqlite3.Connection, batch: int, phones: Iterable[int], state: State, reason: str
     ) -> None:
-        self._has_exceptions = True
         rows = ((self.id, phone, batch, state, reason) for phone in phones)
         db.executemany("INSERT INTO exception VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
 

@@ -225,20 +225,3 @@ def test_a_ledger_that_could_not_be_made_has_nothing_to_resume(tmp_path: Path) -
     file.open()
     assert file.explain(OSError("no room")).endswith("; nothing more is sent. Fix the cause, then resume")
     file.close()
-
-
-def test_a_single_send_uses_the_ledger_twice(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For its intent and its result."""
-    load(harness)
-    once, uses = LedgerFile._once, [0]
-
-    async def counted(self: LedgerFile, *given: Any) -> Any:
-        uses[0] += 1
-        return await once(self, *given)
-
-    monkeypatch.setattr(LedgerFile, "_once", counted)
-    harness.play(lambda client: finish(harness.campaign(), client))
-    with_ten, uses[0] = uses[0], 0
-    harness.play(lambda client: finish(harness.campaign(), client))
-    assert len(harness.received()) == 10
-    assert with_ten - uses[0] == 2 * 10 + 1  # and one for the batches
