@@ -780,9 +780,8 @@ class AsyncDesk360:
             ```
         """
         to = to_private(to)
-        if (
-            turn := self._pipeline.turnstile.enter()
-        ) is not None:  # in `send`, a thousand callers would build messages
+        # In `send` it would be too late: a thousand callers would have built their messages in one turn.
+        if (turn := self._pipeline.turnstile.enter()) is not None:
             await self._wait_for(turn, lambda: TextMessage(to, text))
         message = self._pipeline.begun = TextMessage(to, text)
         return await self.send(message, idempotency_key=idempotency_key, fallback=fallback)
