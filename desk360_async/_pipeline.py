@@ -225,12 +225,13 @@ class Turnstile:
         sending: how many sends need a connection, or have one.
     """
 
-    SENDS_A_TURN = 20
+    MOST_A_TURN = 20
     # More than the vendor's limit: with it, every send that has a token may wait for a connection.
     MOST_WAITING = 64
 
     def __init__(self, running_loop: Callable[[], Any], connections: int) -> None:
         self._running_loop = running_loop
+        self._a_turn = min(connections, self.MOST_A_TURN)
         self._most: float = connections + self.MOST_WAITING
         self._begun = 0
         self._line: deque[Any] = deque()
@@ -245,7 +246,7 @@ class Turnstile:
         loop = self.loop
         if loop is None or sniffio.thread_local.name == "trio" or self._running_loop() is not loop:
             return None
-        if self._line or self._begun >= self.SENDS_A_TURN or self.sending >= self._most:
+        if self._line or self._begun >= self._a_turn or self.sending >= self._most:
             turn: Awaitable[None] = loop.create_future()
             self._line.append(turn)
             return turn
@@ -268,12 +269,12 @@ class Turnstile:
 
     def _resume(self) -> None:
         if not self._begun:
-            self._begun = self.SENDS_A_TURN
+            self._begun = self._a_turn
             self.loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._begun = 0
-        while self._line and self._begun < self.SENDS_A_TURN and self.sending < self._most:
+        while self._line and self._begun < self._a_turn and self.sending < self._most:
             turn = self._line.popleft()
             if not turn.done():  # else its caller was cancelled
                 turn.set_result(None)

@@ -136,22 +136,25 @@ def begun(waits: list[Any]) -> list[int]:
     return [place for place, wait in enumerate(waits) if wait is None or wait.done()]
 
 
-def turnstile_on(loop: Turns) -> Turnstile:
-    """Return the turnstile of a client with one connection, bound to a loop."""
-    made = Turnstile(lambda: loop, 1)
+def turnstile_on(loop: Turns, connections: int = 20) -> Turnstile:
+    """Return the turnstile of a client with so many connections, bound to a loop."""
+    made = Turnstile(lambda: loop, connections)
     made.loop = loop
     return made
 
 
-def test_twenty_sends_begin_in_a_turn_of_the_loop_and_the_others_in_order() -> None:
+@pytest.mark.parametrize(("connections", "a_turn"), [(1, 1), (10, 10), (20, 20), (100, 20)])
+def test_as_many_sends_begin_in_a_turn_as_a_client_has_connections(connections: int, a_turn: int) -> None:
+    """They begin in order, and never more than 20."""
     loop = Turns()
-    turnstile = turnstile_on(loop)
+    turnstile = turnstile_on(loop, connections)
     waits: list[Any] = [turnstile.enter() for _ in range(50)]
-    turns = [begun(waits)]
+    turns = [len(begun(waits))]
     while loop.soon:
         loop.turn()
-        turns.append(begun(waits))
-    assert turns == [[*range(20)], [*range(40)], [*range(50)], [*range(50)]]
+        turns.append(len(begun(waits)))
+        assert begun(waits) == [*range(turns[-1])]
+    assert turns == [*range(a_turn, 50, a_turn), 50, 50]
 
 
 def test_a_send_that_was_cancelled_before_its_turn_takes_no_place() -> None:
@@ -166,7 +169,7 @@ def test_a_send_that_was_cancelled_before_its_turn_takes_no_place() -> None:
 def test_a_send_that_comes_later_begins_later() -> None:
     """Where there is room for it as well."""
     turnstile = turnstile_on(Turns())
-    turnstile.sending = 65
+    turnstile.sending = 84
     waits: list[Any] = [turnstile.enter()]
     turnstile.sending = 0
     assert begun([*waits, turnstile.enter()]) == []
@@ -175,7 +178,7 @@ def test_a_send_that_comes_later_begins_later() -> None:
 def test_no_send_begins_while_64_wait_for_a_connection() -> None:
     loop = Turns()
     turnstile = turnstile_on(loop)
-    turnstile.sending = 66
+    turnstile.sending = 85
     waits: list[Any] = [turnstile.enter() for _ in range(21)]
     turnstile.leave()
     loop.turn()
