@@ -310,6 +310,7 @@ def test_second_ctrl_c_leaves_the_code_of_an_unknown_send(
     """The first comes while the request is on the wire, the second after the command's end."""
     before = signal.getsignal(signal.SIGINT)
     server.sandbox.faults.add(Fault("stall"))
+    # A signal from a thread of this process may be handled only when the loop wakes: here, after 2 s.
     words = ("send", "text", TO, "hi", "--base-url", server.url, "--timeout", "2")
     monkeypatch.setattr(sys, "argv", ["desk360", *words])
     try:
