@@ -2,7 +2,8 @@
 
 The limiter, the ledger, the send log, the inbox and the customers keep their rows in one schema. Their
 modules hold their SQL. Only this module imports psycopg. It uses psycopg's blocking connections, and its
-callers run it in a thread of `_threads.run`: so it works on asyncio and trio. No `SET` or advisory lock
+callers run it in a thread of `_threads.run`: so it works on asyncio and trio. The most frequent statements
+need no thread (`Database.answer`). No `SET` or advisory lock
 outlives a transaction, and a prepared statement only on a connection without a pooler: so the connections may
 go through PgBouncer.
 """
@@ -11,10 +12,12 @@ import os
 import re
 import select
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
+from hashlib import blake2b
 from importlib import import_module
+from itertools import count
 from typing import IO, TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import anyio
@@ -49,6 +52,7 @@ LOCK_TIMEOUT = 1500
 FIRST_CONNECT = 10.0  # seconds; a TLS handshake over the internet takes one
 CONNECT = 2.0
 _POOL = 8  # connections per process and DSN
+_AT_ONCE = 0.001  # seconds; with 0 the pool gives no connection at all
 _MIGRATION_LOCK = 0x44333630  # "D360"
 _LOCKS = f"set_config('lock_timeout', '{LOCK_TIMEOUT}', true)"
 _BOUNDS = f"{_LOCKS}, set_config('idle_in_transaction_session_timeout', '{LOCK_TIMEOUT}', true)"
@@ -61,6 +65,7 @@ _PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two tries of one transacti
 # Two letters at least: C:/ is a drive of Windows.
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]+:/")
 _PARAMETER = re.compile(r"\?|%")
+_PLACE = re.compile("%[s%]")
 
 MIGRATIONS = (
     # Each token rewrites its egress's row, so the pages keep room for that (HOT updates).
@@ -404,6 +409,19 @@ class _Pool:
                 return connection
         return self._get(timeout)
 
+    def idle(self) -> Any:
+        """Return a connection that may prepare statements; None if no such one is idle."""
+        if not self.connections.get_stats()["pool_available"]:
+            return None
+        try:
+            connection: Any = self.connections.getconn(_AT_ONCE)
+        except _psycopg().OperationalError:  # another thread was faster
+            return None
+        if connection.direct and _is_quiet(connection):
+            return connection
+        self.connections.putconn(connection)
+        return None
+
     def _get(self, timeout: float) -> "Connection[Any]":
         try:
             return self.connections.getconn(timeout)
@@ -416,7 +434,8 @@ class _Pool:
 def _recording(failures: list[str]) -> Any:
     """Return a class of connections that keeps the reason of a failed connection; the pool only logs it.
 
-    A connection's `direct` is whether it may prepare statements; None, as long as this isn't known.
+    A connection's `direct` is whether it may prepare statements; None, as long as this isn't known. Its
+    `statements` are the names of those that `_answer` prepared.
     """
     psycopg = _psycopg()
     plain: Any = psycopg.Connection
@@ -428,6 +447,7 @@ def _recording(failures: list[str]) -> Any:
             failures[:] = [" ".join(str(error).split())]
             raise
         failures.clear()
+        made.statements = {}
         return made
 
     return type("_Recorded", (plain,), {"connect": classmethod(connect), "direct": None})
@@ -470,6 +490,63 @@ def run_prepared(connection: Any, statement: Any, parameters: Sequence[object]) 
         finally:
             connection.prepare_threshold = None
     return connection.execute(statement, parameters)
+
+
+async def _answer(connection: Any, statement: str, parameters: Sequence[object]) -> list[Any] | None:
+    """Run a prepared statement without a thread; return its rows, or None if the server refused its plan."""
+    for _ in range(2):  # psycopg drops all statements of a connection after a rollback
+        try:
+            return await _execute_prepared(connection, statement, parameters)
+        except _refusals_of_plans():  # before the statement runs
+            connection.statements.clear()
+    connection.direct = False
+    return None
+
+
+async def _execute_prepared(connection: Any, statement: str, parameters: Sequence[object]) -> list[Any]:
+    encoding, name = connection.info.encoding, connection.statements.get(statement)
+    if name is None:
+        numbers = count(1)
+        text = _PLACE.sub(lambda found: "%" if found[0] == "%%" else f"${next(numbers)}", statement)
+        # The name is the text's hash. Behind a pooler that isn't recognised, it can't name another statement.
+        name = b"desk360_" + blake2b(text.encode(), digest_size=16).hexdigest().encode()
+        connection.pgconn.send_prepare(name, text.encode(encoding))
+        await _result_of(connection, encoding)
+        connection.statements[statement] = name
+    values = [None if value is None else str(value).encode(encoding) for value in parameters]
+    connection.pgconn.send_query_prepared(name, values)
+    result = await _result_of(connection, encoding)
+    rows = _psycopg().adapt.Transformer(connection)
+    rows.set_pgresult(result)
+    return list(rows.load_rows(0, result.ntuples, tuple))
+
+
+async def _result_of(connection: Any, encoding: str) -> Any:
+    """Return the result of the statement that was sent, or raise its error.
+
+    A cancellation waits for it, as in `_threads.run`: without its result a connection can't be used again.
+    """
+    pgconn, results, cancelled = connection.pgconn, list[Any](), None
+    try:
+        with anyio.CancelScope(shield=True):
+            while None not in results:
+                unsent = pgconn.flush()
+                if not unsent and not pgconn.is_busy():
+                    results.append(pgconn.get_result())
+                    continue
+                try:
+                    await (anyio.wait_writable if unsent else anyio.wait_readable)(pgconn.socket)
+                except anyio.get_cancelled_exc_class() as error:
+                    cancelled = error  # by asyncio's own `Task.cancel`, which passes anyio's shields
+                else:
+                    pgconn.consume_input()
+    finally:
+        if cancelled is not None:
+            raise cancelled
+    psycopg = _psycopg()
+    if results[0].status == psycopg.pq.ExecStatus.FATAL_ERROR:
+        raise psycopg.errors.error_from_result(results[0], encoding)
+    return results[0]
 
 
 def _refusals_of_plans() -> tuple[type[Exception], ...]:
@@ -560,6 +637,21 @@ class Database:
             return connection.execute(statement, values).fetchall()
         finally:
             pool.connections.putconn(connection)
+
+    async def answer(self, text: str, parameters: Sequence[object], *, synced: bool = True) -> list[Any]:
+        """Do as `at_once` with `prepared`, on the event loop where a connection is idle, else in a thread.
+
+        A hop to a thread and back takes as long as the server for a batch's intent: 0.6 ms of 1.6.
+        """
+        pool = self._prepared() if self.ready and not _threads.is_inline() else None
+        if pool is not None and (connection := pool.idle()) is not None:
+            statement, values = _bounded(text, self.schema, synced=synced), _storable(parameters)
+            try:
+                if (rows := await _answer(connection, statement, values)) is not None:
+                    return rows
+            finally:
+                pool.connections.putconn(connection)
+        return await _threads.run(self.at_once, text, parameters, synced=synced, prepared=True)
 
     @contextmanager
     def bare_connection(self) -> "Generator[Connection[Any]]":
@@ -834,7 +926,7 @@ class Tables:
             with self.database.snapshot() as connection:
                 return work(Session(connection), *args, **kwargs)
 
-        return await self._patiently(once)
+        return await self._patiently(partial(_threads.run, once))
 
     async def write(self, work: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` with a session, in one transaction that commits.
@@ -847,7 +939,7 @@ class Tables:
             with self.database.transaction() as connection:
                 return work(Session(connection), *args, **kwargs)
 
-        return await self._patiently(once)
+        return await self._patiently(partial(_threads.run, once))
 
     async def write_unsynced(
         self, work: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -862,7 +954,7 @@ class Tables:
             with self.database.transaction(synced=False) as connection:
                 return work(Session(connection), *args, **kwargs)
 
-        return await self._patiently(once)
+        return await self._patiently(partial(_threads.run, once))
 
     async def at_once(
         self, text: str, *parameters: object, synced: bool = True, prepared: bool = False
@@ -872,18 +964,20 @@ class Tables:
         Raises:
             Desk360Error: of the class `error`; the database failed, or the rows stayed locked.
         """
+        if prepared:
+            return await self._patiently(partial(self.database.answer, text, parameters, synced=synced))
         return await self._patiently(
-            partial(self.database.at_once, text, parameters, synced=synced, prepared=prepared)
+            partial(_threads.run, self.database.at_once, text, parameters, synced=synced)
         )
 
     async def scrub(self) -> None:
         """Do nothing: the server's autovacuum removes deleted rows from its pages; backups keep copies."""
 
-    async def _patiently(self, once: Callable[[], T]) -> T:
+    async def _patiently(self, once: Callable[[], Awaitable[T]]) -> T:
         deadline, pause = anyio.current_time() + self._busy, _PAUSE
         while True:
             try:
-                return await _threads.run(once)
+                return await once()
             except Desk360Error:
                 raise
             except Exception as error:

@@ -1,14 +1,17 @@
 """PostgreSQL's room: which server is refused and why, with and without a server."""
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
-from desk360_async import ConfigurationError, KeyConflict, PostgresLimiter, _postgres
+from desk360_async import ConfigurationError, KeyConflict, PostgresLimiter, _postgres, _threads
 from desk360_async._postgres import MIGRATIONS, Database, Facts, Tables, is_busy, is_failure, is_lost
 from desk360_async.campaigns import Campaign
 from desk360_async.customers import Customers
@@ -365,3 +368,174 @@ def test_a_prepared_statement_that_the_server_refuses_runs_without_its_plan(dsn:
         assert database.at_once(text, (), prepared=True) == []
     assert connection.direct is False
     database.close()
+
+
+# ── statements without a thread ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def warm(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """A database with an idle connection; from now on a thread fails the test."""
+    database = Database(dsn)
+    with database.connection() as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS desk360.note (text text)")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a thread was used")
+
+    monkeypatch.setattr(_threads, "run", refuse)
+    yield database
+    database.close()
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_a_prepared_statement_needs_no_thread(warm: Database) -> None:
+    query = "SELECT ? || '%', CAST(? AS bigint) + 1, CAST(? AS float8), decode('00ff', 'hex'), NULL"
+    for _ in range(2):
+        assert await warm.answer(query, ("çay", 2**62, 0.1)) == [("çay%", 2**62 + 1, 0.1, b"\0\xff", None)]
+    assert await warm.answer("SELECT CAST(? AS text)", (None,)) == [(None,)]
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_a_statement_larger_than_the_sockets_buffers_arrives_whole(warm: Database) -> None:
+    assert await warm.answer("SELECT length(?)", ("x" * 20_000_000,)) == [(20_000_000,)]
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_statements_at_the_same_time_get_their_own_answers(dsn: str) -> None:
+    database = Database(dsn)
+    answers: dict[int, Any] = {}
+
+    async def ask(number: int) -> None:
+        answers[number] = await database.answer("SELECT CAST(? AS int)", (number,))
+
+    for _ in range(3):
+        async with anyio.create_task_group() as tasks:
+            for number in range(30):
+                tasks.start_soon(ask, number)
+        assert answers == {number: [(number,)] for number in range(30)}
+    database.close()
+
+
+SLOW = "INSERT INTO {schema}.note SELECT ? FROM pg_sleep(0.2) RETURNING text"
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_a_cancelled_scope_waits_for_the_answer(warm: Database) -> None:
+    with anyio.move_on_after(0.05):
+        await warm.answer(SLOW, ("scope",))
+    query = "SELECT count(*) FROM {schema}.note WHERE text = ?"
+    assert (await warm.answer(query, ("scope",)))[0][0] >= 1
+
+
+@pytest.mark.real
+def test_a_cancelled_task_waits_for_the_answer_and_keeps_the_connection(warm: Database) -> None:
+    async def main() -> None:
+        before = await warm.answer("SELECT pg_backend_pid()", ())
+        task = asyncio.create_task(warm.answer(SLOW, ("task",)))
+        for _ in range(2):
+            await asyncio.sleep(0.05)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await warm.answer("SELECT count(*) FROM {schema}.note WHERE text = 'task'", ()) == [(1,)]
+        assert await warm.answer("SELECT pg_backend_pid()", ()) == before
+
+    asyncio.run(main())
+
+
+@pytest.mark.real
+def test_a_cancelled_task_stays_cancelled_if_its_connection_is_lost(warm: Database) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(warm.answer("SELECT pg_terminate_backend(pg_backend_pid())", ()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_a_connection_that_the_server_ends_is_lost_and_replaced(warm: Database, dsn: str) -> None:
+    with pytest.raises(psycopg.OperationalError) as caught:
+        await warm.answer("SELECT pg_terminate_backend(pg_backend_pid())", ())
+    assert is_lost(caught.value)
+    assert warm.at_once("SELECT 1", ()) == [(1,)]
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_a_locked_row_is_busy_without_a_thread_too(warm: Database, dsn: str) -> None:
+    change = "WITH {bounds} UPDATE {schema}.customer_revision SET number = number FROM bounds RETURNING one"
+    with psycopg.connect(dsn) as other:
+        other.execute("SELECT number FROM desk360.customer_revision FOR UPDATE")
+        with pytest.raises(psycopg.errors.LockNotAvailable) as caught:
+            await warm.answer(change, ())
+    assert is_busy(caught.value)
+    assert await warm.answer(change, ()) == [(True,)]
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("change", "direct"),
+    [
+        ("SELECT 1", True),
+        ("DEALLOCATE ALL", True),  # as psycopg does after a rollback
+        ("ALTER TABLE desk360.egress ALTER version TYPE numeric", False),  # as a migration may
+    ],
+)
+async def test_a_statement_whose_plan_is_gone_is_answered(
+    dsn: str, change: str, direct: bool, anyio_backend: object
+) -> None:
+    database = Database(dsn)
+    query = "SELECT version FROM {schema}.egress"
+    with database.connection() as connection:
+        database.execute(connection, "ALTER TABLE {schema}.egress ALTER version TYPE bigint")
+    assert await database.answer(query, ()) == []
+    with database.connection() as connection:
+        database.execute(connection, change)
+    for text in (query, f"{query} LIMIT 1"):
+        assert await database.answer(text, ()) == []
+    assert connection.direct is direct
+    database.close()
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_behind_a_pooler_no_statement_is_prepared_without_a_thread(postgres: Cluster, dsn: str) -> None:
+    with pgbouncer(postgres) as pooled:
+        database = Database(pooled)
+        for _ in range(3):
+            assert await database.answer("SELECT count(*) FROM pg_prepared_statements", ()) == [(0,)]
+        database.close()
+
+
+@pytest.mark.parametrize(
+    ("available", "direct", "given_back"), [(0, True, 0), (1, None, 1), (1, False, 1), (1, True, 1)]
+)
+def test_only_an_idle_quiet_connection_without_a_pooler_is_taken(
+    available: int, direct: bool | None, given_back: int
+) -> None:
+    server: Any = Server([])
+    server.get_stats = lambda: {"pool_available": available}
+    server.getconn = lambda timeout: SimpleNamespace(direct=direct)  # it has no socket: it isn't quiet
+    assert pool_on(server).idle() is None
+    assert server.returned == given_back
+
+
+def test_no_connection_is_taken_if_another_thread_was_faster() -> None:
+    server: Any = Server([])
+    server.get_stats = lambda: {"pool_available": 1}
+    server.getconn = partial(_raise, psycopg.OperationalError())
+    assert pool_on(server).idle() is None
+
+
+def _raise(error: Exception, _: float) -> None:
+    raise error
