@@ -608,7 +608,7 @@ def spell(parameters: Mapping[str, str]) -> str:
 
 
 def _clear(db: sqlite3.Connection) -> None:
-    for table in ("staged", "staged_set", "set_of", "left_out"):
+    for table in ("staged", "staged_set", "set_of", "left_out", "repeated"):
         db.execute(f"DELETE FROM {table}")  # noqa: S608  # names of ours
 
 
