@@ -366,7 +366,8 @@ def test_a_prepared_statement_that_the_server_refuses_runs_without_its_plan(dsn:
         database.execute(connection, change)
     for text in (query, f"{query} LIMIT 1"):
         assert database.at_once(text, (), prepared=True) == []
-    assert connection.direct is False
+    used: Any = connection
+    assert used.direct is False
     database.close()
 
 
@@ -449,6 +450,43 @@ def test_a_cancelled_task_waits_for_the_answer_and_keeps_the_connection(warm: Da
 
 
 @pytest.mark.real
+def test_a_task_cancelled_while_its_statement_is_prepared_leaves_the_statement_prepared(
+    warm: Database,
+) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(warm.answer("SELECT CAST(? AS int)", (1,)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await warm.answer("SELECT CAST(? AS int)", (2,)) == [(2,)]
+
+    asyncio.run(main())
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_texts_are_utf_8_whatever_the_dsn_asks_for(dsn: str, encoding: str) -> None:
+    database = Database(f"{dsn}?client_encoding={encoding}")
+    for _ in ("in a thread", "on the loop"):
+        assert await database.answer("SELECT CAST(? AS text)", ("şu 日本",)) == [("şu 日本",)]
+    database.close()
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_the_first_statement_on_a_left_pool_uses_a_thread(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Database(dsn).at_once("SELECT 1", (), prepared=True)  # dropped without `close`
+    database = Database(dsn)
+    monkeypatch.setattr(_postgres, "_answer", partial(_raise, AssertionError()))
+    assert await database.answer("SELECT 2", ()) == [(2,)]
+    database.close()
+
+
+@pytest.mark.real
 def test_a_cancelled_task_stays_cancelled_if_its_connection_is_lost(warm: Database) -> None:
     async def main() -> None:
         task = asyncio.create_task(warm.answer("SELECT pg_terminate_backend(pg_backend_pid())", ()))
@@ -503,7 +541,8 @@ async def test_a_statement_whose_plan_is_gone_is_answered(
         database.execute(connection, change)
     for text in (query, f"{query} LIMIT 1"):
         assert await database.answer(text, ()) == []
-    assert connection.direct is direct
+    used: Any = connection
+    assert used.direct is direct
     database.close()
 
 
@@ -537,5 +576,5 @@ def test_no_connection_is_taken_if_another_thread_was_faster() -> None:
     assert pool_on(server).idle() is None
 
 
-def _raise(error: Exception, _: float) -> None:
+def _raise(error: Exception, *_: object) -> None:
     raise error
