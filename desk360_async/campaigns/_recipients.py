@@ -189,6 +189,7 @@ class Intake:
         # Values without a problem → the number of their set.
         # Other values → this number, or the reason why the row can't be sent; and the refused values.
         self._plain: dict[Values | Defect, int] = {}
+        self._plain_alone: dict[object, int] = {}  # the same, by the value, if there is one variable
         self._odd: dict[Values | Defect, tuple[int | str, tuple[Refused, ...]]] = {}
         self._doubtful = Lines()
         self._refused: dict[Refused, Lines] = {}
@@ -197,7 +198,7 @@ class Intake:
         """Return the staged recipients, and the skipped rows."""
         staged, skipped = Staged(), list[Skipped]()
         for block in blocks:
-            for part in (block,) if isinstance(block, Columns) else _cut(block):
+            for part in (block,) if isinstance(block, Columns) else _cut(block, len(self.variables)):
                 if not (isinstance(part, Columns) and self._stage_plain(part, set_for, staged)):
                     self._judge_each(part, set_for, staged, skipped)
         return staged, skipped
@@ -209,17 +210,29 @@ class Intake:
         numbers = [*map(int, block.phones)]  # int() reads "+905…" as it stands
         if self._opted_out != frozenset() and any(map(self._opted_out.__contains__, numbers)):
             return False
-        sets: list[int | str | None] = [*map(self._plain.get, block.values)]
+        sets = self._sets_of(block, set_for)
+        if sets is None:
+            return False
+        staged.lines += block.lines
+        staged.phones += numbers
+        staged.sets += sets
+        return True
+
+    def _sets_of(self, block: Columns, set_for: SetFor) -> list[int] | None:
+        """Return the number of each row's set; None if a row can't be sent or has a refused value."""
+        is_alone = len(block.cells) == 1  # a text is found faster than a tuple with it
+        known: Any = self._plain_alone if is_alone else self._plain
+        given = block.cells[0] if is_alone else block.values
+        sets: list[Any] = [*map(known.get, given)]
         if None in sets:
             for place, number in enumerate(sets):
                 if number is None:
-                    sets[place], refused = self._look_up(block.values[place], set_for)
+                    values = (given[place],) if is_alone else given[place]
+                    sets[place], refused = self._look_up(cast("Values", values), set_for)
                     if refused or isinstance(sets[place], str):
-                        return False
-        staged.lines += block.lines
-        staged.phones += numbers
-        staged.sets += cast("list[int]", sets)
-        return True
+                        return None
+                    known[given[place]] = sets[place]
+        return sets
 
     def _judge_each(
         self, rows: Iterable[Row], set_for: SetFor, staged: Staged, skipped: list[Skipped]
@@ -288,6 +301,7 @@ class Intake:
             found = self._checked(values, set_for)
             if len(self._plain) + len(self._odd) >= REMEMBERED:
                 self._plain.clear()
+                self._plain_alone.clear()
                 self._odd.clear()
             number, refused = found
             if isinstance(number, str) or refused:
@@ -326,13 +340,17 @@ class Intake:
         return set_for(texts), tuple(refused)
 
 
-def _cut(rows: Iterable[Row]) -> Iterator[Block]:
-    """Yield rows by the block, as columns where each phone is text and no row has a defect."""
+def _cut(rows: Iterable[Row], variables: int) -> Iterator[Block]:
+    """Yield rows by the block, as columns where each phone is text and each row has all values."""
     left = iter(rows)
     while block := list(islice(left, _BLOCK)):
         lines, phones, values = zip(*block, strict=True)
-        is_plain = set(map(type, phones)) == {str} and Defect not in map(type, values)
-        yield Columns(lines, phones, values) if is_plain else block
+        is_plain = (
+            set(map(type, phones)) == {str}
+            and Defect not in map(type, values)
+            and set(map(len, values)) == {variables}
+        )
+        yield Columns(lines, phones, [*zip(*values, strict=True)]) if is_plain else block
 
 
 def _unsendable(text: str) -> bool:
