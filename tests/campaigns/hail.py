@@ -31,7 +31,7 @@ PERIOD = 3.0  # a short minute
 LEASE = 2.0
 WORKERS = 3
 SIZE = 10  # recipients a batch
-AGE = 5.0  # seconds after which a process has begun to send, and may be killed
+AGE = 5.0  # seconds after which a process has begun its work, and may be killed
 LATE = Fault("slow", delay=0.3)  # so that kills meet requests on the wire
 
 Way = Literal["bare", "procrastinate"]
@@ -61,12 +61,29 @@ def begin(dsn: str, url: str, way: Way, *, period: float = PERIOD, lease: float 
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-class Crew:
-    """The processes, each with the time of its start."""
+def is_old(_: Process, age: float) -> bool:
+    """Return whether a process had time to begin its work; `age` is in seconds."""
+    return age >= AGE
 
-    def __init__(self, start: Callable[[], Process], dice: random.Random) -> None:
+
+class Crew:
+    """The processes, each with the time of its start.
+
+    Args:
+        start: starts a process.
+        dice: chooses a process to kill.
+        ripe: returns whether a process of an age in seconds may be killed.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], Process],
+        dice: random.Random,
+        ripe: Callable[[Process, float], bool] = is_old,
+    ) -> None:
         self._start = start
         self._dice = dice
+        self._ripe = ripe
         self.processes: dict[Process, float] = {}
         self.fill()
 
@@ -77,11 +94,12 @@ class Crew:
             self.processes[self._start()] = time.monotonic()
 
     def kill(self) -> bool:
-        """Kill a random process that had time to begin; return whether there was one."""
-        old = [p for p, at in self.processes.items() if time.monotonic() - at >= AGE and p.poll() is None]
-        if not old:
+        """Kill a random process that is ripe; return whether there was one."""
+        now = time.monotonic()
+        ripe = [p for p, at in self.processes.items() if p.poll() is None and self._ripe(p, now - at)]
+        if not ripe:
             return False
-        victim = self._dice.choice(old)
+        victim = self._dice.choice(ripe)
         victim.kill()
         victim.wait()
         return True
@@ -99,7 +117,9 @@ def strike(
 ) -> tuple[int, int]:
     """Kill and restart until the campaign is over; return the kills and the restarts."""
     killed, restarted = 0, 0
-    crew = Crew(lambda: begin(server.dsn, url, way), dice)
+    crew = Crew(
+        lambda: begin(server.dsn, url, way), dice, lambda process, _: process.pid in sending(server.dsn)
+    )
     while not is_over(server.dsn, crew.processes, way):
         time.sleep(dice.uniform(0.3, 1.0))
         if killed < kills:
@@ -115,6 +135,20 @@ def strike(
             process.wait(timeout=120)
     crew.end()
     return killed, restarted
+
+
+def sending(dsn: str) -> set[int]:
+    """Return the numbers of the processes that have a request on the wire; none if the database is away."""
+    import psycopg  # the extra may be missing where this module is imported
+
+    query = (
+        "SELECT w.pid FROM desk360.worker w JOIN desk360.batch b ON b.worker = w.run WHERE b.state = 'intent'"
+    )
+    try:
+        with psycopg.connect(dsn, connect_timeout=2) as connection:
+            return {pid for (pid,) in connection.execute(query)}
+    except psycopg.OperationalError:
+        return set()
 
 
 def is_over(dsn: str, workers: Iterable[Process], way: Way) -> bool:
