@@ -338,8 +338,8 @@ class Run:
         self._news = Signal()
         self._room = Signal()
         self._given_back = Signal()
-        self._waiting: set[anyio.CancelScope] = set()
-        self._under_way: set[anyio.CancelScope] = set()
+        self._waiting: dict[anyio.CancelScope, None] = {}  # in order, unlike a set
+        self._under_way: dict[anyio.CancelScope, None] = {}
         self._listening = anyio.CancelScope()
         self._beating = anyio.CancelScope()
         self._shared_failures = 0
@@ -657,19 +657,19 @@ class Run:
             closed = self._hours is not None and not self._hours.is_open(now())
             if self._end is not None or self._resumed is not None or closed:
                 return False
-            self._waiting.discard(scope)
+            self._waiting.pop(scope, None)
             # The attempt is under way now. A cancelled run lets it finish; `abort` doesn't.
             scope.shield = True
-            self._under_way.add(scope)
+            self._under_way[scope] = None
             return True
 
         try:
             with scope:
-                self._waiting.add(scope)
+                self._waiting[scope] = None
                 attempt = await self._opening.dispatch.deliver(batch, may_begin)
         finally:
-            self._waiting.discard(scope)
-            self._under_way.discard(scope)
+            self._waiting.pop(scope, None)
+            self._under_way.pop(scope, None)
             self._busy -= 1
             self._given_back.set()
         if attempt is None:
@@ -780,11 +780,11 @@ class Run:
     async def _sleep(self, seconds: float) -> None:
         """Sleep, unless the run is stopped or paused meanwhile."""
         with anyio.CancelScope() as scope:
-            self._waiting.add(scope)
+            self._waiting[scope] = None
             try:
                 await anyio.sleep(seconds)
             finally:
-                self._waiting.discard(scope)
+                self._waiting.pop(scope, None)
 
     def _put(self, event: Event) -> None:
         self._events.append(event)
