@@ -968,9 +968,8 @@ class Tables:
         """
         if prepared:
             return await self._patiently(partial(self.database.answer, text, parameters, synced=synced))
-        return await self._patiently(
-            partial(_threads.run, self.database.at_once, text, parameters, synced=synced)
-        )
+        once = partial(self.database.at_once, text, parameters, synced=synced)
+        return await self._patiently(partial(_threads.run, once))
 
     async def scrub(self) -> None:
         """Do nothing: the server's autovacuum removes deleted rows from its pages; backups keep copies."""
