@@ -513,26 +513,30 @@ def _records(group: _Group) -> list[str]:
     that csv.writer takes for ten cells. A phone in E.164 and parameters, a JSON object, are no formulas.
     """
     records: list[str] = []
-    lines_of, statuses = group.lines, group.statuses
+    lines_of, statuses, excepted = group.lines, group.statuses, group.excepted
     for number, kind, state, reason, message_id, parameters, members in group.batches:
-        own, usual = group.excepted.get(number, {}), (state, reason or "")
         sent = f"{number},{kind},{_cell(neutral(message_id)) if message_id else ''}"
         given = _cell(parameters)
-        if own or statuses:
+        if statuses or number in excepted:
+            own, usual = excepted.get(number, {}), (state, reason or "")
             for phone in members:
                 ended, words = _ending(*own.get(phone, usual))
                 status = statuses.get(phone, "")
                 records.append(f"{lines_of[phone]},+{phone},{ended},{sent},{status},{given},{words}\r\n")
         else:
-            ended, words = _ending(*usual)
+            ended, words = _ending(state, reason)
             rest = f"{ended},{sent},,{given},{words}\r\n"
-            records += [f"{lines_of[phone]},+{phone},{rest}" for phone in members]
+            if len(members) == 1:  # a list for one record takes as long as the record
+                records.append(f"{lines_of[members[0]]},+{members[0]},{rest}")
+            else:
+                records += [f"{lines_of[phone]},+{phone},{rest}" for phone in members]
     return records
 
 
 @lru_cache(1000)
-def _ending(state: str, reason: str) -> tuple[str, str]:
+def _ending(state: str, reason: str | None) -> tuple[str, str]:
     """Return the cells of a state and its reason, and the cell of the reason in words."""
+    reason = reason or ""
     return f"{state},{_cell(neutral(reason))}", _cell(neutral(words_for(reason)))
 
 
