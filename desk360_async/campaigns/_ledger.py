@@ -23,7 +23,7 @@ from desk360_async.campaigns import _batches, _report
 from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._recipients import Intake
-from desk360_async.campaigns._storage import STAGING, LedgerFile
+from desk360_async.campaigns._storage import STAGING, LedgerFile, larger_cache
 from desk360_async.campaigns._values import (
     Batch,
     CampaignError,
@@ -415,7 +415,8 @@ class Ledger:
     @reads
     def _export(self, db: sqlite3.Connection, path: Path) -> int | OSError:
         try:
-            return _report.write(db, self.id, path, self._name)
+            with larger_cache(db):
+                return _report.write(db, self.id, path, self._name)
         except OSError as error:
             return error  # the report's; raised here, it would count as an error of the ledger
 

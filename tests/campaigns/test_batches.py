@@ -9,7 +9,7 @@ import pytest
 from desk360_async.campaigns import _batches
 from desk360_async.campaigns._batches import BatchRow, Cut, _batch_rows, _sorted_rows
 from desk360_async.campaigns._recipients import Staged
-from desk360_async.campaigns._storage import STAGING
+from desk360_async.campaigns._storage import CACHE_KIB, EXPORT_CACHE_KIB, STAGING, larger_cache
 
 Row = tuple[int, int]  # set, phone
 
@@ -60,4 +60,12 @@ def test_staged_rows_keep_their_lines(lines: list[int]) -> None:
     _batches.stage(db, Staged(lines, [n + 905550000000 for n in lines], [n % 7 for n in lines]), [])
     found = db.execute("SELECT line, phone, parameter_set FROM staged").fetchall()
     assert found == [(n, n + 905550000000, n % 7) for n in lines]
+    db.close()
+
+
+def test_an_export_has_a_larger_cache_to_its_end() -> None:
+    db = sqlite3.connect(":memory:")
+    with larger_cache(db):
+        assert db.execute("PRAGMA cache_size").fetchone() == (-EXPORT_CACHE_KIB,)
+    assert db.execute("PRAGMA cache_size").fetchone() == (-CACHE_KIB,)
     db.close()
