@@ -62,11 +62,26 @@ def row_of(line: int, given: object, variables: Sequence[str]) -> Row:
             f"must be a Recipient(phone, parameters), not {type(given).__name__}",
         )
     parameters = given.parameters or {}
-    values = tuple(parameters.get(variable) for variable in variables)
+    values = tuple([_as_text(parameters.get(variable)) for variable in variables])
     if len(parameters) > sum(variable in parameters for variable in variables):
-        surplus = ", ".join(sorted(map(str, set(parameters) - set(variables))))
+        surplus = ", ".join(sorted(map(_shown, set(parameters) - set(variables))))
         return line, given.phone, (*values, surplus)
     return line, given.phone, values
+
+
+def _as_text(value: object) -> object:
+    """Return a variable's value as a message takes it; `_NO_TEXT` in place of what can't be sent as text.
+
+    Equal values are judged once, and True equals 1.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _NO_TEXT
+
+
+def _shown(value: object) -> str:
+    """Return a value as a text that can be stored."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 async def chunked(source: Any, variables: Sequence[str]) -> AsyncGenerator[list[Row], None]:
@@ -121,6 +136,7 @@ _BLOCK = 100  # rows that are judged together; if one is odd, they are judged on
 _FIRST = 5  # lines that a warning names
 _GAP = " " * 5  # a run of spaces that WhatsApp refuses
 _CUT = 60  # characters of a text that stands in place of a phone
+_NO_TEXT = ()  # any value that no text equals
 
 
 @define
@@ -246,7 +262,7 @@ class Intake:
                 phone, slug = self._second_look(line, given)
             number, refused = self._look_up(values, set_for)
             if not phone:
-                skipped.append((line, f"invalid_phone: {slug}", str(given)[:_CUT]))
+                skipped.append((line, f"invalid_phone: {slug}", _shown(given)[:_CUT]))
             elif phone in opted_out:
                 skipped.append((line, "opted_out", f"+{phone}"))
             elif isinstance(number, str):
@@ -322,8 +338,6 @@ class Intake:
             if isinstance(value, str) and value.isprintable() and _GAP not in value and value.strip():
                 texts[variable] = " ".join(value.split()) if self._clean else value
                 continue
-            if isinstance(value, int) and not isinstance(value, bool):
-                value = str(value)  # a message takes an int as text too
             if self._clean and isinstance(value, str):
                 value = " ".join(value.split())  # the same value, folded
             if value is None or (isinstance(value, str) and not value.strip()):

@@ -106,6 +106,8 @@ def test_mapping_is_for_files(harness: Harness) -> None:
         (None, "missing_parameter: body-1"),
         ({"body-1": None}, "missing_parameter: body-1"),
         ({"body-1": 1.5}, "invalid_parameter: body-1"),
+        ({"body-1": ["x"]}, "invalid_parameter: body-1"),
+        ({"body-1": "x", "\ud800": "y"}, "unknown_parameters: ?"),
         ({"body-1": "\ud800"}, "invalid_parameter: body-1"),
     ],
 )
@@ -117,6 +119,25 @@ def test_parameters_must_fit(harness: Harness, parameters: Any, reason: str) -> 
         return await harness.campaign().skipped()
 
     assert [reason_ for _, reason_, _ in harness.play(main)] == [reason]
+
+
+@pytest.mark.parametrize("values", [[True, 1], [1, True], [1.0, 1], [1, 1.0]])
+def test_a_number_is_sent_though_an_equal_value_is_no_text(harness: Harness, values: list[Any]) -> None:
+    async def main(client: AsyncDesk360) -> list[tuple[int, str, str]]:
+        given = [Recipient(phone(n), {"body-1": value}) for n, value in enumerate(values, 1)]
+        await harness.campaign().load(client, given)
+        return await harness.campaign().skipped()
+
+    lines = [n for n, value in enumerate(values, 1) if type(value) is not int]
+    assert [line for line, *_ in harness.play(main)] == lines
+
+
+def test_a_phone_that_no_file_can_hold_is_shown_without_its_surrogate(harness: Harness) -> None:
+    async def main(client: AsyncDesk360) -> list[tuple[int, str, str]]:
+        await harness.campaign().load(client, [Recipient("+90\ud800", {"body-1": "x"})])
+        return await harness.campaign().skipped()
+
+    assert harness.play(main) == [(1, "invalid_phone: character", "+90?")]
 
 
 def test_numbers_and_line_breaks_are_text(harness: Harness) -> None:
