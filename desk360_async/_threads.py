@@ -310,6 +310,7 @@ class Gathering(Generic[T, R]):
         try:
             while True:
                 while self._rounds:
+                    await checkpoint()  # the callers of the last commit may join the next one
                     calls = self._rounds.popleft()
                     try:
                         await self._settle(calls)

@@ -13,17 +13,18 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import anyio
 from attrs import asdict, fields
 
 from desk360_async import RateLimitStatus
 from desk360_async._phones import spellings_of
-from desk360_async._sqlite import Transactions, reads, transaction, writes
+from desk360_async._sqlite import Transactions, reads, writes
 from desk360_async._tables import Block
 from desk360_async.campaigns import _batches, _report
 from desk360_async.campaigns._batches import Cut
 from desk360_async.campaigns._hours import Hours
 from desk360_async.campaigns._recipients import Intake
-from desk360_async.campaigns._storage import STAGING, LedgerFile, larger_cache
+from desk360_async.campaigns._storage import STAGING, Begun, LedgerFile, larger_cache
 from desk360_async.campaigns._values import (
     Batch,
     CampaignError,
@@ -74,6 +75,11 @@ class Ledger:
     def file(self) -> Transactions:
         """The file, or the tables, that the methods use."""
         return self._file
+
+    @property
+    def _own(self) -> LedgerFile:
+        assert isinstance(self.file, LedgerFile)  # the ledger in tables overrides the methods that ask for it
+        return self.file
 
     # ── the campaign ───────────────────────────────────────────────────────────────────────────────────
 
@@ -212,9 +218,12 @@ class Ledger:
 
     # ── running ────────────────────────────────────────────────────────────────────────────────────────
 
-    @writes
-    def recover(self, db: sqlite3.Connection, reason: str) -> int:
+    async def recover(self, reason: str) -> int:
         """Turn each intent without a result into unknown; return the number of recipients."""
+        # Shared, so that it comes after the intents of cancelled calls.
+        return await self._own.share(self._recover_in, reason)
+
+    def _recover_in(self, db: sqlite3.Connection, reason: str) -> int:
         left = db.execute(
             "UPDATE batch SET state = 'unknown', reason = ? WHERE campaign = ? AND state = 'intent' "
             "RETURNING size - (SELECT count(*) FROM exception WHERE exception.batch = batch.id)",
@@ -269,9 +278,11 @@ class Ledger:
         )
         return batches_of(rows)
 
-    @reads
-    def excepted(self, db: sqlite3.Connection, batch: Batch) -> frozenset[int]:
+    async def excepted(self, batch: Batch) -> frozenset[int]:
         """Return the members that have a state of their own already."""
+        return await self._own.share(self._excepted_in, batch)
+
+    def _excepted_in(self, db: sqlite3.Connection, batch: Batch) -> frozenset[int]:
         rows = db.execute("SELECT phone FROM exception WHERE batch = ?", (batch.id,))
         return frozenset(phone for (phone,) in rows)
 
@@ -296,27 +307,29 @@ class Ledger:
             LedgerError: if the batch isn't pending, the file was replaced, or the commit failed: then it must
                 not be sent.
         """
-        assert isinstance(self.file, LedgerFile)
-        return await self.file.run(self._intend_in, self.file, batch)
+        is_wanted = True
 
-    def _intend_in(self, db: sqlite3.Connection, file: LedgerFile, batch: Batch) -> int:
-        file.require_place()
+        def step(db: sqlite3.Connection) -> Begun | None:
+            return self._intend_in(db, batch) if is_wanted else None
+
+        try:
+            begun = await self._own.share(step)
+        except anyio.get_cancelled_exc_class():
+            is_wanted = False  # an intent that still waits isn't written: without it the batch stays pending
+            raise
+        return None if begun is None else begun.request
+
+    def _intend_in(self, db: sqlite3.Connection, batch: Batch) -> Begun:
+        self._own.require_place()
         started = now()
-        with transaction(db):
-            _move(db, batch.id, "pending", "intent")
-            (request,) = db.execute(
-                "INSERT INTO request (campaign, batch, started) VALUES (?, ?, ?) RETURNING id",
-                (self.id, batch.id, started),
-            ).fetchone()
-        # After the commit: a kill in between must not leave a number that the ledger doesn't have.
-        if file.owner is not None:
-            file.owner.note(int(request), started)
-        return int(request)
+        _move(db, batch.id, "pending", "intent")
+        (request,) = db.execute(
+            "INSERT INTO request (campaign, batch, started) VALUES (?, ?, ?) RETURNING id",
+            (self.id, batch.id, started),
+        ).fetchone()
+        return Begun(int(request), started)
 
-    @writes
-    def conclude(
-        self, db: sqlite3.Connection, batch: Batch, request: int | None, result: Result
-    ) -> list[Batch]:
+    async def conclude(self, batch: Batch, request: int | None, result: Result) -> list[Batch]:
         """Commit the result of an attempt; return the batches that it leaves to be sent.
 
         `request` is the number that `intend` returned, or None if the attempt ended before its intent.
@@ -324,6 +337,11 @@ class Ledger:
         Raises:
             LedgerError: if the intent isn't this attempt's, or the commit failed.
         """
+        return await self._own.share(self._conclude_in, batch, request, result)
+
+    def _conclude_in(
+        self, db: sqlite3.Connection, batch: Batch, request: int | None, result: Result
+    ) -> list[Batch]:
         if request is not None:
             db.execute(
                 "UPDATE request SET ended = ?, outcome = ? WHERE id = ?",

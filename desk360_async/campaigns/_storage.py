@@ -18,9 +18,12 @@ import zlib
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Concatenate, ParamSpec, TypeVar
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import anyio
+import sniffio
+from anyio.lowlevel import cancel_shielded_checkpoint
+from attrs import frozen
 
 from desk360_async import _threads
 from desk360_async._sqlite import SQLiteFile, create, lock_file, network_file_system, snapshot, transaction
@@ -303,6 +306,22 @@ def wal_of(path: Path) -> Path | None:
     return None
 
 
+Step = Callable[[sqlite3.Connection], Any]  # one call's part of a shared transaction
+
+
+@frozen
+class Begun:
+    """A request whose intent is in the ledger.
+
+    Attributes:
+        request: its number.
+        at: its time by the wall clock.
+    """
+
+    request: int
+    at: float
+
+
 class LedgerFile(SQLiteFile):
     """The open file of a ledger. After its first failure it refuses every operation.
 
@@ -318,6 +337,7 @@ class LedgerFile(SQLiteFile):
         self.owner = owner
         self.failure: BaseException | None = None
         self._is_ready = False
+        self._steps: _threads.Gathering[Step, tuple[int, Any]] = _threads.Gathering(self._commit)
 
     async def run(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -336,6 +356,49 @@ class LedgerFile(SQLiteFile):
     ) -> T:
         """Run `work` in one transaction that commits."""
         return await self._once(super().write, work, *args, **kwargs)
+
+    async def share(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `work` as `write` does, in one transaction with the calls that arrive during the last commit.
+
+        The calls run in their order; a cancelled call runs too. If a check of one call fails, its writes are
+        undone, and the others are committed.
+        """
+        return await self._once(self._shared, work, *args, **kwargs)
+
+    async def _shared(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        place, done = await self._steps.add(lambda db: work(db, *args, **kwargs))
+        if sniffio.current_async_library() == "trio":
+            for _ in range(place):  # trio wakes tasks in any order, and batches begin in theirs
+                await cancel_shielded_checkpoint()
+        if isinstance(done, LedgerError):
+            raise done
+        return cast("T", done)
+
+    async def _commit(self, steps: list[Step]) -> list[tuple[int, Any]]:
+        try:
+            done = await super().run(self._commit_in, steps)
+        except LedgerError as error:  # SQLite or the system failed
+            done = [error] * len(steps)
+        return list(enumerate(done))
+
+    def _commit_in(self, db: sqlite3.Connection, steps: list[Step]) -> list[Any]:
+        try:
+            with transaction(db):
+                done = [step(db) for step in steps]
+        except LedgerError:
+            with transaction(db):
+                done = [_apart(db, step) for step in steps]
+        begun = [each for each in done if isinstance(each, Begun)]
+        # After the commit: a kill in between must not leave a number that the ledger doesn't have.
+        if begun and self.owner is not None:
+            self.owner.note(begun[-1].request, begun[-1].at)
+        return done
+
+    async def settle(self) -> None:
+        """Commit the shared calls that wait; needed before `close`, since a cancelled call may wait."""
+        await self._steps.aclose()
 
     async def _once(self, run: Callable[..., Any], work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         if self.failure is not None:
@@ -372,6 +435,18 @@ class LedgerFile(SQLiteFile):
         connection.execute("PRAGMA temp.cache_size = -500")
         migrate(connection)
         self._is_ready = True
+
+
+def _apart(db: sqlite3.Connection, step: Step) -> Any:
+    """Return a step's result, or the error of its check, without its writes."""
+    db.execute("SAVEPOINT step")
+    try:
+        return step(db)
+    except LedgerError as error:
+        db.execute("ROLLBACK TO step")
+        return error
+    finally:
+        db.execute("RELEASE step")
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
@@ -445,6 +520,7 @@ async def open_ledger(path: Path, *, owner: bool, must_exist: bool = True) -> As
     finally:
         if file is not None:
             with anyio.CancelScope(shield=True):
+                await file.settle()
                 await _threads.run(_close, file)
 
 

@@ -253,15 +253,15 @@ def sweep(number: int) -> None:
 @pytest.fixture
 def broken_after(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each result fail to be written."""
-    conclude = _storage.LedgerFile.write
+    together = _storage.LedgerFile.share
 
-    async def write(self: _storage.LedgerFile, work: object, *given: object) -> object:
-        if getattr(getattr(work, "func", None), "__name__", "") == "conclude":
+    async def share(self: _storage.LedgerFile, work: object, *given: object) -> object:
+        if getattr(work, "__name__", "") == "_conclude_in":
             self.failure = OSError("disk I/O error")
             raise LedgerError("the ledger can't be written: disk I/O error")
-        return await conclude(self, work, *given)  # type: ignore[arg-type]  # passed on
+        return await together(self, work, *given)  # type: ignore[arg-type]  # passed on
 
-    monkeypatch.setattr(_storage.LedgerFile, "write", write)
+    monkeypatch.setattr(_storage.LedgerFile, "share", share)
 
 
 def test_results_that_cannot_be_written_are_unknown(harness: Harness, broken_after: None) -> None:

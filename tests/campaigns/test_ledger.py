@@ -4,13 +4,16 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from desk360_async import AsyncDesk360
 from desk360_async.campaigns import CampaignError, LedgerError, _storage
+from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._storage import LedgerFile, migrate, open_ledger, version_of
 from tests.campaigns.harness import Harness, done, finish, people
 
@@ -225,3 +228,86 @@ def test_a_ledger_that_could_not_be_made_has_nothing_to_resume(tmp_path: Path) -
     file.open()
     assert file.explain(OSError("no room")).endswith("; nothing more is sent. Fix the cause, then resume")
     file.close()
+
+
+# ── shared commits ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_requests_in_flight_share_commits(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each of the ten: its exceptions, its intent and its result; and both recoveries of the run."""
+    load(harness)
+    commit, shared = LedgerFile._commit_in, list[int]()
+
+    def counted(self: LedgerFile, db: sqlite3.Connection, steps: list[_storage.Step]) -> list[Any]:
+        shared.append(len(steps))
+        return commit(self, db, steps)
+
+    monkeypatch.setattr(LedgerFile, "_commit_in", counted)
+    harness.play(lambda client: finish(harness.campaign(), client, concurrency=5))
+    assert sum(shared) == 3 * 10 + 2
+    assert len(shared) < sum(shared) / 2
+
+
+def test_a_failed_check_undoes_only_its_own_writes(harness: Harness) -> None:
+    load(harness)
+
+    def write(db: sqlite3.Connection, message_id: str) -> str:
+        db.execute("INSERT INTO early VALUES (1, ?, 'sent')", (message_id,))
+        if message_id == "b":
+            raise LedgerError("the check of b")
+        return message_id
+
+    async def main(_: AsyncDesk360) -> tuple[list[Any], list[Any]]:
+        async with open_ledger(harness.ledger, owner=True) as file:
+            ended = await share_all(file, *(partial(write, message_id=name) for name in "abc"))
+            return ended, await file.read(lambda db: db.execute("SELECT message_id FROM early").fetchall())
+
+    ended, stored = harness.play(main)
+    assert [str(each) for each in ended] == ["a", "the check of b", "c"]
+    assert stored == [("a",), ("c",)]
+
+
+def test_an_error_of_the_disk_fails_all_that_share_the_commit(harness: Harness) -> None:
+    load(harness)
+
+    def fail(_: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    async def main(_: AsyncDesk360) -> list[Any]:
+        async with open_ledger(harness.ledger, owner=True) as file:
+            return await share_all(file, fail, repr)
+
+    assert all("disk I/O error" in str(error) for error in harness.play(main))
+
+
+def test_an_intent_is_withdrawn_if_its_caller_is_cancelled_before_the_commit(harness: Harness) -> None:
+    """The batch stays pending: it was certainly not sent."""
+    load(harness)
+
+    async def main(_: AsyncDesk360) -> tuple[int, int]:
+        async with open_ledger(harness.ledger, owner=True) as file:
+            ledger = Ledger(file, harness.campaign().name)
+            await ledger.settings()
+            (batch, *_others) = await ledger.pending(0, 100)
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await ledger.intend(batch)
+            return await ledger.recover("stopped"), len(await ledger.pending(0, 100))
+
+    assert harness.play(main) == (0, 10)
+
+
+async def share_all(file: LedgerFile, *works: Callable[[Any], Any]) -> list[Any]:
+    """Return the result or the error of each call; all run at the same time."""
+    ended: list[Any] = [None] * len(works)
+
+    async def share(place: int) -> None:
+        try:
+            ended[place] = await file.share(works[place])
+        except LedgerError as error:
+            ended[place] = error
+
+    async with anyio.create_task_group() as tasks:
+        for place in range(len(works)):
+            tasks.start_soon(share, place)
+    return ended
