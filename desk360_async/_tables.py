@@ -192,8 +192,10 @@ class Table:
         for name, column in wanted.items():
             if not column or column not in self.columns:
                 which = f"column {column!r} for {name!r}" if column else f"column for {name!r}"
-                fix = f"Rename one, or map: {name}=COLUMN"
-                raise ConfigurationError(f"{self.path} has no {which}; {self.description}. {fix}")
+                fix = f"mapping={{{name!r}:'COLUMN'}}, in the terminal --map {name}=COLUMN"
+                raise ConfigurationError(
+                    f"{self.path} has no {which}; {self.description}. Rename one, or pass {fix}"
+                )
         return wanted
 
     def rows(self, mapping: Mapping[str, str], variables: Sequence[str]) -> Iterator[Row]:

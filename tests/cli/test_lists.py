@@ -102,7 +102,10 @@ def test_reads_what_spreadsheets_write(tmp_path: Path, content: str) -> None:
         (b"phone,phone\n", "names 'phone' more than once"),
         (
             b"name,number\n",
-            "has no column for 'phone'; the columns are: name, number. Rename one, or map: phone=COLUMN",
+            (
+                "has no column for 'phone'; the columns are: name, number. "
+                "Rename one, or pass mapping={'phone':'COLUMN'}, in the terminal --map phone=COLUMN"
+            ),
         ),
         (b"+905551110001\n+905551110002\n", "seems to hold a recipient"),
     ],
@@ -295,7 +298,10 @@ def test_a_language_may_be_a_code(desk360: Desk360, server: Server, people: Path
     [
         (
             ("--template", "birthday", "--language", "English"),
-            "has no column for 'body-1'; the columns are: name, phone. Rename one, or map: body-1=COLUMN",
+            (
+                "has no column for 'body-1'; the columns are: name, phone. "
+                "Rename one, or pass --map body-1=COLUMN"
+            ),
         ),
         (
             (*BIRTHDAY[:4], "--map", "body-1=nam"),

@@ -60,7 +60,7 @@ def one_line(desk360: Desk360, *words: object) -> str:
         ("send media +905551112233 missing.pdf", "'missing.pdf': No such file or directory; give the path"),
         ("send list missing.csv BIRTHDAY", "missing.csv: there is no such file"),
         ("send list wrong-header.csv BIRTHDAY",
-         "the columns are: tel no, isim. Rename one, or map: body-1=COLUMN"),
+         "the columns are: tel no, isim. Rename one, or pass --map body-1=COLUMN"),
         ("send list no-header.csv BIRTHDAY", "the first line must name the columns"),
         ("send list turkish.csv BIRTHDAY",
          "the first is line 2. Save it as CSV UTF-8, or name its encoding, such as --encoding cp1254"),
