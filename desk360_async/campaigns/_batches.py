@@ -174,21 +174,23 @@ def _add_recipients(connection: Any, campaign: int, load: int) -> int:
 
     In a file, the table `repeated` gets the other rows of a first load: finding them later takes a sort.
     """
+    in_file = isinstance(connection, sqlite3.Connection)
+    # Parameters of the statement would be sorted with each row.
+    rows = f"{campaign:d}, phone, parameter_set, line, {load:d} FROM staged"
+    if load == 1 and not in_file:
+        # No row conflicts, and the server takes a quarter less time.
+        query = f"INSERT INTO recipient SELECT DISTINCT ON (phone) {rows} ORDER BY phone, line"
+        return int(connection.execute(query).rowcount)
+    verb = _verb(connection)
     into = (
-        # Parameters of the statement would be sorted with each row.
-        f"{_verb(connection)} INTO recipient SELECT {campaign:d}, phone, parameter_set, line, {load:d} "  # noqa: S608  # numbers
-        "FROM staged WHERE true ORDER BY phone, line ON CONFLICT (campaign, phone)"
+        f"{verb} INTO recipient SELECT {rows} WHERE true ORDER BY phone, line ON CONFLICT (campaign, phone)"
     )
-    if not _notes_repeats(connection, load):
+    if load > 1:
         return int(connection.execute(f"{into} DO NOTHING").rowcount)
     connection.execute(_NOTE_REPEATS)
     added = connection.execute(f"{into} DO UPDATE SET line = excluded.line").rowcount
     connection.execute("DROP TRIGGER note_repeats")
     return int(added)
-
-
-def _notes_repeats(connection: Any, load: int) -> bool:
-    return load == 1 and isinstance(connection, sqlite3.Connection)
 
 
 def _unite_spellings(connection: sqlite3.Connection, campaign: int) -> None:
@@ -310,10 +312,16 @@ def _stream(connection: Any) -> Callable[[str, Sequence[object]], Iterable[Any]]
 
 def _store_repeats(connection: Any, campaign: int, load: int) -> None:
     """Skip the lines whose phone is in an earlier line, or in an earlier load with other parameters."""
-    if _notes_repeats(connection, load):
+    if load == 1:
+        if isinstance(connection, sqlite3.Connection):
+            repeated = "repeated"
+        else:
+            after = "SELECT *, lag(phone) OVER (ORDER BY phone, line) AS before FROM staged"
+            repeated = f"(SELECT * FROM ({after}) ordered WHERE phone = before)"  # noqa: S608  # constants
         connection.execute(
-            "INSERT INTO skipped SELECT ?, s.line, 'duplicate', "
-            "'+' || coalesce((SELECT given FROM respelled g WHERE g.line = s.line), s.phone) FROM repeated s",
+            "INSERT INTO skipped SELECT ?, s.line, 'duplicate', "  # noqa: S608  # constants
+            "'+' || coalesce((SELECT given FROM respelled g WHERE g.line = s.line), s.phone) "
+            f"FROM {repeated} s",
             (campaign,),
         )
         return
