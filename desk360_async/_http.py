@@ -47,7 +47,7 @@ KEEPALIVE_EXPIRY = 4.0
 # The answer may already be in the socket, so the attempt gets the same time again to read it.
 GRACE = 0.25
 
-SLICE = 64 * 1024  # bytes of an upload between two looks for an early answer
+SLICE = 512 * 1024
 LOOK = 0.02  # seconds between two looks while a write is blocked
 SHORT_TURN = 0.0005  # seconds that a thread may hold the interpreter while the first pool is made
 
@@ -470,7 +470,10 @@ class _Rising:
         elif self._stream.is_answered():
             raise self._stream.stop()
         if not self._rest:
-            self._rest = memoryview(await anext(self._pieces))
+            block = await anext(self._pieces)
+            if len(block) <= SLICE:
+                return block
+            self._rest = memoryview(block)
         piece, self._rest = self._rest[:SLICE], self._rest[SLICE:]
         return bytes(piece)
 

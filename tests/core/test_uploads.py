@@ -280,6 +280,16 @@ async def test_a_stream_that_breaks_its_word_leaves_the_outcome_unknown(
     assert (wire.seen, tokens.ended) == ([], ["lost"])
 
 
+async def test_a_block_of_any_size_arrives_whole() -> None:
+    content = bytes(range(256)) * 5000
+
+    async def at_once() -> AsyncIterator[bytes]:
+        yield content
+
+    stream = Attachment.from_stream("a", len(content), at_once)
+    assert files_of(await send_files(stream)) == [("a", content)]
+
+
 async def test_an_early_answer_ends_the_upload(tmp_path: Path) -> None:
     """A server may refuse before it has read everything; the stream is closed at once."""
     closed: list[int] = []
