@@ -49,7 +49,7 @@ def recovery_puts_intents_back() -> Generator[None]:
 
         return recover
 
-    with rewritten("recover", make):
+    with replaced(Ledger, "_recover_in", make):
         yield
 
 
@@ -64,14 +64,14 @@ def recovery_calls_intents_accepted() -> Generator[None]:
 
         return recover
 
-    with rewritten("recover", make):
+    with replaced(Ledger, "_recover_in", make):
         yield
 
 
 @mutation
 def recovery_is_forgotten() -> Generator[None]:
     """What was on the wire stays so for ever."""
-    with rewritten("recover", lambda _: lambda self, connection, reason: 0):
+    with replaced(Ledger, "_recover_in", lambda _: lambda self, connection, reason: 0):
         yield
 
 
@@ -80,7 +80,7 @@ def the_intent_is_written_after_the_post() -> Generator[None]:
     """A crash in between sends twice."""
 
     def make(_: Any) -> Any:
-        def intend(self: Ledger, connection: Any, file: Any, batch: Batch) -> int:
+        async def intend(self: Ledger, batch: Batch) -> int:
             return 1
 
         return intend
@@ -91,7 +91,7 @@ def the_intent_is_written_after_the_post() -> Generator[None]:
 
         return write
 
-    with replaced(Ledger, "_intend_in", make), rewritten("conclude", conclude):
+    with replaced(Ledger, "intend", make), replaced(Ledger, "_conclude_in", conclude):
         yield
 
 
@@ -262,7 +262,7 @@ def the_result_is_not_committed() -> Generator[None]:
 
         return conclude
 
-    with rewritten("conclude", make):
+    with replaced(Ledger, "_conclude_in", make):
         yield
 
 
