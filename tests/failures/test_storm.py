@@ -108,6 +108,7 @@ async def test_storm(cancel: Any, scheme: str, sends: int, http: str) -> None:
             replies = sum(result.outcome == "accepted" for result in ends)
         print(dict(outcomes), replies, server.accepted)
         assert not left
+        await anyio.sleep(0.3)  # connections that opened for cancelled sends close in tasks of their own
     assert sum(outcomes.values()) == sends
     assert replies == 100
     # 100 came after; those that are UNKNOWN may have arrived, those that are NOT_SENT may not.
