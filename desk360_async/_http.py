@@ -774,7 +774,9 @@ class Http:
                 pass
             finally:  # asyncio's own cancellations pass the shield
                 for connection in orphans(getattr(self._transport, "_pool", None), evidence):
-                    await connection.aclose()
+                    # A second for each: they are in no pool any more, so a common end would leave some open.
+                    with anyio.move_on_after(1, shield=True):
+                        await connection.aclose()
 
     async def aclose(self) -> None:
         """Close all connections."""

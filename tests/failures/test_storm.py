@@ -81,8 +81,6 @@ async def by_wait_for(client: AsyncDesk360, seconds: float) -> None:
         ("trio", by_scope, "https", 1000, "httpx2"),
     ],
 )
-# Under coverage's tracing a few sockets of cancelled sends sometimes stay open until garbage collection.
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 async def test_storm(cancel: Any, scheme: str, sends: int, http: str) -> None:
     """Afterwards 100 of 100 sends succeed; all 13,000 are known, and no descriptor or task is left."""
     ends: list[SendResult] = []
@@ -110,7 +108,6 @@ async def test_storm(cancel: Any, scheme: str, sends: int, http: str) -> None:
             replies = sum(result.outcome == "accepted" for result in ends)
         print(dict(outcomes), replies, server.accepted)
         assert not left
-        await anyio.sleep(0.3)  # connections that opened for cancelled sends close in tasks of their own
     assert sum(outcomes.values()) == sends
     assert replies == 100
     # 100 came after; those that are UNKNOWN may have arrived, those that are NOT_SENT may not.
