@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _OPENING = 30.0  # seconds in which a starting worker must reach the database
 _PAUSE = 1.0  # seconds before procrastinate's worker begins again after an error
+_AFTER_DRAIN = 30.0  # seconds after the drain, in which procrastinate aborts its jobs and stores their ends
 # After these ends of a run the share is over; a person decides, except after "finished". After other ends the
 # share goes on.
 _FINAL = ("finished", "stopped", "failures", "refused")
@@ -260,18 +261,21 @@ class Workers:
         async with self, _opened(app):
             serving = asyncio.create_task(self._serve(app, queues, concurrency))
             watching = asyncio.create_task(self._keep_watch(app.job_manager))
+            waiting: asyncio.Task[Any] | None = None
             try:
                 with _terminated() as stopped:
                     waiting = asyncio.create_task(stopped.wait())
                     await asyncio.wait({serving, watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
-                    waiting.cancel()
             finally:
+                if waiting is not None:
+                    waiting.cancel()
                 self._is_stopping = True
                 connector.give_up_after(drain)
                 for run in list(self._runs):
                     run.stop()
-                await _end(watching)
-                await _end(serving)
+                await _end(watching, patience=1.0)
+                # Its first cancellation begins the drain, and another one within the drain would cut it off.
+                await _end(serving, patience=drain + _AFTER_DRAIN)
 
     async def _serve(self, app: App, queues: Sequence[str], concurrency: int) -> None:
         """Run procrastinate's worker, and begin again if it ends by itself."""
@@ -295,7 +299,7 @@ class Workers:
 
     async def _keep_watch(self, jobs: manager.JobManager) -> None:
         """Look for lost work twice in each lease; go on after any error."""
-        while True:
+        while not self._is_stopping:
             try:
                 await self._look(jobs)
             except Exception as error:  # noqa: BLE001  # the loop must survive; the next look tries again
@@ -478,15 +482,24 @@ def _terminated() -> Generator[asyncio.Event]:
         loop.remove_signal_handler(signal.SIGTERM)
 
 
-async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait for its end, even if the caller is cancelled many times; raise its error."""
+async def _end(task: asyncio.Task[None], *, patience: float) -> None:
+    """Cancel a task and wait for its end, even if the caller is cancelled many times; raise its error.
+
+    Args:
+        task: the task.
+        patience: seconds until the task is cancelled again. A cancellation may be lost: `asyncio.wait_for` of
+            Python 3.11 drops one that arrives together with its result.
+    """
     task.cancel()
     interrupted: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.wait({task})
+            _, running = await asyncio.wait({task}, timeout=patience)
         except asyncio.CancelledError as again:
             interrupted = again
+        else:
+            for each in running:
+                each.cancel()
     if not task.cancelled() and (error := task.exception()) is not None:
         raise error
     if interrupted is not None:

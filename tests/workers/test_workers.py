@@ -459,6 +459,37 @@ async def test_a_worker_outlives_a_crash_of_the_database(shop: Shop, postgres: C
     assert max(Counter(shop.received()).values()) == 1
 
 
+async def test_a_worker_ends_though_a_cancellation_was_lost(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.11's `wait_for` loses one; the supervision went on for ever."""
+    begun, ended = asyncio.Event(), list[str]()
+
+    async def look(*_: object) -> None:
+        if not begun.is_set():
+            begun.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+            ended.append("lost")
+
+    async def has_begun() -> bool:
+        return begun.is_set()
+
+    await shop.load()
+    monkeypatch.setattr(Workers, "_look", look)
+    await shop.work(has_begun)
+    assert ended == ["lost"]
+
+
+async def test_a_worker_leaves_no_task_behind(shop: Shop) -> None:
+    await shop.load()
+    before = asyncio.all_tasks()
+    await shop.work()
+    # Commits that concurrent calls share have a task for 5 s after the last one.
+    left = [task for task in asyncio.all_tasks() - before if "Gathering" not in repr(task)]
+    assert left == []
+
+
 async def test_a_share_whose_run_is_alive_is_not_run_twice(shop: Shop) -> None:
     await shop.load()
     workers = shop.workers()
