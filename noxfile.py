@@ -180,8 +180,8 @@ def docs(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Run the benchmarks, or those named after `--`; at the end all figures stand in one table."""
     session.install(EXTRAS, *group("benchmarks", "test", "respx", "hosts"))
-    shared = {"side_by_side", "figures", "stalls"}
-    scripts = {path.stem for path in HERE.glob("benchmarks/[a-z]*.py")} - shared
+    shared, by_hand = {"side_by_side", "figures", "stalls"}, {"large"}
+    scripts = {path.stem for path in HERE.glob("benchmarks/[a-z]*.py")} - shared - by_hand
     rows = Path(session.create_tmp()).resolve() / "figures.jsonl"
     rows.unlink(missing_ok=True)
     for script in session.posargs or sorted(scripts):

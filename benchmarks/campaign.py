@@ -1,9 +1,8 @@
-"""Campaigns of 100,000 and a million: `python -m benchmarks.campaign [--recipients N] [--by-hand]`.
+"""Campaigns of 100,000 and a million: `python -m benchmarks.campaign [--recipients N]`.
 
 Loading over `csv.reader` alone on the same file (P9), bytes written (P9b), memory (P8), requests, batches and
 singles apart (P13), export over `csv.writer` alone (P18). A figure beyond its goal is marked. The requests
-stay in this process: the server is a transport that takes everything. `--by-hand` adds 10 million
-recipients, which takes minutes and 5 GB of disk.
+stay in this process: the server is a transport that takes everything.
 """
 
 import argparse
@@ -277,7 +276,6 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipients", type=int, nargs="*", default=[100_000, 1_000_000])
-    parser.add_argument("--by-hand", action="store_true", help="10 million as well")
     parser.add_argument("--singles", type=int, default=2000)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--writer", nargs=2, help=argparse.SUPPRESS)
@@ -292,7 +290,7 @@ def main() -> None:
         write_plainly(*map(Path, given.writer))
         return
     with tempfile.TemporaryDirectory() as folder:
-        for many in [*given.recipients, *([10_000_000] if given.by_hand else [])]:
+        for many in given.recipients:
             measure(many, Path(folder), singles=given.singles)
 
 
