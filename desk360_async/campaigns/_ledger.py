@@ -207,7 +207,8 @@ class Ledger:
         db.executemany("INSERT INTO doubt VALUES (?, ?, ?)", rows)
 
     def _take_in(self, db: sqlite3.Connection, load: int, cut: Cut) -> None:
-        _batches.take_in(db, self.id, load, cut, _batches.prepare_file)
+        with larger_cache(db):
+            _batches.take_in(db, self.id, load, cut, _batches.prepare_file)
 
     def _pin(self, db: sqlite3.Connection, settings: Settings) -> None:
         db.execute(

@@ -9,7 +9,7 @@ import pytest
 from desk360_async.campaigns import _batches
 from desk360_async.campaigns._batches import BatchRow, Cut, _batch_rows, _sorted_rows
 from desk360_async.campaigns._recipients import Staged
-from desk360_async.campaigns._storage import CACHE_KIB, EXPORT_CACHE_KIB, STAGING, larger_cache
+from desk360_async.campaigns._storage import CACHE_KIB, LARGE_CACHE_KIB, STAGING, larger_cache
 
 Row = tuple[int, int]  # set, phone
 
@@ -63,9 +63,9 @@ def test_staged_rows_keep_their_lines(lines: list[int]) -> None:
     db.close()
 
 
-def test_an_export_has_a_larger_cache_to_its_end() -> None:
+def test_a_larger_cache_lasts_to_the_end_of_its_block() -> None:
     db = sqlite3.connect(":memory:")
     with larger_cache(db):
-        assert db.execute("PRAGMA cache_size").fetchone() == (-EXPORT_CACHE_KIB,)
+        assert db.execute("PRAGMA cache_size").fetchone() == (-LARGE_CACHE_KIB,)
     assert db.execute("PRAGMA cache_size").fetchone() == (-CACHE_KIB,)
     db.close()
