@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, cast, get_args
 
 from attrs import asdict, evolve, frozen
 
@@ -21,22 +21,31 @@ from desk360_async import RateLimitStatus
 from desk360_async._sqlite import create
 from desk360_async._tables import neutral, write_sheet
 from desk360_async.campaigns._hours import Hours
-from desk360_async.campaigns._values import Counts, Plan, Report, unpack, words_for
+from desk360_async.campaigns._values import Counts, LedgerError, Plan, Report, State, unpack, words_for
 
 # ── counts ──────────────────────────────────────────────────────────────────────────────────────────────
 
 _FIELDS = {"intent": "on_the_wire"}
+_STATES = get_args(State)
+# To group by a state or a kind, SQLite sorts all batches in a temporary file.
+_SUMS_BY_STATE = ", ".join(f"coalesce(sum(size) FILTER (WHERE state = '{state}'), 0)" for state in _STATES)
 
 _STEPS = 300  # of a timeline
 
 
 def counts(connection: sqlite3.Connection, campaign: int) -> Counts:
-    """Count recipients by state. A recipient has its batch's state, unless it has an exception."""
-    by_state: Counter[str] = Counter()
-    for state, size in connection.execute(
-        "SELECT state, sum(size) FROM batch WHERE campaign = ? GROUP BY state", (campaign,)
-    ):
-        by_state[state] += size
+    """Count recipients by state. A recipient has its batch's state, unless it has an exception.
+
+    Raises:
+        LedgerError: if a batch has an unknown state: a page of the file was overwritten.
+    """
+    *found, total = connection.execute(
+        f"SELECT {_SUMS_BY_STATE}, coalesce(sum(size), 0) FROM batch WHERE campaign = ?",  # noqa: S608  # constants
+        (campaign,),
+    ).fetchone()
+    if sum(found) != total:
+        raise LedgerError("a batch of the ledger has an unknown state; restore the ledger")
+    by_state: Counter[str] = Counter(dict(zip(_STATES, map(int, found), strict=True)))
     for batch_state, state, number in connection.execute(
         "SELECT b.state, e.state, count(*) FROM exception e JOIN batch b ON b.id = e.batch "
         "WHERE e.campaign = ? GROUP BY 1, 2",
@@ -49,17 +58,22 @@ def counts(connection: sqlite3.Connection, campaign: int) -> Counts:
 
 def requests_needed(connection: sqlite3.Connection, campaign: int) -> list[tuple[str, int, int]]:
     """Return (kind, requests, recipients) of the pending batches."""
-    rows = connection.execute(
-        "SELECT kind, count(*), sum(size) FROM batch WHERE campaign = ? AND state = 'pending' GROUP BY kind",
+    requests, recipients, bulk, in_bulk = connection.execute(
+        "SELECT count(*), coalesce(sum(size), 0), count(*) FILTER (WHERE kind = 'bulk'), "
+        "coalesce(sum(size) FILTER (WHERE kind = 'bulk'), 0) "
+        "FROM batch WHERE campaign = ? AND state = 'pending'",
         (campaign,),
-    )
-    return [(str(kind), int(number), int(size)) for kind, number, size in rows]
+    ).fetchone()
+    needed = [("bulk", bulk, in_bulk), ("single", requests - bulk, recipients - in_bulk)]
+    return [(kind, int(number), int(size)) for kind, number, size in needed if number]
 
 
 def groups(connection: sqlite3.Connection, campaign: int) -> int:
     """Count the sets of equal parameters that recipients have."""
+    # count(DISTINCT …) would write the numbers of the sets to a temporary file.
     (number,) = connection.execute(
-        "SELECT count(DISTINCT parameter_set) FROM batch WHERE campaign = ?", (campaign,)
+        "SELECT count(*) FROM (SELECT 1 FROM batch WHERE campaign = ? GROUP BY parameter_set) AS sets",
+        (campaign,),
     ).fetchone()
     return int(number)
 

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from desk360_async import AsyncDesk360
-from desk360_async.campaigns import CampaignError, LedgerError, _storage
+from desk360_async.campaigns import CampaignError, LedgerError, _report, _storage
 from desk360_async.campaigns._ledger import Ledger
 from desk360_async.campaigns._storage import LedgerFile, migrate, open_ledger, version_of
 from tests.campaigns.harness import Harness, done, finish, people
@@ -109,6 +109,33 @@ def test_two_may_migrate_the_same_ledger(harness: Harness, monkeypatch: pytest.M
         migrate(connection)
         assert version_of(connection, harness.ledger) == len(_storage.MIGRATIONS)
         connection.close()
+
+
+def test_a_batch_in_an_unknown_state_is_not_left_out_of_the_counts(harness: Harness) -> None:
+    """Only an overwritten page has one."""
+    load(harness)
+    with closing(sqlite3.connect(harness.ledger, isolation_level=None)) as connection:
+        connection.execute("UPDATE batch SET state = 'acceptex'")
+    with pytest.raises(LedgerError, match="unknown state; restore"):
+        harness.play(lambda client: harness.campaign().status())
+
+
+def test_the_numbers_of_a_plan_need_no_sort_of_the_batches(harness: Harness) -> None:
+    """A sort of a million batches wrote 10 MB."""
+    load(harness)
+    with closing(sqlite3.connect(harness.ledger, isolation_level=None)) as connection:
+        asked: list[str] = []
+        connection.set_trace_callback(asked.append)
+        for numbers in (_report.counts, _report.requests_needed, _report.groups):
+            numbers(connection, 1)
+        connection.set_trace_callback(None)
+        plans = [
+            str(connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
+            for query in asked
+            if " exception " not in query
+        ]
+    assert len(plans) == 3
+    assert not any("TEMP B-TREE" in plan for plan in plans)
 
 
 def test_an_empty_file_is_no_ledger_to_a_reader(harness: Harness) -> None:
