@@ -3,9 +3,10 @@
 The limiter, the ledger, the send log, the inbox and the customers keep their rows in one schema. Their
 modules hold their SQL. Only this module imports psycopg. It uses psycopg's blocking connections, and its
 callers run it in a thread of `_threads.run`: so it works on asyncio and trio. The most frequent statements
-need no thread (`Database.answer`). No `SET` or advisory lock
-outlives a transaction, and a prepared statement only on a connection without a pooler: so the connections may
-go through PgBouncer.
+need no thread (`Database.answer`).
+
+The connections may go through PgBouncer: no `SET` or advisory lock outlives a transaction. A prepared
+statement does, but only on a connection without a pooler.
 """
 
 import os
@@ -642,7 +643,17 @@ class Database:
     async def answer(self, text: str, parameters: Sequence[object], *, synced: bool = True) -> list[Any]:
         """Do as `at_once` with `prepared`, on the event loop where a connection is idle, else in a thread.
 
-        A hop to a thread and back takes as long as the server for a batch's intent: 0.6 ms of 1.6.
+        A hop to a thread and back takes as long as the server for a batch's intent: 0.6 ms of 1.6. A
+        cancellation waits for the server's answer.
+
+        Args:
+            text: the statement, as in `at_once`.
+            parameters: the values of the statement's `?`.
+            synced: whether the commit waits for the disk.
+
+        Raises:
+            ConfigurationError: the server refuses us, or its commits wouldn't last.
+            psycopg.Error: the statement failed, or the connection is lost.
         """
         # A database's first statement needs a thread: it may check the server.
         pool = _pools.get((os.getpid(), self._dsn)) if self.ready and not _threads.is_inline() else None
