@@ -449,7 +449,8 @@ def _check_time(at: object) -> None:
 async def _opened(app: App) -> AsyncGenerator[None]:
     """Open the app's connections, and close them at the end; raise ConfigurationError if they don't open."""
     try:
-        await asyncio.wait_for(app.open_async(), _OPENING)
+        async with asyncio.timeout(_OPENING):  # Python 3.11's `wait_for` may lose a cancellation
+            await app.open_async()
     except (ProcrastinateException, OSError, TimeoutError) as error:
         await app.close_async()
         raise ConfigurationError(
