@@ -39,8 +39,8 @@ _NOTE_REPEATS = (
 StagedSet = tuple[int, bytes, str]  # its number, the digest of its text, its text
 # Called before the recipients are taken in; returns the number of sets, at most `MANY_SETS`.
 Prepare = Callable[[Any, int], int]
-BatchRow = tuple[int, int, Kind, int, int, int, bytes]
-_INTO_BATCH = "INSERT INTO batch (campaign, parameter_set, kind, size, first, last, members)"
+BatchRow = tuple[int, int, Kind, int, int, int, bytes, int | None]
+_INTO_BATCH = "INSERT INTO batch (campaign, parameter_set, kind, size, first, last, members, line)"
 
 
 @frozen
@@ -66,12 +66,21 @@ class Cut:
         """How many recipients a batch may have."""
         return 1 if self.strategy == "single" else self.size
 
-    def rows(self, campaign: int, number: int, phones: Iterable[int]) -> Iterator[BatchRow]:
-        """Cut one set's phones, in ascending order, into rows of the table `batch`."""
-        left = iter(phones)
+    def rows(
+        self, campaign: int, number: int, phones: Iterable[int], lines: Iterable[int] = ()
+    ) -> Iterator[BatchRow]:
+        """Cut one set's phones, in ascending order, into rows of the table `batch`.
+
+        A batch with one phone gets the phone's line, if `lines` has the lines of the phones.
+        """
+        left, lines_left = iter(phones), iter(lines)
         while members := list(islice(left, self.longest)):
             size = len(members)
-            yield campaign, number, self.kind(size), size, members[0], members[-1], pack(members)
+            line = next(islice(lines_left, size - 1, size), None)  # the last one's
+            yield (
+                *(campaign, number, self.kind(size), size, members[0], members[-1], pack(members)),
+                line if size == 1 else None,
+            )
 
 
 def stage(connection: sqlite3.Connection, staged: Staged, sets: Iterable[StagedSet]) -> None:
@@ -226,9 +235,10 @@ def _unite_spellings(connection: sqlite3.Connection, campaign: int) -> None:
 
 def _batch_rows(connection: Any, load: tuple[int, int], sets: int, cut: Cut) -> Iterator[BatchRow]:
     """Yield a load's new recipients as batches."""
-    rows = "SELECT parameter_set, phone FROM recipient WHERE campaign = ? AND load = ?"
+    rows = "FROM recipient WHERE campaign = ? AND load = ?"
     if sets == MANY_SETS:
-        ordered = _stream(connection)(f"{rows} ORDER BY parameter_set, phone", load)
+        query = f"SELECT parameter_set, phone, line {rows} ORDER BY parameter_set, phone"
+        ordered = _stream(connection)(query, load)
         yield from _sorted_rows(ordered, cut, load[0])
         return
     # With few sets, one open batch per set is filled by ascending phone; that is cheaper than sorting by set.
@@ -237,7 +247,8 @@ def _batch_rows(connection: Any, load: tuple[int, int], sets: int, cut: Cut) -> 
     if isinstance(connection, sqlite3.Connection):
         columns = _columns(connection, load, sets)
     else:
-        columns = (zip(*some, strict=True) for some in _chunks(_stream(connection)(rows, load), _ROOM))
+        plain = _stream(connection)(f"SELECT parameter_set, phone {rows}", load)
+        columns = (zip(*some, strict=True) for some in _chunks(plain, _ROOM))
     for numbers, phones in columns:
         if numbers.count(numbers[0]) == len(numbers):
             open_[numbers[0]].extend(phones)
@@ -275,26 +286,30 @@ def _columns(
         last = phones[-1]
 
 
-def _sorted_rows(ordered: Iterable[tuple[int, int]], cut: Cut, campaign: int) -> Iterator[BatchRow]:
-    """Yield the batches of recipients that come by ascending set and phone."""
+def _sorted_rows(ordered: Iterable[tuple[int, int, int]], cut: Cut, campaign: int) -> Iterator[BatchRow]:
+    """Yield the batches of recipients (set, phone, line) that come by ascending set and phone."""
     alone = cut.kind(1)
-    number, equal = 0, list[int]()  # recipients of the last set; the next chunk may add more
+    number, equal = 0, list[tuple[int, int]]()  # recipients of the last set; the next chunk may add more
     for some in _chunks(ordered):
-        numbers, phones = zip(*some, strict=True)
+        numbers, phones, lines = zip(*some, strict=True)
         if number != numbers[0] and len(set(numbers)) == len(numbers):
             # Fast path: each recipient of this chunk is alone in its set. Only the last set may go on.
-            yield from cut.rows(campaign, number, equal)
+            yield from _rows_of(equal, cut, campaign, number)
             packed = map(_pack_one, phones)
-            singles = zip(repeat(campaign), numbers, repeat(alone), repeat(1), phones, phones, packed)
+            singles = zip(repeat(campaign), numbers, repeat(alone), repeat(1), phones, phones, packed, lines)
             yield from islice(singles, len(numbers) - 1)
-            number, equal = numbers[-1], [phones[-1]]
+            number, equal = numbers[-1], [(phones[-1], lines[-1])]
             continue
         for of, group in groupby(some, itemgetter(0)):
             if of != number:
-                yield from cut.rows(campaign, number, equal)
+                yield from _rows_of(equal, cut, campaign, number)
                 number, equal = of, []
-            equal.extend(phone for _, phone in group)
-    yield from cut.rows(campaign, number, equal)
+            equal.extend((phone, line) for _, phone, line in group)
+    yield from _rows_of(equal, cut, campaign, number)
+
+
+def _rows_of(members: list[tuple[int, int]], cut: Cut, campaign: int, number: int) -> Iterator[BatchRow]:
+    return cut.rows(campaign, number, (phone for phone, _ in members), (line for _, line in members))
 
 
 def _chunks(rows: Iterable[Any], size: int = 300) -> Iterator[list[Any]]:
@@ -352,7 +367,7 @@ def halve(connection: sqlite3.Connection, campaign: int, batch: Batch) -> list[B
         (len(left), left[-1], pack(left), batch.id),
     )
     (number,) = connection.execute(
-        f"{_INTO_BATCH} VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        f"{_INTO_BATCH} VALUES (?, ?, ?, ?, ?, ?, ?, NULL) RETURNING id",
         (campaign, batch.parameter_set, batch.kind, len(right), right[0], right[-1], pack(right)),
     ).fetchone()
     connection.execute(

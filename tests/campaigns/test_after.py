@@ -3,6 +3,7 @@
 import csv
 import json
 import sqlite3
+from contextlib import closing
 from io import StringIO
 from typing import IO, Any
 
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given, strategies
 
 from desk360_async import AsyncDesk360, ConfigurationError
-from desk360_async.campaigns import Counts, Recipient, Report, _report, campaigns_in
+from desk360_async.campaigns import Counts, Recipient, Report, _batches, _report, campaigns_in
+from desk360_async.campaigns._forgetting import forget
 from desk360_async.campaigns._values import words_for
 from desk360_async.sandbox import Fault
 from desk360_async.webhooks import StatusUpdate
@@ -205,6 +207,34 @@ def test_the_csv_report_has_each_recipient_with_line_state_and_status(
     assert rows[4]["explanation"] == words_for("resolved")
     assert [rows[n]["whatsapp"] for n in (1, 2)] == ["", status]
     assert json.loads(rows[31]["parameters"]) == {"body-1": quoted}
+
+
+def test_the_lines_of_singles_are_those_of_their_recipients(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single's batch has its line; a report of a ledger whose batches have none is the same."""
+    monkeypatch.setattr(_batches, "MANY_SETS", 2)
+    different = [Recipient(phone(60 - n), {"body-1": f"Dear {n}"}) for n in range(40)]
+
+    async def main(client: AsyncDesk360) -> None:
+        campaign = harness.campaign()
+        await campaign.load(client, [*different, *people(4, sets=2), Recipient(phone(1), {"body-1": "x"})])
+        harness.sandbox.faults.add(Fault("status", status=502, times=3))
+        await finish(campaign, client, concurrency=1)
+        await campaign.resolve("resend", phones=[phone(60), phone(1)])
+        await forget(harness.ledger, phone(58))
+        await campaign.export(harness.folder / "report.csv")
+        with closing(sqlite3.connect(harness.ledger, isolation_level=None)) as connection:
+            changed = connection.execute("UPDATE batch SET line = NULL WHERE line IS NOT NULL").rowcount
+        await campaign.export(harness.folder / "again.csv")
+        assert changed == 40
+
+    harness.play(main)
+    report = (harness.folder / "report.csv").read_bytes()
+    assert report == (harness.folder / "again.csv").read_bytes()
+    rows = list(csv.DictReader(report.decode("utf-8-sig").splitlines()))
+    assert [row["line"] for row in rows if row["reason"] == "duplicate"] == ["45"]
+    assert len({row["line"] for row in rows}) == len(rows) == 45
 
 
 @given(text=strategies.text())

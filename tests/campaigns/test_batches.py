@@ -11,7 +11,7 @@ from desk360_async.campaigns._batches import BatchRow, Cut, _batch_rows, _sorted
 from desk360_async.campaigns._recipients import Staged
 from desk360_async.campaigns._storage import CACHE_KIB, LARGE_CACHE_KIB, STAGING, larger_cache
 
-Row = tuple[int, int]  # set, phone
+Row = tuple[int, int, int]  # set, phone, line
 
 
 def recipients(seed: int, largest: int) -> list[Row]:
@@ -20,13 +20,17 @@ def recipients(seed: int, largest: int) -> list[Row]:
     rows: list[Row] = []
     for number in range(1, 1001):
         size = 1 if rng.random() < 0.99 else rng.randint(1, largest)
-        rows += [(number, 905550000000 + len(rows) + n) for n in range(size)]
+        rows += [(number, 905550000000 + len(rows) + n, rng.randint(2, 10**6)) for n in range(size)]
     return rows
 
 
 def cut_plainly(rows: list[Row], cut: Cut) -> list[BatchRow]:
     groups = groupby(rows, key=lambda row: row[0])
-    return [batch for number, group in groups for batch in cut.rows(7, number, [phone for _, phone in group])]
+    batches: list[BatchRow] = []
+    for number, group in groups:
+        _, phones, lines = zip(*group, strict=True)
+        batches += cut.rows(7, number, phones, lines)
+    return batches
 
 
 @pytest.mark.parametrize("cut", [Cut("auto", 3), Cut("single", 3), Cut("bulk", 500)])
@@ -42,10 +46,10 @@ def test_few_sets_are_cut_alike_however_often_full_batches_are_stored(
     monkeypatch: pytest.MonkeyPatch, room: int, sets: int
 ) -> None:
     monkeypatch.setattr(_batches, "_ROOM", room)
-    rows = [(n % sets, 905550000000 + n) for n in range(1000)]
+    rows = [(n % sets, 905550000000 + n, n + 2) for n in range(1000)]
     db = sqlite3.connect(":memory:")
-    db.execute("CREATE TABLE recipient (parameter_set, phone, campaign, load)")
-    db.executemany("INSERT INTO recipient VALUES (?, ?, 7, 1)", rows)
+    db.execute("CREATE TABLE recipient (parameter_set, phone, line, campaign, load)")
+    db.executemany("INSERT INTO recipient VALUES (?, ?, ?, 7, 1)", rows)
     cut = Cut("auto", 70)
     found = [*_batch_rows(db, (7, 1), sets, cut)]
     assert sorted(found) == sorted(cut_plainly(sorted(rows), cut))
