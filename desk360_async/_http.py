@@ -773,15 +773,28 @@ class Http:
             except Exception:  # noqa: BLE001, S110  # the request's error is recorded already
                 pass
             finally:  # asyncio's own cancellations pass the shield
-                for connection in orphans(getattr(self._transport, "_pool", None), evidence):
-                    # A second for each: they are in no pool any more, so a common end would leave some open.
-                    with anyio.move_on_after(1, shield=True):
-                        await connection.aclose()
+                await _close_each(orphans(getattr(self._transport, "_pool", None), evidence))
 
     async def aclose(self) -> None:
         """Close all connections."""
         with anyio.move_on_after(5, shield=True):
             await self._client.aclose()
+
+
+async def _close_each(connections: Sequence[Any]) -> None:
+    """Close connections that are in no pool any more, within a second each.
+
+    A common end, an error or a cancellation would leave the rest open until garbage collection.
+    """
+    cancelled: BaseException | None = None
+    for connection in connections:
+        try:
+            with anyio.move_on_after(1, shield=True), suppress(Exception):
+                await connection.aclose()
+        except anyio.get_cancelled_exc_class() as error:  # by asyncio's own `Task.cancel`
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def _unread(stream: Any) -> bool:

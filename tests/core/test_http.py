@@ -158,6 +158,51 @@ async def test_lost_connections_are_closed_after_a_failure() -> None:
     assert closed == ["connection"]
 
 
+async def fail() -> None:
+    """Fail as a closing of a broken connection may."""
+    raise OSError("it was broken already")
+
+
+@pytest.mark.parametrize("first", [anyio.sleep_forever, fail], ids=["hangs", "fails"])
+async def test_a_lost_connection_that_cannot_be_closed_leaves_no_other_one_open(first: Any) -> None:
+    closed: list[str] = []
+
+    async def close() -> None:
+        closed.append("connection")
+
+    wire = Wire(httpx.ReadError("gone"))
+    lost = [connection(), connection()]
+    lost[0].aclose, lost[1].aclose = first, close
+    wire._pool = SimpleNamespace(_connections=lost, _requests=[])  # type: ignore[attr-defined]  # as httpx's own
+    async with connect(wire) as client:
+        with pytest.raises(ConnectionFailed):
+            await client.send_text(TO, "x")
+    assert closed == ["connection"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancellation_by_asyncio_leaves_no_lost_connection_open() -> None:
+    """`Task.cancel` passes anyio's shields."""
+    closed: list[str] = []
+    lost = [connection(), connection()]
+
+    async def close_slowly() -> None:
+        asyncio.get_running_loop().call_soon(sending.cancel)
+        await anyio.sleep(0.5)
+
+    async def close() -> None:
+        closed.append("connection")
+
+    wire = Wire(httpx.ReadError("gone"))
+    lost[0].aclose, lost[1].aclose = close_slowly, close
+    wire._pool = SimpleNamespace(_connections=lost, _requests=[])  # type: ignore[attr-defined]  # as httpx's own
+    async with connect(wire) as client:
+        sending = asyncio.create_task(client.send_text(TO, "x"))
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+    assert closed == ["connection"]
+
+
 def test_an_encrypted_stream_is_the_pools_affair() -> None:
     """Once the handshake is over."""
     trace = Evidence(trusted=True)
