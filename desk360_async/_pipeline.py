@@ -35,8 +35,8 @@ from ._http import (
     Request,
     Transport,
     library_of,
-    load_backend,
     load_backend_beside,
+    load_early,
     own_transport,
 )
 from ._limiter import Permit, RateLimiter, TokenBucket, default_limiter
@@ -348,7 +348,7 @@ class Pipeline:
         # Not at the top: importing this package must not load asyncio.
         from asyncio import get_running_loop
 
-        load_backend()
+        load_early(verify, self._library, own=transport is None)
         self._running_loop = get_running_loop
         self._loop: object | None = None
         self.turnstile: Turnstile = Turnstile(get_running_loop, max_connections)

@@ -8,6 +8,7 @@ import sys
 import threading
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import httpcore
@@ -309,6 +310,43 @@ def test_short_turns_end_with_the_block_and_may_be_nested() -> None:
     with _http._short_turns(), _http._short_turns():
         assert sys.getswitchinterval() < before
     assert sys.getswitchinterval() == before
+
+
+def test_the_first_client_before_the_loop_loads_all_that_a_send_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No thread then works beside the loop; a second client has nothing to load."""
+    made: list[ssl.SSLContext] = []
+    context = ssl.create_default_context()
+    original = httpx.AsyncHTTPTransport
+    monkeypatch.setattr(httpx, "AsyncHTTPTransport", lambda **o: made.append(o["verify"]) or original(**o))
+    monkeypatch.setattr(_http.library("httpx"), "is_loaded", False)
+    for _ in range(2):
+        AsyncDesk360(KEY, integration_id=1, verify=context)
+    assert made == [context]
+
+
+def test_what_fails_early_fails_again_at_the_first_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing CA file is no error of the constructor."""
+    monkeypatch.setattr(httpx, "AsyncHTTPTransport", Mock(side_effect=FileNotFoundError))
+    monkeypatch.setattr(_http.library("httpx"), "is_loaded", False)
+    client = AsyncDesk360(KEY, integration_id=1, verify=ssl.create_default_context())
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(client.send_text(TO, "Hi"))
+
+
+async def test_on_a_running_loop_the_constructor_loads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop would stand still meanwhile."""
+    monkeypatch.setattr(_http, "_make_pool", pytest.fail)
+    monkeypatch.setattr(_http.library("httpx"), "is_loaded", False)
+    AsyncDesk360(KEY, integration_id=1)
+
+
+def test_for_a_users_own_transport_no_pool_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a mock, whose user never waits for a CA file."""
+    monkeypatch.setattr(_http, "_make_pool", pytest.fail)
+    monkeypatch.setattr(_http.library("httpx"), "is_loaded", False)
+    AsyncDesk360(KEY, integration_id=1, transport=httpx.MockTransport(pytest.fail))
 
 
 def test_anyios_half_is_loaded_again_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
