@@ -319,7 +319,12 @@ def test_the_first_client_before_the_loop_loads_all_that_a_send_needs(
     made: list[ssl.SSLContext] = []
     context = ssl.create_default_context()
     original = httpx.AsyncHTTPTransport
-    monkeypatch.setattr(httpx, "AsyncHTTPTransport", lambda **o: made.append(o["verify"]) or original(**o))
+
+    def make(**given: Any) -> Any:
+        made.append(given["verify"])
+        return original(**given)
+
+    monkeypatch.setattr(httpx, "AsyncHTTPTransport", make)
     monkeypatch.setattr(_http.library("httpx"), "is_loaded", False)
     for _ in range(2):
         AsyncDesk360(KEY, integration_id=1, verify=context)
@@ -346,7 +351,7 @@ def test_for_a_users_own_transport_no_pool_is_made(monkeypatch: pytest.MonkeyPat
     """It may be a mock, whose user never waits for a CA file."""
     monkeypatch.setattr(_http, "_make_pool", pytest.fail)
     monkeypatch.setattr(_http.library("httpx"), "is_loaded", False)
-    AsyncDesk360(KEY, integration_id=1, transport=httpx.MockTransport(pytest.fail))
+    AsyncDesk360(KEY, integration_id=1, transport=httpx.MockTransport(Mock()))
 
 
 def test_anyios_half_is_loaded_again_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
