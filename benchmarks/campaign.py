@@ -107,12 +107,12 @@ def read_plainly(path: Path) -> int:
 
 def judge_all(path: Path) -> None:
     """Read and judge a list: phones checked, equal parameters known; no ledger."""
-    numbers: dict[str, int] = {}
+    numbers: dict[tuple[str, ...], int] = {}
     table = Table.open(path)
     blocks = table.blocks(table.mapping(["body-1"], None), ["body-1"])
     intake = Intake(["body-1"], frozenset(), Reader())
     while some := some_of(blocks):
-        intake.judge(some, lambda given: numbers.setdefault(given["body-1"], len(numbers)))
+        intake.judge(some, lambda sets: [numbers.setdefault(given, len(numbers)) for given in sets])
 
 
 def write_plainly(path: Path, folder: Path) -> None:

@@ -7,8 +7,7 @@ database overrides these methods.
 import json
 import sqlite3
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,6 @@ from desk360_async.campaigns._values import (
 now = time.time
 
 _quoted = json.encoder.encode_basestring
-_quoted_name = lru_cache(100)(_quoted)  # of a variable
 
 # The statuses of WhatsApp that a campaign stores.
 STATUSES = frozenset({"sent", "delivered", "read", "failed", "deleted"})
@@ -166,9 +164,10 @@ class Ledger:
         """Judge and stage rows; return their number."""
         first, texts = self._last_set + 1, list[str]()
 
-        def number(parameters: dict[str, str]) -> int:
-            texts.append(spell(parameters))
-            return self._last_set + len(texts)
+        def number(sets: Sequence[tuple[str, ...]]) -> Sequence[int]:
+            texts.extend(spell(intake.variables, sets))
+            end = first + len(texts)
+            return range(end - len(sets), end)
 
         staged, skipped = intake.judge(blocks, number)
         self._last_set += len(texts)
@@ -620,11 +619,10 @@ def batches_of(rows: Iterable[Any]) -> list[Batch]:
     return found
 
 
-def spell(parameters: Mapping[str, str]) -> str:
-    """Return parameters as json.dumps writes them without spaces, in a third of the time."""
-    return (
-        "{" + ",".join([f"{_quoted_name(name)}:{_quoted(value)}" for name, value in parameters.items()]) + "}"
-    )
+def spell(variables: Iterable[str], sets: Iterable[tuple[str, ...]]) -> list[str]:
+    """Return sets of parameters as json.dumps writes them without spaces, in a fifth of the time."""
+    form = "{" + ",".join([_quoted(name).replace("%", "%%") + ":%s" for name in variables]) + "}"
+    return [form % tuple(map(_quoted, values)) for values in sets]
 
 
 def _clear(db: sqlite3.Connection) -> None:

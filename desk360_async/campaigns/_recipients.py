@@ -128,7 +128,8 @@ def some_of(blocks: Iterator[Block]) -> list[Block]:
 
 Skipped = tuple[int, str, str]  # line, reason, phone as given
 Refused = tuple[str, str]  # variable, and why WhatsApp refuses it
-SetFor = Callable[[dict[str, str]], int]
+# Numbers new sets of parameters, given as texts in the order of the variables.
+SetsFor = Callable[[Sequence[tuple[str, ...]]], Sequence[int]]
 
 # Sets of parameters that are kept in memory; the ledger holds them all.
 REMEMBERED = 20_000
@@ -210,23 +211,23 @@ class Intake:
         self._doubtful = Lines()
         self._refused: dict[Refused, Lines] = {}
 
-    def judge(self, blocks: Iterable[Block], set_for: SetFor) -> tuple[Staged, list[Skipped]]:
+    def judge(self, blocks: Iterable[Block], sets_for: SetsFor) -> tuple[Staged, list[Skipped]]:
         """Return the staged recipients, and the skipped rows."""
         staged, skipped = Staged(), list[Skipped]()
         for block in blocks:
             for part in (block,) if isinstance(block, Columns) else _cut(block, len(self.variables)):
-                if not (isinstance(part, Columns) and self._stage_plain(part, set_for, staged)):
-                    self._judge_each(part, set_for, staged, skipped)
+                if not (isinstance(part, Columns) and self._stage_plain(part, sets_for, staged)):
+                    self._judge_each(part, sets_for, staged, skipped)
         return staged, skipped
 
-    def _stage_plain(self, block: Columns, set_for: SetFor, staged: Staged) -> bool:
+    def _stage_plain(self, block: Columns, sets_for: SetsFor, staged: Staged) -> bool:
         """Stage a block in half the time of `_judge_each`, and return True; False if it has an odd row."""
         if not self._phones.are_plain(block.phones):
             return False
         numbers = [*map(int, block.phones)]  # int() reads "+905…" as it stands
         if self._opted_out != frozenset() and any(map(self._opted_out.__contains__, numbers)):
             return False
-        sets = self._sets_of(block, set_for)
+        sets = self._sets_of(block, sets_for)
         if sets is None:
             return False
         staged.lines += block.lines
@@ -234,24 +235,53 @@ class Intake:
         staged.sets += sets
         return True
 
-    def _sets_of(self, block: Columns, set_for: SetFor) -> list[int] | None:
+    def _sets_of(self, block: Columns, sets_for: SetsFor) -> list[int] | None:
         """Return the number of each row's set; None if a row can't be sent or has a refused value."""
         is_alone = len(block.cells) == 1  # a text is found faster than a tuple with it
         known: Any = self._plain_alone if is_alone else self._plain
-        given = block.cells[0] if is_alone else block.values
+        given: Any = block.cells[0] if is_alone else block.values
         sets: list[Any] = [*map(known.get, given)]
-        if None in sets:
-            for place, number in enumerate(sets):
-                if number is None:
-                    values = (given[place],) if is_alone else given[place]
-                    sets[place], refused = self._look_up(cast("Values", values), set_for)
-                    if refused or isinstance(sets[place], str):
-                        return None
-                    known[given[place]] = sets[place]
+        if None not in sets:
+            return sets
+        new = [*dict.fromkeys([value for value, number in zip(given, sets, strict=True) if number is None])]
+        values: list[Values] = [*zip(new, strict=True)] if is_alone else new
+        if not all(map(_are_plain, zip(*values, strict=True))):
+            return self._sets_by_row(block.values, sets_for)
+        numbers = dict(zip(new, self._number(values, sets_for), strict=True))
+        return [
+            numbers[value] if number is None else number for value, number in zip(given, sets, strict=True)
+        ]
+
+    def _sets_by_row(self, rows: Iterable[Values], sets_for: SetsFor) -> list[int] | None:
+        sets: list[int] = []
+        for values in rows:
+            number, refused = self._look_up(values, sets_for)
+            if refused or isinstance(number, str):
+                return None
+            sets.append(number)
         return sets
 
+    def _number(self, new: list[Values], sets_for: SetsFor) -> Sequence[int]:
+        """Number sets of texts without a problem, and remember the numbers."""
+        texts = cast("list[tuple[str, ...]]", new)
+        if self._clean:
+            texts = [tuple([" ".join(text.split()) for text in values]) for values in texts]
+        numbers = sets_for(texts)
+        self._remember(new, numbers)
+        return numbers
+
+    def _remember(self, new: Sequence[Values], numbers: Sequence[int]) -> None:
+        """Remember the numbers of values without a problem; forget all if there are too many."""
+        if len(self._plain) + len(self._odd) >= REMEMBERED:
+            self._plain.clear()
+            self._plain_alone.clear()
+            self._odd.clear()
+        self._plain.update(zip(new, numbers, strict=True))
+        if len(self.variables) == 1:
+            self._plain_alone.update(zip([values[0] for values in new], numbers, strict=True))
+
     def _judge_each(
-        self, rows: Iterable[Row], set_for: SetFor, staged: Staged, skipped: list[Skipped]
+        self, rows: Iterable[Row], sets_for: SetsFor, staged: Staged, skipped: list[Skipped]
     ) -> None:
         slug = ""
         opted_out, is_plain = self._opted_out, self._phones.is_plain
@@ -260,7 +290,7 @@ class Intake:
                 phone = int(given)
             else:
                 phone, slug = self._second_look(line, given)
-            number, refused = self._look_up(values, set_for)
+            number, refused = self._look_up(values, sets_for)
             if not phone:
                 skipped.append((line, f"invalid_phone: {slug}", _shown(given)[:_CUT]))
             elif phone in opted_out:
@@ -307,36 +337,32 @@ class Intake:
             self._doubtful.add(line)
         return int(phone), ""
 
-    def _look_up(self, values: Values | Defect, set_for: SetFor) -> tuple[int | str, tuple[Refused, ...]]:
+    def _look_up(self, values: Values | Defect, sets_for: SetsFor) -> tuple[int | str, tuple[Refused, ...]]:
         """Return the number of the values' set, or why they can't be sent; and the refused values."""
         plain = self._plain.get(values)
         if plain is not None:
             return plain, ()
         found = self._odd.get(values)
         if found is None:
-            found = self._checked(values, set_for)
-            if len(self._plain) + len(self._odd) >= REMEMBERED:
-                self._plain.clear()
-                self._plain_alone.clear()
-                self._odd.clear()
-            number, refused = found
-            if isinstance(number, str) or refused:
+            found = number, refused = self._checked(values, sets_for)
+            if refused or isinstance(number, str) or isinstance(values, Defect):
+                self._remember((), ())
                 self._odd[values] = found
             else:
-                self._plain[values] = number
+                self._remember([values], [number])
         return found
 
-    def _checked(self, values: Values | Defect, set_for: SetFor) -> tuple[int | str, tuple[Refused, ...]]:
+    def _checked(self, values: Values | Defect, sets_for: SetsFor) -> tuple[int | str, tuple[Refused, ...]]:
         if isinstance(values, Defect):
             return values.reason, ()
         if len(values) > len(self.variables):
             return f"unknown_parameters: {values[-1]}", ()
-        texts: dict[str, str] = {}
+        texts: list[str] = []
         refused: list[Refused] = []
         for variable, value in zip(self.variables, values, strict=True):
             # The fast path first: a printable text without a long gap passes all checks below.
             if isinstance(value, str) and value.isprintable() and _GAP not in value and value.strip():
-                texts[variable] = " ".join(value.split()) if self._clean else value
+                texts.append(" ".join(value.split()) if self._clean else value)
                 continue
             if self._clean and isinstance(value, str):
                 value = " ".join(value.split())  # the same value, folded
@@ -350,8 +376,8 @@ class Intake:
                 return f"invalid_parameter: {variable}", ()
             if problem := refused_by_whatsapp(value):
                 refused.append((variable, problem))
-            texts[variable] = value
-        return set_for(texts), tuple(refused)
+            texts.append(value)
+        return sets_for([tuple(texts)])[0], tuple(refused)
 
 
 def _cut(rows: Iterable[Row], variables: int) -> Iterator[Block]:
@@ -365,6 +391,14 @@ def _cut(rows: Iterable[Row], variables: int) -> Iterator[Block]:
             and set(map(len, values)) == {variables}
         )
         yield Columns(lines, phones, [*zip(*values, strict=True)]) if is_plain else block
+
+
+def _are_plain(texts: Sequence[object]) -> bool:
+    """Return whether all are printable texts without a long gap, which pass all checks of `_checked`."""
+    if set(map(type, texts)) != {str}:
+        return False
+    joined = "|".join(cast("Sequence[str]", texts))
+    return joined.isprintable() and _GAP not in joined and all(map(str.strip, cast("Sequence[str]", texts)))
 
 
 def _unsendable(text: str) -> bool:

@@ -191,20 +191,21 @@ class TableLedger(Ledger):
         return await _threads.run(self._stage, blocks, intake)
 
     def _stage(self, blocks: Iterable[Block], intake: Intake) -> int:
-        staged, skipped = intake.judge(blocks, self._number)
+        staged, skipped = intake.judge(blocks, partial(self._number, intake.variables))
         self._spools["staged"].writelines(b"%d\t%d\t%d\n" % row for row in staged)
         self._spools["left_out"].writelines(
             b"%d\t%b\t%b\n" % (line, _escape(reason), _escape(phone)) for line, reason, phone in skipped
         )
         return len(staged) + len(skipped)
 
-    def _number(self, parameters: dict[str, str]) -> int:
-        """Return the number of a set of parameters: a hash of the campaign's name and the set."""
-        text = _ledger.spell(parameters)
-        digest = blake2b(f"{self._name}\0{text}".encode(), digest_size=8).digest()
-        number = int.from_bytes(digest, "big") >> 1
-        self._spools["staged_set"].write(b"%d\t%b\n" % (number, _escape(text)))
-        return number
+    def _number(self, variables: Sequence[str], sets: Sequence[tuple[str, ...]]) -> list[int]:
+        """Return the numbers of sets of parameters: each is a hash of the campaign's name and the set."""
+        numbers: list[int] = []
+        for text in _ledger.spell(variables, sets):
+            digest = blake2b(f"{self._name}\0{text}".encode(), digest_size=8).digest()
+            numbers.append(int.from_bytes(digest, "big") >> 1)
+            self._spools["staged_set"].write(b"%d\t%b\n" % (numbers[-1], _escape(text)))
+        return numbers
 
     def _pin(self, db: Any, settings: Settings) -> None:
         _allow_pauses(db)
