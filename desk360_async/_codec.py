@@ -169,31 +169,33 @@ def _is_tuple(kind: Any) -> bool:
 def _object_factory(cls: type[Any], conv: "Converter") -> Structure:
     """Return a hook that reads objects. A value that already has the field's type skips the field's hook.
 
-    cattrs' own generated functions call a hook for each field. A page of templates then takes twice the time.
+    The hook is generated, as cattrs' own hooks are. cattrs' call a hook for each field: a page of templates
+    then takes twice the time. A loop over the fields takes a fifth more.
     """
     attributes = [
         a for a in attrs.fields(attrs.resolve_types(cls)) if a.name != "raw" and "ours" not in a.metadata
     ]
-    fields = [(a.name, _camel(a.name), *_plan(a, conv)) for a in attributes]
-    nothing = attrs.NOTHING
-    required = [a.name for a in attributes if a.default is nothing]
+    scope: dict[str, Any] = {"cls": cls}
+    source = "def structure_with_raw(value, _):\n    get = value.get\n"
+    for at, attribute in enumerate(attributes):
+        source += _source_of(at, attribute.name, is_required=attribute.default is attrs.NOTHING)
+        plan = zip(("exact", "hook", "kind", "default"), _plan(attribute, conv), strict=True)
+        scope |= {f"{part}{at}": value for part, value in plan}
+    arguments = "".join(f"v{at}, " for at in range(len(attributes)))  # by position, which costs less
+    exec(f"{source}    return cls({arguments}raw=value)", scope)  # noqa: S102  # the names are our classes'
+    return scope["structure_with_raw"]  # type: ignore[no-any-return]
 
-    def structure_with_raw(value: Any, _: Any) -> Any:
-        for name in required:
-            value[name]  # the KeyError names the missing id
-        get = value.get
-        arguments: list[Any] = []  # by position, which costs less than by name
-        for name, camel, exact, hook, kind, default in fields:
-            given = get(name)
-            if given.__class__ is exact:
-                arguments.append(given)
-                continue
-            if given is None and camel:
-                given = get(camel)
-            arguments.append(hook(given, kind) if given is not None or default is nothing else default)
-        return cls(*arguments, raw=value)
 
-    return structure_with_raw
+def _source_of(at: int, name: str, *, is_required: bool) -> str:
+    """Return the lines that read one field; the KeyError of a missing id names it."""
+    camel, hooked = _camel(name), f"hook{at}(v{at}, kind{at})"
+    return f"""
+    v{at} = {f"value[{name!r}]" if is_required else f"get({name!r})"}
+    if v{at}.__class__ is not exact{at}:
+        if v{at} is None:
+            v{at} = {f"get({camel!r})" if camel else "None"}
+        v{at} = {hooked if is_required else f"default{at} if v{at} is None else {hooked}"}
+"""
 
 
 def _plan(attribute: "attrs.Attribute[Any]", conv: "Converter") -> tuple[Any, Structure, Any, Any]:
