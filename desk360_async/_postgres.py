@@ -12,6 +12,7 @@ statement does, but only on a connection without a pooler.
 import os
 import re
 import select
+import socket
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -36,6 +37,7 @@ __all__ = [
     "Database",
     "Facts",
     "Session",
+    "Sockets",
     "Tables",
     "fix_for",
     "is_busy",
@@ -351,12 +353,41 @@ def fix_for(error: BaseException) -> str:
     return "; grant this right to the DSN's user" if may_not else ""
 
 
+class Sockets:
+    """The sockets of a pool's connections, to cut all of them at once.
+
+    A statement on a frozen server, or over a network that drops each packet, waits for hours. A thread that
+    waits for it can't be cancelled. After a cut the statement fails, as after a crash of the server.
+    """
+
+    def __init__(self) -> None:
+        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._mutex = _threads.Mutex()
+
+    def add(self, connection: Any) -> None:
+        """Add a new connection; called in any thread."""
+        with self._mutex:
+            self._connections.add(connection)
+
+    def cut(self) -> None:
+        """Shut the sockets of all open connections."""
+        with self._mutex:
+            connections = list(self._connections)
+        for connection in connections:
+            with suppress(OSError, _psycopg().Error):  # a connection that was closed meanwhile
+                number = connection.fileno()
+                # A duplicate leaves the closing to the connection. Its family is of no importance here.
+                with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as duplicate:
+                    duplicate.shutdown(socket.SHUT_RDWR)
+
+
 class _Pool:
     """The connections of one process to one DSN. All its stores share them, and the last store closes them.
 
     Attributes:
         users: the databases that use it.
         prepared: the schemas that were checked and migrated, each with its `durable`.
+        sockets: of all connections, those in use too.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -365,9 +396,11 @@ class _Pool:
         self._failures: list[str] = []  # the last failed connection's reason, until a connection is made
         self.users: weakref.WeakSet[Database] = weakref.WeakSet()
         self.prepared: set[tuple[str, bool]] = set()
+        self.sockets = Sockets()
         self.connections: ConnectionPool[Connection[Any]] = pools.ConnectionPool(
             dsn,
             connection_class=_recording(self._failures),
+            configure=self.sockets.add,
             min_size=0,
             max_size=_POOL,
             max_idle=60.0,
@@ -835,6 +868,12 @@ class Database:
         """Run a statement whose `{schema}` is the schema's name, which is a plain word."""
         statement: Any = text.replace("{schema}", self.schema)
         return connection.execute(statement, parameters)
+
+    def cut(self) -> None:
+        """End the statements that wait for an answer, in all stores of this process with this DSN."""
+        pool = _pools.get((os.getpid(), self._dsn))
+        if pool is not None:
+            pool.sockets.cut()
 
     def close(self) -> None:
         """Leave the pool. Its last user closes it, and the next use opens it again."""

@@ -136,15 +136,19 @@ def pgbouncer(server: Cluster) -> Generator[str]:
 
 
 class Proxy:
-    """A TCP proxy before a cluster that cuts one connection at a message to the server.
+    """A TCP proxy before a cluster that cuts one connection at a message to the server, or drops all bytes.
 
     Args:
         server: the cluster.
+
+    Attributes:
+        drops: whether no byte passes any more, in either direction, as with a frozen server.
     """
 
     def __init__(self, server: Cluster) -> None:
         self._port = server.port
         self._left, self._arrives, self.cuts = 0, False, 0
+        self.drops = False
         self._ends: tuple[socket.socket, ...] = ()
         self._mutex = threading.Lock()
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -182,7 +186,7 @@ class Proxy:
                     is_cut = counted and self._left == 1
                     self._left -= counted and self._left > 0
                     self.cuts += is_cut
-                if not is_cut or self._arrives:
+                if not self.drops and (not is_cut or self._arrives):
                     target.sendall(data)
                 if is_cut:
                     break

@@ -35,7 +35,7 @@ from desk360_async import (
     ServerError,
 )
 from desk360_async._observer import Notice, Observer
-from desk360_async._postgres import is_lost
+from desk360_async._postgres import Sockets, is_lost
 from desk360_async.campaigns import LedgerError
 
 T = TypeVar("T")
@@ -99,8 +99,16 @@ class PatientConnector(PsycopgConnector):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]  # its JSON hooks are untyped
+        self._sockets = Sockets()
+        super().__init__(configure=self._add, **options)  # pyright: ignore[reportUnknownMemberType]  # its JSON hooks are untyped
         self._gives_up = float("inf")
+
+    async def _add(self, connection: Any) -> None:
+        self._sockets.add(connection)
+
+    def cut(self) -> None:
+        """End the statements that wait for an answer."""
+        self._sockets.cut()
 
     def give_up_after(self, seconds: float) -> None:
         """Try statements again only for the next `seconds`: the worker ends."""

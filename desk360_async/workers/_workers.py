@@ -7,12 +7,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import anyio
 from procrastinate import App, Blueprint, manager
 from procrastinate.exceptions import ProcrastinateException
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _OPENING = 30.0  # seconds in which a starting worker must reach the database
 _PAUSE = 1.0  # seconds before procrastinate's worker begins again after an error
+_CUT = 8.0  # seconds after the drain, 3 after procrastinate's abort; a statement that still waits is lost
 _AFTER_DRAIN = 30.0  # seconds after the drain, in which procrastinate aborts its jobs and stores their ends
 # After these ends of a run the share is over; a person decides, except after "finished". After other ends the
 # share goes on.
@@ -233,7 +235,7 @@ class Workers:
         """Run shares, single sends and the supervision of both, until SIGTERM or a cancellation.
 
         Then the shares take no more batches, and the requests on the wire finish. Another worker goes on
-        with the shares.
+        with the shares. If the database doesn't answer, the call ends within `drain` + 35 s.
 
         Args:
             queues: the queues that this process serves.
@@ -258,24 +260,43 @@ class Workers:
         )
         app = App(connector=connector)
         app.add_tasks_from(self._new_blueprint(), namespace=_engine.NAMESPACE)
-        async with self, _opened(app):
-            serving = asyncio.create_task(self._serve(app, queues, concurrency))
-            watching = asyncio.create_task(self._keep_watch(app.job_manager))
-            waiting: asyncio.Task[Any] | None = None
-            try:
-                with _terminated() as stopped:
-                    waiting = asyncio.create_task(stopped.wait())
-                    await asyncio.wait({serving, watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if waiting is not None:
-                    waiting.cancel()
+        with ExitStack() as late, anyio.CancelScope() as ending:
+
+            def stop() -> None:
+                ending.shield = True  # a cancelled scope of anyio would cancel the drain again and again
                 self._is_stopping = True
                 connector.give_up_after(drain)
                 for run in list(self._runs):
                     run.stop()
-                await _end(watching, patience=1.0)
-                # Its first cancellation begins the drain, and another one within the drain would cut it off.
-                await _end(serving, patience=drain + _AFTER_DRAIN)
+                loop = asyncio.get_running_loop()
+                late.callback(loop.call_later(drain + _CUT, self._cut, connector).cancel)
+
+            async with self, _opened(app):
+                await self._serve_and_watch(app, queues, concurrency, stop)
+
+    async def _serve_and_watch(
+        self, app: App, queues: Sequence[str], concurrency: int, stop: Callable[[], None]
+    ) -> None:
+        """Serve the queues and look for lost work until SIGTERM or a cancellation; then end both."""
+        serving = asyncio.create_task(self._serve(app, queues, concurrency))
+        watching = asyncio.create_task(self._keep_watch(app.job_manager))
+        waiting: asyncio.Task[Any] | None = None
+        try:
+            with _terminated() as stopped:
+                waiting = asyncio.create_task(stopped.wait())
+                await asyncio.wait({serving, watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+            stop()
+            # The first cancellation of `serving` begins its drain. Another one within the drain would end it.
+            await _end({serving: self._drain + _AFTER_DRAIN, watching: 1.0})
+
+    def _cut(self, connector: _engine.PatientConnector) -> None:
+        text = "the database doesn't answer, and the worker ends; its statements are given up"
+        self._observers.notice(Notice("desk360.worker.database_cut", "warning", text))
+        self._database.cut()
+        connector.cut()
 
     async def _serve(self, app: App, queues: Sequence[str], concurrency: int) -> None:
         """Run procrastinate's worker, and begin again if it ends by itself."""
@@ -483,25 +504,27 @@ def _terminated() -> Generator[asyncio.Event]:
         loop.remove_signal_handler(signal.SIGTERM)
 
 
-async def _end(task: asyncio.Task[None], *, patience: float) -> None:
-    """Cancel a task and wait for its end, even if the caller is cancelled many times; raise its error.
+async def _end(tasks: Mapping[asyncio.Task[None], float]) -> None:
+    """Cancel tasks and wait for their ends, even if the caller is cancelled many times; raise their error.
 
     Args:
-        task: the task.
-        patience: seconds until the task is cancelled again. A cancellation may be lost: `asyncio.wait_for` of
-            Python 3.11 drops one that arrives together with its result.
+        tasks: each with the seconds until it is cancelled again. A cancellation may be lost:
+            `asyncio.wait_for` of Python 3.11 drops one that arrives together with its result.
     """
-    task.cancel()
     interrupted: asyncio.CancelledError | None = None
-    while not task.done():
+    due = dict.fromkeys(tasks, 0.0)
+    while running := {task for task in tasks if not task.done()}:
+        now = time.monotonic()
+        for task in running:
+            if due[task] <= now:
+                task.cancel()
+                due[task] = now + tasks[task]
         try:
-            _, running = await asyncio.wait({task}, timeout=patience)
+            await asyncio.wait(running, timeout=min(due[task] for task in running) - now)
         except asyncio.CancelledError as again:
             interrupted = again
-        else:
-            for each in running:
-                each.cancel()
-    if not task.cancelled() and (error := task.exception()) is not None:
-        raise error
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
     if interrupted is not None:
         raise interrupted

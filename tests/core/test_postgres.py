@@ -12,7 +12,16 @@ import anyio
 import pytest
 
 from desk360_async import ConfigurationError, KeyConflict, PostgresLimiter, _postgres, _threads
-from desk360_async._postgres import MIGRATIONS, Database, Facts, Tables, is_busy, is_failure, is_lost
+from desk360_async._postgres import (
+    MIGRATIONS,
+    Database,
+    Facts,
+    Sockets,
+    Tables,
+    is_busy,
+    is_failure,
+    is_lost,
+)
 from desk360_async.campaigns import Campaign
 from desk360_async.customers import Customers
 from desk360_async.once import SendLog
@@ -368,6 +377,56 @@ def test_a_prepared_statement_that_the_server_refuses_runs_without_its_plan(dsn:
         assert database.at_once(text, (), prepared=True) == []
     used: Any = connection
     assert used.direct is False
+    database.close()
+
+
+# ── a server that doesn't answer ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+@pytest.mark.parametrize("way", ["answer", "at_once", "transaction"])
+async def test_a_cut_ends_a_statement_that_waits(dsn: str, way: str) -> None:
+    """No cancellation ends it: with a frozen server it would wait for hours."""
+    database = Database(dsn)
+    slow = "SELECT 1 FROM pg_sleep(60)"
+    work: dict[str, Callable[[], Any]] = {
+        "answer": lambda: database.answer(slow, ()),
+        "at_once": lambda: _threads.run(database.at_once, slow, ()),
+        "transaction": lambda: _threads.run(_sleep_in, database),
+    }
+    database.at_once("SELECT 1", ())
+    raised: list[Exception] = []
+
+    async def wait() -> None:
+        try:
+            await work[way]()
+        except psycopg.OperationalError as error:
+            raised.append(error)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.sleep(0.3)
+            database.cut()
+    assert [is_lost(error) for error in raised] == [True]
+    assert database.at_once("SELECT 1", ()) == [(1,)]
+    database.close()
+
+
+def _sleep_in(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute("SELECT pg_sleep(60)")
+
+
+@pytest.mark.real
+def test_a_cut_without_an_open_connection_does_nothing(dsn: str) -> None:
+    database = Database(dsn)
+    database.cut()
+    with psycopg.connect(dsn) as connection:
+        sockets = Sockets()
+        sockets.add(connection)
+    sockets.cut()
     database.close()
 
 

@@ -13,6 +13,7 @@ from desk360_async.campaigns import Counts, Done
 from desk360_async.workers import Workers
 from desk360_async.workers._engine import Unfinished
 from desk360_async.workers._work import Share
+from desk360_async.workers._workers import _end
 
 DSN = "postgresql://app@127.0.0.1:9/app"
 
@@ -112,3 +113,44 @@ def test_the_end_of_a_run_decides_about_its_share(
     except Unfinished:
         found = "later"
     assert found == expected
+
+
+def test_the_drain_begins_though_the_supervision_does_not_end() -> None:
+    """The database's answer to it may take longer than the drain."""
+    ended = list[str]()
+
+    async def work(name: str, seconds: float) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(seconds)
+            ended.append(name)
+
+    async def main() -> None:
+        serving = asyncio.create_task(work("serving", 0))
+        watching = asyncio.create_task(work("watching", 0.05))
+        await asyncio.sleep(0)
+        await _end({watching: 60.0, serving: 60.0})
+
+    asyncio.run(main())
+    assert ended == ["serving", "watching"]
+
+
+def test_a_second_cancellation_leaves_no_task_behind() -> None:
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+
+    async def main() -> list[bool]:
+        tasks = [asyncio.create_task(work()) for _ in range(2)]
+        await asyncio.sleep(0)
+        ending = asyncio.create_task(_end(dict.fromkeys(tasks, 60.0)))
+        await asyncio.sleep(0.01)
+        ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        return [task.done() for task in tasks]
+
+    assert asyncio.run(main()) == [True, True]

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psycopg
 import pytest
 from procrastinate import App, PsycopgConnector
@@ -37,7 +38,7 @@ from desk360_async.sandbox import Fault
 from desk360_async.workers import Workers
 from desk360_async.workers._engine import PatientConnector, reap
 from tests.campaigns.harness import people
-from tests.postgres import PASSWORD, Cluster, pgbouncer
+from tests.postgres import PASSWORD, Cluster, Proxy, pgbouncer
 from tests.workers.harness import Shop
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -479,6 +480,60 @@ async def test_a_worker_ends_though_a_cancellation_was_lost(
     monkeypatch.setattr(Workers, "_look", look)
     await shop.work(has_begun)
     assert ended == ["lost"]
+
+
+async def test_a_worker_ends_though_its_database_does_not_answer(
+    shop: Shop, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that waited for a frozen server kept the worker alive until the server went on."""
+    monkeypatch.setattr("desk360_async.workers._workers._CUT", 0.2)
+    await shop.load(people(400))
+    proxy = Proxy(postgres)
+    behind = Shop(proxy.dsn, shop.sandbox)
+    workers = behind.workers()
+    await workers.start("sale", shares=1, concurrency=2)
+
+    async def is_frozen() -> bool:
+        proxy.drops = len(shop.received()) >= 10
+        if proxy.drops:
+            await asyncio.sleep(0.5)  # until each statement waits
+        return proxy.drops
+
+    thaw = asyncio.get_running_loop().call_later(60, proxy.close)  # else a failure of this test would hang
+    await behind.work(is_frozen, workers, drain=0.1)
+    assert thaw.when() > asyncio.get_running_loop().time()
+    thaw.cancel()
+    proxy.close()
+    counts = await shop.campaign().status()
+    assert counts.accepted + counts.on_the_wire <= len(shop.received()) < 400
+    assert counts.not_sent == 0
+
+
+async def test_a_cancelled_scope_waits_for_the_requests_on_the_wire(shop: Shop) -> None:
+    """Scopes of anyio cancel again in each turn of the loop: the drain was cut off, and tasks were left."""
+    shop.sandbox.faults.add(Fault("slow", delay=0.5))
+    await shop.load()
+    await shop.workers().start("sale", shares=1, concurrency=1)
+    before, cancellations = asyncio.all_tasks(), 0
+
+    async def run() -> None:
+        nonlocal cancellations
+        running = asyncio.current_task()
+        assert running is not None
+        try:
+            await shop.workers().run()
+        finally:
+            cancellations = running.cancelling()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        while not (await shop.campaign().status()).on_the_wire:
+            await asyncio.sleep(0.05)
+        tasks.cancel_scope.cancel()
+    counts = await shop.campaign().status()
+    assert (counts.accepted, counts.unknown) == (len(shop.received()), 0)
+    assert 0 < cancellations < 10
+    assert [task for task in asyncio.all_tasks() - before if "Gathering" not in repr(task)] == []
 
 
 async def test_a_worker_leaves_no_task_behind(shop: Shop) -> None:
