@@ -10,7 +10,8 @@ import struct
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, groupby, islice, repeat
+from itertools import chain, groupby, islice, pairwise, repeat
+from math import ceil
 from operator import itemgetter
 from typing import Any
 
@@ -29,6 +30,9 @@ _AT_ONE_GO = 250  # rows in one statement; a chunk of 5,000 is twenty of them
 _STAGE_IN_SEQUENCE = "INSERT OR FAIL INTO staged VALUES (?, ?, ?)" + ", (NULL, ?, ?)" * (_AT_ONE_GO - 1)
 _ROOM = 10_200  # recipients that join the open batches before the full ones are stored
 _AT_ONCE = 100  # batches in memory while recipients are read on the same connection
+# A file sorts more rows part by part: SQLite would write them twice, since they are more than the 16 runs of
+# `LARGE_CACHE_KIB` that it merges at once. With 3 million different sets, that was a tenth of all bytes.
+_SORTED_AT_ONCE = 1_500_000
 
 # It notes a row that meets a recipient of its phone, and leaves the recipient as it is.
 _NOTE_REPEATS = (
@@ -134,11 +138,14 @@ def _take_in_sets(connection: sqlite3.Connection, campaign: int) -> None:
     """Add the new staged sets; a staged row whose set is in the ledger already gets that set's number."""
     (staged,) = connection.execute("SELECT count(*) FROM staged_set").fetchone()
     # In the order of the digests, each page of their table is written once.
-    added = connection.execute(
-        "INSERT OR FAIL INTO set_digest SELECT ?, digest, number FROM staged_set WHERE true "
-        "ORDER BY digest, number ON CONFLICT DO NOTHING",
-        (campaign,),
-    ).rowcount
+    added = sum(
+        connection.execute(
+            "INSERT OR FAIL INTO set_digest SELECT ?, digest, number FROM staged_set "
+            "WHERE digest >= ? AND digest < ? ORDER BY digest, number ON CONFLICT DO NOTHING",
+            (campaign, low, high),
+        ).rowcount
+        for low, high in _digest_ranges(staged)
+    )
     if added < staged:
         connection.execute(
             "INSERT OR FAIL INTO set_of SELECT s.number, d.parameter_set FROM staged_set s "
@@ -154,6 +161,18 @@ def _take_in_sets(connection: sqlite3.Connection, campaign: int) -> None:
         "WHERE number NOT IN (SELECT number FROM set_of)",
         (campaign,),
     )
+
+
+def _parts(rows: int) -> int:
+    """Return how many sorts rows take, if each sort writes them once."""
+    return max(1, ceil(rows / _SORTED_AT_ONCE))
+
+
+def _digest_ranges(digests: int) -> Iterator[tuple[bytes, bytes]]:
+    """Return ranges, each from its first digest to before its second, with equal shares of the digests."""
+    parts = _parts(digests)
+    cuts = [(n * 65_536 // parts).to_bytes(2, "big") for n in range(1, parts)]
+    return pairwise([b"", *cuts, b"\xff" * 17])  # a digest has 16 bytes
 
 
 def prepare_file(connection: sqlite3.Connection, campaign: int) -> int:
@@ -173,7 +192,8 @@ def take_in(connection: sqlite3.Connection, campaign: int, load: int, cut: Cut, 
     (staged,) = connection.execute("SELECT count(*) FROM staged").fetchone()
     sets = prepare(connection, campaign)
     added = _add_recipients(connection, campaign, load)
-    _insert_rows(connection, _INTO_BATCH, _batch_rows(connection, (campaign, load), sets, cut), _AT_ONCE)
+    rows = _batch_rows(connection, (campaign, load), sets, cut, added)
+    _insert_rows(connection, _INTO_BATCH, rows, _AT_ONCE)
     if added < staged:
         _store_repeats(connection, campaign, load)
 
@@ -233,13 +253,12 @@ def _unite_spellings(connection: sqlite3.Connection, campaign: int) -> None:
     )
 
 
-def _batch_rows(connection: Any, load: tuple[int, int], sets: int, cut: Cut) -> Iterator[BatchRow]:
+def _batch_rows(
+    connection: Any, load: tuple[int, int], sets: int, cut: Cut, recipients: int
+) -> Iterator[BatchRow]:
     """Yield a load's new recipients as batches."""
-    rows = "FROM recipient WHERE campaign = ? AND load = ?"
     if sets == MANY_SETS:
-        query = f"SELECT parameter_set, phone, line {rows} ORDER BY parameter_set, phone"
-        ordered = _stream(connection)(query, load)
-        yield from _sorted_rows(ordered, cut, load[0])
+        yield from _sorted_rows(_by_set(connection, load, recipients), cut, load[0])
         return
     # With few sets, one open batch per set is filled by ascending phone; that is cheaper than sorting by set.
     open_: defaultdict[int, array[int]] = defaultdict(lambda: array("Q"))
@@ -247,8 +266,8 @@ def _batch_rows(connection: Any, load: tuple[int, int], sets: int, cut: Cut) -> 
     if isinstance(connection, sqlite3.Connection):
         columns = _columns(connection, load, sets)
     else:
-        plain = _stream(connection)(f"SELECT parameter_set, phone {rows}", load)
-        columns = (zip(*some, strict=True) for some in _chunks(plain, _ROOM))
+        query = "SELECT parameter_set, phone FROM recipient WHERE campaign = ? AND load = ?"
+        columns = (zip(*some, strict=True) for some in _chunks(_stream(connection)(query, load), _ROOM))
     for numbers, phones in columns:
         if numbers.count(numbers[0]) == len(numbers):
             open_[numbers[0]].extend(phones)
@@ -284,6 +303,22 @@ def _columns(
             return
         yield of, phones
         last = phones[-1]
+
+
+def _by_set(connection: Any, load: tuple[int, int], recipients: int) -> Iterable[tuple[int, int, int]]:
+    """Return (set, phone, line) of a load's recipients by ascending set and phone."""
+    where, order = "FROM recipient WHERE campaign = ? AND load = ?", "ORDER BY parameter_set, phone"
+    query = f"SELECT parameter_set, phone, line {where}"
+    parts = _parts(recipients)
+    if parts == 1 or not isinstance(connection, sqlite3.Connection):
+        ordered: Iterable[tuple[int, int, int]] = _stream(connection)(f"{query} {order}", load)
+        return ordered
+    least, most = connection.execute(
+        f"SELECT min(parameter_set), max(parameter_set) {where}", load
+    ).fetchone()
+    cuts = [least + n * (most + 1 - least) // parts for n in range(parts + 1)]
+    part = f"{query} AND parameter_set >= ? AND parameter_set < ? {order}"
+    return chain.from_iterable(connection.execute(part, (*load, low, high)) for low, high in pairwise(cuts))
 
 
 def _sorted_rows(ordered: Iterable[tuple[int, int, int]], cut: Cut, campaign: int) -> Iterator[BatchRow]:

@@ -2,6 +2,8 @@
 
 import random
 import sqlite3
+from contextlib import closing
+from hashlib import blake2b
 from itertools import groupby
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from desk360_async.campaigns import _batches
 from desk360_async.campaigns._batches import BatchRow, Cut, _batch_rows, _sorted_rows
 from desk360_async.campaigns._recipients import Staged
-from desk360_async.campaigns._storage import CACHE_KIB, LARGE_CACHE_KIB, STAGING, larger_cache
+from desk360_async.campaigns._storage import CACHE_KIB, LARGE_CACHE_KIB, STAGING, larger_cache, migrate
 
 Row = tuple[int, int, int]  # set, phone, line
 
@@ -51,9 +53,35 @@ def test_few_sets_are_cut_alike_however_often_full_batches_are_stored(
     db.execute("CREATE TABLE recipient (parameter_set, phone, line, campaign, load)")
     db.executemany("INSERT INTO recipient VALUES (?, ?, ?, 7, 1)", rows)
     cut = Cut("auto", 70)
-    found = [*_batch_rows(db, (7, 1), sets, cut)]
+    found = [*_batch_rows(db, (7, 1), sets, cut, len(rows))]
     assert sorted(found) == sorted(cut_plainly(sorted(rows), cut))
     db.close()
+
+
+def taken_in(people: int) -> dict[str, list[tuple[object, ...]]]:
+    """Take in people, of whom some are equal or have equal texts; return the rows of the tables."""
+    rng = random.Random(people)
+    texts = [f"offer {rng.randint(1, people)}" for _ in range(people)]
+    sets = [(n, blake2b(text.encode(), digest_size=16).digest(), text) for n, text in enumerate(texts, 1)]
+    phones = [905550000000 + rng.randint(1, 5 * people) for _ in texts]
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        migrate(db)
+        db.executescript(STAGING)
+        _batches.stage(db, Staged([*range(1, people + 1)], phones, [*range(1, people + 1)]), sets)
+        _batches.take_in(db, 1, 1, Cut("auto", 3), _batches.prepare_file)
+        tables = ("set_digest", "parameter_set", "recipient", "batch", "skipped")
+        return {table: db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables}
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 200, 599])
+def test_rows_that_are_sorted_part_by_part_are_taken_in_alike(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(_batches, "MANY_SETS", 2)
+    whole = taken_in(600)
+    monkeypatch.setattr(_batches, "_SORTED_AT_ONCE", at_once)
+    assert taken_in(600) == whole
+    assert all(len(rows) > 30 for rows in whole.values())
 
 
 @pytest.mark.parametrize("lines", [[*range(2, 600)], [*range(2, 602, 2)], [*range(1, 250), 300], [9], []])
