@@ -63,6 +63,21 @@ def matcher(digits: str) -> Match:
 
     The function takes a whole number with its `+`, and returns None if the number isn't valid.
     """
+    return re.compile(_valid_numbers(digits), re.ASCII).fullmatch
+
+
+@cache
+def lines_matcher(digits: str) -> Match:
+    """Return a function that matches lines of valid numbers, by the first three digits of one of them.
+
+    Each line ends in a line feed. One match of 100 lines takes less than half the time of 100 matches.
+    """
+    # Lines are atomic, since a number may match two patterns: a wrong last line would otherwise be tried
+    # 2**99 times. Possessive repetition has a bug before Python 3.11.5 (python/cpython#106052).
+    return re.compile(f"(?>{_valid_numbers(digits)}\n)*", re.ASCII | re.MULTILINE).fullmatch
+
+
+def _valid_numbers(digits: str) -> str:
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
     code = _code_of(digits)
@@ -77,7 +92,7 @@ def matcher(digits: str) -> Match:
             # The patterns alone don't limit the length.
             ahead = "|".join(f"\\d{{{n}}}" for n in lengths)
             patterns[f"(?=(?:{ahead})$)(?:{numbers.national_number_pattern})"] = None
-    return re.compile(rf"\+{code}(?:{'|'.join(patterns) or '(?!)'})", re.ASCII).fullmatch
+    return rf"\+{code}(?:{'|'.join(patterns) or '(?!)'})"
 
 
 @cache

@@ -155,12 +155,22 @@ class Reader:
         return match(text) is not None
 
     def are_plain(self, texts: Sequence[str]) -> bool:
-        """Whether all of several texts are plain. Without plans, one match checks all of them."""
-        if not self._plans:
-            return "\n" not in "".join(texts) and _E164_LINES.fullmatch("\n".join((*texts, ""))) is not None
-        if len({text[1:4] for text in texts}) == 1 and self.is_plain(texts[0]):
-            return all(map(self._matches[texts[0][1:4]], texts))
+        """Whether all of several texts are plain. One match checks all numbers of a country."""
+        lines = "\n".join((*texts, ""))
+        if lines.count("\n") == len(texts):  # no text has two lines
+            if not self._plans:
+                return _E164_LINES.fullmatch(lines) is not None
+            if texts and self._share_a_plan(texts, lines):
+                return True
         return all(map(self.is_plain, texts))
+
+    def _share_a_plan(self, texts: Sequence[str], lines: str) -> bool:
+        """Whether one country's plan has all of several texts; False is no verdict."""
+        head = texts[0][1:4]
+        # Both ends are compared, so that a list of many countries doesn't compile a pattern for each.
+        if head != texts[-1][1:4] or not self.is_plain(texts[0]):
+            return False
+        return _numbering.lines_matcher(head)(lines) is not None
 
     def is_possible(self, text: str) -> bool:
         """Whether a text is in E.164 and certainly possible in its country's plan; it may still be invalid.

@@ -211,6 +211,29 @@ def test_several_texts_are_plain_if_each_is(
     assert Reader().are_plain(texts) == all(map(Reader().is_plain, texts))
 
 
+@pytest.mark.parametrize("code", sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE))
+def test_a_countrys_lines_are_plain_if_each_number_is(code: int) -> None:
+    """One pattern judges all of them, a wrong one between two valid ones too."""
+    rng, reader = random.Random(code), Reader()
+    phones = [
+        f"+{code}" + "".join(rng.choices("0123456789", k=length))[: 15 - len(str(code))]
+        for length in [*range(6, 12)] * 20
+    ]
+    phones += [f"{phone}{end}" for phone in phones[:20] for end in ("", "1", "12")]
+    valid = [phone for phone in phones if reader.is_plain(phone)]
+    assert reader.are_plain(valid)
+    for phone in phones:
+        assert reader.are_plain([*valid[:1], phone, *valid[:1]]) == reader.is_plain(phone), phone
+
+
+@pytest.mark.parametrize("last", ["+901", "+90555111223", "+905551112233\n", "0555"])
+def test_a_wrong_last_number_is_found_at_once(last: str) -> None:
+    """The pattern tries no line again, though a number may match it in several ways."""
+    began = time.process_time()
+    assert not Reader().are_plain([TO] * 9_999 + [last])
+    assert time.process_time() - began < 5  # 0.01 s; a second try of each line would double it 9,999 times
+
+
 @pytest.mark.real
 def test_a_valid_number_costs_little() -> None:
     """1 µs is the goal on a quiet machine; the bound here leaves room for a busy one."""
