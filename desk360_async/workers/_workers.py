@@ -280,17 +280,15 @@ class Workers:
         """Serve the queues and look for lost work until SIGTERM or a cancellation; then end both."""
         serving = asyncio.create_task(self._serve(app, queues, concurrency))
         watching = asyncio.create_task(self._keep_watch(app.job_manager))
-        waiting: asyncio.Task[Any] | None = None
-        try:
-            with _terminated() as stopped:
-                waiting = asyncio.create_task(stopped.wait())
+        with _terminated() as stopped:  # to the end: a second SIGTERM would kill what the drain lets finish
+            waiting = asyncio.create_task(stopped.wait())
+            try:
                 await asyncio.wait({serving, watching, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if waiting is not None:
+            finally:
                 waiting.cancel()
-            stop()
-            # The first cancellation of `serving` begins its drain. Another one within the drain would end it.
-            await _end({serving: self._drain + _AFTER_DRAIN, watching: 1.0})
+                stop()
+                # The first cancellation of `serving` begins its drain. Another one within it would end it.
+                await _end({serving: self._drain + _AFTER_DRAIN, watching: 1.0})
 
     def _cut(self, connector: _engine.PatientConnector) -> None:
         text = "the database doesn't answer, and the worker ends; its statements are given up"

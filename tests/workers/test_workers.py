@@ -422,6 +422,24 @@ async def test_sigterm_ends_a_worker_with_exit_code_0(shop: Shop) -> None:
     assert await asyncio.to_thread(worker.wait, 30) == 0
 
 
+async def test_a_second_sigterm_leaves_the_drain_alone(shop: Shop) -> None:
+    """Some supervisors signal a process and its group; the second signal made its requests unknown."""
+    shop.sandbox.faults.add(Fault("slow", delay=0.5))
+    await shop.load()
+    await shop.workers().start("sale", shares=1, concurrency=1)
+    running = asyncio.create_task(shop.workers().run())
+    while not (await shop.campaign().status()).on_the_wire:
+        await asyncio.sleep(0.05)
+    for _ in range(2):
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.05)
+    await running
+    counts = await shop.campaign().status()
+    assert (counts.accepted, counts.unknown) == (len(shop.received()), 0)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 @pytest.mark.parametrize(
     "options", [{"queues": "desk360"}, {"queues": ()}, {"concurrency": 0}, {"drain": -1}], ids=str
 )
