@@ -47,6 +47,8 @@ KEEPALIVE_EXPIRY = 4.0
 # The answer may already be in the socket, so the attempt gets the same time again to read it.
 GRACE = 0.25
 
+# Bytes of an upload in one write; between two writes it looks for an answer. Each write begins a task: with
+# 64 KB an upload took three times httpx's CPU time.
 SLICE = 512 * 1024
 LOOK = 0.02  # seconds between two looks while a write is blocked
 SHORT_TURN = 0.0005  # seconds that a thread may hold the interpreter while the first pool is made

@@ -240,7 +240,8 @@ def _iterator_of(given: Any, name: str) -> AsyncIterator[Any]:
 
 
 def _wrong_length(file: Attachment) -> InvalidMessage:
-    return InvalidMessage("attachment", f"{file.name!r} has another length than its size")
+    problem = "has another length than its size" if file.path is None else "changed while it was sent"
+    return InvalidMessage("attachment", f"{file.name!r} {problem}")
 
 
 async def _next_block(blocks: AsyncIterator[Any]) -> bytes | None:

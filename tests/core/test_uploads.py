@@ -280,6 +280,30 @@ async def test_a_stream_that_breaks_its_word_leaves_the_outcome_unknown(
     assert (wire.seen, tokens.ended) == ([], ["lost"])
 
 
+@pytest.mark.parametrize("change", [-1, 1])
+async def test_a_file_that_changes_while_it_is_sent_leaves_the_outcome_unknown(
+    tmp_path: Path, change: int
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"1" * (8 * BLOCK))
+
+    class Meddling(Wire):
+        """Changes the file once its first bytes have come."""
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            body = aiter(request.stream)  # type: ignore[arg-type]  # an async client's
+            await anext(body)
+            os.truncate(path, 8 * BLOCK + change)
+            async for _ in body:
+                """Read on."""
+            raise AssertionError("the body came to its end")
+
+    async with connect(Meddling()) as client:
+        with pytest.raises(InvalidMessage, match="'a' changed while it was sent") as caught:
+            await client.send_media(TO, [path])
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
 async def test_a_block_of_any_size_arrives_whole() -> None:
     content = bytes(range(256)) * 5000
 
