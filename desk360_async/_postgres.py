@@ -348,9 +348,16 @@ def is_failure(error: BaseException) -> bool:
 
 
 def fix_for(error: BaseException) -> str:
-    """Return a clause for an error's message if the user lacks a right, such as for a new table; else ""."""
-    may_not = isinstance(error, _psycopg().errors.InsufficientPrivilege)
-    return "; grant this right to the DSN's user" if may_not else ""
+    """Return the fix of a missing right, or of an encoding that lacks a letter, for an error's message.
+
+    Other errors give "".
+    """
+    errors = _psycopg().errors
+    if isinstance(error, errors.InsufficientPrivilege):
+        return "; grant this right to the DSN's user"
+    if isinstance(error, errors.UntranslatableCharacter):
+        return "; use a database with the encoding UTF8"
+    return ""
 
 
 class Sockets:

@@ -22,7 +22,7 @@ from desk360_async._postgres import (
     is_failure,
     is_lost,
 )
-from desk360_async.campaigns import Campaign
+from desk360_async.campaigns import Campaign, LedgerError
 from desk360_async.customers import Customers
 from desk360_async.once import SendLog
 from tests.postgres import Cluster, pgbouncer
@@ -531,6 +531,20 @@ async def test_texts_are_utf_8_whatever_the_dsn_asks_for(dsn: str, encoding: str
     for _ in ("in a thread", "on the loop"):
         assert await database.answer("SELECT CAST(? AS text)", ("şu 日本",)) == [("şu 日本",)]
     database.close()
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_a_text_that_the_databases_encoding_lacks_is_refused_with_the_fix(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS latin")
+        connection.execute(
+            "CREATE DATABASE latin ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        )
+    tables = Tables(Database(dsn.replace("/postgres", "/latin")), name="the ledger", error=LedgerError)
+    with pytest.raises(LedgerError, match=r"LATIN1\W+; use a database with the encoding UTF8"):
+        await tables.at_once("SELECT CAST(? AS text)", "şu 日本")
+    tables.close()
 
 
 @pytest.mark.real
