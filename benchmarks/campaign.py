@@ -145,6 +145,8 @@ async def campaign_of(path: Path, folder: Path, *, runs: bool) -> Figures:
         loaded = time.process_time() - before
         figures["written"] = [written() - bytes_before]
         figures["load_cpu"] = [loaded]
+        figures["plain_cpu"] = [plain]
+        first = loaded / ((plain + cpu_of(partial(read_plainly, path))) / 2)
         figures["ledger"] = [ledger.stat().st_size]
         figures["recipients"] = [plan.recipients]
         if runs:
@@ -160,27 +162,23 @@ async def campaign_of(path: Path, folder: Path, *, runs: bool) -> Figures:
         await campaign.status()
         figures["status_cpu"] = [time.process_time() - before]
         figures["peak_mb"] = [peak_memory()]
-        figures["load_over"] = await loads_over(path, folder, client, plain, loaded)
-        figures["plain_cpu"] = [plain]
+        figures["load_over"] = [first, *await loads_over(path, folder, client)]
     figures["export_cpu"], figures["export_over"] = await exports_over(campaign, folder)
     return figures
 
 
-async def loads_over(
-    path: Path, folder: Path, client: AsyncDesk360, plain: float, loaded: float
-) -> list[float]:
-    """Return the CPU of a few loads over `csv.reader`'s on both sides of each, the first load given.
+async def loads_over(path: Path, folder: Path, client: AsyncDesk360) -> list[float]:
+    """Return the CPU of further loads, each over `csv.reader`'s on both sides of it.
 
     A shared machine's speed changes twofold within a minute.
     """
-    over = list[float]()
-    for index in range(ROUNDS):
-        if index:
-            ledger = folder / f"again-{index}.db"
-            again = Campaign("bench", template="offer", language=1, ledger=ledger, batch_size=BATCH)
-            before = time.process_time()
-            await again.load(client, path)
-            loaded = time.process_time() - before
+    over, plain = list[float](), cpu_of(partial(read_plainly, path))
+    for index in range(1, ROUNDS):
+        ledger = folder / f"again-{index}.db"
+        again = Campaign("bench", template="offer", language=1, ledger=ledger, batch_size=BATCH)
+        before = time.process_time()
+        await again.load(client, path)
+        loaded = time.process_time() - before
         after = cpu_of(partial(read_plainly, path))
         over.append(loaded / ((plain + after) / 2))
         plain = after
@@ -282,7 +280,7 @@ def loading(name: str, figures: Figures, goal: float) -> None:
     line(
         f"P9b load, {name}: bytes written over the ledger ({size})", figures["written"][0] / ledger, most, "x"
     )
-    each = 1e6 * min(figures["export_cpu"]) / rows
+    each = 1e6 * statistics.median(figures["export_cpu"]) / rows
     over = figures["export_over"]
     line(f"P18 export, {name}: over csv.writer alone ({each:.2f} µs a recipient)", over, 3, "x")
 
