@@ -312,7 +312,9 @@ class Workers:
                     stalled_worker_timeout=self._lease,
                 )
             except (ProcrastinateException, OSError) as error:
-                text = f"the worker begins again after an error: {error}"
+                then = "ends" if self._is_stopping else "begins again"
+                reason = " ".join(str(error.__cause__ or error).split())  # procrastinate's own text has none
+                text = f"the worker {then} after an error: {reason}"
                 self._observers.notice(Notice("desk360.worker.restarted", "warning", text))
             await asyncio.sleep(_PAUSE)
 

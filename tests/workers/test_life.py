@@ -82,6 +82,26 @@ def test_the_engines_worker_begins_again_after_its_end(workers: Workers) -> None
     assert engine.begun == 3
 
 
+@pytest.mark.parametrize(("stopping", "text"), [(False, "begins again"), (True, "ends")])
+def test_an_error_of_the_engines_worker_is_reported_with_its_cause(
+    workers: Workers, caplog: pytest.LogCaptureFixture, stopping: Any, text: str
+) -> None:
+    class Engine:
+        """An app whose worker ends by an error, before the workers stop or meanwhile."""
+
+        begun = 0
+
+        async def run_worker_async(self, **_: object) -> None:
+            self.begun += 1
+            workers._is_stopping = stopping or self.begun == 2
+            if self.begun == 1:
+                raise ConnectorException from OSError("the server hung up")
+
+    engine: Any = Engine()
+    asyncio.run(workers._serve(engine, ("desk360",), 1))
+    assert f"the worker {text} after an error: the server hung up" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("end", "unknown", "stopping", "expected"),
     [
