@@ -32,7 +32,7 @@ _ROOM = 10_200  # recipients that join the open batches before the full ones are
 _AT_ONCE = 100  # batches in memory while recipients are read on the same connection
 # A file sorts more rows part by part: SQLite would write them twice, since they are more than the 16 runs of
 # `LARGE_CACHE_KIB` that it merges at once. With 3 million different sets, that was a tenth of all bytes.
-_SORTED_AT_ONCE = 1_500_000
+_SORTED_AT_ONCE = 1_100_000
 
 # It notes a row that meets a recipient of its phone, and leaves the recipient as it is.
 _NOTE_REPEATS = (

@@ -35,8 +35,9 @@ T = TypeVar("T")
 # A small cache suffices, since lists come sorted: a million recipients need no more memory than ten thousand.
 CACHE_KIB = 2000
 # SQLite sorts runs of this size, and merges up to 16 at once. With 2,000, a million rows were more than 16
-# runs, and each sort of a load wrote its rows twice. An export finds the lines of singles in no order.
-LARGE_CACHE_KIB = 4000
+# runs, and each sort of a load wrote its rows twice. An export of an older version's ledger finds
+# the lines of singles in no order.
+LARGE_CACHE_KIB = 3000
 BUSY = 30.0  # seconds that one process waits while another writes
 COPYING = "see desk360_async/guide/ledgers.md on copying and moving a ledger"
 
