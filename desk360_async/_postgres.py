@@ -44,6 +44,7 @@ __all__ = [
     "is_dsn",
     "is_failure",
     "is_lost",
+    "liveliness",
     "run_prepared",
 ]
 
@@ -64,6 +65,13 @@ _SYNCED = (
     " THEN '' ELSE set_config('synchronous_commit', 'on', true) END"
 )
 _UNSYNCED = "set_config('synchronous_commit', 'off', true)"
+# Seconds and a count, and milliseconds: a peer that acknowledges nothing for a minute is gone.
+_PROBES = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 _PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two tries of one transaction
 # Two letters at least: C:/ is a drive of Windows.
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]+:/")
@@ -347,6 +355,17 @@ def is_failure(error: BaseException) -> bool:
     return isinstance(error, _psycopg().Error)
 
 
+def liveliness(dsn: str) -> dict[str, Any]:
+    """Return psycopg's arguments for a connection that our own pool or procrastinate's makes.
+
+    A network that drops all packets ends no connection. By Linux's defaults a statement then waits for 15
+    minutes, and a listener for two hours; by these, for 60 seconds. What the DSN sets is kept.
+    """
+    given = _psycopg().conninfo.conninfo_to_dict(dsn)
+    probes = {name: value for name, value in _PROBES.items() if name not in given}
+    return {"prepare_threshold": None, **probes}
+
+
 def fix_for(error: BaseException) -> str:
     """Return the fix of a missing right, or of an encoding that lacks a letter, for an error's message.
 
@@ -415,7 +434,7 @@ class _Pool:
             # The pool doubles its pause after each failed try. It soon gives up; the next use starts again.
             reconnect_timeout=CONNECT / 2,
             # Texts are in any script, whatever the DSN or the database asks for.
-            kwargs={"autocommit": True, "prepare_threshold": None, "client_encoding": "UTF8"},
+            kwargs={"autocommit": True, "client_encoding": "UTF8", **liveliness(dsn)},
         )
 
     @contextmanager

@@ -1,6 +1,8 @@
 """PostgreSQL's room: which server is refused and why, with and without a server."""
 
 import asyncio
+import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -530,6 +532,20 @@ async def test_texts_are_utf_8_whatever_the_dsn_asks_for(dsn: str, encoding: str
     database = Database(f"{dsn}?client_encoding={encoding}")
     for _ in ("in a thread", "on the loop"):
         assert await database.answer("SELECT CAST(? AS text)", ("şu 日本",)) == [("şu 日本",)]
+    database.close()
+
+
+@pytest.mark.real
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of the socket's options are Linux's")
+@pytest.mark.parametrize(("given", "seconds"), [("", 60), ("?tcp_user_timeout=5000", 5)])
+def test_a_connection_that_nobody_acknowledges_ends_within_a_minute(
+    dsn: str, given: str, seconds: int
+) -> None:
+    database = Database(dsn + given)
+    with database.connection() as connection, socket.socket(fileno=os.dup(connection.fileno())) as twin:
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+        found = [twin.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+    assert found == [30, 10, 3, seconds * 1000]
     database.close()
 
 
