@@ -254,6 +254,9 @@ class Ledger:
     def hurry(self, seconds: float) -> None:
         """Limit the wait for a lost database. No effect: a file needs no wait."""
 
+    def cut(self) -> None:
+        """End the statements that a database doesn't answer. No effect: a file answers."""
+
     @reads
     def announce(self, db: sqlite3.Connection, end: str, reason: str) -> None:
         """Stop the other runs. No effect: a file has no other runs."""

@@ -126,6 +126,7 @@ class _Stopped(Exception):
 
 
 # The outcome of a batch by its recipients' state; "pending" ones were certainly not sent.
+_UNANSWERED = 5.0  # seconds after `abort`; a statement that still waits is given up
 _OUTCOMES = {"accepted": Outcome.ACCEPTED, "unknown": Outcome.UNKNOWN}
 
 
@@ -367,6 +368,7 @@ class Run:
         self._done: Done | None = None
         self._crash: BaseException | None = None
         self._over = anyio.Event()
+        self._cuts = False
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -472,13 +474,27 @@ class Run:
         self._stop("stopped", "stop() was called")
 
     def abort(self) -> None:
-        """End at once; the requests on the wire become unknown."""
+        """End at once; the requests on the wire become unknown.
+
+        If a ledger in PostgreSQL doesn't answer, its statements are given up after 5 s.
+        """
         self._stop("interrupted", "abort() was called")
         for scope in self._under_way:
             scope.shield = False
             scope.cancel()
         if self._opened is not None:
             self._opened.dispatch.ledger.hurry(0.0)
+            if not self._cuts:
+                self._cuts = True
+                _threads.detach(self._cut, self._opened.dispatch.ledger)
+
+    async def _cut(self, ledger: Ledger) -> None:
+        """Cut the ledger's statements until the run is over: no cancellation ends one that waits."""
+        while not self._over.is_set():
+            with anyio.move_on_after(_UNANSWERED):
+                await self._over.wait()
+                return
+            ledger.cut()
 
     def _stop(self, end: End, reason: str) -> None:
         if self._end is None:

@@ -598,6 +598,10 @@ class TableLedger(Ledger):
         self._latest = anyio.current_time() + seconds
         self._hurried.set()
 
+    def cut(self) -> None:
+        """End the statements that the database doesn't answer, in all stores of this process with the DSN."""
+        self._tables.database.cut()
+
     async def _outlast(self, work: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run an operation again until the database is back.
 

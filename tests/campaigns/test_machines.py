@@ -1,6 +1,7 @@
 """Campaigns in PostgreSQL when the database has trouble: promoted, behind PgBouncer, cut off, few rights."""
 
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from tests.campaigns import side_by_side, steady
 from tests.campaigns.harness import Harness, done, finish, people
 from tests.limiter import virtual
 from tests.postgres import PASSWORD, Cluster, Proxy, cluster, pgbouncer, standby
+from tests.workers.harness import Shop
 
 pytestmark = pytest.mark.postgres
 ONE_LOOP = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -183,6 +185,33 @@ def test_a_run_outlives_a_connection_that_is_cut_at_any_message(
     finally:
         proxy.close()
     assert proxy.cuts == 25
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_an_aborted_run_ends_though_its_database_does_not_answer(
+    postgres: Cluster, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No cancellation ends a thread that waits for a frozen server, and so no Ctrl-C ended the command."""
+    monkeypatch.setattr("desk360_async.campaigns._run._UNANSWERED", 0.2)
+    monkeypatch.setattr("desk360_async._postgres.CONNECT", 0.4)
+    proxy = Proxy(postgres)
+    shop = Shop(proxy.dsn)
+    thaw = threading.Timer(60.0, proxy.close)  # else a failure of this test would hang
+    thaw.start()
+    await shop.load(people(200))
+    async with shop.client() as client, shop.campaign().run(client) as run:
+        while not proxy.drops:
+            await anext(run)
+            proxy.drops = len(shop.received()) >= 10
+        await anyio.sleep(0.3)  # until each statement waits
+        run.abort()
+        ended = await run.wait()
+    assert thaw.is_alive()
+    thaw.cancel()
+    proxy.close()
+    assert ended.end == "ledger"
+    assert ended.counts.accepted + ended.counts.unknown <= len(shop.received()) < 200
 
 
 @ONE_LOOP
