@@ -116,7 +116,9 @@ def loads(server: Cluster, folder: Path, recipients: int) -> None:
             connection.execute("DROP SCHEMA IF EXISTS desk360 CASCADE")
         file, table = child(str(folder / f"{number}.db"), path), child(server.dsn, path)
         ratio = table["seconds"] / file["seconds"]
-        note(f"P9 load of {number:,} into PostgreSQL", [ratio], LOAD, peer="into a file")
+        # The goal is for a million; a short list shows what a load takes at least.
+        goal = LOAD if number >= 1_000_000 else None
+        note(f"P9 load of {number:,} into PostgreSQL", [ratio], goal, peer="into a file")
         print(
             f"load {number:,}: PostgreSQL {table['seconds']:.1f} s, file {file['seconds']:.1f} s: "
             f"{ratio:.2f}x, "

@@ -597,6 +597,20 @@ async def test_encrypted_bytes_behind_an_answer_are_unread(received: bytes, unre
     assert _http._unread(SimpleNamespace(_stream=tls)) is unread
 
 
+class Wrapping(httpx.AsyncBaseTransport):
+    """A user's transport around one of httpcore's: its reports come through, and its pool is out of reach."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer a send, and report that its connection goes back to the pool."""
+        await request.extensions["trace"]("http11.response_closed.started", {"request": request})
+        return httpx.Response(200, json={"message_id": ID})
+
+
+async def test_a_connection_out_of_reach_is_left_to_its_transport() -> None:
+    async with AsyncDesk360(KEY, integration_id=1, transport=Wrapping()) as client:
+        assert (await client.send_text(TO, "hi")).message_id == ID
+
+
 @pytest.mark.parametrize("opens", ["with the cancellation", "after it"])
 async def test_a_connection_whose_caller_is_cancelled_is_closed(opens: str) -> None:
     """Anyio's own `connect_tcp` loses one that is open in the moment of the cancellation."""
