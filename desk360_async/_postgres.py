@@ -39,12 +39,12 @@ __all__ = [
     "Session",
     "Sockets",
     "Tables",
+    "connection_options",
     "fix_for",
     "is_busy",
     "is_dsn",
     "is_failure",
     "is_lost",
-    "liveliness",
     "run_prepared",
 ]
 
@@ -65,12 +65,12 @@ _SYNCED = (
     " THEN '' ELSE set_config('synchronous_commit', 'on', true) END"
 )
 _UNSYNCED = "set_config('synchronous_commit', 'off', true)"
-# Seconds and a count, and milliseconds: a peer that acknowledges nothing for a minute is gone.
+# A peer that acknowledges no packet for a minute is gone.
 _PROBES = {
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
+    "keepalives_idle": 30,  # seconds
+    "keepalives_interval": 10,  # seconds
     "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
+    "tcp_user_timeout": 60_000,  # milliseconds
 }
 _PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two tries of one transaction
 # Two letters at least: C:/ is a drive of Windows.
@@ -355,11 +355,14 @@ def is_failure(error: BaseException) -> bool:
     return isinstance(error, _psycopg().Error)
 
 
-def liveliness(dsn: str) -> dict[str, Any]:
-    """Return psycopg's arguments for a connection that our own pool or procrastinate's makes.
+def connection_options(dsn: str) -> dict[str, Any]:
+    """Return psycopg's arguments for each connection, in our own pool and in procrastinate's.
 
     A network that drops all packets ends no connection. By Linux's defaults a statement then waits for 15
     minutes, and a listener for two hours; by these, for 60 seconds. What the DSN sets is kept.
+
+    Raises:
+        psycopg.ProgrammingError: the DSN can't be read.
     """
     given = _psycopg().conninfo.conninfo_to_dict(dsn)
     probes = {name: value for name, value in _PROBES.items() if name not in given}
@@ -434,7 +437,7 @@ class _Pool:
             # The pool doubles its pause after each failed try. It soon gives up; the next use starts again.
             reconnect_timeout=CONNECT / 2,
             # Texts are in any script, whatever the DSN or the database asks for.
-            kwargs={"autocommit": True, "client_encoding": "UTF8", **liveliness(dsn)},
+            kwargs={"autocommit": True, "client_encoding": "UTF8", **connection_options(dsn)},
         )
 
     @contextmanager

@@ -368,7 +368,6 @@ class Run:
         self._done: Done | None = None
         self._crash: BaseException | None = None
         self._over = anyio.Event()
-        self._cuts = False
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -484,9 +483,7 @@ class Run:
             scope.cancel()
         if self._opened is not None:
             self._opened.dispatch.ledger.hurry(0.0)
-            if not self._cuts:
-                self._cuts = True
-                _threads.detach(self._cut, self._opened.dispatch.ledger)
+            _threads.detach(self._cut, self._opened.dispatch.ledger)
 
     async def _cut(self, ledger: Ledger) -> None:
         """Cut the ledger's statements until the run is over: no cancellation ends one that waits."""

@@ -20,7 +20,7 @@ from procrastinate.exceptions import ProcrastinateException
 from desk360_async import AsyncDesk360, Attachment, ConfigurationError, Desk360Error, KeyConflict, Message
 from desk360_async._arguments import check_key, count_or_share, kind_of, seconds, whole
 from desk360_async._observer import Notice, parse_observers
-from desk360_async._postgres import Database, liveliness
+from desk360_async._postgres import Database, connection_options
 from desk360_async.campaigns import Campaign, Done, Hours, Run
 from desk360_async.once import SendLog
 from desk360_async.workers import _engine
@@ -256,7 +256,7 @@ class Workers:
             min_size=1,
             max_size=concurrency + 4,
             timeout=5.0,
-            kwargs=liveliness(self._dsn),
+            kwargs=connection_options(self._dsn),
         )
         app = App(connector=connector)
         app.add_tasks_from(self._new_blueprint(), namespace=_engine.NAMESPACE)
