@@ -4,7 +4,6 @@ SQLite sorts the rows, since its sorter needs little memory for a list of any le
 ascending phone, which is the order of the unique key: five times as fast as in the order of the file.
 """
 
-import json
 import sqlite3
 import struct
 from array import array
@@ -17,6 +16,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from desk360_async._json import decode_own
 from desk360_async._phones import person_of
 from desk360_async.campaigns._recipients import Staged
 from desk360_async.campaigns._values import Batch, Kind, pack, unpack
@@ -71,19 +71,18 @@ class Cut:
         return 1 if self.strategy == "single" else self.size
 
     def rows(
-        self, campaign: int, number: int, phones: Iterable[int], lines: Iterable[int] = ()
+        self, campaign: int, number: int, phones: Sequence[int], lines: Sequence[int] = ()
     ) -> Iterator[BatchRow]:
         """Cut one set's phones, in ascending order, into rows of the table `batch`.
 
         A batch with one phone gets the phone's line, if `lines` has the lines of the phones.
         """
-        left, lines_left = iter(phones), iter(lines)
-        while members := list(islice(left, self.longest)):
+        for at in range(0, len(phones), self.longest):
+            members = phones[at : at + self.longest]
             size = len(members)
-            line = next(islice(lines_left, size - 1, size), None)  # the last one's
             yield (
                 *(campaign, number, self.kind(size), size, members[0], members[-1], pack(members)),
-                line if size == 1 else None,
+                lines[at] if lines and size == 1 else None,
             )
 
 
@@ -272,8 +271,12 @@ def _batch_rows(
         if numbers.count(numbers[0]) == len(numbers):
             open_[numbers[0]].extend(phones)
         else:
+            # A list takes a phone in half the time of an array, and an array takes all of a list at once.
+            joining: defaultdict[int, list[int]] = defaultdict(list)
             for number, phone in zip(numbers, phones, strict=True):
-                open_[number].append(phone)
+                joining[number].append(phone)
+            for number, some in joining.items():
+                open_[number].extend(some)
         if len(phones) == _ROOM:
             for number, members in open_.items():
                 whole = len(members) // cut.longest * cut.longest
@@ -298,7 +301,7 @@ def _columns(
     last = 0
     while True:
         found = connection.execute(query, (*load, last, _ROOM)).fetchone()
-        of, phones = map(json.loads, found)
+        of, phones = map(decode_own, found)
         if not phones:
             return
         yield of, phones
@@ -344,7 +347,7 @@ def _sorted_rows(ordered: Iterable[tuple[int, int, int]], cut: Cut, campaign: in
 
 
 def _rows_of(members: list[tuple[int, int]], cut: Cut, campaign: int, number: int) -> Iterator[BatchRow]:
-    return cut.rows(campaign, number, (phone for phone, _ in members), (line for _, line in members))
+    return cut.rows(campaign, number, [phone for phone, _ in members], [line for _, line in members])
 
 
 def _chunks(rows: Iterable[Any], size: int = 300) -> Iterator[list[Any]]:
@@ -387,7 +390,7 @@ def _store_repeats(connection: Any, campaign: int, load: int) -> None:
 
 
 def write_set(
-    connection: sqlite3.Connection, campaign: int, number: int, phones: Iterable[int], cut: Cut
+    connection: sqlite3.Connection, campaign: int, number: int, phones: Sequence[int], cut: Cut
 ) -> None:
     """Cut recipients of one set, by ascending phone, into batches."""
     _insert_rows(connection, _INTO_BATCH, cut.rows(campaign, number, phones), _AT_ONCE)

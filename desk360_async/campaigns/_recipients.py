@@ -26,6 +26,7 @@ from attrs import define, field, frozen
 
 from desk360_async import ConfigurationError, InvalidMessage, _threads
 from desk360_async._errors import mask_phone
+from desk360_async._json import decode_own
 from desk360_async._phones import Reader, parse_phone, spellings_of
 from desk360_async._tables import Block, Columns, Defect, Row, Table, Values
 from desk360_async._validators import refused_by_whatsapp
@@ -224,7 +225,8 @@ class Intake:
         """Stage a block in half the time of `_judge_each`, and return True; False if it has an odd row."""
         if not self._phones.are_plain(block.phones):
             return False
-        numbers = [*map(int, block.phones)]  # int() reads "+905…" as it stands
+        # A plain phone is "+905…". One list of JSON is read in half the time of an int() for each phone.
+        numbers: list[int] = decode_own(f"[{','.join(block.phones).replace('+', '')}]")
         if self._opted_out != frozenset() and any(map(self._opted_out.__contains__, numbers)):
             return False
         sets = self._sets_of(block, sets_for)

@@ -3,8 +3,9 @@
 import re
 import struct
 import sys
+from array import array
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -95,8 +96,10 @@ class Batch:
     parameter_set: int
 
 
-def pack(members: tuple[int, ...] | list[int]) -> bytes:
+def pack(members: Sequence[int]) -> bytes:
     """Return phones as the ledger holds them: 8 bytes each, little-endian."""
+    if isinstance(members, array) and sys.byteorder == "little":
+        return members.tobytes()
     return struct.pack(f"<{len(members)}Q", *members)
 
 
