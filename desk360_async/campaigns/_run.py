@@ -176,7 +176,8 @@ class Dispatch:
         """
         skipped = 0
         while True:
-            excepted = await self.ledger.excepted(batch)
+            # One recipient alone can't be excepted: its skip ends the batch in the same transaction.
+            excepted = await self.ledger.excepted(batch) if len(batch.members) > 1 else frozenset[int]()
             opted_out = await self._opt_out.read()
             left = [phone for phone in batch.members if phone not in excepted]
             members = tuple(phone for phone in left if phone not in opted_out)

@@ -414,15 +414,23 @@ async def resend(world: World, campaign: Campaign) -> bool:
     return True
 
 
+_EXCEPTED_ALONE = (
+    "SELECT b.id FROM batch b JOIN exception e ON e.batch = b.id WHERE b.state = 'pending' AND b.size = 1"
+)
+
+
 async def states(campaign: Campaign) -> dict[str, str]:
     """Return every recipient's state, as the report has it.
 
     Raises:
-        Violation: if one is there twice.
+        Violation: if one is there twice, or is alone in a pending batch and excepted from it.
     """
     async with campaign._opened() as ledger:
         await ledger.settings()
         rows = await ledger.file.read(lambda db: list(lines(db, ledger.id)))
+        excepted = await ledger.file.read(lambda db: db.execute(_EXCEPTED_ALONE).fetchall())
+    if excepted:  # a run doesn't ask for the exceptions of such a batch
+        raise Violation(f"the pending batches {excepted} have one recipient each, and it is excepted")
     rows = [row for row in rows if row[4] is not None]
     if len({row[1] for row in rows}) != len(rows):
         raise Violation("I2: a recipient is in the ledger's batches twice")
