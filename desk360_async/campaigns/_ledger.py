@@ -566,14 +566,25 @@ class Ledger:
         The answer to a bulk request has no ids. The answer to a single one has an id; a status that comes
         before it is an early one.
         """
-        rows = db.execute(
-            "SELECT b.kind, b.members FROM recipient r JOIN batch b ON b.parameter_set = r.parameter_set "
-            "AND b.first <= r.phone AND b.last >= r.phone WHERE r.campaign = ? AND r.phone = ? "
-            "AND (b.state = 'intent' OR b.kind = 'bulk' AND b.state IN ('accepted', 'unknown'))",
-            (self.id, phone),
+        query = (
+            "SELECT kind, state, members FROM batch WHERE parameter_set = "
+            "(SELECT parameter_set FROM recipient WHERE campaign = ? AND phone = ?) "
+            "AND first <= ? AND last >= ? ORDER BY first DESC"
         )
-        kinds = {kind for kind, members in rows if holds(members, phone)}
-        return "delivery" if "bulk" in kinds else "early" if "single" in kinds else ""
+        # The nearest batch before the phone holds it, unless the batches of several loads overlap. Reading
+        # all batches before the phone took 400 µs a status in a list of a million.
+        for most in (" LIMIT 1", ""):
+            for kind, state, members in db.execute(query + most, (self.id, phone, phone, phone)).fetchall():
+                if holds(members, phone):
+                    return _table_of(kind, state)
+        return ""
+
+
+def _table_of(kind: str, state: State) -> str:
+    """Return the table for a status of a batch's member; "" if the batch has no use for one."""
+    if kind == "bulk" and state in ("intent", "accepted", "unknown"):
+        return "delivery"
+    return "early" if kind == "single" and state == "intent" else ""
 
 
 def pinned(settings: Settings) -> str:
