@@ -275,11 +275,12 @@ class TokenBucket:
             ClientStateError: another running event loop uses this bucket.
             ConfigurationError: there is no such lane, or `max_wait` is negative.
         """
+        now = self._now()
         if lane in LANES and (max_wait is None or max_wait >= 0):
-            permit = self.acquire_nowait(lane)
+            permit = self._take_free(now, lane)
             if permit is not None:
-                return permit
-        return await self._stand_in_line(lane, self._now(), max_wait)
+                return permit if (permit.number + 1) % _YIELD_EVERY else await _yield_with(permit)
+        return await self._stand_in_line(lane, now, max_wait)
 
     def acquire_nowait(self, lane: Lane = "interactive") -> Permit | None:
         """Return a token if one is free now, else None; each 32nd call returns None too.
@@ -292,11 +293,15 @@ class TokenBucket:
         Raises:
             ClientStateError: another running event loop uses this bucket.
         """
-        now, bucket = self._now(), self._bucket
-        if self._interactive or self._bulk or not (bucket.taken + 1) % _YIELD_EVERY:
+        now = self._now()
+        return self._take_free(now, lane) if (self._bucket.taken + 1) % _YIELD_EVERY else None
+
+    def _take_free(self, now: float, lane: Lane) -> TokenPermit | None:
+        """Return a token if one is free and no waiter comes first."""
+        bucket = self._bucket
+        if self._interactive or self._bulk or (number := bucket.draw_if_ready(now, lane)) is None:
             return None
-        number = bucket.draw_if_ready(now, lane)
-        return None if number is None else TokenPermit(self._end, number, bucket.returned)
+        return TokenPermit(self._end, number, bucket.returned)
 
     async def _stand_in_line(self, lane: Lane, now: float, max_wait: float | None) -> Permit:
         check_wish(lane, max_wait)
