@@ -422,7 +422,10 @@ class Bucket:
         if limit is not None and self.learn and not (limit == self.limit == self.rumoured_limit):
             worse = self._learn_limit(limit)
         if remaining is not None and token.number >= self.newest_answer:
-            worse = self._learn_others(now, token, remaining, limit) or worse
+            self.newest_answer = token.number
+            # Others took none if the server has as many left as are free here, as it mostly has when alone.
+            if remaining < self.limit - len(away) - len(in_flight):
+                worse = self._learn_others(now, token, remaining, limit) or worse
         if status == 429 or "retry-after" in headers:
             worse = self._close(now, status, headers) or worse
         return worse
@@ -442,7 +445,6 @@ class Bucket:
         be back by now, so tokens that came back since then count as ours. Else a slow answer from the end of
         one window would count the next window's tokens as taken by others.
         """
-        self.newest_answer = token.number
         # Until a smaller limit is believed, its shortfall doesn't count as taken by others.
         whole = self.limit if limit is None or limit > self.limit else limit
         free = whole - len(self.away) - len(self.in_flight)

@@ -69,6 +69,9 @@ class Part:
 _ANY_DUE = "away and away[0] <= now or (in_flight and next(iter(in_flight.values())) <= now)"
 _NOT_WARY = "lane == 'interactive' and self.wary_until <= now"
 _LATER = "another operator than self.wary_until <= now"
+_FREE_OF_AWAY = "self.limit - len(away)"
+_FREE = f"{_FREE_OF_AWAY} - len(in_flight)"
+_OTHERS_TOOK = f"remaining < {_FREE}"
 _REFUSED = "status == 429 or 'retry-after' in headers"
 PARTS = {
     "outcomes": Part(
@@ -97,6 +100,13 @@ PARTS = {
                 "another text than 'bulk'",
             ): "any lane but the interactive one is paced as bulk",
             ('if lane == "interactive" and', _LATER): "at that moment both ways are open",
+            ("if remaining < self.limit", f"True for {_OTHERS_TOOK}"): "then the long way counts the others",
+            (
+                "if remaining < self.limit",
+                f"another operator than {_OTHERS_TOOK}",
+            ): "the long way counts none",
+            ("if remaining < self.limit", f"another operator than {_FREE}"): "the long way as well",
+            ("if remaining < self.limit", f"another operator than {_FREE_OF_AWAY}"): "the long way as well",
             ("newest_answer: int = -1", "1 -1"): "numbers begin at 0",
             ("newest_answer: int = -1", "1 +1"): "numbers begin at 0",
             (

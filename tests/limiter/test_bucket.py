@@ -111,7 +111,7 @@ def test_a_token_that_came_back_meanwhile_is_not_taken_for_others() -> None:
     state = bucket(2)
     first, slow = state.take(0.0, "interactive"), state.take(59.0, "interactive")
     state.done(0.5, first, 200, told(2, 1))
-    state.done(61.0, slow, 200, told(2, 0))
+    assert not state.done(61.0, slow, 200, told(2, 0))
     assert state.free == 1
 
 
@@ -392,6 +392,14 @@ def test_a_greater_limit_that_is_not_believed_yet_makes_no_others() -> None:
     state = bucket()
     state.done(0.0, *taken(state, 1), 200, told(12, 9))
     assert state.free == 9
+
+
+@pytest.mark.parametrize("limit", [10, 12, ""])
+def test_others_are_counted_by_our_limit_until_a_greater_one_is_believed(limit: int | str) -> None:
+    """One of our ten is away, and the server has eight left: others took one."""
+    state = bucket()
+    assert state.done(0.0, *taken(state, 1), 200, told(limit, 8))
+    assert state.free == 8
 
 
 def test_bulk_is_paced_by_the_first_of_those_away() -> None:
