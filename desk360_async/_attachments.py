@@ -120,7 +120,7 @@ def _content_type(value: object) -> str | None:
     )
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class Attachment:
     """A file to send; make one by `from_path`, `from_bytes` or `from_stream`.
 

@@ -102,7 +102,7 @@ class ServerLimit(NamedTuple):
         return None if limit is remaining is epoch is None else cls(limit, remaining, epoch)
 
 
-@frozen
+@frozen(repr=False)
 class RateLimitStatus:
     """The state of a limiter at one moment ("Rate Limit").
 
@@ -185,7 +185,7 @@ class StoreLost(Exception):
     """The store of a bucket's state can't be written for now: a full disk, a database that restarts."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Bucket:
     """The state: which tokens are away, when the last one was taken, and until when the gate is closed.
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import anyio
 import sniffio
 from anyio.lowlevel import RunVar, checkpoint, current_token
-from attrs import define
+from attrs import define, field
 
 from desk360_async._arguments import one_of, seconds, whole
 from desk360_async._bucket import (
@@ -129,7 +129,7 @@ Ended = Callable[[Taken, End, int, Mapping[str, str]], None]
 class TokenPermit:
     """A `Permit` that is also its token: a separate `Token` would cost as much again."""
 
-    _ended: Ended | None
+    _ended: Ended | None = field(repr=False)
     number: int
     returned: int
 
@@ -153,7 +153,7 @@ class TokenPermit:
             ended(self, how, status, headers)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Waiter:
     """A task in line. `ready` wakes it; while it holds the alarm, its scope's deadline wakes it too."""
 

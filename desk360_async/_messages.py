@@ -20,7 +20,7 @@ from ._redaction import show_half_made
 # ── parts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class Location:
     """A place on the map. Implements "Send WhatsApp Location Message".
 
@@ -47,7 +47,7 @@ class Location:
     address: str = field(validator=check.text())
 
 
-@frozen
+@frozen(repr=False)
 class ContactName:
     """The name on a contact card ("Send WhatsApp Contact Message"); the vendor requires the first three.
 
@@ -68,7 +68,7 @@ class ContactName:
     prefix: str | None = field(default=None, validator=check.text(blank=True, optional=True))
 
 
-@frozen
+@frozen(repr=False)
 class ContactPhone:
     """A number on a contact card ("Send WhatsApp Contact Message"), sent as given, in any spelling.
 
@@ -83,7 +83,7 @@ class ContactPhone:
     )
 
 
-@frozen
+@frozen(repr=False)
 class ContactEmail:
     """An e-mail address on a contact card ("Send WhatsApp Contact Message").
 
@@ -95,7 +95,7 @@ class ContactEmail:
     type: str | None = field(default=None, validator=check.text(blank=True, optional=True))
 
 
-@frozen
+@frozen(repr=False)
 class ContactAddress:
     """A postal address on a contact card ("Send WhatsApp Contact Message"); every field may be left out.
 
@@ -112,7 +112,7 @@ class ContactAddress:
     type: str | None = field(default=None, validator=check.text(blank=True, optional=True))
 
 
-@frozen
+@frozen(repr=False)
 class ContactOrganization:
     """Where a contact works ("Send WhatsApp Contact Message").
 
@@ -125,7 +125,7 @@ class ContactOrganization:
     title: str | None = field(default=None, validator=check.text(blank=True, optional=True))
 
 
-@frozen
+@frozen(repr=False)
 class ContactUrl:
     """A link on a contact card ("Send WhatsApp Contact Message").
 
@@ -153,7 +153,7 @@ def _to_urls(value: Iterable[ContactUrl]) -> tuple[ContactUrl, ...]:
     return check.several(ContactUrl, value, "urls")
 
 
-@frozen
+@frozen(repr=False)
 class Contact:
     """A contact card. Implements "Send WhatsApp Contact Message".
 
@@ -181,7 +181,7 @@ class Contact:
     birthday: str | None = field(default=None, converter=check.iso_date)
 
 
-@frozen
+@frozen(repr=False)
 class Button:
     """A button to press ("Send WhatsApp Interactive Message"); its id comes back by webhook.
 
@@ -197,7 +197,7 @@ class Button:
     title: str = field(validator=check.text(20))
 
 
-@frozen
+@frozen(repr=False)
 class TextHeader:
     """A header of 1 to 60 characters ("Send WhatsApp Interactive Message").
 
@@ -208,7 +208,7 @@ class TextHeader:
     text: str = field(validator=check.text(60))
 
 
-@frozen
+@frozen(repr=False)
 class ImageHeader:
     """An image, by its link ("Send WhatsApp Interactive Message").
 
@@ -219,7 +219,7 @@ class ImageHeader:
     link: str = field(validator=check.link)
 
 
-@frozen
+@frozen(repr=False)
 class VideoHeader:
     """A video, by its link ("Send WhatsApp Interactive Message").
 
@@ -230,7 +230,7 @@ class VideoHeader:
     link: str = field(validator=check.link)
 
 
-@frozen
+@frozen(repr=False)
 class DocumentHeader:
     """A document, by its link, with the name that the customer sees ("Send WhatsApp Interactive Message").
 
@@ -248,7 +248,7 @@ Header = TextHeader | ImageHeader | VideoHeader | DocumentHeader
 # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@frozen
+@frozen(repr=False)
 class TextMessage:
     """Text of 1 to 4,096 characters, to a customer who wrote before. Implements "Send WhatsApp Message".
 
@@ -265,7 +265,7 @@ class TextMessage:
     text: str = field(validator=check.text(4096))
 
 
-@frozen
+@frozen(repr=False)
 class TemplateMessage:
     """A template to one phone. Implements "Send WhatsApp Message Template".
 
@@ -294,7 +294,7 @@ class TemplateMessage:
     attachment: Attachment | None = field(default=None, converter=check.to_attachment, kw_only=True)
 
 
-@frozen
+@frozen(repr=False)
 class TemplateBatch:
     """A template with the same parameters to many phones. Implements "Bulk Send WhatsApp Message Template".
 
@@ -329,7 +329,7 @@ class TemplateBatch:
             raise InvalidMessage("destinations_file", "takes the place of phones; give one of the two")
 
 
-@frozen
+@frozen(repr=False)
 class LocationMessage:
     """A place on the map. Implements "Send WhatsApp Location Message".
 
@@ -345,7 +345,7 @@ def _contacts(value: Iterable[Contact]) -> tuple[Contact, ...]:
     return check.several(Contact, value, "contacts")
 
 
-@frozen
+@frozen(repr=False)
 class ContactsMessage:
     """One or more contact cards. Implements "Send WhatsApp Contact Message".
 
@@ -357,7 +357,7 @@ class ContactsMessage:
     contacts: tuple[Contact, ...] = field(converter=_contacts, validator=check.at_least_one)
 
 
-@frozen
+@frozen(repr=False)
 class MediaMessage:
     """1 to 5 files of at most 20 MB each. Implements "Send WhatsApp Media Message".
 
@@ -380,7 +380,7 @@ def _header(_: object, attribute: "Attribute[Any]", value: object) -> None:
         raise InvalidMessage("header", "must be a TextHeader, ImageHeader, VideoHeader or DocumentHeader")
 
 
-@frozen
+@frozen(repr=False)
 class InteractiveMessage:
     """A text with buttons. Implements "Send WhatsApp Interactive Message".
 
@@ -404,7 +404,7 @@ class InteractiveMessage:
     footer: str | None = field(default=None, validator=check.text(60, optional=True), kw_only=True)
 
 
-@frozen
+@frozen(repr=False)
 class LocationRequestMessage:
     """Asks for the customer's location; the body has 1 to 1,024 characters.
 
@@ -421,7 +421,7 @@ class LocationRequestMessage:
 _MESSAGE_IDS = check.texts(hint="; give a message's id as its webhook brought it")
 
 
-@frozen
+@frozen(repr=False)
 class ReadMessage:
     """Marks a customer's messages as read. Implements "Read WhatsApp Message".
 

@@ -27,7 +27,7 @@ webhook_log = logging.getLogger("desk360_async.webhooks")
 # ── values ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@frozen
+@frozen(repr=False)
 class Operation:
     """One call of a client's method, or one batch of a campaign.
 
@@ -58,7 +58,7 @@ class Operation:
     campaign: str | None = None
 
 
-@define
+@define(repr=False)
 class OperationEnd:
     """The end of an operation; the client fills it before the block is left.
 
@@ -79,7 +79,7 @@ class OperationEnd:
     template_id: int | None = None
 
 
-@define
+@define(repr=False)
 class AttemptEnd:
     """The end of one request on the wire; the client fills it before the block is left.
 
@@ -100,7 +100,7 @@ class AttemptEnd:
     elsewhere: bool = False
 
 
-@frozen
+@frozen(repr=False)
 class Notice:
     """An event of a store, of a file, or of a function that the caller gave; it belongs to no attempt.
 

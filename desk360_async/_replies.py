@@ -43,7 +43,7 @@ def _counted(value: Sequence[object]) -> str:
     return f"<{len(value)}>"
 
 
-@frozen
+@frozen(repr=False)
 class Sent:
     """Desk360 took the message; a webhook reports later whether WhatsApp delivered it.
 
@@ -59,7 +59,7 @@ class Sent:
     raw: Mapping[str, Any] = raw_field()
 
 
-@frozen
+@frozen(repr=False)
 class BulkSent:
     """Desk360 took a batch ("Bulk Send WhatsApp Message Template"); the vendor gives no message ids here.
 
@@ -77,7 +77,7 @@ class BulkSent:
     raw: Mapping[str, Any] = raw_field()
 
 
-@frozen
+@frozen(repr=False)
 class SentFile:
     """One file of a media message ("Send WhatsApp Media Message").
 
@@ -103,7 +103,7 @@ class SentFile:
     raw: Mapping[str, Any] = raw_field()
 
 
-@frozen
+@frozen(repr=False)
 class SentMedia:
     """Desk360 took a media message ("Send WhatsApp Media Message").
 
@@ -119,7 +119,7 @@ class SentMedia:
     raw: Mapping[str, Any] = raw_field()
 
 
-@frozen
+@frozen(repr=False)
 class Page(Sequence[T], Generic[T]):
     """One page of a list: a sequence of at most 20. Implements "Pagination".
 
@@ -150,7 +150,7 @@ class Page(Sequence[T], Generic[T]):
         return iter(self.items)
 
 
-@frozen
+@frozen(repr=False)
 class Answer:
     """The result of `client.request`.
 
@@ -165,7 +165,7 @@ class Answer:
     data: Any = field(repr=masked_repr)
 
 
-@frozen
+@frozen(repr=False)
 class Media:
     """A downloaded file ("Get WhatsApp Media").
 
@@ -183,7 +183,7 @@ class Media:
 Reply = Sent | BulkSent | SentMedia
 
 
-@frozen
+@frozen(repr=False)
 class SendResult(Generic[Item]):
     """The result of one send; generic in the type of its item.
 

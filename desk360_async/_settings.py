@@ -25,7 +25,7 @@ def _seconds(least: float) -> Any:
     return check
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class Timeouts:
     """Time limits in seconds; each begins when the attempt has its token and a connection slot.
 
@@ -45,7 +45,7 @@ class Timeouts:
     download: float = field(default=30.0, validator=_seconds(0.001))
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class RetryPolicy:
     """When the client repeats an attempt; a send that may have gone out is never repeated.
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from attrs import define, field
 
 from desk360_async import AsyncDesk360, Desk360Error, HostLimiter, TemplateMessage, TextMessage, TokenBucket
+from desk360_async._redaction import show_half_made
 from desk360_async.campaigns import Campaign, Hours
 from desk360_async.customers import Customers
 from desk360_async.once import SendLog
@@ -50,3 +52,29 @@ def test_a_refusal_can_be_shown_with_local_variables(make: Callable[[], object])
         make()
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert type(caught.value).__name__ in "".join(shown.format())
+
+
+@define
+class Card:
+    """A class with attrs' own repr."""
+
+    name: str
+    phone: str = field(repr=lambda text: f"<{text[-4:]}>")
+    key: str = field(repr=False)
+    inner: object = None
+
+
+@define(repr=False)
+class OurCard(Card):
+    """The same, with the repr that our classes share."""
+
+
+show_half_made(globals())
+
+
+def test_the_shared_repr_shows_what_that_of_attrs_does() -> None:
+    """Names, fields with a repr of their own or without one, and a value that holds itself."""
+    theirs, ours = Card("Ada", "+905551112233", "secret"), OurCard("Ada", "+905551112233", "secret")
+    theirs.inner, ours.inner = theirs, ours
+    assert repr(theirs) == "Card(name='Ada', phone=<2233>, inner=...)"
+    assert repr(ours) == f"Our{theirs!r}"
