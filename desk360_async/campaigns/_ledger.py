@@ -7,8 +7,10 @@ database overrides these methods.
 import json
 import sqlite3
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,16 @@ STATUSES = frozenset({"sent", "delivered", "read", "failed", "deleted"})
 EXPIRED = "expired"  # the action that `expire` records; such a campaign is not loaded again
 
 Status = tuple[str, str | None, str]  # message id, phone, status
+Asked = tuple[str, str | None]  # message id, phone
+Place = tuple[int | None, str]  # the phone in the campaign's spelling, and the table; None and "" if unknown
+Row = tuple[str, int | str, str]  # table, phone or message id, status
+
+# Phones of one look-up: each may bring the members of another batch into memory, 8 KB.
+_AT_ONCE = 500
+_INTO = {
+    "delivery": "INSERT INTO delivery VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+    "early": "INSERT INTO early VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+}
 
 
 class Ledger:
@@ -62,6 +74,9 @@ class Ledger:
         file: the file, open.
         name: the campaign's.
     """
+
+    # The rows of a list that is one parameter of a statement, as `_listed` makes it.
+    _TEXTS = _NUMBERS = "json_each(?)"
 
     def __init__(self, file: Transactions, name: str) -> None:
         self._file = file
@@ -525,19 +540,80 @@ class Ledger:
 
         Repeats and any order do no harm.
         """
-        return [self._feed(db, statuses) for statuses in calls]
-
-    def _feed(self, db: sqlite3.Connection, statuses: Iterable[Status]) -> int:
-        news = 0
-        for message_id, phone, status in statuses:
-            number, table = self._place(db, message_id, phone)
-            if table and number is not None:
-                row = (self.id, message_id if table == "early" else number, status)
-                query = f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608  # one of our two
-                news += db.execute(query, row).rowcount
+        given = [list(statuses) for statuses in calls]
+        places = self._places(db, {status[:2] for status in chain(*given)})
+        rows: dict[Row, int] = {}  # in the order of arrival; a repeat counts for the first call
+        for call, statuses in enumerate(given):
+            for message_id, phone, status in statuses:
+                number, table = places[message_id, phone]
+                if table and number is not None:
+                    rows.setdefault((table, message_id if table == "early" else number, status), call)
+        news = [0] * len(given)
+        for row in self._store(db, rows):
+            news[rows[row]] += 1
         return news
 
-    def _place(self, db: sqlite3.Connection, message_id: str, phone: str | None) -> tuple[int | None, str]:
+    def _store(self, db: sqlite3.Connection, rows: Collection[Row]) -> list[Row]:
+        """Store the statuses that are new, and return them."""
+        # A file takes longer for a list as one parameter: SQLite reads its JSON.
+        return [row for row in rows if db.execute(_INTO[row[0]], (self.id, *row[1:])).rowcount]
+
+    def _places(self, db: sqlite3.Connection, asked: Collection[Asked]) -> dict[Asked, Place]:
+        """Return the places of messages; most are found together, which takes half the time."""
+        # SQLite's JSON ends a text at a NUL, and PostgreSQL refuses it.
+        by_id = self._by_ids(db, {message_id for message_id, _ in asked if "\0" not in message_id})
+        unknown = {phone for message_id, phone in asked if message_id not in by_id}
+        numbers = sorted(int(phone) for phone in unknown if phone is not None)
+        tables: dict[int, str] = {}
+        for at in range(0, len(numbers), _AT_ONCE):
+            tables |= self._tables_for(db, numbers[at : at + _AT_ONCE])
+
+        def place(message_id: str, phone: str | None) -> Place:
+            if message_id in by_id:
+                return by_id[message_id], "delivery"
+            if phone is not None and (table := tables.get(int(phone))):
+                return int(phone), table
+            return self._place(db, message_id, phone)
+
+        return {given: place(*given) for given in asked}
+
+    def _by_ids(self, db: sqlite3.Connection, ids: Collection[str]) -> dict[str, int]:
+        """Return message id → phone, as `_by_id` finds them."""
+        rows = db.execute(
+            f"SELECT b.message_id, b.members FROM {self._TEXTS} AS value CROSS JOIN batch b "  # noqa: S608  # a constant
+            "WHERE b.message_id = value.value AND b.campaign = ?",
+            (self._listed(ids), self.id),
+        )
+        return {message_id: unpack(members)[0] for message_id, members in rows}
+
+    def _tables_for(self, db: sqlite3.Connection, phones: Collection[int]) -> dict[int, str]:
+        """Return phone → table, as `_table_for` does, for the phones in their nearest batch."""
+        near = db.execute(
+            "SELECT r.phone, (SELECT b.id FROM batch b WHERE b.parameter_set = r.parameter_set "  # noqa: S608  # a constant
+            "AND b.first <= r.phone AND b.last >= r.phone ORDER BY b.first DESC LIMIT 1) "
+            f"FROM {self._NUMBERS} AS value CROSS JOIN recipient r "
+            "WHERE r.campaign = ? AND r.phone = value.value",
+            (self._listed(phones), self.id),
+        ).fetchall()
+        phones_of = defaultdict[int, list[int]](list)
+        for phone, batch in near:
+            phones_of[batch].append(phone)
+        rows = db.execute(
+            "SELECT id, kind, state, members FROM batch "  # noqa: S608  # a constant
+            f"WHERE id IN (SELECT value.value FROM {self._NUMBERS} AS value)",
+            (self._listed(phones_of),),
+        )
+        return {
+            phone: _table_of(kind, state)
+            for batch, kind, state, members in rows
+            for phone in phones_of[batch]
+            if holds(members, phone)
+        }
+
+    def _listed(self, values: Iterable[object]) -> object:
+        return json.dumps([*values])
+
+    def _place(self, db: sqlite3.Connection, message_id: str, phone: str | None) -> Place:
         """Return the phone in the campaign's spelling, and the status's table; None and "" if unknown."""
         number = self._by_id(db, message_id)
         if number is not None:
@@ -550,7 +626,7 @@ class Ledger:
         ).fetchone()
         return unpack(row[0])[0] if row else None
 
-    def _by_phone(self, db: sqlite3.Connection, phone: str) -> tuple[int | None, str]:
+    def _by_phone(self, db: sqlite3.Connection, phone: str) -> Place:
         """Return the recipient's phone in the campaign's spelling, and the table for the status."""
         given = int(phone)
         if table := self._table_for(db, given):

@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from hashlib import blake2b
@@ -25,7 +25,7 @@ from desk360_async._sqlite import reads, writes
 from desk360_async._tables import Block
 from desk360_async.campaigns import _batches, _ledger, _report
 from desk360_async.campaigns._batches import Cut
-from desk360_async.campaigns._ledger import Ledger, Status
+from desk360_async.campaigns._ledger import Ledger, Place, Row, Status
 from desk360_async.campaigns._recipients import Intake
 from desk360_async.campaigns._values import (
     Batch,
@@ -126,6 +126,11 @@ WITH {bounds}, early AS (
 INSERT INTO {schema}.delivery (campaign, phone, status)
 SELECT campaign, phone, status FROM early ON CONFLICT DO NOTHING RETURNING phone
 """
+_DELIVER = """
+INSERT INTO delivery (campaign, phone, status)
+SELECT CAST(? AS bigint), * FROM unnest(CAST(? AS bigint[]), CAST(? AS text[])) AS news
+ON CONFLICT DO NOTHING RETURNING phone, status
+"""
 _SWEEP_HERE = _SWEEP.replace("{bounds}", "bounds AS (SELECT 1)").replace("{schema}.", "")  # in a transaction
 _BY_CLAIM = (
     "UPDATE batch SET state = ?, reason = ?, message_id = ? "
@@ -156,6 +161,8 @@ class TableLedger(Ledger):
         tables: the tables.
         name: the campaign's name.
     """
+
+    _TEXTS, _NUMBERS = "unnest(CAST(? AS text[]))", "unnest(CAST(? AS bigint[]))"
 
     def __init__(self, tables: Tables, name: str) -> None:
         super().__init__(tables, name)
@@ -548,6 +555,19 @@ class TableLedger(Ledger):
         await self._settle_early()
         return news
 
+    def _store(self, db: Any, rows: Collection[Row]) -> list[Row]:
+        """Store the statuses that are new, those of known messages in one statement; return them."""
+        stored = super()._store(db, [row for row in rows if row[0] == "early"])
+        # Sorted, so that two feeders don't wait for each other's rows.
+        delivered = sorted((phone, status) for table, phone, status in rows if table == "delivery")
+        if delivered:
+            new = db.execute(_DELIVER, (self.id, *map(list, zip(*delivered, strict=True))))
+            stored += [("delivery", phone, status) for phone, status in new]
+        return stored
+
+    def _listed(self, values: Iterable[object]) -> object:
+        return [*values]
+
     async def _settle_early(self) -> None:
         """Move the statuses whose answers are known by now.
 
@@ -556,7 +576,7 @@ class TableLedger(Ledger):
         """
         await self._tables.at_once(_SETTLE, self.id)
 
-    def _place(self, db: Any, message_id: str, phone: str | None) -> tuple[int | None, str]:
+    def _place(self, db: Any, message_id: str, phone: str | None) -> Place:
         """Do as `Ledger._place`, and try twice: an answer may be stored between its two look-ups."""
         place = super()._place(db, message_id, phone)
         return place if place[1] else super()._place(db, message_id, phone)

@@ -117,6 +117,25 @@ def test_a_status_finds_its_batch_where_the_batches_of_three_loads_overlap(harne
     assert harness.play(main) == [1] * 90 + [0, 0]
 
 
+def test_a_repeat_in_one_commit_counts_for_its_first_call(harness: Harness) -> None:
+    """A message id may hold any character; a foreign phone and a status without a phone are no news."""
+    one, two, foreign = (phone(number)[1:] for number in (1, 2, 9))
+    calls = [
+        [("m\0", one, "read"), ("m\0", one, "read"), ("x", foreign, "read")],
+        [("x", one, "read"), ("y", two, "read"), ("y", two, "sent")],
+        [("z", None, "read"), ("y", two, "sent")],
+        [],
+    ]
+
+    async def main(client: AsyncDesk360) -> list[int]:
+        campaign = await sent(harness, client, 3)
+        async with campaign._opened() as ledger:
+            await ledger.settings()
+            return await ledger.feed(calls)
+
+    assert harness.play(main) == [1, 2, 0, 0]
+
+
 def test_a_status_by_phone_reads_as_little_of_a_long_list_as_of_a_short_one(harness: Harness) -> None:
     """Reading all batches before the phone took 400 µs a status in a list of a million."""
 

@@ -230,14 +230,17 @@ def test_a_resolution_outweighs_a_late_result(harness: Harness, sale: Any, dsn: 
     harness.play(main)
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["together", "one by one"])
 @pytest.mark.parametrize(
     "moment", ["before", "between the look-ups", "after the look-ups", "with the answer", "after"]
 )
 def test_a_status_that_comes_beside_its_answer_is_stored(
-    harness: Harness, sale: Any, dsn: str, monkeypatch: pytest.MonkeyPatch, moment: str
+    harness: Harness, sale: Any, dsn: str, monkeypatch: pytest.MonkeyPatch, moment: str, alone: bool
 ) -> None:
     """Neither the answer's transaction nor the status's sees the other one, where both are open."""
-    by_id, by_phone, at_once = TableLedger._by_id, TableLedger._by_phone, Tables.at_once
+    look_ups = ("_by_id", "_by_phone") if alone else ("_by_ids", "_tables_for")
+    by_id, by_phone = (getattr(TableLedger, name) for name in look_ups)
+    at_once = Tables.at_once
     accepted = "UPDATE desk360.batch SET state = 'accepted', message_id = 'm-1' WHERE state = 'intent'"
 
     def answer(when: str) -> None:
@@ -245,13 +248,13 @@ def test_a_status_that_comes_beside_its_answer_is_stored(
             with psycopg.connect(dsn, autocommit=True) as db:
                 db.execute(accepted)
 
-    def first(ledger: TableLedger, db: Any, message_id: str) -> int | None:
-        found = by_id(ledger, db, message_id)
+    def first(ledger: TableLedger, db: Any, asked: Any) -> Any:
+        found = by_id(ledger, db, asked)
         answer("between the look-ups")
         return found
 
-    def second(ledger: TableLedger, db: Any, phone: str) -> tuple[int | None, str]:
-        found = by_phone(ledger, db, phone)
+    def second(ledger: TableLedger, db: Any, asked: Any) -> Any:
+        found = by_phone(ledger, db, asked)
         answer("after the look-ups")
         return found
 
@@ -269,8 +272,11 @@ def test_a_status_that_comes_beside_its_answer_is_stored(
             await ledger.join("run", lease=30.0, timeout=30.0, patience=0.0)
             (batch,) = await ledger.claim(0, 0, 1)
             request = await ledger.intend(batch)
-            monkeypatch.setattr(TableLedger, "_by_id", first)
-            monkeypatch.setattr(TableLedger, "_by_phone", second)
+            if alone:  # as a message that the look-ups for many don't find
+                monkeypatch.setattr(TableLedger, "_by_ids", lambda *_: {})
+                monkeypatch.setattr(TableLedger, "_tables_for", lambda *_: {})
+            monkeypatch.setattr(TableLedger, look_ups[0], first)
+            monkeypatch.setattr(TableLedger, look_ups[1], second)
             monkeypatch.setattr(Tables, "at_once", last)
             status = ("m-1", f"+{batch.members[0]}", "read")
             if moment not in ("after", "with the answer"):
