@@ -287,10 +287,13 @@ class Gathering(Generic[T, R]):
 
     def post(self, item: T) -> _Call[T, R]:
         """Add an item to the next commit, without waiting for the commit."""
-        if not self._rounds or len(self._rounds[-1]) >= MOST:
-            self._rounds.append([call := _Call[T, R](item, anyio.Event())])
+        is_first = not self._rounds or len(self._rounds[-1]) >= MOST
+        # A subscript where the class is called, `_Call[T, R](...)`, takes longer than the call.
+        call: _Call[T, R] = _Call(item, anyio.Event() if is_first else self._rounds[-1][0].done)
+        if is_first:
+            self._rounds.append([call])
         else:
-            self._rounds[-1].append(call := _Call[T, R](item, self._rounds[-1][0].done))
+            self._rounds[-1].append(call)
         if self._wake is None:
             self._wake, self._ended = anyio.Event(), anyio.Event()
             detach(self._run, self._wake, self._ended)
