@@ -53,6 +53,7 @@ def test_malformed_text_has_one_meaning(body: bytes | str, value: Any) -> None:
     [
         (b"[" * 101 + b"]" * 101, "it is nested more than 100 levels deep"),
         (b'{"a":' * 101 + b"1" + b"}" * 101, "it is nested more than 100 levels deep"),
+        (b'[{"a":' * 51 + b"1" + b"}]" * 51, "it is nested more than 100 levels deep"),
         (b"[" * 100_000, "it is nested more than 100 levels deep"),
         (b"[NaN]", "NaN is no JSON number"),
         (b"[-Infinity]", "-Infinity is no JSON number"),
@@ -94,6 +95,13 @@ def test_a_known_charset_is_honoured_and_an_unknown_one_is_read_as_utf8(
 ) -> None:
     body = f'["{text}"]'.encode(encoding)
     assert decode(body, f"application/json; charset={charset}") == [text]
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "utf-16", "utf-32"])
+def test_bytes_with_a_lone_surrogate_are_refused(charset: str) -> None:
+    body = '["\ud800"]'.encode(charset, "surrogatepass")
+    with pytest.raises(UnreadableJSON):
+        decode(body, f"application/json; charset={charset}")
 
 
 @pytest.mark.parametrize("charset", ["utf8mb4", "rot13", "iso-8859-99"])
