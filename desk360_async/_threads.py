@@ -39,6 +39,7 @@ __all__ = [
     "detach",
     "inline",
     "is_inline",
+    "loop_time",
     "monotonic",
     "run",
     "start",
@@ -72,6 +73,16 @@ def is_inline() -> bool:
 def monotonic() -> float:
     """Return `time.monotonic()`, one clock for all processes of a host; under `inline`, the loop's time."""
     return anyio.current_time() if _inline.get() else time.monotonic()
+
+
+def loop_time() -> float:
+    """Return the event loop's time, in a callback of asyncio's loop too: it has no task, so anyio raises."""
+    try:
+        return anyio.current_time()
+    except RuntimeError:
+        import asyncio
+
+        return asyncio.get_running_loop().time()
 
 
 def boot() -> str:
@@ -210,7 +221,11 @@ def detach(function: Callable[..., Awaitable[None]], *args: Any) -> None:
 
     anyio has no such task, since a task that is never awaited can't report its errors.
     """
-    if sniffio.current_async_library() == "trio":
+    try:
+        library = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:  # in a callback of asyncio's loop, which has no task
+        library = "asyncio"
+    if library == "trio":
         import trio
 
         trio.lowlevel.spawn_system_task(function, *args, context=contextvars.copy_context())

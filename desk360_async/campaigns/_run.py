@@ -68,6 +68,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 # The longest sleep outside the sending hours, in seconds. Then the run reads the wall clock again: the clock
 # may have been set, or the machine was suspended.
 LONGEST_REST = 60.0
+_UNANSWERED = 5.0  # seconds after `abort`; a statement that still waits is given up
 
 # The wall clock, for the sending hours.
 now = partial(datetime.now, UTC)
@@ -126,7 +127,6 @@ class _Stopped(Exception):
 
 
 # The outcome of a batch by its recipients' state; "pending" ones were certainly not sent.
-_UNANSWERED = 5.0  # seconds after `abort`; a statement that still waits is given up
 _OUTCOMES = {"accepted": Outcome.ACCEPTED, "unknown": Outcome.UNKNOWN}
 
 
@@ -482,7 +482,7 @@ class Run:
         for scope in self._under_way:
             scope.shield = False
             scope.cancel()
-        if self._opened is not None:
+        if self._opened is not None and not self._over.is_set():
             self._opened.dispatch.ledger.hurry(0.0)
             _threads.detach(self._cut, self._opened.dispatch.ledger)
 
@@ -502,7 +502,7 @@ class Run:
             self._leave_line()
             if self._opened is not None:
                 self._opened.dispatch.ledger.hurry(self._drain)
-                deadline = anyio.current_time() + self._drain
+                deadline = _threads.loop_time() + self._drain
                 for scope in self._under_way:
                     scope.deadline = deadline
 

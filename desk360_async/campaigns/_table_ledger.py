@@ -615,7 +615,7 @@ class TableLedger(Ledger):
 
     def hurry(self, seconds: float) -> None:
         """Wait at most `seconds` more for a lost database, since the run is stopping."""
-        self._latest = anyio.current_time() + seconds
+        self._latest = _threads.loop_time() + seconds
         self._hurried.set()
 
     def cut(self) -> None:

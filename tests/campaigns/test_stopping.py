@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 import anyio
@@ -34,6 +35,11 @@ def stopped(harness: Harness, *steps: Callable[[Run], Any], **options: Any) -> t
 def ctrl_c(run: Run) -> None:
     """Press it."""
     run._heard(signal.SIGINT)
+
+
+def in_a_callback(step: Callable[[Run], Any]) -> Callable[[Run], Any]:
+    """Return a step that the loop calls, as it calls the handler of a signal: outside any task."""
+    return lambda run: asyncio.get_running_loop().call_soon(step, run, context=Context())
 
 
 WENT_OUT = Counts(accepted=3, pending=3)
@@ -150,3 +156,29 @@ def test_a_drain_is_seconds(harness: Harness, drain: Any) -> None:
 def test_patience_is_up_to_the_user(harness: Harness, drain: float, counts: Counts) -> None:
     """None at all, or as much as it takes."""
     assert stopped(harness, ctrl_c, drain=drain)[0].counts == counts
+
+
+@pytest.mark.parametrize(
+    ("steps", "end", "counts", "seconds"),
+    [
+        ([Run.stop], "stopped", WENT_OUT, 25.0),
+        ([Run.pause, Run.proceed, Run.stop], "stopped", WENT_OUT, 25.0),
+        ([Run.abort], "interrupted", CUT_OFF, 5.0),
+        ([Run.stop, Run.abort], "stopped", CUT_OFF, 10.0),
+    ],
+)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+def test_a_callback_of_the_loop_controls_a_run(
+    harness: Harness, steps: list[Callable[[Run], Any]], end: str, counts: Counts, seconds: float
+) -> None:
+    """`loop.add_signal_handler(SIGTERM, run.stop)` failed half-way, and an abort cancelled no request."""
+    ended, elapsed = stopped(harness, *map(in_a_callback, steps))
+    assert (ended.end, ended.counts) == (end, counts)
+    assert elapsed == pytest.approx(seconds, abs=1.0)
+
+
+def test_an_abort_after_the_end_has_no_effect(harness: Harness) -> None:
+    runs: list[Run] = []
+    ended, _ = stopped(harness, Run.stop, runs.append)
+    runs[0].abort()  # also where no loop runs any more
+    assert ended.end == "stopped"
