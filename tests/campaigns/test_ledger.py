@@ -270,7 +270,7 @@ def test_requests_in_flight_share_commits(harness: Harness, monkeypatch: pytest.
         return commit(self, db, steps)
 
     monkeypatch.setattr(LedgerFile, "_commit_in", counted)
-    harness.play(lambda client: finish(harness.campaign(), client, concurrency=5))
+    harness.play(lambda client: finish(harness.campaign(), client, concurrency=10))
     assert sum(shared) == 2 * 10 + 2
     assert len(shared) < sum(shared) / 2
 
