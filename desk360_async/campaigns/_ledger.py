@@ -562,20 +562,22 @@ class Ledger:
         """Return the places of messages; most are found together, which takes half the time."""
         # SQLite's JSON ends a text at a NUL, and PostgreSQL refuses it.
         by_id = self._by_ids(db, {message_id for message_id, _ in asked if "\0" not in message_id})
-        unknown = {phone for message_id, phone in asked if message_id not in by_id}
-        numbers = sorted(int(phone) for phone in unknown if phone is not None)
-        tables: dict[int, str] = {}
-        for at in range(0, len(numbers), _AT_ONCE):
-            tables |= self._tables_for(db, numbers[at : at + _AT_ONCE])
+        unknown = {phone for message_id, phone in asked if phone is not None and message_id not in by_id}
+        given = {int(phone) for phone in unknown}
+        tables = self._tables_for(db, given)
+        others = {number for phone in unknown if int(phone) not in tables for number in spellings_of(phone)}
+        tables |= self._tables_for(db, others - given)
 
         def place(message_id: str, phone: str | None) -> Place:
             if message_id in by_id:
                 return by_id[message_id], "delivery"
             if phone is not None and (table := tables.get(int(phone))):
                 return int(phone), table
-            return self._place(db, message_id, phone)
+            if "\0" in message_id or (phone is not None and not tables.keys().isdisjoint(_numbers(phone))):
+                return self._place(db, message_id, phone)
+            return None, ""
 
-        return {given: place(*given) for given in asked}
+        return {each: place(*each) for each in asked}
 
     def _by_ids(self, db: sqlite3.Connection, ids: Collection[str]) -> dict[str, int]:
         """Return message id → phone, as `_by_id` finds them."""
@@ -587,7 +589,14 @@ class Ledger:
         return {message_id: unpack(members)[0] for message_id, members in rows}
 
     def _tables_for(self, db: sqlite3.Connection, phones: Collection[int]) -> dict[int, str]:
-        """Return phone → table, as `_table_for` does, for the phones in their nearest batch."""
+        """Return recipient → table, as `_table_for` does; "" also where the nearest batch isn't theirs."""
+        tables: dict[int, str] = {}
+        ordered = sorted(phones)
+        for at in range(0, len(ordered), _AT_ONCE):
+            tables |= self._near(db, ordered[at : at + _AT_ONCE])
+        return tables
+
+    def _near(self, db: sqlite3.Connection, phones: Sequence[int]) -> dict[int, str]:
         near = db.execute(
             "SELECT r.phone, (SELECT b.id FROM batch b WHERE b.parameter_set = r.parameter_set "  # noqa: S608  # a constant
             "AND b.first <= r.phone AND b.last >= r.phone ORDER BY b.first DESC LIMIT 1) "
@@ -595,6 +604,8 @@ class Ledger:
             "WHERE r.campaign = ? AND r.phone = value.value",
             (self._listed(phones), self.id),
         ).fetchall()
+        if not near:
+            return {}
         phones_of = defaultdict[int, list[int]](list)
         for phone, batch in near:
             phones_of[batch].append(phone)
@@ -603,12 +614,10 @@ class Ledger:
             f"WHERE id IN (SELECT value.value FROM {self._NUMBERS} AS value)",
             (self._listed(phones_of),),
         )
-        return {
-            phone: _table_of(kind, state)
-            for batch, kind, state, members in rows
-            for phone in phones_of[batch]
-            if holds(members, phone)
-        }
+        tables = dict.fromkeys((phone for phone, _ in near), "")
+        for batch, kind, state, members in rows:
+            tables |= {phone: _table_of(kind, state) for phone in phones_of[batch] if holds(members, phone)}
+        return tables
 
     def _listed(self, values: Iterable[object]) -> object:
         return json.dumps([*values])
@@ -628,11 +637,8 @@ class Ledger:
 
     def _by_phone(self, db: sqlite3.Connection, phone: str) -> Place:
         """Return the recipient's phone in the campaign's spelling, and the table for the status."""
-        given = int(phone)
-        if table := self._table_for(db, given):
-            return given, table
-        for number in spellings_of(phone):
-            if number != given and (table := self._table_for(db, number)):
+        for number in _numbers(phone):
+            if table := self._table_for(db, number):
                 return number, table
         return None, ""
 
@@ -650,10 +656,18 @@ class Ledger:
         # The nearest batch before the phone holds it, unless the batches of several loads overlap. Reading
         # all batches before the phone took 400 µs a status in a list of a million.
         for most in (" LIMIT 1", ""):
-            for kind, state, members in db.execute(query + most, (self.id, phone, phone, phone)).fetchall():
+            rows = db.execute(query + most, (self.id, phone, phone, phone)).fetchall()
+            for kind, state, members in rows:
                 if holds(members, phone):
                     return _table_of(kind, state)
+            if not rows:
+                break
         return ""
+
+
+def _numbers(phone: str) -> Iterable[int]:
+    """Return the spellings of a phone once each, the given one first."""
+    return dict.fromkeys((int(phone), *spellings_of(phone)))
 
 
 def _table_of(kind: str, state: State) -> str:

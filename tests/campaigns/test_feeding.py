@@ -117,6 +117,29 @@ def test_a_status_finds_its_batch_where_the_batches_of_three_loads_overlap(harne
     assert harness.play(main) == [1] * 90 + [0, 0]
 
 
+def test_statuses_of_foreign_people_take_no_look_up_each(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver feeds a campaign with all statuses; in PostgreSQL each look-up is a journey."""
+    asked: list[str] = []
+    place = Ledger._place
+
+    def note(ledger: Ledger, db: sqlite3.Connection, message_id: str, phone: str | None) -> object:
+        asked.append(message_id)
+        return place(ledger, db, message_id, phone)
+
+    async def main(client: AsyncDesk360) -> list[int]:
+        campaign = await sent(harness, client, 3)
+        async with campaign._opened() as ledger:
+            await ledger.settings()
+            foreign = [[(f"m{number}", phone(number)[1:], "read")] for number in range(10, 20)]
+            return await ledger.feed([*foreign, [("x", "5215512345678", "read"), ("y", None, "read")]])
+
+    monkeypatch.setattr(Ledger, "_place", note)
+    assert harness.play(main) == [0] * 11
+    assert asked == []
+
+
 def test_a_repeat_in_one_commit_counts_for_its_first_call(harness: Harness) -> None:
     """A message id may hold any character; a foreign phone and a status without a phone are no news."""
     one, two, foreign = (phone(number)[1:] for number in (1, 2, 9))

@@ -276,7 +276,7 @@ def test_a_status_that_comes_beside_its_answer_is_stored(
             request = await ledger.intend(batch)
             if alone:  # as a message that the look-ups for many don't find
                 monkeypatch.setattr(TableLedger, "_by_ids", lambda *_: {})
-                monkeypatch.setattr(TableLedger, "_tables_for", lambda *_: {})
+                monkeypatch.setattr(TableLedger, "_tables_for", lambda *given: dict.fromkeys(given[-1], ""))
             monkeypatch.setattr(TableLedger, look_ups[0], first)
             monkeypatch.setattr(TableLedger, look_ups[1], second)
             monkeypatch.setattr(Tables, "at_once", last)
