@@ -523,17 +523,34 @@ def watched(upstream: Upstream) -> Any:
     return stream
 
 
+async def write_beside_the_look(upstream: Upstream) -> None:
+    """Write one block, as an upload does."""
+    rising = _http.library("httpx").rising(b"", None)
+    rising._stream = watched(upstream)
+    rising._connected.set()
+    problem: Exception | None = None
+    async with anyio.create_task_group() as beside:
+        beside.start_soon(rising.look)
+        try:
+            await rising._stream.write(b"x")
+        except httpcore.WriteError as error:
+            problem = error
+        beside.cancel_scope.cancel()
+    assert problem is not None
+    raise problem
+
+
 async def test_a_write_that_is_stuck_ends_once_the_server_answers() -> None:
     """A server that refuses an upload reads no more of it; httpcore then reads the refusal."""
     began = anyio.current_time()
     with pytest.raises(httpcore.WriteError, match="answered before the body's end"):
-        await watched(Upstream(began + 5.0)).write(b"x")
+        await write_beside_the_look(Upstream(began + 5.0))
     assert anyio.current_time() - began == pytest.approx(5.0, abs=0.05)
 
 
 async def test_a_write_that_fails_beside_the_look_raises_its_own_error() -> None:
     with pytest.raises(httpcore.WriteError, match="reset"):
-        await watched(Upstream(9.0, httpcore.WriteError("reset"))).write(b"x")
+        await write_beside_the_look(Upstream(9.0, httpcore.WriteError("reset")))
 
 
 class LateLoop:
