@@ -344,7 +344,7 @@ class Bucket:
         Nearly all interactive requests take this path, so its steps are written out, not called.
         """
         away, in_flight = self.away, self.in_flight
-        if (away and away[0] <= now) or (in_flight and next(iter(in_flight.values())) <= now):
+        if (away and away[0] <= now) or (in_flight and in_flight[next(iter(in_flight))] <= now):
             self.sweep(now)
         if lane != "interactive" or self.wary_until > now:
             return self.draw(now, lane) if self.ready_at(lane) <= now else None
@@ -408,7 +408,7 @@ class Bucket:
         """
         # Nearly all requests take this path, so its steps are written out, not called.
         away, in_flight = self.away, self.in_flight
-        if (away and away[0] <= now) or (in_flight and next(iter(in_flight.values())) <= now):
+        if (away and away[0] <= now) or (in_flight and in_flight[next(iter(in_flight))] <= now):
             self.sweep(now)
         # The token may have expired before; its request still ended only now, and counts from now.
         in_flight.pop(token.number, None)

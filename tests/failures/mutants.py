@@ -66,7 +66,7 @@ class Part:
         return Path(str(self.module.__file__)).read_text(encoding="utf-8")
 
 
-_ANY_DUE = "away and away[0] <= now or (in_flight and next(iter(in_flight.values())) <= now)"
+_ANY_DUE = "away and away[0] <= now or (in_flight and in_flight[next(iter(in_flight))] <= now)"
 _NOT_WARY = "lane == 'interactive' and self.wary_until <= now"
 _LATER = "another operator than self.wary_until <= now"
 _FREE_OF_AWAY = "self.limit - len(away)"
