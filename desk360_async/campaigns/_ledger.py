@@ -570,7 +570,7 @@ class Ledger:
 
         def place(message_id: str, phone: str | None) -> Place:
             if message_id in by_id:
-                return by_id[message_id], "delivery"
+                return by_id[message_id]
             if phone is not None and (table := tables.get(int(phone))):
                 return int(phone), table
             if "\0" in message_id or (phone is not None and not tables.keys().isdisjoint(_numbers(phone))):
@@ -579,14 +579,14 @@ class Ledger:
 
         return {each: place(*each) for each in asked}
 
-    def _by_ids(self, db: sqlite3.Connection, ids: Collection[str]) -> dict[str, int]:
-        """Return message id → phone, as `_by_id` finds them."""
+    def _by_ids(self, db: sqlite3.Connection, ids: Collection[str]) -> dict[str, Place]:
+        """Return the places of the ids that the campaign knows, as `_by_id` finds them."""
         rows = db.execute(
             f"SELECT b.message_id, b.members FROM {self._TEXTS} AS value CROSS JOIN batch b "  # noqa: S608  # a constant
             "WHERE b.message_id = value.value AND b.campaign = ?",
             (self._listed(ids), self.id),
         )
-        return {message_id: unpack(members)[0] for message_id, members in rows}
+        return {message_id: _place_of(members) for message_id, members in rows}
 
     def _tables_for(self, db: sqlite3.Connection, phones: Collection[int]) -> dict[int, str]:
         """Return recipient → table, as `_table_for` does; "" also where the nearest batch isn't theirs."""
@@ -624,16 +624,15 @@ class Ledger:
 
     def _place(self, db: sqlite3.Connection, message_id: str, phone: str | None) -> Place:
         """Return the phone in the campaign's spelling, and the status's table; None and "" if unknown."""
-        number = self._by_id(db, message_id)
-        if number is not None:
-            return number, "delivery"
+        if place := self._by_id(db, message_id):
+            return place
         return (None, "") if phone is None else self._by_phone(db, phone)
 
-    def _by_id(self, db: sqlite3.Connection, message_id: str) -> int | None:
+    def _by_id(self, db: sqlite3.Connection, message_id: str) -> Place | None:
         row = db.execute(
             "SELECT members FROM batch WHERE message_id = ? AND campaign = ?", (message_id, self.id)
         ).fetchone()
-        return unpack(row[0])[0] if row else None
+        return _place_of(row[0]) if row else None
 
     def _by_phone(self, db: sqlite3.Connection, phone: str) -> Place:
         """Return the recipient's phone in the campaign's spelling, and the table for the status."""
@@ -668,6 +667,11 @@ class Ledger:
 def _numbers(phone: str) -> Iterable[int]:
     """Return the spellings of a phone once each, the given one first."""
     return dict.fromkeys((int(phone), *spellings_of(phone)))
+
+
+def _place_of(members: bytes) -> Place:
+    """Return the place of a message by its batch's member; if it is sent again, the message has no place."""
+    return (unpack(members)[0], "delivery") if members else (None, "")
 
 
 def _table_of(kind: str, state: State) -> str:

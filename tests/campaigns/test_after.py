@@ -309,6 +309,30 @@ def test_webhooks_count_single_sends_by_id_and_bulk_by_phone(harness: Harness) -
     assert (report.delivered, report.read) == (2, 1)
 
 
+def test_a_late_status_of_a_message_that_was_sent_again_does_not_count(harness: Harness) -> None:
+    """Its batch is empty, so reading the batch's phone raised an error, and the receiver's feed stopped."""
+
+    async def main(client: AsyncDesk360) -> tuple[int, int, Report]:
+        campaign = harness.campaign(strategy="single")
+        await campaign.load(client, people(2))
+        await finish(campaign, client)
+        first = harness.sandbox.sent(to=phone(1))[0].message_id
+        failed = StatusUpdate(id=first, sender=phone(1)[1:], status="failed")
+        assert await campaign.feed(failed) == 1
+        assert await campaign.resolve("resend", state="failed", everything=True) == 1
+        before = await campaign.feed(failed)
+        await finish(campaign, client)
+        after = await campaign.feed(failed, StatusUpdate(id=first, sender=phone(1)[1:], status="read"))
+        second = harness.sandbox.sent(to=phone(1))[-1].message_id
+        assert second != first
+        assert await campaign.feed(StatusUpdate(id=second, sender=phone(1)[1:], status="read")) == 1
+        return before, after, await campaign.report()
+
+    before, after, report = harness.play(main)
+    assert (before, after) == (0, 0)
+    assert (report.failed, report.read) == (0, 1)
+
+
 class Hasty(httpx.AsyncBaseTransport):
     """A server whose webhooks overtake its answers."""
 
