@@ -16,6 +16,7 @@ import socket
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import lru_cache, partial
 from hashlib import blake2b
 from importlib import import_module
@@ -403,11 +404,20 @@ class Sockets:
         with self._mutex:
             connections = list(self._connections)
         for connection in connections:
-            with suppress(OSError, _psycopg().Error):  # a connection that was closed meanwhile
-                number = connection.fileno()
-                # A duplicate leaves the closing to the connection. Its family is of no importance here.
-                with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as duplicate:
-                    duplicate.shutdown(socket.SHUT_RDWR)
+            _shut(connection)
+
+
+def _shut(connection: Any) -> None:
+    """Shut a connection's socket: the statement that waits on it fails."""
+    with suppress(OSError, _psycopg().Error):  # a connection that was closed meanwhile
+        number = connection.fileno()
+        # A duplicate leaves the closing to the connection. Its family is of no importance here.
+        with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
+
+
+# The connection that an operation uses in its thread, so that its cancelled caller can shut it.
+_taken: ContextVar[list[Any] | None] = ContextVar("desk360_async_taken", default=None)
 
 
 class _Pool:
@@ -491,8 +501,11 @@ class _Pool:
         return None
 
     def _get(self, timeout: float) -> "Connection[Any]":
+        taken = [] if (given := _taken.get()) is None else given
+        taken.clear()  # another operation may use the last one by now
         try:
-            return self.connections.getconn(timeout)
+            taken.append(connection := self.connections.getconn(timeout))
+            return connection
         except _psycopg().OperationalError as error:
             if not self._failures:
                 raise
@@ -593,8 +606,10 @@ async def _result_of(connection: Any, encoding: str) -> Any:
     """Return the result of the statement that was sent, or raise its error.
 
     A cancellation waits for it, as in `_threads.run`: without its result a connection can't be used again.
+    After `PATIENCE` seconds the connection is given up.
     """
     pgconn, results, cancelled = connection.pgconn, list[Any](), None
+    giving_up: Any = None
     try:
         with anyio.CancelScope(shield=True):
             while None not in results:
@@ -606,9 +621,12 @@ async def _result_of(connection: Any, encoding: str) -> Any:
                     await (anyio.wait_writable if unsent else anyio.wait_readable)(pgconn.socket)
                 except anyio.get_cancelled_exc_class() as error:
                     cancelled = error  # by asyncio's own `Task.cancel`, which passes anyio's shields
+                    giving_up = giving_up or _threads.call_later(_threads.PATIENCE, _shut, connection)
                 else:
                     pgconn.consume_input()
     finally:
+        if giving_up is not None:
+            giving_up.cancel()
         if cancelled is not None:
             raise cancelled
     psycopg = _psycopg()
@@ -953,6 +971,16 @@ class Session:
                 copy.write(data)
 
 
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run an operation in a thread. After a cancellation, a statement is given up that waits for 5 s."""
+    taken: list[Any] = []
+    token = _taken.set(taken)
+    try:
+        return await _threads.run_or_cut(lambda: [*map(_shut, taken)], work)
+    finally:
+        _taken.reset(token)
+
+
 def _storable(parameters: Sequence[object]) -> tuple[object, ...]:
     """Replace each NUL by U+FFFD: a webhook may hold a NUL, and PostgreSQL can't store it."""
     return tuple(
@@ -1011,7 +1039,7 @@ class Tables:
             with self.database.snapshot() as connection:
                 return work(Session(connection), *args, **kwargs)
 
-        return await self._patiently(partial(_threads.run, once))
+        return await self._patiently(partial(_in_thread, once))
 
     async def write(self, work: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` with a session, in one transaction that commits.
@@ -1024,7 +1052,7 @@ class Tables:
             with self.database.transaction() as connection:
                 return work(Session(connection), *args, **kwargs)
 
-        return await self._patiently(partial(_threads.run, once))
+        return await self._patiently(partial(_in_thread, once))
 
     async def write_unsynced(
         self, work: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -1039,7 +1067,7 @@ class Tables:
             with self.database.transaction(synced=False) as connection:
                 return work(Session(connection), *args, **kwargs)
 
-        return await self._patiently(partial(_threads.run, once))
+        return await self._patiently(partial(_in_thread, once))
 
     async def at_once(
         self, text: str, *parameters: object, synced: bool = True, prepared: bool = False
@@ -1052,7 +1080,7 @@ class Tables:
         if prepared:
             return await self._patiently(partial(self.database.answer, text, parameters, synced=synced))
         once = partial(self.database.at_once, text, parameters, synced=synced)
-        return await self._patiently(partial(_threads.run, once))
+        return await self._patiently(partial(_in_thread, once))
 
     async def scrub(self) -> None:
         """Do nothing: the server's autovacuum removes deleted rows from its pages; backups keep copies."""

@@ -33,15 +33,18 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 __all__ = [
+    "PATIENCE",
     "Gathering",
     "Mutex",
     "boot",
+    "call_later",
     "detach",
     "inline",
     "is_inline",
     "loop_time",
     "monotonic",
     "run",
+    "run_or_cut",
     "start",
 ]
 
@@ -49,6 +52,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
+PATIENCE = 5.0  # seconds that a cancelled caller waits for a thread before it cuts the thread's work
 _inline: ContextVar[bool] = ContextVar("desk360_async_inline", default=False)
 
 
@@ -85,6 +89,13 @@ def loop_time() -> float:
         return asyncio.get_running_loop().time()
 
 
+def call_later(seconds: float, function: Callable[..., object], *args: Any) -> Any:
+    """Let asyncio's loop call a function after some seconds; return a handle with `cancel`."""
+    import asyncio
+
+    return asyncio.get_running_loop().call_later(seconds, function, *args)
+
+
 def boot() -> str:
     """Return an id of the machine's current boot; times of `monotonic` compare only within one boot."""
     try:
@@ -108,6 +119,17 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     A cancellation before `func` starts prevents the start. A later cancellation waits until `func` has
     ended. A thread can't be stopped, and without the wait it would use files that its caller cleans up.
     """
+    return await run_or_cut(None, func, *args, **kwargs)
+
+
+async def run_or_cut(
+    cut: Callable[[], object] | None, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Do as `run`. After a cancellation, call `cut` each `PATIENCE` seconds until `func` has ended.
+
+    `cut` makes `func` fail, such as by shutting its socket. Only asyncio's own `Task.cancel` starts the
+    seconds, as Ctrl-C and `asyncio.timeout` do. A scope of anyio or trio waits without an end.
+    """
     if _inline.get():
         await checkpoint()
         return func(*args, **kwargs)
@@ -127,7 +149,7 @@ async def run(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await anyio.to_thread.run_sync(work)
     except anyio.get_cancelled_exc_class():
         if not begun.acquire(blocking=False) and not end.is_set:
-            await end.wait()
+            await end.wait(cut)
         raise
 
 
@@ -148,8 +170,8 @@ class _End:
         if self._wake is not None:
             self._wake()
 
-    async def wait(self) -> None:
-        """Wait for the end, however often the task is cancelled meanwhile.
+    async def wait(self, cut: Callable[[], object] | None) -> None:
+        """Wait for the end, however often the task is cancelled; call `cut` each `PATIENCE` seconds.
 
         Only asyncio's own `Task.cancel` makes it wait (also by `asyncio.timeout`): anyio's shields don't stop
         it.
@@ -158,6 +180,14 @@ class _End:
 
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         self._wake = partial(loop.call_soon_threadsafe, done.set)
+
+        def give_up(cut: Callable[[], object]) -> None:
+            if not self.is_set:
+                cut()
+                call_later(PATIENCE, give_up, cut)
+
+        if cut is not None:
+            call_later(PATIENCE, give_up, cut)
         while not self.is_set:
             with anyio.CancelScope(shield=True):
                 try:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -547,6 +548,30 @@ def test_a_connection_that_nobody_acknowledges_ends_within_a_minute(
         found = [twin.getsockopt(socket.IPPROTO_TCP, option) for option in options]
     assert found == [30, 10, 3, seconds * 1000]
     database.close()
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("prepared", [False, True])
+async def test_a_cancelled_operation_gives_up_its_own_statement(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, prepared: bool
+) -> None:
+    """A load that waited for a frozen server ended by no Ctrl-C and no `asyncio.timeout`."""
+    monkeypatch.setattr("desk360_async._threads.PATIENCE", 0.2)
+    tables = Tables(Database(dsn), name="the ledger")
+
+    async def sleep(seconds: float) -> list[Any]:
+        return await tables.at_once("SELECT pg_sleep(?)", seconds, prepared=prepared)
+
+    await asyncio.gather(sleep(0.0), sleep(0.0))  # two connections are idle now
+    other = asyncio.create_task(sleep(1.5))
+    began = time.monotonic()
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(sleep(20.0), 0.3)
+    assert time.monotonic() - began < 10.0
+    assert len(await other) == 1
+    tables.close()
 
 
 @pytest.mark.real
