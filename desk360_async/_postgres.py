@@ -76,6 +76,8 @@ _PROBES = {
 _PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two tries of one transaction
 # Two letters at least: C:/ is a drive of Windows.
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]+:/")
+# The form `host=db user=ada password=…` of libpq.
+_KEYWORD = re.compile(r"\s*(?:host|hostaddr|port|dbname|user|password|service)\s*=")
 _PARAMETER = re.compile(r"\?|%")
 _PLACE = re.compile("%[s%]")
 
@@ -317,13 +319,20 @@ def is_dsn(text: object) -> bool:
     """Return whether text names a PostgreSQL database rather than a file.
 
     Raises:
-        ConfigurationError: the text is another kind of URL. As a file's name it would show its password.
+        ConfigurationError: the text is another kind of URL, or has libpq's keywords. As a file's name it
+            would show its password.
     """
     if not isinstance(text, str):
         return False
     is_ours = text.startswith(("postgresql://", "postgres://"))
     if not is_ours and (scheme := _SCHEME.match(text)):
         raise ConfigurationError(f"{scheme[0]}… can't be opened: give a file's path, or postgresql://…")
+    if keyword := _KEYWORD.match(text):
+        start = f"{keyword[0].strip()}…"
+        raise ConfigurationError(
+            f"{start} can't be opened: write a database as postgresql://user:password@host/name, and a file "
+            f"of this name as ./{start}"
+        )
     return is_ours
 
 

@@ -92,8 +92,20 @@ def test_another_kind_of_url_is_no_file(store: Callable[[str], object], url: str
     assert "secret" not in str(caught.value)
 
 
-def test_a_drive_of_windows_is_a_file() -> None:
-    assert not _postgres.is_dsn("C:/shop/sends.db")
+@pytest.mark.parametrize("text", ["host=db user=ada password=secret", " password = secret dbname=shop"])
+@pytest.mark.parametrize(
+    "store", [SendLog, Customers, PostgresLimiter, Database, lambda text: Campaign("spring", ledger=text)]
+)
+def test_a_dsn_of_keywords_is_no_file(store: Callable[[str], object], text: str) -> None:
+    """A file of this name was made, and its password stood in errors."""
+    with pytest.raises(ConfigurationError, match="write a database as postgresql://") as caught:
+        store(text)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["C:/shop/sends.db", "./user=5/sends.db", "sales/user=5.db", "hosts.db"])
+def test_a_path_is_a_file(path: str) -> None:
+    assert not _postgres.is_dsn(path)
 
 
 def test_a_database_that_was_never_used_is_not_ready_and_can_be_closed() -> None:
