@@ -668,9 +668,9 @@ class Campaign:
         settings = await ledger.settings()
         if settings is None:
             names = ", ".join(map(repr, await ledger.names())) or "none"
+            place = self.ledger.name if self._dsn is None else mask_dsn(self._dsn)
             raise CampaignError(
-                f"the ledger {self.ledger.name} holds no campaign {self.name!r} (it holds: {names}); "
-                "load it first"
+                f"the ledger {place} holds no campaign {self.name!r} (it holds: {names}); load it first"
             )
         return settings
 

@@ -1,6 +1,7 @@
 """The ledger in PostgreSQL: each method that a file has, runs side by side, and their failures."""
 
 import asyncio
+import re
 from collections import Counter
 from contextvars import Context
 from typing import Any
@@ -363,6 +364,13 @@ def test_a_run_that_was_believed_dead_keeps_its_name(harness: Harness, sale: Any
                 assert connection.execute("SELECT name FROM desk360.worker").fetchall() == [("host-3",)]
 
     harness.play(main)
+
+
+def test_an_unknown_campaigns_error_names_the_server(harness: Harness, dsn: str) -> None:
+    """It named the end of the DSN: "the ledger postgres?keepalives=0"."""
+    place = f"{dsn.replace(PASSWORD, '[password]')}?keepalives=0"
+    with pytest.raises(CampaignError, match=re.escape(f"the ledger {place} holds no campaign 'sael'")):
+        harness.play(lambda _: Campaign("sael", ledger=f"{dsn}?keepalives=0").status())
 
 
 @pytest.mark.parametrize("how", ["stop", "abort"])
