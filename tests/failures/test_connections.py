@@ -58,6 +58,24 @@ async def test_a_refused_upload_is_read_where_the_server_lingers() -> None:
     assert (caught.value.status, caught.value.outcome) == (413, Outcome.NOT_SENT)
 
 
+async def test_an_upload_whose_write_is_stuck_ends_with_the_answer() -> None:
+    """The server answers once the socket is full, reads no further and keeps its side open."""
+    is_over = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.3)
+        writer.write(http(b"", status=413, extra=b"Connection: close\r\n"))
+        await is_over.wait()
+
+    async with serving(handle) as client:
+        with pytest.raises(RequestRefused) as caught:
+            async with asyncio.timeout(10.0):
+                await client.send_media(TO, [Attachment.from_bytes("a.pdf", b"x" * 15_000_000)])
+        is_over.set()
+    assert (caught.value.status, caught.value.outcome) == (413, Outcome.NOT_SENT)
+
+
 # signal(7): after SIGCONT epoll_wait fails with EINTR, and Python returns no event if the time is over. Not
 # every kernel does it every time, so the child's epoll does.
 STOPPED = """
