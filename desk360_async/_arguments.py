@@ -243,26 +243,27 @@ def parse_base_url(value: str | None, *, allow_http: bool, environ: Mapping[str,
         ConfigurationError: if the URL isn't https, or has a query, a fragment or user info. http is allowed
             to loopback hosts, and with `allow_http`.
     """
+    name = "DESK360_BASE_URL" if value is None else "base_url"
     url = variable("DESK360_BASE_URL", environ) or DEFAULT_BASE_URL if value is None else value
     del environ  # it holds the key, and tracebacks may show it
     if not isinstance(url, str) or re.search(r"[^\x21-\x7e]|\\", url.strip()):
-        raise ConfigurationError("base_url must be a plain ASCII URL, like 'https://public-api.desk360.com'")
+        raise ConfigurationError(f"{name} must be a plain ASCII URL, like 'https://public-api.desk360.com'")
     try:
         parts = urlsplit(url.strip())
         port = parts.port
     except ValueError:
         raise ConfigurationError(
-            "base_url is no URL; it looks like 'https://public-api.desk360.com'"
+            f"{name} is no URL; it looks like 'https://public-api.desk360.com'"
         ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError("base_url must start with https://, like 'https://public-api.desk360.com'")
+        raise ConfigurationError(f"{name} must start with https://, like 'https://public-api.desk360.com'")
     if parts.query or parts.fragment or "@" in parts.netloc or "?" in url or "#" in url:
         raise ConfigurationError(
-            "base_url must not hold a query, a fragment or a user; the key goes in api_key"
+            f"{name} must not hold a query, a fragment or a user; the key goes in api_key"
         )
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
         raise ConfigurationError(
-            f"base_url with http:// would send the key in the clear to {parts.hostname}: "
+            f"{name} with http:// would send the key in the clear to {parts.hostname}: "
             "write https://, or pass allow_http=True for a sandbox in a container"
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

@@ -262,7 +262,7 @@ def _explain(bare: str) -> Problem:
     if not bare.startswith("+"):
         text = (
             f"{PROBLEMS['no_country_code']}, like '+905551112233'; for local numbers name their region: "
-            "region='TR', in the terminal --region TR"
+            "normalize_phone(text, region='TR'), in the terminal --region TR"
         )
         return Problem("no_country_code", text)
     if bare[1:2] == "0":

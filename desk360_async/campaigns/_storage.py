@@ -39,6 +39,7 @@ CACHE_KIB = 2000
 # the lines of singles in no order.
 LARGE_CACHE_KIB = 3000
 BUSY = 30.0  # seconds that one process waits while another writes
+_BY_PLAN = ", in the terminal with `desk360 campaign plan`"
 COPYING = "see desk360_async/guide/ledgers.md on copying and moving a ledger"
 
 APPLICATION_ID = 0x44333630  # "D360": distinguishes a ledger from other SQLite files
@@ -534,7 +535,7 @@ async def open_ledger(path: Path, *, owner: bool, must_exist: bool = True) -> As
 def _prepare_owner(path: Path, must_exist: bool) -> LedgerFile:
     path = _resolve(path)
     if must_exist and not path.exists():
-        raise CampaignError(f"there is no ledger {path}; load the campaign first")
+        raise CampaignError(f"there is no ledger {path}; load the campaign first{_BY_PLAN}")
     owner = OwnerFile(path)
     try:
         owner.lock()
@@ -585,13 +586,13 @@ def _check(path: Path, owner: OwnerFile) -> None:
 def _prepare_reader(path: Path, must_exist: bool) -> LedgerFile:
     path = _resolve(path)
     if not path.exists():
-        raise LedgerError(f"there is no ledger {path}; load the campaign first")
+        raise LedgerError(f"there is no ledger {path}; load the campaign first{_BY_PLAN}")
     if not writable(path):
         path = _copied(path)
     try:
         with closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY)) as connection:
             if not version_of(connection, path):
-                raise LedgerError(f"{path} holds no ledger yet; load the campaign first")
+                raise LedgerError(f"{path} holds no ledger yet; load the campaign first{_BY_PLAN}")
     except sqlite3.Error as error:
         raise LedgerError(f"the ledger {path} can't be opened: {error}") from error
     return LedgerFile(path)

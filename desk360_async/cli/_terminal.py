@@ -22,7 +22,7 @@ __all__ = ["MARGIN", "Terminal", "bar", "counted", "duration", "harmless", "read
 MARGIN = len("^C")  # columns that a progress bar leaves free at the end of its line
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # Errors name an argument, then the terminal's option: "region='TR', in the terminal --region TR".
-_FOR_PROGRAMS = re.compile(r"\b\w+=\S+ \(?in the terminal (--[\w-]+(?: \w+)?)\)?")
+_FOR_PROGRAMS = re.compile(r"\b(?:\w+\(text, )?\w+=\S+ \(?in the terminal (--[\w-]+(?: \w+)?)\)?")
 
 
 def harmless(text: object) -> str:

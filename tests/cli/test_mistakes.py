@@ -69,7 +69,7 @@ def one_line(desk360: Desk360, *words: object) -> str:
         ("send list people.csv BIRTHDAY --out no/results.csv", "the folder no doesn't exist; make it first"),
         ("send list people.csv BIRTHDAY --encoding utf9", "there is no encoding 'utf9'; one is 'utf-8'"),
         ("campaign plan c people.csv BIRTHDAY", "run `desk360 sandbox` in another terminal"),
-        ("campaign report nothing", "load the campaign first"),
+        ("campaign report nothing", "load the campaign first, in the terminal with `desk360 campaign plan`"),
         ("campaign resolve c --all", "give one of --accepted, --not-sent, --resend"),
         ("campaign resolve c --accepted", "give one of --phone PHONE, --batch NUMBER, --all"),
         ("docs campains", "did you mean campaigns? `desk360 docs` lists"),
@@ -117,6 +117,7 @@ def test_a_send_reads_a_local_number_by_its_region(desk360: Desk360, server: Ser
     ("text", "expected"),
     [
         ("name their region: region='TR', in the terminal --region TR", "name their region: --region TR"),
+        ("region: normalize_phone(text, region='TR'), in the terminal --region TR", "region: --region TR"),
         ("such as encoding='cp1254', in the terminal --encoding cp1254", "such as --encoding cp1254"),
         ("clean=True (in the terminal --clean) folds white space", "--clean folds white space"),
         ("A body with a=b, in the terminal", "A body with a=b, in the terminal"),

@@ -3,6 +3,7 @@
 import random
 import sys
 import time
+from collections.abc import Callable
 
 import httpx
 import phonenumbers
@@ -96,9 +97,14 @@ def test_a_region_reads_valid_numbers_only(text: str) -> None:
         normalize_phone(text, region="TR")
 
 
-def test_a_local_number_without_a_region_names_the_option() -> None:
-    with pytest.raises(InvalidMessage, match="region='TR', in the terminal --region TR"):
-        normalize_phone("0555 111 22 33")
+@pytest.mark.parametrize("read", [normalize_phone, lambda text: TextMessage(text, "Hello")])
+def test_a_local_number_without_a_region_names_the_function_and_the_option(
+    read: Callable[[str], object],
+) -> None:
+    """A message takes no `region=`."""
+    fix = r"normalize_phone\(text, region='TR'\), in the terminal --region TR"
+    with pytest.raises(InvalidMessage, match=fix):
+        read("0555 111 22 33")
 
 
 @pytest.mark.parametrize("region", ["Turkey", "XX", ""])

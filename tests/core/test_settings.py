@@ -63,6 +63,18 @@ def test_a_bad_integration_in_the_environment_is_named(text: str) -> None:
         parse_integration_id(None, {"DESK360_INTEGRATION_ID": text})
 
 
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:8360", "https://ü", "https://[", "http://far.example", "https://a@b"]
+)
+def test_a_bad_url_in_the_environment_is_named(text: str) -> None:
+    """The caller passed no `base_url`."""
+    environ = {"DESK360_BASE_URL": text}
+    with pytest.raises(ConfigurationError, match=r"^DESK360_BASE_URL "):
+        parse_base_url(None, allow_http=False, environ=environ)
+    with pytest.raises(ConfigurationError, match=r"^base_url "):
+        parse_base_url(text, allow_http=False, environ=environ)
+
+
 @pytest.mark.parametrize("given", ["abc", " abc\n", "Bearer abc", "bearer  abc", "BEARER\tabc\r\n"])
 def test_a_key_is_stripped_of_what_was_pasted_with_it(given: str) -> None:
     """Ruling 3: spaces, a key file's newline, the word Bearer."""
