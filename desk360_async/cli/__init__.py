@@ -7,6 +7,8 @@ the overview of the commands without the parser.
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -20,6 +22,7 @@ __all__ = ["main", "script"]
 
 _NEEDED = ("cyclopts", "rich", "starlette", "python_multipart", "uvicorn")
 _INTERRUPTED = 130  # the exit code after Ctrl-C
+_PATIENCE = 5.0  # seconds after Ctrl-C in which a busy thread may end
 _KEY_FLAGS = ("--key", "--api-key", "--apikey", "--api_key", "--token", "--password")
 
 
@@ -29,9 +32,25 @@ def script() -> int:
     A command that has done its work leaves Ctrl-C ignored, so that the code stays the command's own.
     """
     code = _run_main(sys.argv[1:])
-    if code != _INTERRUPTED:  # after Ctrl-C a thread may still be busy, and a second Ctrl-C ends it
+    if code == _INTERRUPTED:
+        _end_threads(code)
+    else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return code
+
+
+def _end_threads(code: int) -> None:
+    """Wait for the threads that Python waits for at its exit; end the process if one goes on.
+
+    A third Ctrl-C ends the event loop before its threads. A thread that is idle then would wait for ever.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                sys.stderr.flush()
+                os._exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from desk360_async import AsyncDesk360
+from desk360_async import AsyncDesk360, cli
 from desk360_async.campaigns import LedgerError
 from desk360_async.campaigns._storage import LedgerFile
 from desk360_async.cli import script, send
@@ -319,6 +320,28 @@ def test_second_ctrl_c_leaves_the_code_of_an_unknown_send(
         os.kill(os.getpid(), signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_ctrl_c_ends_the_process_though_a_thread_goes_on(monkeypatch: pytest.MonkeyPatch, ends: bool) -> None:
+    """After a third Ctrl-C within a wait, the process waited for an idle thread until a fourth one."""
+    exits, end = list[int](), threading.Event()
+    thread = threading.Thread(target=end.wait)
+
+    def interrupted(_: list[str]) -> int:
+        thread.start()
+        if ends:
+            threading.Timer(0.1, end.set).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", interrupted)
+    monkeypatch.setattr(cli, "_PATIENCE", 5.0 if ends else 0.1)
+    monkeypatch.setattr(os, "_exit", exits.append)
+    monkeypatch.setattr(sys, "argv", ["desk360", "templates", "list"])
+    assert script() == 130
+    assert exits == ([] if ends else [130])
+    end.set()
+    thread.join()
 
 
 def test_a_command_restores_the_handler_of_ctrl_c(desk360: Desk360, server: Server) -> None:
