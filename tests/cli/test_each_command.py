@@ -208,7 +208,7 @@ def test_a_run_takes_the_share_of_failed_statuses_that_ends_it(
     assert (run.code, "share" in run.err) == (code, code == 2)
 
 
-@pytest.mark.parametrize(("number", "accepted"), [(12, 0), (15, 1), (18, 2)])
+@pytest.mark.parametrize(("number", "accepted"), [(11, 0), (13, 1), (15, 2)])
 def test_a_result_that_the_ledger_cant_store_is_unknown(
     desk360: Desk360, harness: Server, monkeypatch: pytest.MonkeyPatch, number: int, accepted: int
 ) -> None:
