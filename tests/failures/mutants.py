@@ -67,8 +67,7 @@ class Part:
 
 
 _ANY_DUE = "away and away[0] <= now or (in_flight and in_flight[next(iter(in_flight))] <= now)"
-_NOT_WARY = "lane == 'interactive' and self.wary_until <= now"
-_LATER = "another operator than self.wary_until <= now"
+_BULK_OR_WARY = "lane != 'interactive' or self.wary_until > now"
 _FREE_OF_AWAY = "self.limit - len(away)"
 _FREE = f"{_FREE_OF_AWAY} - len(in_flight)"
 _OTHERS_TOOK = f"remaining < {_FREE}"
@@ -90,16 +89,12 @@ PARTS = {
         {
             ("if self.wary_until > NEVER", "True for self.wary_until > NEVER"): "min() takes the -inf",
             ("if (away and away[0]", f"True for {_ANY_DUE}"): "a sweep takes back only what is due",
-            ('if lane == "interactive" and', f"False for {_NOT_WARY}"): "the other branch is the long way",
-            (
-                'if lane == "interactive" and',
-                "another text than 'interactive'",
-            ): "the other branch is the long way",
+            ('if lane != "interactive" or', f"True for {_BULK_OR_WARY}"): "the branch is the long way",
+            ('if lane != "interactive" or', "another text than 'interactive'"): "the branch is the long way",
             (
                 'if bulk_since is not None and self.ready_at("bulk")',
                 "another text than 'bulk'",
             ): "any lane but the interactive one is paced as bulk",
-            ('if lane == "interactive" and', _LATER): "at that moment both ways are open",
             ("if remaining < self.limit", f"True for {_OTHERS_TOOK}"): "then the long way counts the others",
             (
                 "if remaining < self.limit",
