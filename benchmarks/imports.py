@@ -4,7 +4,9 @@ Run: python -m benchmarks.imports [COMMIT …]
 
 Each COMMIT's import, client and first send are compared with this checkout's.
 With rich and click installed, `import httpx` loads them too, and the ratio looks better than it is: so all
-run as in an environment that has only what the package requires.
+run as in an environment that has only what the package requires. A no-op transport spares httpx what it loads
+for its first connection (anyio's half for asyncio, httpcore, the CA file). So the same is measured over a
+socket too.
 """
 
 import sys
@@ -12,11 +14,12 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.figures import note
-from benchmarks.side_by_side import HERE, fresh_process, package_of, spread
+from benchmarks.side_by_side import HERE, answering, fresh_process, package_of, spread
 
 ROUNDS = 21
 FIRST = "import, client and first send"
 FIRST_OF_HTTPX = "the same of httpx"
+BODY = b'{"message_id":"gBEG"}'
 NO_OP = """
 import asyncio, httpx
 def answer(request): return httpx.Response(200, json={"message_id": "gBEG"})
@@ -36,6 +39,24 @@ IMPORTS = {
     FIRST_OF_HTTPX: BARE.replace("SEND", "post('http://x/', json={'to': '+905551112233'})"),
     "import desk360_async": "import desk360_async",
 }
+
+
+OVER_SOCKET = """
+import asyncio
+async def main():
+    async with CLIENT as client:
+        await client.SEND
+asyncio.run(main())
+"""
+
+
+def over_socket(url: str) -> tuple[str, str]:
+    """Return the programs of a first send to a server: ours and httpx's."""
+    ours = OVER_SOCKET.replace("CLIENT", f"AsyncDesk360('k', integration_id=1, base_url={url!r})")
+    ours = ours.replace("SEND", "send_text('+905551112233', 'Hello')")
+    bare = OVER_SOCKET.replace("CLIENT", "httpx.AsyncClient()")
+    bare = bare.replace("SEND", f"post({url!r}, json={{'to': '+905551112233'}})")
+    return f"from desk360_async import AsyncDesk360{ours}", f"import httpx{bare}"
 
 
 def cpu_of(statement: str, cache: str, package: Path | None = None) -> float:
@@ -70,6 +91,9 @@ def main() -> None:
         print(f"P5  {name:<32} {spread(values)} ms CPU, {spread(ratios)} of httpx")
     whole = [mine / its for mine, its in zip(spent[FIRST], spent[FIRST_OF_HTTPX], strict=True)]
     note(f"P5 {FIRST}", whole, 1.6, peer="httpx")
+    with tempfile.TemporaryDirectory() as cache, answering(BODY) as url:
+        pairs = [[cpu_of(each, cache) for each in over_socket(url)] for _ in range(ROUNDS)][1:]
+    note("P5 the same over a socket", [ours / its for ours, its in pairs], 1.6, peer="httpx")
 
 
 if __name__ == "__main__":
