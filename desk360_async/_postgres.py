@@ -57,6 +57,7 @@ LOCK_TIMEOUT = 1500
 FIRST_CONNECT = 10.0  # seconds; a TLS handshake over the internet takes one
 CONNECT = 2.0
 _POOL = 8  # connections per process and DSN
+_FETCHED = 5000  # rows of a stream in memory
 _AT_ONCE = 0.001  # seconds; with 0 the pool gives no connection at all
 _MIGRATION_LOCK = 0x44333630  # "D360"
 _LOCKS = f"set_config('lock_timeout', '{LOCK_TIMEOUT}', true)"
@@ -969,8 +970,10 @@ class Session:
     def stream(self, text: str, parameters: Sequence[object] = ()) -> Iterator[Any]:
         """Run a query, and yield its rows while they arrive. Only one stream may be open at a time."""
         with self.connection.cursor(name="stream") as cursor:
-            cursor.itersize = 5000
-            yield from cursor.execute(_translate(text), _storable(parameters))
+            cursor.execute(_translate(text), _storable(parameters))
+            # psycopg's own iterator makes a call in Python for each row.
+            while rows := cursor.fetchmany(_FETCHED):
+                yield from rows
 
     def copy(self, table: str, file: IO[bytes]) -> None:
         """Copy rows into a table from a file of COPY's text format."""

@@ -265,7 +265,7 @@ def _batch_rows(
     if isinstance(connection, sqlite3.Connection):
         columns = _columns(connection, load, sets)
     else:
-        query = "SELECT parameter_set, phone FROM recipient WHERE campaign = ? AND load = ?"
+        query = "SELECT parameter_set, phone FROM recipient WHERE campaign = ? AND load = ? ORDER BY phone"
         columns = (zip(*some, strict=True) for some in _chunks(_stream(connection)(query, load), _ROOM))
     for numbers, phones in columns:
         if numbers.count(numbers[0]) == len(numbers):
