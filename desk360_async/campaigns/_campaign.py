@@ -797,9 +797,9 @@ async def _stage(
     rows = 0
     if table is not None:
         source = table.blocks(mapping, intake.variables)
-        # Read outside the ledger's transaction: an error of this file is no error of the ledger.
-        while blocks := await _threads.run(some_of, source):
-            rows += await ledger.stage(blocks, intake)
+        # A block is judged as soon as it is read: reading many first misses the CPU's caches.
+        while more := await ledger.stage(some_of(source), intake):
+            rows += more
             if progress is not None:
                 progress(rows, table.done)
         return

@@ -114,15 +114,14 @@ async def chunked(source: Any, variables: Sequence[str]) -> AsyncGenerator[list[
         yield chunk
 
 
-def some_of(blocks: Iterator[Block]) -> list[Block]:
-    """Return the next blocks, with a chunk of rows in sum or more; none at the end."""
-    some, rows = list[Block](), 0
+def some_of(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Yield the next blocks, with a chunk of rows in sum or more; no row at the end."""
+    rows = 0
     for block in blocks:
-        some.append(block)
+        yield block
         rows += len(block)
         if rows >= CHUNK:
             break
-    return some
 
 
 # ── judging ────────────────────────────────────────────────────────────────────────────────────────────
