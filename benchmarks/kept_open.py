@@ -1,22 +1,25 @@
 """P17: a request on a connection that stays open, to the sandbox over TCP and to `desk360 listen`.
 
 Run: `python -m benchmarks.kept_open [ROUNDS]`. Wall time, over the same request to a bare asyncio server.
-Rounds alternate. The client is `httpx.Client` on each side, as in a user's tests, and its time is in both.
-Each webhook is a new event, since a repeat costs less.
+Rounds alternate. The sandbox gets messages of our client, as in a user's tests, and `listen` gets webhooks of
+`httpx`. So does the bare server, and the client's time is in both. Each webhook is a new event, since a
+repeat costs less.
 """
 
+import asyncio
 import json
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from itertools import count
 
 import httpx
 
 from benchmarks.figures import note
+from benchmarks.pipeline import BODY, client
 from benchmarks.side_by_side import answering
 from desk360_async.sandbox import Sandbox
 from desk360_async.testing import webhook_sample
@@ -24,9 +27,7 @@ from desk360_async.testing import webhook_sample
 REQUESTS = 60
 ROUNDS = 15
 SECRET = "a" * 24
-KEY = {"Authorization": "Bearer sandbox-key"}
-MESSAGES = "/v1/integrations/11/conversations/messages"
-MESSAGE = {"to": "+905551112233", "text": "x"}
+Ask = Callable[[], Awaitable[object]]
 
 
 @contextmanager
@@ -42,46 +43,58 @@ def listening() -> Generator[str]:
             process.terminate()
 
 
-def milliseconds(post: Callable[[], httpx.Response]) -> float:
+async def milliseconds(ask: Ask) -> float:
     """Return the median wall time of one request."""
     taken: list[float] = []
     for _ in range(REQUESTS):
         before = time.perf_counter()
-        post().raise_for_status()
+        await ask()
         taken.append(1000 * (time.perf_counter() - before))
     return statistics.median(taken)
 
 
-def main(rounds: int = ROUNDS) -> None:
-    """Print both figures."""
+async def compare(name: str, ours: Ask, bare: Ask, rounds: int) -> None:
+    """Print the wall time of one request, and its ratio to the bare server's."""
+    pairs = [(await milliseconds(ours), await milliseconds(bare)) for _ in range(rounds + 1)]
+    taken = pairs[1:]  # the first round warms both sides
+    note(f"P17 a request to {name}, wall", [mine for mine, _ in taken], unit="ms")
+    note(f"P17 the same, {name}", [mine / its for mine, its in taken], 2, peer="a bare server")
+
+
+async def measure(bare: str, sandbox: str, listener: str, rounds: int) -> None:
+    """Compare both of our servers with the bare one, each by one client."""
     sample, numbers = json.loads(webhook_sample("text")), count()
 
-    def tell() -> httpx.Response:
-        event = {"messages": {**sample["messages"], "id": f"wamid.{next(numbers)}"}}
-        return client.post(listener, json=event)
+    def event() -> dict[str, object]:
+        return {"messages": {**sample["messages"], "id": f"wamid.{next(numbers)}"}}
 
-    with (
-        answering(b"{}") as bare,
-        Sandbox(limit=10_000_000).serve_in_thread() as sandbox,
-        listening() as listener,
-        httpx.Client(headers=KEY) as client,
+    async with (
+        client(sandbox) as of_sandbox,
+        client(bare) as of_bare,
+        httpx.AsyncClient() as web,
     ):
-        posts: dict[str, Callable[[], httpx.Response]] = {
-            "a bare server": lambda: client.post(bare, json=MESSAGE),
-            "the sandbox": lambda: client.post(f"{sandbox.url}{MESSAGES}", json=MESSAGE),
-            "desk360 listen": tell,
-        }
-        taken: dict[str, list[float]] = {name: [] for name in posts}
-        for index in range(rounds + 1):
-            for name, post in posts.items():
-                found = milliseconds(post)
-                if index:  # the first round warms all sides
-                    taken[name].append(found)
-    peer, plain = next(iter(taken.items()))
-    for name in ("the sandbox", "desk360 listen"):
-        note(f"P17 a request to {name}, wall", taken[name], unit="ms")
-        over = [ours / its for ours, its in zip(taken[name], plain, strict=True)]
-        note(f"P17 the same, {name}", over, 2, peer=peer)
+        await compare(
+            "the sandbox",
+            lambda: of_sandbox.send_text("+905551112233", "x"),
+            lambda: of_bare.send_text("+905551112233", "x"),
+            rounds,
+        )
+        await compare(
+            "desk360 listen",
+            lambda: web.post(listener, json=event()),
+            lambda: web.post(bare, json=event()),
+            rounds,
+        )
+
+
+def main(rounds: int = ROUNDS) -> None:
+    """Print both figures."""
+    with (
+        answering(BODY) as bare,
+        Sandbox(api_key="key", limit=10_000_000).serve_in_thread() as sandbox,
+        listening() as listener,
+    ):
+        asyncio.run(measure(bare, sandbox.url, listener, rounds))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ So the TCP server checks `Host`, and `/_sandbox` checks `Origin` and the content
 
 import hmac
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
+@lru_cache(64)
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address is a loopback one, which no other machine can reach."""
     try:

@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -76,6 +76,44 @@ def _listen(at: Listening) -> socket.socket:
     return listener
 
 
+class _Joined:
+    """A transport that sends an answer's head with its body: uvicorn's two writes wake the client twice.
+
+    A write waits for the next one until the loop's next turn, so an event stream's head isn't kept back.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._inner = transport
+        self._held = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def write(self, data: bytes) -> None:
+        """Send what waits together with this; if nothing waits, let this wait."""
+        if self._held:
+            self._held += data
+            self._flush()
+        elif data:
+            self._held = data
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, b""
+        if held:
+            self._inner.write(held)
+
+    def close(self) -> None:
+        """Send what waits, and close the connection."""
+        self._flush()
+        self._inner.close()
+
+    def abort(self) -> None:
+        """Send what waits, and break the connection."""
+        self._flush()
+        self._inner.abort()
+
+
 class Connections:
     """The open TCP connections by client address, so that a fault can break its request's connection."""
 
@@ -92,9 +130,10 @@ class Connections:
 
         class Protocol(H11Protocol):
             def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
-                super().connection_made(transport)
+                joined = cast("asyncio.Transport", _Joined(transport))
+                super().connection_made(joined)
                 if self.client:
-                    connections[self.client] = transport
+                    connections[self.client] = joined
 
             def connection_lost(self, exc: Exception | None) -> None:
                 if self.client:

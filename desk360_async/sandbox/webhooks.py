@@ -17,11 +17,11 @@ from collections.abc import Awaitable, Callable, Generator
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from itertools import count
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 import anyio.to_thread
-from attrs import field, frozen
+from attrs import frozen
 from starlette.types import ASGIApp
 
 from desk360_async.sandbox.access import is_loopback
@@ -153,11 +153,12 @@ class WebhookId(str):
         return str(self)
 
 
-@frozen(order=True)
-class _Due:
+class _Due(NamedTuple):
+    """A scheduled webhook. Tuples are compared in C; attrs' order took a tenth of a request's time."""
+
     at: float
-    number: int
-    body: dict[str, Any] = field(order=False)
+    number: int  # differs from all others, so bodies aren't compared
+    body: dict[str, Any]
 
 
 _REFUSED_VARIABLE = re.compile(r"[\n\r\t]| {5,}")  # a line break, a tab, more than four spaces in a row

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from desk360_async.sandbox import Fault, RunningServer, Sandbox, run
+from desk360_async.sandbox.server import _Joined
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
@@ -240,3 +241,47 @@ def test_run_says_that_a_port_is_taken() -> None:
     started: Callable[[RunningServer], None] = lambda _server: pytest.fail("started")  # noqa: E731 - a def is longer
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
         run(Sandbox(), port=other.getsockname()[1], on_start=started)
+
+
+class _Written:
+    """What a connection was asked to do."""
+
+    def __init__(self) -> None:
+        self.done: list[bytes | str] = []
+
+    def write(self, data: bytes) -> None:
+        self.done.append(data)
+
+    def close(self) -> None:
+        self.done.append("close")
+
+    def abort(self) -> None:
+        self.done.append("abort")
+
+
+@pytest.mark.parametrize(
+    ("steps", "done"),
+    [
+        (["head", "body"], [b"headbody"]),
+        (["head"], [b"head"]),
+        (["head", "body", ""], [b"headbody"]),
+        (["head", None, "body"], [b"head", b"body"]),
+        (["head", "close"], [b"head", "close"]),
+        (["head", "abort"], [b"head", "abort"]),
+    ],
+)
+async def test_a_head_is_sent_with_its_body_or_in_the_next_turn(
+    steps: list[str | None], done: list[bytes | str]
+) -> None:
+    """None stands for a turn of the loop."""
+    written = _Written()
+    joined = _Joined(cast("Any", written))
+    for step in steps:
+        if step is None:
+            await anyio.sleep(0)
+        elif step in ("close", "abort"):
+            getattr(joined, step)()
+        else:
+            joined.write(step.encode())
+    await anyio.sleep(0)
+    assert written.done == done
