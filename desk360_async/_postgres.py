@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from functools import lru_cache, partial
 from hashlib import blake2b
 from importlib import import_module
-from itertools import count
+from itertools import chain, count
 from typing import IO, TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import anyio
@@ -969,11 +969,14 @@ class Session:
 
     def stream(self, text: str, parameters: Sequence[object] = ()) -> Iterator[Any]:
         """Run a query, and yield its rows while they arrive. Only one stream may be open at a time."""
+        return chain.from_iterable(self._pages(text, parameters))
+
+    def _pages(self, text: str, parameters: Sequence[object]) -> Iterator[list[Any]]:
         with self.connection.cursor(name="stream") as cursor:
             cursor.execute(_translate(text), _storable(parameters))
             # psycopg's own iterator makes a call in Python for each row.
             while rows := cursor.fetchmany(_FETCHED):
-                yield from rows
+                yield rows
 
     def copy(self, table: str, file: IO[bytes]) -> None:
         """Copy rows into a table from a file of COPY's text format."""

@@ -199,7 +199,7 @@ class TableLedger(Ledger):
 
     def _stage(self, blocks: Iterable[Block], intake: Intake) -> int:
         staged, skipped = intake.judge(blocks, partial(self._number, intake.variables))
-        self._spools["staged"].writelines(b"%d\t%d\t%d\n" % row for row in staged)
+        self._spools["staged"].writelines(map(b"%d\t%d\t%d\n".__mod__, staged))
         self._spools["left_out"].writelines(
             b"%d\t%b\t%b\n" % (line, _escape(reason), _escape(phone)) for line, reason, phone in skipped
         )

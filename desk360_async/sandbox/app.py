@@ -217,14 +217,15 @@ class Api:
             return model_not_found("Integration", integration)
         fault = visit.fault
         partial = fault is not None and fault.kind == "partial" and not fault.accepted
+        origin = _origin(visit.request)
         call = Call(
             integration_id=known.get(integration, 0),
             fields=link_files(visit.body.fields, self._settings.facts, visit.path)
             if self._reads(visit)
             else {},
             query=dict(visit.request.query_params),
-            url=_origin(visit.request) + visit.path,
-            origin=_origin(visit.request),
+            url=origin + visit.path,
+            origin=origin,
             media_id=match.segments.get("media_id", ""),
             taken_share=fault.share if fault and partial else 1.0,
         )
@@ -306,7 +307,8 @@ def _method_not_allowed(method: str, path: str, matches: list[Match]) -> Answer:
 
 
 def _origin(request: Request) -> str:
-    return f"{request.url.scheme}://{request.url.netloc}"
+    url = request.url
+    return f"{url.scheme}://{url.netloc}"
 
 
 def _phones(fields: dict[Any, Any]) -> Iterator[str]:
