@@ -7,6 +7,7 @@ counted, invalid ones too.
 """
 
 import hmac
+import re
 from collections.abc import Iterator
 from contextlib import aclosing
 from email.utils import formatdate
@@ -223,7 +224,7 @@ class Api:
             fields=link_files(visit.body.fields, self._settings.facts, visit.path)
             if self._reads(visit)
             else {},
-            query=dict(visit.request.query_params),
+            query=_query(visit.request),
             url=origin + visit.path,
             origin=origin,
             media_id=match.segments.get("media_id", ""),
@@ -251,7 +252,7 @@ class Api:
         entry = ReceivedRequest(
             method=request.method,
             path=visit.path,
-            query=dict(request.query_params),
+            query=_query(request),
             headers=headers,
             body=describe(visit.body.fields),
             size=visit.body.size,
@@ -264,6 +265,8 @@ class Api:
         self._log.append(entry)
         self._feed.publish("request", _line(entry, visit.reason))
 
+
+_PLAIN_HOST = re.compile(r"[a-zA-Z0-9.-]+(:[0-9]+)?")
 
 _RULINGS = {
     200: ("", ""), 301: ("13", "measured"), 400: ("24", "documented"), 401: ("3", "documented"),
@@ -306,9 +309,15 @@ def _method_not_allowed(method: str, path: str, matches: list[Match]) -> Answer:
     return Answer.of_error(405, "method_not_allowed_exception", message, {"allow": allowed})
 
 
+def _query(request: Request) -> dict[str, str]:
+    return dict(request.query_params) if request.scope["query_string"] else {}
+
+
 def _origin(request: Request) -> str:
-    url = request.url
-    return f"{url.scheme}://{url.netloc}"
+    host = request.headers.get("host", "")
+    if _PLAIN_HOST.fullmatch(host):
+        return f"{request.scope['scheme']}://{host}"
+    return f"{request.url.scheme}://{request.url.netloc}"  # Starlette's way for any host takes 10 µs
 
 
 def _phones(fields: dict[Any, Any]) -> Iterator[str]:
