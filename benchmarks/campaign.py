@@ -111,12 +111,12 @@ def judge_all(path: Path) -> None:
     table = Table.open(path)
     blocks = table.blocks(table.mapping(["body-1"], None), ["body-1"])
     intake = Intake(["body-1"], frozenset(), Reader())
-    rows = [1]
-    while any(rows):
-        judged = intake.judge(
-            some_of(blocks), lambda sets: [numbers.setdefault(given, len(numbers)) for given in sets]
-        )
-        rows = [*map(len, judged)]
+
+    def number(sets: Sequence[tuple[str, ...]]) -> list[int]:
+        return [numbers.setdefault(given, len(numbers)) for given in sets]
+
+    while any(map(len, intake.judge(some_of(blocks), number))):
+        pass
 
 
 def write_plainly(path: Path, folder: Path) -> None:

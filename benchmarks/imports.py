@@ -20,14 +20,17 @@ ROUNDS = 21
 FIRST = "import, client and first send"
 FIRST_OF_HTTPX = "the same of httpx"
 BODY = b'{"message_id":"gBEG"}'
-NO_OP = """
-import asyncio, httpx
-def answer(request): return httpx.Response(200, json={"message_id": "gBEG"})
+OVER_SOCKET = """
+import asyncio
 async def main():
     async with CLIENT as client:
         await client.SEND
 asyncio.run(main())
 """
+NO_OP = f"""
+import httpx
+def answer(request): return httpx.Response(200, content={BODY})
+{OVER_SOCKET}"""
 OURS = NO_OP.replace("CLIENT", "AsyncDesk360('k', integration_id=1, transport=httpx.MockTransport(answer))")
 BARE = NO_OP.replace("CLIENT", "httpx.AsyncClient(transport=httpx.MockTransport(answer))")
 IMPORTS = {
@@ -39,15 +42,6 @@ IMPORTS = {
     FIRST_OF_HTTPX: BARE.replace("SEND", "post('http://x/', json={'to': '+905551112233'})"),
     "import desk360_async": "import desk360_async",
 }
-
-
-OVER_SOCKET = """
-import asyncio
-async def main():
-    async with CLIENT as client:
-        await client.SEND
-asyncio.run(main())
-"""
 
 
 def over_socket(url: str) -> tuple[str, str]:

@@ -52,7 +52,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
-PATIENCE = 5.0  # seconds that a cancelled caller waits for a thread before it cuts the thread's work
+PATIENCE = 5.0  # seconds that a cancelled caller, or an aborted run, waits before it cuts a thread's work
 _inline: ContextVar[bool] = ContextVar("desk360_async_inline", default=False)
 
 

@@ -68,7 +68,6 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 # The longest sleep outside the sending hours, in seconds. Then the run reads the wall clock again: the clock
 # may have been set, or the machine was suspended.
 LONGEST_REST = 60.0
-_UNANSWERED = 5.0  # seconds after `abort`; a statement that still waits is given up
 
 # The wall clock, for the sending hours.
 now = partial(datetime.now, UTC)
@@ -489,7 +488,7 @@ class Run:
     async def _cut(self, ledger: Ledger) -> None:
         """Cut the ledger's statements until the run is over: no cancellation ends one that waits."""
         while not self._over.is_set():
-            with anyio.move_on_after(_UNANSWERED):
+            with anyio.move_on_after(_threads.PATIENCE):
                 await self._over.wait()
                 return
             ledger.cut()

@@ -49,7 +49,9 @@ def _end_threads(code: int) -> None:
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                sys.stderr.flush()
+                for stream in filter(None, (sys.stdout, sys.stderr)):
+                    with suppress(OSError, ValueError):  # a reader that has gone, a closed stream
+                        stream.flush()
                 os._exit(code)
 
 

@@ -315,9 +315,9 @@ def _query(request: Request) -> dict[str, str]:
 
 def _origin(request: Request) -> str:
     host = request.headers.get("host", "")
-    if _PLAIN_HOST.fullmatch(host):
+    if _PLAIN_HOST.fullmatch(host):  # Starlette's URL, which reads any host, takes a twentieth of a request
         return f"{request.scope['scheme']}://{host}"
-    return f"{request.url.scheme}://{request.url.netloc}"  # Starlette's way for any host takes 10 µs
+    return f"{request.url.scheme}://{request.url.netloc}"
 
 
 def _phones(fields: dict[Any, Any]) -> Iterator[str]:

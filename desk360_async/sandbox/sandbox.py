@@ -48,6 +48,11 @@ class _ApiFirst(Mount):
         return super().matches(scope) if scope["path"].startswith("/v1/") else (Match.NONE, {})
 
 
+def _router(api: Api, panel: Panel) -> Router:
+    """Route what is neither under the API's prefix nor a page of ours to the API too: it answers 404."""
+    return Router([_ApiFirst("/", app=api), *control_routes(panel), Mount("/", app=api)])
+
+
 class Sandbox:
     """A server that behaves like Desk360's, in process (`.app`) or over TCP (`serve`, `serve_in_thread`).
 
@@ -159,9 +164,7 @@ class Sandbox:
         self._panel = Panel(
             self._store, self.throttle, self.faults, self._log, self.webhooks, self.feed, api_key
         )
-        self.app: Router = Router(
-            [_ApiFirst("/", app=api), *control_routes(self._panel), Mount("/", app=api)]
-        )
+        self.app: Router = _router(api, self._panel)
 
     @property
     def account(self) -> Account:

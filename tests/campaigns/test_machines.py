@@ -193,7 +193,7 @@ async def test_an_aborted_run_ends_though_its_database_does_not_answer(
     postgres: Cluster, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No cancellation ends a thread that waits for a frozen server, and so no Ctrl-C ended the command."""
-    monkeypatch.setattr("desk360_async.campaigns._run._UNANSWERED", 0.2)
+    monkeypatch.setattr("desk360_async._threads.PATIENCE", 0.2)
     monkeypatch.setattr("desk360_async._postgres.CONNECT", 0.4)
     proxy = Proxy(postgres)
     shop = Shop(proxy.dsn)
