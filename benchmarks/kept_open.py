@@ -2,8 +2,8 @@
 
 Run: `python -m benchmarks.kept_open [ROUNDS]`. Wall time, over the same request to a bare asyncio server.
 Rounds alternate. The sandbox gets messages of our client, as in a user's tests, and `listen` gets webhooks of
-`httpx`. So does the bare server, and the client's time is in both. Each webhook is a new event, since a
-repeat costs less.
+`httpx`. The bare server gets both, and the client's time is in both sides. Each webhook is a new event, since
+a repeat costs less.
 """
 
 import asyncio
@@ -38,7 +38,8 @@ def listening() -> Generator[str]:
         assert process.stderr is not None
         try:
             line = process.stderr.readline().decode()
-            yield line.split("Webhooks for ")[1].split(";")[0]
+            assert line.startswith("Webhooks for "), line
+            yield line.removeprefix("Webhooks for ").split(";")[0]
         finally:
             process.terminate()
 

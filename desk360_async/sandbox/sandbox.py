@@ -41,15 +41,16 @@ _KEEP_ALIVE = 5  # seconds, as uvicorn has it
 
 
 class _ApiFirst(Mount):
-    """The API's paths, before the twenty routes of `/_sandbox`: these cost each request a twentieth."""
+    """The paths under the API's prefix, before the routes of `/_sandbox`: to try those takes 40 µs."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Match what lies under the API's prefix."""
-        return super().matches(scope) if scope["path"].startswith("/v1/") else (Match.NONE, {})
+        """Match the prefix. An application that mounts the sandbox has its own prefix in `root_path`."""
+        is_the_apis = scope["path"].startswith("/v1/") and not scope.get("root_path")
+        return super().matches(scope) if is_the_apis else (Match.NONE, {})
 
 
 def _router(api: Api, panel: Panel) -> Router:
-    """Route what is neither under the API's prefix nor a page of ours to the API too: it answers 404."""
+    """Route to the API, to our pages, and all other paths to the API again, which knows the answer."""
     return Router([_ApiFirst("/", app=api), *control_routes(panel), Mount("/", app=api)])
 
 

@@ -77,9 +77,10 @@ def _listen(at: Listening) -> socket.socket:
 
 
 class _Joined:
-    """A transport that sends an answer's head with its body: uvicorn's two writes wake the client twice.
+    """A transport that joins two writes of one turn: an answer's head and body wake the client once.
 
-    A write waits for the next one until the loop's next turn, so an event stream's head isn't kept back.
+    The first write waits for the second. At the turn's end it goes alone, as an event stream's head does.
+    Only the methods below may follow a write: uvicorn's protocol calls no other one that sends.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:

@@ -154,7 +154,7 @@ class WebhookId(str):
 
 
 class _Due(NamedTuple):
-    """A scheduled webhook. Tuples are compared in C; attrs' order took a tenth of a request's time."""
+    """A scheduled webhook. Tuples are compared in C; attrs' order took a tenth of a message's request."""
 
     at: float
     number: int  # differs from all others, so bodies aren't compared

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.routing import Mount, Router
 
 from desk360_async._endpoints import ENDPOINT_NAMED
 from desk360_async.sandbox import (
@@ -127,6 +128,16 @@ async def test_a_test_transport_without_an_address_is_this_machine(sandbox: Sand
     transport = httpx.ASGITransport(sandbox.app, client=("testclient", 1))
     async with httpx.AsyncClient(transport=transport) as client:
         assert (await client.get(f"{CONTROL}/received")).status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["/sandbox", "/v1"])
+async def test_an_application_may_mount_the_sandbox(sandbox: Sandbox, prefix: str) -> None:
+    """Also under a path that begins as the API's do."""
+    mounting = Router([Mount(prefix, app=sandbox.app)])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(mounting)) as client:
+        assert (await client.get(f"http://sandbox{prefix}/_sandbox")).json()[
+            "limit"
+        ] == sandbox.throttle.limit
 
 
 async def test_openapi_lists_every_route(client: httpx.AsyncClient) -> None:
