@@ -271,19 +271,19 @@ def frame(event: str, value: Any, number: int | None = None) -> str:
 
 
 async def _looks(panel: Panel, cursor: int) -> AsyncGenerator[str]:
-    before = ""
-    yield frame("hello", _hello(panel))
+    # The state leaves with the first event: until it arrives, the page has forms without values.
+    text, before = frame("hello", _hello(panel)), ""
     while True:
         panel.webhooks.settle()
         found = panel.feed.after(cursor, _BATCH)
-        text = ""
         if found:
             skipped = max(0, found[0].number - cursor - 1) if cursor <= panel.feed.last else 0
             cursor = found[-1].number
-            text = frame("events", {"skipped": skipped, "events": [one.as_json() for one in found]}, cursor)
+            text += frame("events", {"skipped": skipped, "events": [one.as_json() for one in found]}, cursor)
         if (state := frame("state", _state(panel))) != before:
             text, before = text + state, state
         yield text
+        text = ""
 
 
 def _hello(panel: Panel) -> dict[str, Any]:

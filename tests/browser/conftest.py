@@ -94,7 +94,7 @@ def open_page(browser: "Browser", sandbox: Sandbox) -> Iterator[Open]:
         url: str | None = None,
         *,
         is_checked: bool = True,
-        ready: str = "#switches input",
+        ready: str = "#meter *",  # drawn by the first state, which fills the forms too
         **options: Any,
     ) -> "Page":
         settings = {

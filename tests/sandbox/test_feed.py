@@ -81,6 +81,16 @@ def test_an_event_stream_tells_all_that_happened() -> None:
     assert paths == {kind: one.path.partition("conversations")[2] for kind, one in sends.items()}
 
 
+@pytest.mark.real
+def test_the_state_does_not_wait_for_the_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A form without its values sent nothing in the page's first tenth of a second, and said nothing."""
+    monkeypatch.setattr("desk360_async.sandbox.control._POLL", 60)
+    with Sandbox(limit=7).serve_in_thread() as running:
+        told = read_until(running.url, '"used"')
+    assert [name for name, _ in told] == ["hello", "state"]
+    assert told[1][1]["limit"]["limit"] == 7
+
+
 @pytest.mark.anyio
 async def test_routes_change_statuses_and_resend_and_reseed() -> None:
     """With the reason where something is missing."""
