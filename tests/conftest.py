@@ -1,8 +1,10 @@
 """What all tests share: both event loops, and the HTTP stack that a run is for."""
 
+import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 
 if os.environ.get("DESK360_TEST_HTTP_STACK") == "httpx2":
@@ -37,6 +39,18 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("DESK360_") and name != "DESK360_TEST_HTTP_STACK":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _root_logger() -> Iterator[None]:
+    """A framework under test, such as Litestar, configures logging for the whole process."""
+    root = logging.getLogger()
+    level, before = root.level, [*root.handlers]
+    yield
+    root.setLevel(level)
+    for handler in [*root.handlers]:
+        if handler not in before:
+            root.removeHandler(handler)
 
 
 @pytest.fixture

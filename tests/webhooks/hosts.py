@@ -3,12 +3,14 @@
 import asyncio
 import http.client
 import importlib.util
+import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -138,6 +140,13 @@ def killable(port, folder):
         if process.poll() is None:
             process.terminate()
         process.wait()
+
+
+def unmarked(folder):
+    """Return the ids of the events that a folder's inbox has not marked as handled."""
+    with closing(sqlite3.connect(folder / "inbox.db")) as db:
+        rows = db.execute("SELECT raw FROM events WHERE handled_at IS NULL")
+        return {json.loads(raw)["id"] for (raw,) in rows}
 
 
 def free_port():
