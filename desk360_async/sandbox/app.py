@@ -10,9 +10,10 @@ import hmac
 from collections.abc import Iterator
 from contextlib import aclosing
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
@@ -44,6 +45,7 @@ class Visit:
 
     request: Request
     path: str
+    given: dict[str, str]  # the request's headers
     body: Body = field(factory=Body)
     verdict: Verdict = "not_counted"
     headers: dict[str, str] = field(factory=dict[str, str])
@@ -94,7 +96,7 @@ class Api:
         """Answer one HTTP request."""
         request, line = Request(scope, receive), Line.of(scope, receive, send, self._settings.sleep)
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        visit = Visit(request, raw_path.decode("latin-1"))
+        visit = Visit(request, raw_path.decode("latin-1"), _headers(scope))
         arrival = self._faults.strike("arrival", request.method, without_prefix(visit.path))
         if arrival and arrival.kind == "reset_before":
             visit.verdict, visit.fault = "dropped", arrival
@@ -118,7 +120,7 @@ class Api:
             self._note(visit, None)
             return
         dated = {"date": formatdate(self._throttle.wall_time(), usegmt=True), **self._always}
-        answer = evolve(answer, headers=dated | visit.headers | answer.headers)
+        answer = Answer(answer.status, answer.body, dated | visit.headers | answer.headers, answer.reason)
         if visit.header_fault:
             answer = spoil(answer, visit.header_fault)
         visit.reason = answer.reason
@@ -128,7 +130,7 @@ class Api:
 
     async def _read(self, visit: Visit) -> Answer | None:
         """Read the body; return a 413 if the body is too large, else None."""
-        headers = visit.request.headers
+        headers = visit.given
         try:
             declared = headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > self._settings.max_body:
@@ -194,14 +196,14 @@ class Api:
         return self._throttle.count(client.host if client else "")
 
     def _has_key(self, visit: Visit) -> bool:
-        given = visit.request.headers.get("authorization", "").encode()
+        given = visit.given.get("authorization", "").encode()
         return hmac.compare_digest(given, self._expected)
 
     def _refusal(self, visit: Visit) -> Answer | None:
-        headers = visit.request.headers
         if not self._has_key(visit):
             return _unauthenticated()
-        ranges = {part.partition(";")[0].strip().lower() for part in headers.get("accept", "*/*").split(",")}
+        accept = visit.given.get("accept", "*/*")
+        ranges = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
         if not ranges & _ACCEPTED:
             message = "Only application/json and */* are supported."
             return Answer.of_error(406, "not_acceptable_exception", message)
@@ -216,38 +218,35 @@ class Api:
         if "integration_id" in match.segments and integration not in known:
             return model_not_found("Integration", integration)
         fault = visit.fault
-        partial = fault is not None and fault.kind == "partial" and not fault.accepted
-        origin = _origin(visit.request)
+        is_partial = fault is not None and fault.kind == "partial" and not fault.accepted
         call = Call(
             integration_id=known.get(integration, 0),
             fields=link_files(visit.body.fields, self._settings.facts, visit.path)
             if self._reads(visit)
             else {},
             query=_query(visit.request),
-            url=origin + visit.path,
-            origin=origin,
+            path=visit.path,
+            origin=partial(_origin, visit.request),
             media_id=match.segments.get("media_id", ""),
-            taken_share=fault.share if fault and partial else 1.0,
+            taken_share=fault.share if fault and is_partial else 1.0,
         )
         try:
             answer = match.route.endpoint(self._store, call)
-            return follow(
-                answer, self._settings.facts, visit.path, visit.request.query_params.get("page", "1")
-            )
+            return follow(answer, self._settings.facts, visit.path, call.query.get("page", "1"))
         except Invalid as error:
             visit.problems = tuple(problem.message for problem in error.problems)
             return refusal(visit.problems[0], self._settings.facts)
 
     def _reads(self, visit: Visit) -> bool:
         """Return whether the server reads this body; a server that ignores JSON finds no fields in JSON."""
-        kind = visit.request.headers.get("content-type", "")
+        kind = visit.given.get("content-type", "")
         return self._settings.facts.json_read or not kind.startswith("application/json")
 
     def _note(self, visit: Visit, status: int | None) -> None:
         if not self._log.is_kept:
             return
         request = visit.request
-        headers = {name: value for name, value in request.headers.items() if name != "authorization"}
+        headers = {name: value for name, value in visit.given.items() if name != "authorization"}
         entry = ReceivedRequest(
             method=request.method,
             path=visit.path,
@@ -304,6 +303,14 @@ def _method_not_allowed(method: str, path: str, matches: list[Match]) -> Answer:
         f"The {method} method is not supported for route {path.lstrip('/')}. Supported methods: {allowed}."
     )
     return Answer.of_error(405, "method_not_allowed_exception", message, {"allow": allowed})
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Return a request's headers by name; of a repeated one, the first."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    return headers
 
 
 def _query(request: Request) -> dict[str, str]:

@@ -127,16 +127,22 @@ _HEADER_FILES = {"IMAGE": "image/", "VIDEO": "video/", "DOCUMENT": ""}
 class Call:
     """One request after authentication: its fields and where it came from.
 
-    `taken_share` is below 1 where a fault makes a bulk request take only some of its recipients.
+    `origin` makes the URL's scheme and host, which few answers need. `taken_share` is below 1 where a fault
+    makes a bulk request take only some of its recipients.
     """
 
     integration_id: int
     fields: PhpArray
     query: dict[str, str]
-    url: str
-    origin: str
+    path: str
+    origin: Callable[[], str]
     media_id: str = ""
     taken_share: float = 1.0
+
+    @property
+    def url(self) -> str:
+        """The request's URL, without its query."""
+        return self.origin() + self.path
 
 
 class Invalid(Exception):
@@ -206,7 +212,7 @@ def send_media(store: Store, call: Call) -> Answer:
         kind = kind_of(upload.content_type)
         message = store.take(to, "media", call.integration_id, files=files_of(upload), content=media.media_id)
         row = {
-            "url": f"{call.origin}/integrations/{call.integration_id}/attachments/{media.media_id}",
+            "url": f"{call.origin()}/integrations/{call.integration_id}/attachments/{media.media_id}",
             "name": upload.name,
             "type": kind,
             "aws": True,

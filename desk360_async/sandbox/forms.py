@@ -112,11 +112,14 @@ def _reject_constant(name: str) -> Any:
     raise ValueError(msg)
 
 
+_DECODER = json.JSONDecoder(parse_constant=_reject_constant)
+
+
 def parse_json(body: bytes) -> PhpArray:
     """Decode as PHP's json_decode does: an unreadable body gives no field and no error."""
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, parse_constant=_reject_constant)
+        value = _DECODER.decode(text)
         if _ESCAPED_SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):

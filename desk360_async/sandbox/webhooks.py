@@ -289,16 +289,16 @@ class Webhooks:
         if self.target is None and not self._is_watched:
             return
         if is_refused_by_whatsapp(message) or self._windows.is_closed(message):
-            self._schedule_status(
-                message.message_id, message.phone, "failed", message.at + (self.delivered_after or 0.0)
+            statuses = {"failed": self.delivered_after or 0.0}
+        else:
+            delays = {"delivered": self.delivered_after, "read": self.read_after}
+            statuses = {status: after for status, after in delays.items() if after is not None}
+        self._schedule(
+            *(
+                (message.at + after, _status_webhook(message.message_id, message.phone, status))
+                for status, after in statuses.items()
             )
-            return
-        for status, after in (("delivered", self.delivered_after), ("read", self.read_after)):
-            if after is not None:
-                self._schedule_status(message.message_id, message.phone, status, message.at + after)
-
-    def _schedule_status(self, identity: str, phone: str, status: str, at: float) -> None:
-        self._schedule(at, {"statuses": {"id": identity, "from": phone.removeprefix("+"), "status": status}})
+        )
 
     def status(self, identity: str, status: object) -> WebhookId:
         """Schedule a status of one message for now; `Sandbox.status` explains it.
@@ -311,7 +311,7 @@ class Webhooks:
             raise ValueError(f"message: {identity!r} is not the id of a message")
         if not isinstance(status, str) or not status:
             raise ValueError("status: a text is needed, such as delivered, read or failed")
-        self._schedule_status(identity, phone, status, self._clock())
+        self._schedule((self._clock(), _status_webhook(identity, phone, status)))
         return WebhookId.of(identity, self)
 
     def reply(self, phone: str, text: object, name: object, fields: dict[str, Any]) -> WebhookId:
@@ -329,7 +329,7 @@ class Webhooks:
         if text is not None:
             message["text"] = text
         message |= {"from": phone.removeprefix("+"), "timestamp": str(int(self._wall_time())), "name": name}
-        self._schedule(self._clock(), {"messages": message | {"type": "text"} | fields})
+        self._schedule((self._clock(), {"messages": message | {"type": "text"} | fields}))
         return WebhookId.of(identity, self)
 
     def resend(self, number: int) -> bool:
@@ -340,12 +340,16 @@ class Webhooks:
         """
         body = next((one.body for one in self._sent if one.number == number), None)
         if body is not None:
-            self._schedule(self._clock(), body)
+            self._schedule((self._clock(), body))
         return body is not None
 
-    def _schedule(self, at: float, body: dict[str, Any]) -> None:
+    def _schedule(self, *webhooks: tuple[float, dict[str, Any]]) -> None:
+        """Schedule webhooks, each with the time when it is due."""
+        if not webhooks:
+            return  # no thread starts for nothing
         with self._changed:
-            heapq.heappush(self._due, _Due(at, next(self._numbers), body))
+            for at, body in webhooks:
+                heapq.heappush(self._due, _Due(at, next(self._numbers), body))
         if self.target is None:
             self.settle()
             return
@@ -376,9 +380,11 @@ class Webhooks:
 
     def settle(self) -> None:
         """If the sandbox has no target, publish in the feed each webhook that is due."""
-        while self.target is None and (wait := self._wait()) is not None and wait <= 0:
+        while self.target is None:
             with self._changed:
-                bodies = self._next() if self._due else []
+                if not self._due or self._due[0].at > self._clock():
+                    return
+                bodies = self._next()
             for body in bodies:
                 self._note(body, None)
 
@@ -446,3 +452,7 @@ class Webhooks:
             sent = SentWebhook(body, status, at, dropped, next(self._sent_numbers))
             self._sent.append(sent)
             self._feed.publish("webhook", sent)
+
+
+def _status_webhook(identity: str, phone: str, status: str) -> dict[str, Any]:
+    return {"statuses": {"id": identity, "from": phone.removeprefix("+"), "status": status}}
