@@ -19,6 +19,7 @@ from benchmarks.side_by_side import HERE, answering, fresh_process, package_of, 
 ROUNDS = 21
 FIRST = "import, client and first send"
 FIRST_OF_HTTPX = "the same of httpx"
+FLOOR = "httpx with our packages loaded"
 BODY = b'{"message_id":"gBEG"}'
 OVER_SOCKET = """
 import asyncio
@@ -42,6 +43,8 @@ IMPORTS = {
     FIRST_OF_HTTPX: BARE.replace("SEND", "post('http://x/', json={'to': '+905551112233'})"),
     "import desk360_async": "import desk360_async",
 }
+# What a client can't go below: its packages, and anyio's half for asyncio, which P6 wants loaded early.
+IMPORTS[FLOOR] = f"import attrs, cattrs, anyio._backends._asyncio\n{IMPORTS[FIRST_OF_HTTPX]}"
 
 
 def over_socket(url: str) -> tuple[str, str]:
@@ -83,8 +86,9 @@ def main() -> None:
     for name, values in spent.items():
         ratios = [mine / its for mine, its in zip(values, base, strict=True)]
         print(f"P5  {name:<32} {spread(values)} ms CPU, {spread(ratios)} of httpx")
-    whole = [mine / its for mine, its in zip(spent[FIRST], spent[FIRST_OF_HTTPX], strict=True)]
-    note(f"P5 {FIRST}", whole, 1.6, peer="httpx")
+    for name, goal in ((FIRST, 1.6), (FLOOR, None)):
+        ratios = [each / its for each, its in zip(spent[name], spent[FIRST_OF_HTTPX], strict=True)]
+        note(f"P5 {name}", ratios, goal, peer="httpx")
     with tempfile.TemporaryDirectory() as cache, answering(BODY) as url:
         pairs = [[cpu_of(each, cache) for each in over_socket(url)] for _ in range(ROUNDS)][1:]
     note("P5 the same over a socket", [ours / its for ours, its in pairs], 1.6, peer="httpx")
