@@ -8,7 +8,6 @@ counted, invalid ones too.
 
 import hmac
 from collections.abc import Iterator
-from contextlib import aclosing
 from email.utils import formatdate
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from desk360_async.sandbox.delivery import Line, Sleep, deliver
 from desk360_async.sandbox.endpoints import Call, Invalid, Match, file_answer, find, without_prefix
 from desk360_async.sandbox.facts import Facts, follow, link_files, refusal
 from desk360_async.sandbox.faults import Fault, Faults, is_processed, replacement, spoil
-from desk360_async.sandbox.forms import Body, TooLarge, is_map, read_body
+from desk360_async.sandbox.forms import Body, BodyReader, TooLarge, is_map
 from desk360_async.sandbox.records import (
     Answer,
     Feed,
@@ -96,7 +95,7 @@ class Api:
         """Answer one HTTP request."""
         request, line = Request(scope, receive), Line.of(scope, receive, send, self._settings.sleep)
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        visit = Visit(request, raw_path.decode("latin-1"), _headers(scope))
+        visit = Visit(request, raw_path.decode("latin-1"), _headers(request))
         arrival = self._faults.strike("arrival", request.method, without_prefix(visit.path))
         if arrival and arrival.kind == "reset_before":
             visit.verdict, visit.fault = "dropped", arrival
@@ -130,17 +129,21 @@ class Api:
 
     async def _read(self, visit: Visit) -> Answer | None:
         """Read the body; return a 413 if the body is too large, else None."""
-        headers = visit.given
-        try:
-            declared = headers.get("content-length", "")
-            if declared.isdecimal() and int(declared) > self._settings.max_body:
-                raise TooLarge
-            # Trio warns about a generator that is neither read to its end nor closed.
-            async with aclosing(visit.request.stream()) as chunks:
-                visit.body = await read_body(chunks, headers.get("content-type", ""), self._settings.max_body)
-        except TooLarge:
-            # Laravel refuses before it routes and counts; the rest of the body is never read.
+        declared, most = visit.given.get("content-length", ""), self._settings.max_body
+        # Laravel refuses before it routes and counts; the rest of the body is never read.
+        if declared.isdecimal() and int(declared) > most:
             return _too_large(413)
+        reader, more = BodyReader(visit.given.get("content-type", ""), most), True
+        while more:
+            message = await visit.request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            try:
+                reader.feed(message.get("body", b""))
+            except TooLarge:
+                return _too_large(413)
+            more = message.get("more_body", False)
+        visit.body = reader.body()
         return None
 
     def _decide(self, visit: Visit) -> Answer:
@@ -305,10 +308,10 @@ def _method_not_allowed(method: str, path: str, matches: list[Match]) -> Answer:
     return Answer.of_error(405, "method_not_allowed_exception", message, {"allow": allowed})
 
 
-def _headers(scope: Scope) -> dict[str, str]:
+def _headers(request: Request) -> dict[str, str]:
     """Return a request's headers by name; of a repeated one, the first."""
     headers: dict[str, str] = {}
-    for name, value in scope["headers"]:
+    for name, value in request.headers.raw:
         headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
     return headers
 

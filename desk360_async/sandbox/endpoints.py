@@ -206,13 +206,14 @@ def mark_read(store: Store, call: Call) -> Answer:
 def send_media(store: Store, call: Call) -> Answer:
     """Send WhatsApp Media Message."""
     to = _recipient(store, call, SEND_MEDIA)
+    folder = f"{call.origin()}/integrations/{call.integration_id}/attachments"
     medias: dict[str, list[dict[str, Any]]] = {}
     for _, upload in members(call.fields["attachments"]):
         media = store.keep_media(upload, call.integration_id)
         kind = kind_of(upload.content_type)
         message = store.take(to, "media", call.integration_id, files=files_of(upload), content=media.media_id)
         row = {
-            "url": f"{call.origin()}/integrations/{call.integration_id}/attachments/{media.media_id}",
+            "url": f"{folder}/{media.media_id}",
             "name": upload.name,
             "type": kind,
             "aws": True,

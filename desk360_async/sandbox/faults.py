@@ -320,16 +320,21 @@ def _wrong_type(answer: Answer, _fault: Fault) -> Answer:
     return evolve(answer, body=json.dumps(other).encode())
 
 
-def _partial(answer: Answer, fault: Fault) -> Answer:
+def _field(answer: Answer, name: str, default: Any) -> Any:
+    """Return a field of an answer, or the default where the answer is a list, as a listing is."""
     value = json.loads(answer.body)
-    if not fault.accepted or "phones" not in value:
+    return value.get(name, default) if is_map(value) else default
+
+
+def _partial(answer: Answer, fault: Fault) -> Answer:
+    phones = _field(answer, "phones", None)
+    if not fault.accepted or phones is None:
         return answer
-    phones = value["phones"]
     return evolve(answer, body=json.dumps({"phones": phones[: round(len(phones) * fault.share)]}).encode())
 
 
 def _failed_rows(answer: Answer, fault: Fault) -> Answer:
-    phones = json.loads(answer.body).get("phones", [])
+    phones = _field(answer, "phones", [])
     failed = round(len(phones) * fault.share)
     rows = [
         {"phone": phone, "status": "failed" if number < failed else "sent"}
@@ -339,13 +344,13 @@ def _failed_rows(answer: Answer, fault: Fault) -> Answer:
 
 
 def _keyed_phones(answer: Answer, _fault: Fault) -> Answer:
-    phones = json.loads(answer.body).get("phones", [])
+    phones = _field(answer, "phones", [])
     keyed = {phone: {"status": "sent"} for phone in phones}
     return evolve(answer, body=json.dumps({"phones": keyed}).encode()) if phones else answer
 
 
 def _fewer_files(answer: Answer, fault: Fault) -> Answer:
-    medias = json.loads(answer.body).get("medias", {})
+    medias = _field(answer, "medias", {})
     rows = [(kind, row) for kind, files in medias.items() for row in files]
     listed: dict[str, list[Any]] = {}
     for kind, row in rows[: max(1, round(len(rows) * fault.share))]:

@@ -5,7 +5,7 @@ The limits were measured on PHP. PHP drops fields past a limit without an error:
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeAlias, TypeGuard
 from urllib.parse import unquote_to_bytes
 
@@ -256,31 +256,40 @@ class Body:
     supported: bool = True
 
 
-async def read_body(chunks: AsyncIterator[bytes], content_type: str, max_body: int) -> Body:
-    """Read and parse a whole body.
+class BodyReader:
+    """Reads a body chunk by chunk.
 
-    Raises:
-        TooLarge: if the body has more than `max_body` bytes.
+    Args:
+        content_type: the header `Content-Type`.
+        max_body: the most bytes.
     """
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
-        form = MultipartForm(content_type.encode("latin-1"))
-        size = 0
-        async for chunk in chunks:
-            size += _within(len(chunk), size, max_body)
-            form.feed(chunk)
-        return Body(form.fields, size)
-    content = bytearray()
-    async for chunk in chunks:
-        _within(len(chunk), len(content), max_body)
-        content += chunk
-    return _parse(bytes(content), media_type)
 
+    def __init__(self, content_type: str, max_body: int) -> None:
+        self._media_type = content_type.partition(";")[0].strip().lower()
+        is_form = self._media_type == "multipart/form-data"
+        self._form = MultipartForm(content_type.encode("latin-1")) if is_form else None
+        self._content = bytearray()
+        self._size, self._max_body = 0, max_body
 
-def _within(length: int, size: int, max_body: int) -> int:
-    if size + length > max_body:
-        raise TooLarge
-    return length
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            TooLarge: if the body has more than `max_body` bytes.
+        """
+        self._size += len(chunk)
+        if self._size > self._max_body:
+            raise TooLarge
+        if self._form is not None:
+            self._form.feed(chunk)
+        else:
+            self._content += chunk
+
+    def body(self) -> Body:
+        """Parse the whole body."""
+        if self._form is not None:
+            return Body(self._form.fields, self._size)
+        return _parse(bytes(self._content), self._media_type)
 
 
 def _parse(content: bytes, media_type: str) -> Body:

@@ -109,6 +109,8 @@ class Feed:
 
 DOC_URL = "https://docs.desk360.com/api"
 PAGE_SIZE = 20
+_PAGE = re.compile(r"[ \t\n\r\v\0]*\+?([1-9][0-9]{0,18})[ \t\n\r\v\0]*")
+_SHOWN = 100  # levels of a body that the request log shows
 
 
 @frozen
@@ -142,11 +144,15 @@ def model_not_found(model: str, identity: object) -> Answer:
     )
 
 
+def page_number(asked: str) -> int:
+    """Read a query's `page` as Laravel does, by PHP's FILTER_VALIDATE_INT; what isn't positive is page 1."""
+    found = _PAGE.fullmatch(asked)
+    return int(found[1]) if found and int(found[1]) < 2**63 else 1
+
+
 def page_of(rows: tuple[Any, ...], query: dict[str, str], url: str, size: int = PAGE_SIZE) -> Answer:
     """Return a page of 20 rows; each page except the last has the document's unquoted `Link`."""
-    asked = query.get("page", "1")
-    # If `page` isn't a positive integer, Laravel answers with page 1.
-    number = int(asked) if asked.isascii() and asked.isdigit() and int(asked[:9]) >= 1 else 1
+    number = page_number(query.get("page", "1"))
     start = (number - 1) * size
     more = start + size < len(rows)
     link = {"link": f"<{url}?page={number + 1}>; rel=next"} if more else {}
@@ -268,8 +274,8 @@ class ReceivedRequest:
         method: the HTTP method.
         path: below the host, `/v1` included.
         query: the query's fields.
-        headers: names in lower case.
-        body: the fields as PHP understood them, with files as `ReceivedFile`.
+        headers: names in lower case; of a repeated one, the first, by which the sandbox decides.
+        body: the fields as PHP understood them, with files as `ReceivedFile`, and "…" below 100 levels.
         size: bytes of the body.
         status: the answer's HTTP status; None where no answer was sent.
         verdict: "counted" (against the limit), "refused" (429), "not_counted" (405, 404, 413, 301) or
@@ -303,13 +309,17 @@ class StoredMedia:
     content: bytes = field(repr=False)
 
 
-def describe(value: Any) -> Any:
-    """Copy parsed fields with each upload replaced by its description."""
+def describe(value: Any, levels: int = _SHOWN) -> Any:
+    """Copy parsed fields with each upload replaced by its description, and what is nested deeper by "…"."""
     if isinstance(value, Upload):
         return ReceivedFile.of(value)
+    if not (is_map(value) or is_list(value)):
+        return value
+    if not levels:
+        return "…"
     if is_map(value):
-        return {key: describe(item) for key, item in value.items()}
-    return [describe(item) for item in value] if is_list(value) else value
+        return {key: describe(item, levels - 1) for key, item in value.items()}
+    return [describe(item, levels - 1) for item in value]
 
 
 class RequestLog:

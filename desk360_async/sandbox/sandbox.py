@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager, contextmanager
 from os import PathLike
 from typing import Any
 
-from starlette.routing import Match, Mount, Router
-from starlette.types import Scope
+from starlette.routing import BaseRoute, Match, Mount, Router
+from starlette.types import Receive, Scope, Send
 
 from desk360_async.sandbox.account import Account, demo_account
 from desk360_async.sandbox.app import Api, Settings
@@ -40,18 +40,25 @@ from desk360_async.sandbox.webhooks import WebhookId, Webhooks, WebhookTarget
 _KEEP_ALIVE = 5  # seconds, as uvicorn has it
 
 
-class _ApiFirst(Mount):
+class _ApiFirst(BaseRoute):
     """The paths under the API's prefix, before the routes of `/_sandbox`: to try those takes 40 µs."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match the prefix. An application that mounts the sandbox has its own prefix in `root_path`."""
         is_the_apis = scope["path"].startswith("/v1/") and not scope.get("root_path")
-        return super().matches(scope) if is_the_apis else (Match.NONE, {})
+        return (Match.FULL if is_the_apis else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        await self._api(scope, receive, send)
 
 
 def _router(api: Api, panel: Panel) -> Router:
     """Route to the API, to our pages, and all other paths to the API again, which knows the answer."""
-    return Router([_ApiFirst("/", app=api), *control_routes(panel), Mount("/", app=api)])
+    return Router([_ApiFirst(api), *control_routes(panel), Mount("/", app=api)])
 
 
 class Sandbox:

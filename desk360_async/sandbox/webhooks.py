@@ -380,13 +380,10 @@ class Webhooks:
 
     def settle(self) -> None:
         """If the sandbox has no target, publish in the feed each webhook that is due."""
-        while self.target is None:
-            with self._changed:
-                if not self._due or self._due[0].at > self._clock():
-                    return
-                bodies = self._next()
-            for body in bodies:
-                self._note(body, None)
+        with self._changed:  # published under the lock: a thread beside this one takes the later ones
+            while self.target is None and self._due and self._due[0].at <= self._clock():
+                for body in self._next():
+                    self._note(body, None)
 
     async def deliver_due(self) -> int:
         """Send the webhooks that are due now, and return their number."""

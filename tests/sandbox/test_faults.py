@@ -397,6 +397,16 @@ async def test_a_media_answer_may_list_fewer_files(client: httpx.AsyncClient, sa
     assert "message_id" in (await send(client)).json()
 
 
+@pytest.mark.parametrize("kind", ["failed_rows", "keyed_phones", "fewer_files", "partial"])
+async def test_a_fault_of_a_bulk_or_media_answer_leaves_a_listing_as_it_is(
+    client: httpx.AsyncClient, sandbox: Sandbox, kind: Any
+) -> None:
+    """A listing is a list, and has no field to change."""
+    before = (await client.get("/integrations")).content
+    sandbox.faults.add(Fault(kind, accepted=True))
+    assert (await client.get("/integrations")).content == before
+
+
 async def test_a_request_may_be_refused_before_its_body_is_read(
     client: httpx.AsyncClient, sandbox: Sandbox
 ) -> None:

@@ -91,6 +91,42 @@ def test_the_state_does_not_wait_for_the_second_look(monkeypatch: pytest.MonkeyP
     assert told[1][1]["limit"]["limit"] == 7
 
 
+@pytest.mark.real
+def test_a_message_is_read_after_it_was_delivered_with_several_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread that settles meanwhile waits for its turn."""
+    sandbox = Sandbox(delivered_after=0.0, read_after=0.0)
+    publish = sandbox.feed.publish
+
+    def slowly(kind: Any, value: Any) -> None:
+        if kind == "status" and value["status"] == "delivered":
+            others.append(threading.Thread(target=sandbox.webhooks.settle))
+            others[0].start()
+            others[0].join(0.2)
+        publish(kind, value)
+
+    others: list[threading.Thread] = []
+    monkeypatch.setattr(sandbox.feed, "publish", slowly)
+    sandbox._store.take(TO, "text", 11, text="Hi")
+    others[0].join()
+    statuses = [event.value["status"] for event in sandbox.feed.after(0, 9) if event.kind == "status"]
+    assert statuses == ["delivered", "read"]
+
+
+@pytest.mark.anyio
+async def test_a_body_of_many_levels_is_logged_in_part() -> None:
+    """PHP reads 512 levels, and the request is answered by its rules."""
+    sandbox = Sandbox()
+    transport = httpx.ASGITransport(sandbox.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://sandbox", headers=KEY) as client:
+        body = b'{"to": ' + b"[" * 510 + b"]" * 510 + b"}"
+        headers = {"Content-Type": "application/json"}
+        assert (await client.post(MESSAGES, content=body, headers=headers)).status_code == 400
+        (entry,) = (await client.get("/_sandbox/requests")).json()
+    assert json.dumps(entry["body"], ensure_ascii=False) == '{"to": ' + "[" * 99 + '"…"' + "]" * 99 + "}"
+
+
 @pytest.mark.anyio
 async def test_routes_change_statuses_and_resend_and_reseed() -> None:
     """With the reason where something is missing."""

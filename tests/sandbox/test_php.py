@@ -3,10 +3,12 @@
 import random
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from desk360_async.sandbox.forms import MultipartForm, Upload, parse_json, parse_urlencoded
+from desk360_async.sandbox.records import page_number
 from tests.php import Php, needs_php, serving
 
 pytestmark = [
@@ -18,7 +20,9 @@ pytestmark = [
 _ECHO = """<?php
 $files = array_map(fn ($file) => $file['name'], $_FILES);
 $json = json_decode(file_get_contents('php://input'), true);
-echo json_encode(['post' => $_POST, 'files' => $files, 'json' => is_array($json) ? $json : []]);
+$json = is_array($json) ? $json : [];
+$page = filter_var($_POST['page'] ?? null, FILTER_VALIDATE_INT);
+echo json_encode(['post' => $_POST, 'files' => $files, 'json' => $json, 'page' => $page]);
 """
 
 
@@ -141,3 +145,13 @@ def test_json_may_nest_as_deep_as_in_php(php: Php, depth: int) -> None:
     """The limit is 512 arrays, the outermost included."""
     body = b"[" * depth + b"]" * depth
     assert bool(parse_json(body)) == bool(php(body, "application/json")["json"])
+
+
+_PAGES = ["2", "02", " 2", "2 ", "+2", "-2", "0", "2.0", "2e0", "٢", "", "x"]
+
+
+@pytest.mark.parametrize("asked", [*_PAGES, f"{2**63 - 1}", f"{2**63}", "9" * 5_000])
+def test_a_page_is_read_as_by_php(php: Php, asked: str) -> None:
+    """Laravel's paginator takes page 1 for what PHP's filter refuses, and for what isn't positive."""
+    found = php(urlencode({"page": asked}).encode(), "application/x-www-form-urlencoded")["page"]
+    assert page_number(asked) == (found if found is not False and found >= 1 else 1)

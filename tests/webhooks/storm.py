@@ -99,9 +99,12 @@ class Storm:
             while self.taken < self.total * kill / (kills + 1):
                 await asyncio.sleep(0.005)
             dead = self.processes.pop(0)
+            # Before the kill too: until the look after it, another worker may mark what it took over.
+            unmarked = hosts.unmarked(self.folder)
             dead.send_signal(signal.SIGKILL)
             dead.wait()
-            self.unmarked |= {f"message {key}" for key in hosts.unmarked(self.folder)}
+            unmarked |= hosts.unmarked(self.folder)
+            self.unmarked |= {f"message {key}" for key in unmarked} & self.handled().keys()
             self.processes.append(self.start())
 
     def handled(self):

@@ -111,7 +111,7 @@ async def kill_three_times(hosts, port, folder, keys, acknowledged):
                 await asyncio.sleep(0.005)
             process.send_signal(signal.SIGKILL)
             process.wait()
-        between |= hosts.unmarked(folder)
+        between |= hosts.unmarked(folder) & set((folder / "handled").read_text().split())
     with hosts.killable(port, folder):
         await sending
         async with asyncio.timeout(30):  # a new server looks for a dead one's events twice a second
