@@ -525,7 +525,8 @@ class _Rising:
         A task for each write took two fifths of an upload's CPU time.
         """
         await self._connected.wait()
-        while self._stream is not None:
+        assert self._stream is not None
+        while True:  # until the request ends, and cancels this task
             await anyio.sleep(LOOK)
             self._stream.look()
 
