@@ -21,7 +21,7 @@ FIRST = "import, client and first send"
 FIRST_OF_HTTPX = "the same of httpx"
 FLOOR = "httpx with our packages loaded"
 BODY = b'{"message_id":"gBEG"}'
-OVER_SOCKET = """
+PROGRAM = """
 import asyncio
 async def main():
     async with CLIENT as client:
@@ -31,7 +31,7 @@ asyncio.run(main())
 NO_OP = f"""
 import httpx
 def answer(request): return httpx.Response(200, content={BODY})
-{OVER_SOCKET}"""
+{PROGRAM}"""
 OURS = NO_OP.replace("CLIENT", "AsyncDesk360('k', integration_id=1, transport=httpx.MockTransport(answer))")
 BARE = NO_OP.replace("CLIENT", "httpx.AsyncClient(transport=httpx.MockTransport(answer))")
 IMPORTS = {
@@ -49,9 +49,9 @@ IMPORTS[FLOOR] = f"import attrs, cattrs, anyio._backends._asyncio\n{IMPORTS[FIRS
 
 def over_socket(url: str) -> tuple[str, str]:
     """Return the programs of a first send to a server: ours and httpx's."""
-    ours = OVER_SOCKET.replace("CLIENT", f"AsyncDesk360('k', integration_id=1, base_url={url!r})")
+    ours = PROGRAM.replace("CLIENT", f"AsyncDesk360('k', integration_id=1, base_url={url!r})")
     ours = ours.replace("SEND", "send_text('+905551112233', 'Hello')")
-    bare = OVER_SOCKET.replace("CLIENT", "httpx.AsyncClient()")
+    bare = PROGRAM.replace("CLIENT", "httpx.AsyncClient()")
     bare = bare.replace("SEND", f"post({url!r}, json={{'to': '+905551112233'}})")
     return f"from desk360_async import AsyncDesk360{ours}", f"import httpx{bare}"
 

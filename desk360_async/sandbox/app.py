@@ -12,7 +12,7 @@ from email.utils import formatdate
 from functools import partial
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
@@ -44,10 +44,10 @@ class Visit:
 
     request: Request
     path: str
-    given: dict[str, str]  # the request's headers
+    headers: dict[str, str]
     body: Body = field(factory=Body)
     verdict: Verdict = "not_counted"
-    headers: dict[str, str] = field(factory=dict[str, str])
+    rate_headers: dict[str, str] = field(factory=dict[str, str])
     problems: tuple[str, ...] = ()
     fault: Fault | None = None
     header_fault: Fault | None = None
@@ -113,13 +113,17 @@ class Api:
 
     async def _answer(self, visit: Visit, line: Line) -> None:
         try:
-            answer = await self._read(visit) or self._decide(visit)
+            visit.body = await self._body(visit)
+            answer = self._decide(visit)
+        except TooLarge:
+            # Laravel refuses before it routes and counts; the rest of the body is never read.
+            answer = _too_large(413)
         except ClientDisconnect:
             visit.verdict = "dropped"
             self._note(visit, None)
             return
         dated = {"date": formatdate(self._throttle.wall_time(), usegmt=True), **self._always}
-        answer = Answer(answer.status, answer.body, dated | visit.headers | answer.headers, answer.reason)
+        answer = evolve(answer, headers=dated | visit.rate_headers | answer.headers)
         if visit.header_fault:
             answer = spoil(answer, visit.header_fault)
         visit.reason = answer.reason
@@ -127,24 +131,24 @@ class Api:
         self._note(visit, None if silent else answer.status)
         await deliver(line, answer, visit.fault)
 
-    async def _read(self, visit: Visit) -> Answer | None:
-        """Read the body; return a 413 if the body is too large, else None."""
-        declared, most = visit.given.get("content-length", ""), self._settings.max_body
-        # Laravel refuses before it routes and counts; the rest of the body is never read.
+    async def _body(self, visit: Visit) -> Body:
+        """Read the body.
+
+        Raises:
+            TooLarge: if it has more bytes than the server takes.
+            ClientDisconnect: if the connection ended before the body did.
+        """
+        declared, most = visit.headers.get("content-length", ""), self._settings.max_body
         if declared.isdecimal() and int(declared) > most:
-            return _too_large(413)
-        reader, more = BodyReader(visit.given.get("content-type", ""), most), True
-        while more:
+            raise TooLarge
+        reader, more = BodyReader(visit.headers.get("content-type", ""), most), True
+        while more:  # trio warns about Starlette's generator if it is neither read to its end nor closed
             message = await visit.request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            try:
-                reader.feed(message.get("body", b""))
-            except TooLarge:
-                return _too_large(413)
+            reader.feed(message.get("body", b""))
             more = message.get("more_body", False)
-        visit.body = reader.body()
-        return None
+        return reader.body()
 
     def _decide(self, visit: Visit) -> Answer:
         method, path = visit.request.method, visit.path
@@ -160,7 +164,7 @@ class Api:
         if match:
             return self._count(visit, match)
         if self._settings.facts.wrong_method_counts:
-            visit.headers = self._counted(visit).headers
+            visit.rate_headers = self._counted(visit).headers
         return _method_not_allowed(method, path, matches)
 
     def _redirect(self, visit: Visit) -> Answer:
@@ -181,7 +185,7 @@ class Api:
         if not self._settings.facts.invalid_key_counts and not self._has_key(visit):
             return _unauthenticated()
         verdict = self._counted(visit)
-        visit.headers = verdict.headers if self._settings.facts.rate_headers else {}
+        visit.rate_headers = verdict.headers if self._settings.facts.rate_headers else {}
         visit.verdict = "counted" if verdict.counted else "refused"
         if not verdict.counted:
             return Answer.of_error(429, "too_many_requests_exception", "Too Many Attempts.")
@@ -199,13 +203,13 @@ class Api:
         return self._throttle.count(client.host if client else "")
 
     def _has_key(self, visit: Visit) -> bool:
-        given = visit.given.get("authorization", "").encode()
+        given = visit.headers.get("authorization", "").encode()
         return hmac.compare_digest(given, self._expected)
 
     def _refusal(self, visit: Visit) -> Answer | None:
         if not self._has_key(visit):
             return _unauthenticated()
-        accept = visit.given.get("accept", "*/*")
+        accept = visit.headers.get("accept", "*/*")
         ranges = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
         if not ranges & _ACCEPTED:
             message = "Only application/json and */* are supported."
@@ -242,14 +246,14 @@ class Api:
 
     def _reads(self, visit: Visit) -> bool:
         """Return whether the server reads this body; a server that ignores JSON finds no fields in JSON."""
-        kind = visit.given.get("content-type", "")
+        kind = visit.headers.get("content-type", "")
         return self._settings.facts.json_read or not kind.startswith("application/json")
 
     def _note(self, visit: Visit, status: int | None) -> None:
         if not self._log.is_kept:
             return
         request = visit.request
-        headers = {name: value for name, value in visit.given.items() if name != "authorization"}
+        headers = {name: value for name, value in visit.headers.items() if name != "authorization"}
         entry = ReceivedRequest(
             method=request.method,
             path=visit.path,
@@ -309,7 +313,10 @@ def _method_not_allowed(method: str, path: str, matches: list[Match]) -> Answer:
 
 
 def _headers(request: Request) -> dict[str, str]:
-    """Return a request's headers by name; of a repeated one, the first."""
+    """Return a request's headers by name; of a repeated one, the first, as Starlette's own look-up does.
+
+    That look-up encodes the name and reads all headers, each time.
+    """
     headers: dict[str, str] = {}
     for name, value in request.headers.raw:
         headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))

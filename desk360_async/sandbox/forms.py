@@ -261,7 +261,7 @@ class BodyReader:
 
     Args:
         content_type: the header `Content-Type`.
-        max_body: the most bytes.
+        max_body: maximum of the body, in bytes.
     """
 
     def __init__(self, content_type: str, max_body: int) -> None:

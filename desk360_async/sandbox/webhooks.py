@@ -380,7 +380,7 @@ class Webhooks:
 
     def settle(self) -> None:
         """If the sandbox has no target, publish in the feed each webhook that is due."""
-        with self._changed:  # published under the lock: a thread beside this one takes the later ones
+        with self._changed:  # without the lock, another thread could publish a later one first
             while self.target is None and self._due and self._due[0].at <= self._clock():
                 for body in self._next():
                     self._note(body, None)

@@ -191,7 +191,7 @@ def test_a_storm_of_statuses_on_workers_that_are_killed(storm, capsys):
         print(f"\n2 workers, 3 killed, 4,000 statuses and 500 messages: {figures}")
     assert figures["lost"] == 0
     assert figures["messages p99"] < 1
-    assert figures["marked, and again"] == 0
+    assert figures["twice without a reason"] == 0
 
 
 class CountedCommits(SQLiteInbox):

@@ -20,7 +20,7 @@ def main(port, folder):
 
     @receiver.on_message
     async def handle(message):
-        os.write(log, f"message {message.id} {time.time()}\n".encode())
+        os.write(log, f"message {message.id} {time.time()} {os.getpid()}\n".encode())
 
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
